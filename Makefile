@@ -1,0 +1,64 @@
+# `make help` lists what there is. Everything runs in .venv, which is made on first use.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+# The interpreter that .venv is made with: the first of these that fits, or the one you name.
+FITS := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
+	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done),python3)
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo '  ARGS="encoder.hidden=320"  Hydra overrides, for demo and timit; they get a run of their own'
+	@echo '  SEEDS="1 2 3"              one run for each seed         (default 1)'
+	@echo '  PYTHON=python3.12          the interpreter for .venv     (3.11, 3.12 or 3.13)'
+	@echo '  make -n TARGET             the exact commands, without running them'
+
+demo: $(READY) ## Speak a synthetic corpus, train on it, print the PER: the whole pipeline in minutes
+	@$(MAKE) --no-print-directory -f recipes/demo/Makefile
+
+timit: require-root $(READY) ## The same on TIMIT, or on NLTK's sample of it: make timit ROOT=/path/to/TIMIT
+	@$(MAKE) --no-print-directory -f recipes/timit/Makefile
+
+test: $(READY) ## All tests
+	$(PY) -m pytest
+
+lint: $(READY) ## ruff: style and format
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(READY) ## mypy --strict
+	$(PY) -m mypy
+
+check: lint types test ## What CI runs, in the same order
+
+format: $(READY) ## Let ruff mend style and format
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(READY) ## Measure against peers on this machine
+	@for script in recipes/bench/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+clean: ## Remove runs, generated data and .venv
+	rm -rf exp data $(VENV)
+
+$(READY): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+		{ echo "error: $$($(PYTHON) -V 2>&1) ($(PYTHON)) will not do, this needs 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo "error: $(PYTHON) cannot make virtual environments; on Debian install python3-venv, or name another: make PYTHON=…" >&2; exit 1; }
+	@echo "Setting up $(VENV): about 5 GB, most of it torch with CUDA, in 2 to 7 minutes."
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+require-root:
+	@test -n "$(ROOT)" || { echo "error: where is the corpus? make timit ROOT=/path/to/TIMIT" >&2; exit 2; }
+
+.PHONY: help demo timit test lint types check format bench clean require-root

@@ -1,0 +1,46 @@
+"""The command `asr`: hands over to one door and imports no other, so that help answers at once."""
+
+import importlib
+import sys
+
+from asr import __version__
+
+DOORS = {
+    "prepare": "a corpus on disk → manifests and vocabulary",
+    "train": "manifests → the checkpoint with the best dev PER",
+    "decode": "a checkpoint and a manifest → hypotheses",
+    "score": "references and hypotheses → phone error rate",
+    "report": "a finished run → one HTML page",
+}
+
+USAGE = "\n".join(
+    [
+        "usage: asr DOOR …, the same as python -m asr.DOOR …",
+        "",
+        *(f"  {door:<8} {does}" for door, does in DOORS.items()),
+        "",
+        "asr DOOR --help says more. prepare, train and decode take Hydra overrides:",
+        "  asr train experiment=demo encoder.hidden=320",
+    ]
+)
+
+
+def main() -> int:
+    """Run the door named by the first argument with the rest of them."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0 if len(sys.argv) >= 2 else 2
+    if sys.argv[1] == "--version":
+        print(__version__)
+        return 0
+    name = sys.argv.pop(1)
+    if name not in DOORS:
+        print(f"error: no door {name!r}; known: {', '.join(DOORS)}", file=sys.stderr)
+        return 2
+    sys.argv[0] = f"asr {name}"
+    code: int | None = importlib.import_module(f"asr.{name}").main()
+    return code or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Padded batches and the integer lengths that say which part of them is real."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances of unequal length, padded with zeros at the end.
+
+    Shapes: waveforms (N, S) float32, waveform_lengths (N,), targets (N, U) labels,
+    target_lengths (N,), target_ends (N, U) ends of the phones in samples where known, ids N.
+    """
+
+    waveforms: Tensor
+    waveform_lengths: Tensor
+    targets: Tensor
+    target_lengths: Tensor
+    target_ends: Tensor | None
+    ids: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)(
+            self.waveforms.to(device, non_blocking=True),
+            self.waveform_lengths.to(device),
+            self.targets.to(device),
+            self.target_lengths.to(device),
+            None if self.target_ends is None else self.target_ends.to(device),
+            self.ids,
+        )
+
+
+def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stack sequences of unequal first dimension: N × (L_i, …) → (N, max L, …), lengths (N,)."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    return torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True), lengths
+
+
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """True where a position lies within its length: (N,) → (N, size)."""
+    return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def reverse(padded: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse each sequence within its own length; padding stays behind: (N, T, …) → (N, T, …)."""
+    position = torch.arange(padded.shape[1], device=padded.device)
+    mirrored = lengths.unsqueeze(1) - 1 - position
+    index = torch.where(mirrored >= 0, mirrored, position)
+    return padded.gather(1, index[(...,) + (None,) * (padded.dim() - 2)].expand_as(padded))

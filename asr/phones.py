@@ -1,0 +1,144 @@
+"""Phone sets of TIMIT, the folding between them, and the vocabulary a network is trained on.
+
+The tables are data files in `asr/tables`. This file decides no scoring protocol: what happens to
+silence or to `q` beyond the folding table is the business of `asr.scoring`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from asr.records import DataError, atomic_open
+
+TABLES = Path(__file__).parent / "tables"
+BLANK = "<blank>"
+DELETED = "-"
+
+
+@dataclass(frozen=True)
+class Folding:
+    """A map from phones to coarser phones; a phone mapped to None is deleted.
+
+    Calling it with phones gives the folded phones and raises `DataError` on a phone that the map
+    does not know, so that nothing is scored that nobody defined.
+    """
+
+    name: str
+    target: Mapping[str, str | None]
+
+    def __call__(self, phones: Iterable[str]) -> tuple[str, ...]:
+        folded = []
+        for phone in phones:
+            if phone not in self.target:
+                raise DataError(unknown_phone(phone, self.target, self.name))
+            coarser = self.target[phone]
+            if coarser is not None:
+                folded.append(coarser)
+        return tuple(folded)
+
+
+@cache
+def _table() -> tuple[tuple[str, str, str], ...]:
+    lines = (TABLES / "timit-phones.txt").read_text(encoding="utf-8").splitlines()
+    rows = [line.split() for line in lines if line and not line.startswith("#")]
+    return tuple((p61, p48, p39) for p61, p48, p39 in rows)
+
+
+@cache
+def phone_set(name: str) -> tuple[str, ...]:
+    """The phones of `timit61`, `timit48` or `timit39`, sorted."""
+    columns = {"timit61": 0, "timit48": 1, "timit39": 2}
+    if name not in columns:
+        raise DataError(f"unknown phone set {name!r}: known are {', '.join(columns)}")
+    return tuple(sorted({row[columns[name]] for row in _table()} - {DELETED}))
+
+
+@cache
+def fold_to_48() -> Folding:
+    """61 → 48 labels (Lee & Hon 1989); labels of the 48 stay, `q` is deleted."""
+    return _folding("timit48", column=1)
+
+
+@cache
+def fold_to_39() -> Folding:
+    """61 or 48 → 39 labels (Lee & Hon 1989); labels of the 39 stay, `q` is deleted."""
+    return _folding("timit39", column=2)
+
+
+def _folding(name: str, column: int) -> Folding:
+    target: dict[str, str | None] = {}
+    for row in _table():
+        coarser = None if row[column] == DELETED else row[column]
+        for finer in row[: column + 1]:
+            if finer != DELETED:
+                target[finer] = coarser
+    return Folding(name, target)
+
+
+def unknown_phone(phone: str, known: Iterable[str], set_name: str) -> str:
+    """One sentence that says which phone is unknown to which set, and the nearest known one."""
+    near = get_close_matches(phone.lower(), list(known), n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"phone {phone!r} is not in {set_name}{hint}"
+
+
+class Vocabulary:
+    """Phones and their labels: 0 is the CTC blank, 1… are the phones in the order given."""
+
+    blank = 0
+
+    def __init__(self, phones: Sequence[str]) -> None:
+        if BLANK in phones:
+            raise DataError(f"{BLANK} is the blank of every vocabulary and cannot be a phone")
+        if len(set(phones)) != len(phones):
+            twice = sorted({phone for phone in phones if list(phones).count(phone) > 1})
+            raise DataError(f"vocabulary names a phone twice: {', '.join(twice)}")
+        self.phones = tuple(phones)
+        self._label = {phone: label for label, phone in enumerate(phones, start=1)}
+
+    def __len__(self) -> int:
+        """V: the phones and the blank."""
+        return len(self.phones) + 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.phones == other.phones
+
+    def __hash__(self) -> int:
+        return hash(self.phones)
+
+    def __contains__(self, phone: str) -> bool:
+        return phone in self._label
+
+    def encode(self, phones: Iterable[str]) -> list[int]:
+        try:
+            return [self._label[phone] for phone in phones]
+        except KeyError as error:
+            raise DataError(unknown_phone(error.args[0], self.phones, "the vocabulary")) from None
+
+    def decode(self, labels: Iterable[int]) -> tuple[str, ...]:
+        """Phones of labels 1…V-1; the blank is no phone and raises `IndexError`."""
+        phones = []
+        for label in labels:
+            if not 0 < label < len(self):
+                raise IndexError(f"label {label} is not one of 1…{len(self) - 1}")
+            phones.append(self.phones[label - 1])
+        return tuple(phones)
+
+    def save(self, path: str | Path) -> None:
+        """One symbol a line; the line number, counted from 0, is the label."""
+        with atomic_open(path) as file:
+            file.writelines(f"{symbol}\n" for symbol in (BLANK, *self.phones))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        try:
+            symbols = Path(path).read_text(encoding="utf-8").split()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        if not symbols or symbols[0] != BLANK:
+            found = symbols[0] if symbols else "nothing"
+            raise DataError(f"{path}:1: expected {BLANK} as label 0, found {found}")
+        return cls(symbols[1:])

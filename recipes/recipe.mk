@@ -1,0 +1,39 @@
+# The stages of every recipe, each a real file, so that Make knows what is stale:
+#   manifests → checkpoint → hypotheses → score → report
+# A recipe names its EXPERIMENT (conf/experiment) and includes this file. Run from the top folder.
+SEEDS ?= 1
+NAME ?= $(EXPERIMENT)
+
+# Overrides get a run of their own: ARGS="encoder.hidden=320" is exp/demo+encoder.hidden-320/1
+export ARGS
+RUNS := exp/$(NAME)$(shell printf '%s' "$${ARGS:++}" "$$ARGS" | tr -cs 'A-Za-z0-9._+' '-')
+PY := .venv/bin/python
+OVERRIDES = experiment=$(EXPERIMENT) seed=$* run_dir='$(@D)' $(if $(ROOT),corpus.root='$(ROOT)') $(ARGS)
+PAGES := $(foreach seed,$(SEEDS),$(RUNS)/$(seed)/report.html)
+
+all: $(PAGES)
+	@echo
+	@for seed in $(SEEDS); do echo "seed $$seed: $$(head -n 1 '$(RUNS)'/$$seed/test.per.txt)"; done
+	@echo "To look at: $(PAGES)"
+
+# Another ROOT than last time makes the manifests stale.
+.SECONDEXPANSION:
+$(RUNS)/%/vocabulary.txt: $$(shell [ "$$$$(cat '$(RUNS)/$$*/root.txt' 2>/dev/null)" = '$(ROOT)' ] || echo FORCE)
+	$(PY) -m asr.prepare $(OVERRIDES)
+	@printf '%s' '$(ROOT)' > '$(@D)/root.txt'
+
+$(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt
+	$(PY) -m asr.train $(OVERRIDES) training.resume=auto
+
+$(RUNS)/%/test.hyp.jsonl: $(RUNS)/%/training.json
+	$(PY) -m asr.decode $(OVERRIDES) split=test
+
+$(RUNS)/%/test.per.txt: $(RUNS)/%/test.hyp.jsonl
+	$(PY) -m asr.score '$(@D)/manifests/test.jsonl' '$<' --output '$@'
+
+$(RUNS)/%/report.html: $(RUNS)/%/test.per.txt
+	$(PY) -m asr.report '$(@D)'
+
+.PHONY: all FORCE
+.SECONDARY:
+.DELETE_ON_ERROR:
