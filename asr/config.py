@@ -132,9 +132,21 @@ def _schema(config_type: type) -> DictConfig:
 
 def from_omegaconf(composed: DictConfig) -> RunConfig:
     """The run that a composed configuration describes; ValueError where values contradict."""
+    _require_known(composed, "")
     run = OmegaConf.to_object(composed)
     assert isinstance(run, RunConfig)
     return run
+
+
+def _require_known(node: DictConfig, prefix: str) -> None:
+    """Refuse keys that `+key=value` has put beside those of the schema."""
+    known = [part.name for part in fields(OmegaConf.get_type(node) or RunConfig)]
+    for name in map(str, node):
+        if name not in known:
+            raise ValueError(_unknown_key(f"{prefix}{name}", known))
+        part = None if OmegaConf.is_missing(node, name) else node[name]
+        if isinstance(part, DictConfig):
+            _require_known(part, f"{prefix}{name}.")
 
 
 def choose_device(config: RunConfig) -> torch.device:
@@ -172,14 +184,16 @@ def door(run: Callable[[RunConfig], object]) -> Callable[[], None]:
             _leave("interrupted", 130)
 
     def main() -> None:
-        full_error = os.environ.get("HYDRA_FULL_ERROR")
+        wanted = os.environ.get("HYDRA_FULL_ERROR", "")
         os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them
         try:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
         except (HydraException, OmegaConfBaseException) as error:
-            if full_error:
+            if wanted == "1":
                 raise
             _leave(explain(error), 2)
+        finally:
+            os.environ["HYDRA_FULL_ERROR"] = wanted
 
     return main
 
@@ -189,8 +203,7 @@ def explain(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MissingMandatoryValue):
-            key = str(cause).rsplit(maxsplit=1)[-1]
-            return f"{key} is missing"
+            return f"{cause.full_key} is missing; say {cause.full_key}=…"
         if isinstance(cause, OmegaConfBaseException) and cause.full_key:
             return _explain_key(cause)
         cause = cause.__cause__ or cause.__context__
@@ -198,7 +211,7 @@ def explain(error: BaseException) -> str:
         wanted = str(error.missing_cfg_file)
         option = wanted.rsplit("/", maxsplit=1)[-1]
         return f"{wanted}: no such option{_nearest(option, error.options)}"
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()).partition(" See https")[0]
 
 
 def _explain_key(error: OmegaConfBaseException) -> str:
@@ -206,10 +219,12 @@ def _explain_key(error: OmegaConfBaseException) -> str:
     first_line = str(error.msg or error).splitlines()[0]
     if not first_line.startswith("Key "):
         return f"{key}: {first_line}"
+    known = error.object_type if is_dataclass(error.object_type) else RunConfig
+    return _unknown_key(key, [part.name for part in fields(known)])
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> str:
     parent, _, name = key.rpartition(".")
-    known = (
-        [part.name for part in fields(error.object_type)] if is_dataclass(error.object_type) else []
-    )
     inside = f" in {parent}" if parent else ""
     return f"{key}: no key {name!r}{inside}{_nearest(name, known)}"
 

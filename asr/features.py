@@ -164,6 +164,8 @@ class Features(nn.Module):
 
 def delta(frames: Tensor, counts: Tensor) -> Tensor:
     """Slope over ±2 frames, edge frames repeated: (N, T, F), (N,) → (N, T, F)."""
+    if frames.shape[1] == 0:
+        return frames
     time = torch.arange(-DELTA_WINDOW, frames.shape[1] + DELTA_WINDOW, device=frames.device)
     last = (counts - 1).clamp(min=0).unsqueeze(1)
     index = torch.minimum(time.clamp(min=0).expand(len(frames), -1), last)

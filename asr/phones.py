@@ -40,10 +40,15 @@ class Folding:
         return tuple(folded)
 
 
+def table_lines(name: str) -> list[str]:
+    """Lines of a data file in `asr/tables`, without comments (`#`), blank lines and margins."""
+    lines = (TABLES / name).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
 @cache
 def _table() -> tuple[tuple[str, str, str], ...]:
-    lines = (TABLES / "timit-phones.txt").read_text(encoding="utf-8").splitlines()
-    rows = [line.split() for line in lines if line and not line.startswith("#")]
+    rows = (line.split() for line in table_lines("timit-phones.txt"))
     return tuple((p61, p48, p39) for p61, p48, p39 in rows)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr import audio
-from asr.phones import TABLES, phone_set, unknown_phone
+from asr.phones import phone_set, unknown_phone
 from asr.records import DataError, Segment, Utterance
 
 Splits = dict[str, list[Utterance]]
@@ -32,6 +32,10 @@ class CorpusConfig:
     name: str  # printed with every result
     phone_set: str = "timit61"
     sample_rate: int = 16_000
+
+    def __post_init__(self) -> None:
+        if not self.root.strip():
+            raise ValueError("corpus.root is empty; say where the corpus lies")
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,11 @@ def split_by_speaker(recordings: list[Recording], path: Path) -> dict[str, list[
 def read_speaker_splits(path: Path) -> dict[str, str]:
     """Read `speaker split …` lines into speaker → split; `#` starts a comment line."""
     splits: dict[str, str] = {}
-    for number, line in enumerate(_text_lines(path), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text ({error})") from error
+    for number, line in enumerate(lines, start=1):
         parts = line.split()
         if not parts or line.startswith("#"):
             continue
@@ -202,12 +210,6 @@ def read_speaker_splits(path: Path) -> dict[str, str]:
                 f"a speaker belongs to one split"
             )
     return splits
-
-
-def read_speakers(table: str) -> frozenset[str]:
-    """Speakers of a list in `asr/tables`, one a line."""
-    lines = _text_lines(TABLES / table)
-    return frozenset(line.strip() for line in lines if line.strip() and not line.startswith("#"))
 
 
 def require_folder(root: Path) -> None:
@@ -223,13 +225,6 @@ def raise_problems(problems: list[str]) -> None:
         raise DataError(problems[0])
     if problems:
         raise DataError("\n".join([f"{len(problems)} problems:", *problems]))
-
-
-def _text_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -12,11 +12,10 @@ from asr.corpora.base import (
     Recording,
     Splits,
     find_recordings,
-    read_speakers,
     read_utterances,
     split_by_speaker,
 )
-from asr.phones import TABLES
+from asr.phones import TABLES, table_lines
 from asr.records import DataError
 
 # TIMIT testset.doc without SA; dev as in Kaldi egs/timit/s5.
@@ -52,8 +51,8 @@ def read(config: TimitConfig) -> Splits:
 
 
 def _standard_protocol(recordings: list[Recording]) -> dict[str, list[Recording]]:
-    dev = read_speakers("timit-dev-speakers.txt")
-    core_test = read_speakers("timit-core-test-speakers.txt")
+    dev = table_lines("timit-dev-speakers.txt")
+    core_test = table_lines("timit-core-test-speakers.txt")
     in_test = [recording for recording in recordings if recording.folder == "test"]
     return {
         "train": [recording for recording in recordings if recording.folder == "train"],

@@ -5,7 +5,16 @@ from asr.criteria.ctc import CTC, CTCConfig
 
 CONFIGS: dict[str, type[CriterionConfig]] = {"ctc": CTCConfig}
 
-__all__ = ["CONFIGS", "CTC", "CTCConfig", "Criterion", "CriterionConfig", "Path", "SearchConfig", "build"]
+__all__ = [
+    "CONFIGS",
+    "CTC",
+    "CTCConfig",
+    "Criterion",
+    "CriterionConfig",
+    "Path",
+    "SearchConfig",
+    "build",
+]
 
 
 def build(config: CriterionConfig, input_size: int, vocabulary_size: int) -> Criterion:

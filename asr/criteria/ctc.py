@@ -44,7 +44,7 @@ class CTC(Criterion):
         )
 
     def decode(self, encoded: Tensor, lengths: Tensor, search: SearchConfig) -> list[list[Path]]:
-        log_probs = self.log_probs(encoded)
+        log_probs = self.log_probs(encoded).detach()
         penalised = log_probs.clone()
         penalised[:, :, BLANK] -= search.blank_penalty
         best = penalised.argmax(dim=2)

@@ -1,0 +1,134 @@
+"""Every experiment composes and builds; every mistake gets one sentence and leaves nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from asr import prepare
+from asr.config import CONF, RunConfig, from_omegaconf, register
+from asr.phones import Vocabulary, phone_set
+from asr.recognizer import Recognizer
+
+EXPERIMENTS = sorted(
+    str(path.relative_to(CONF / "experiment").with_suffix(""))
+    for path in (CONF / "experiment").rglob("*.yaml")
+)
+GROUPS = {
+    group.name: sorted(path.stem for path in group.glob("*.yaml"))
+    for group in CONF.iterdir()
+    if group.is_dir() and group.name != "experiment"
+}
+
+
+def composed(*overrides: str) -> RunConfig:
+    register()
+    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+        return from_omegaconf(compose("config", list(overrides)))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_builds(experiment: str) -> None:
+    config = composed(f"experiment={experiment}", "corpus.root=anywhere", "seed=7")
+    assert config.run_dir == f"exp/{config.name}/7"
+    recognizer = Recognizer(config.recognizer, Vocabulary(phone_set(config.corpus.phone_set)))
+    frames, lengths = recognizer.encode(torch.zeros(1, 16_000), torch.tensor([16_000]))
+    assert frames.shape[1] == int(lengths) > 0
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_says_how_to_run_it(experiment: str) -> None:
+    header = (CONF / "experiment" / f"{experiment}.yaml").read_text().partition("defaults")[0]
+    assert "# @package _global_" in header
+    assert "#   make " in header
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [(group, option) for group, names in GROUPS.items() for option in names]
+)
+def test_every_option_composes(group: str, option: str) -> None:
+    composed(f"{group}={option}", "corpus.root=anywhere")
+
+
+@pytest.mark.parametrize(("name", "width"), [("fbank123", 123), ("mfcc39", 39)])
+def test_features_have_the_width_in_their_name(name: str, width: int) -> None:
+    assert composed(f"features={name}").features.width == width
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "says"),
+    [
+        ("encoder.hiden=3", 2, "encoder.hiden: no key 'hiden' in encoder; did you mean 'hidden'?"),
+        ("+encoder.hiden=3", 2, "encoder.hiden: no key 'hiden' in encoder; did you mean 'hidden'?"),
+        ("encodr.hidden=3", 2, "encodr: no key 'encodr'; did you mean 'encoder'?"),
+        ("encoder.hidden=three", 2, "encoder.hidden: Value 'three' of type 'str' could not be"),
+        ("encoder.hidden=null", 2, "encoder.hidden: field 'encoder.hidden' is not Optional"),
+        ("experiment=timitt", 2, "experiment/timitt: no such option; did you mean 'timit'?"),
+        ("encoder=transformer", 2, "encoder/transformer: no such option (known: blstm, lstm)"),
+        ("hidden", 2, "override 'hidden' missing EQUAL"),
+        ("experiment=timit", 2, "corpus.root is missing; say corpus.root=…"),
+        ("corpus.root=", 2, "corpus.root is empty; say where the corpus lies"),
+        ("encoder.dropout=1.5", 2, "encoder.dropout is 1.5, expected 0 ≤ dropout < 1"),
+        ("encoder.layers=0", 2, "encoder.layers is 0, expected at least 1"),
+        ("training.batch_size=0", 2, "training.batch_size is 0, expected at least 1"),
+        ("training.schedule=cosine", 2, "training.schedule is 'cosine', expected plateau or"),
+        ("features.hop_ms=50", 2, "features.hop_ms is 50.0, expected more than 0 and at most 25"),
+        ("corpus.sample_rate=8000", 2, "corpus.sample_rate is 8000, the synthetic corpus has"),
+        ("split=eval", 2, "split is 'eval', expected train, dev or test"),
+    ],
+)
+def test_a_mistake_in_the_configuration_gets_one_sentence(
+    override: str,
+    code: int,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sentence = refused([override], code, tmp_path, monkeypatch, capsys)
+    assert sentence.startswith(f"error: {says}") or says in sentence
+
+
+@pytest.mark.parametrize(
+    ("make_root", "says"),
+    [
+        (lambda root: None, "no such folder; give the folder of the corpus"),
+        (lambda root: root.mkdir(), "the folder is empty; give the folder of the corpus"),
+        (lambda root: (root / "docs").mkdir(parents=True), "no utterances found; expected audio"),
+    ],
+    ids=["absent", "empty", "no utterances"],
+)
+def test_a_root_without_speech_gets_one_sentence(  # type: ignore[no-untyped-def]
+    make_root,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = tmp_path / "TIMIT"
+    make_root(root)
+    here = tmp_path / "here"
+    here.mkdir()
+    overrides = ["experiment=timit", f"corpus.root={root}"]
+    assert says in refused(overrides, 1, here, monkeypatch, capsys)
+
+
+def refused(
+    overrides: list[str],
+    code: int,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> str:
+    """Run asr.prepare, which must exit with `code`, print one line, and leave `folder` empty."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["asr prepare", *overrides])
+    with pytest.raises(SystemExit) as exit:
+        prepare.main()
+    assert exit.value.code == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert not list(folder.iterdir())
+    return printed.err

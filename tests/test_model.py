@@ -1,0 +1,285 @@
+"""Laws of the model: padding changes nothing, CTC sums over alignments, a batch is learnable."""
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from asr import checkpoint
+from asr.batch import Batch, length_mask, pad, reverse
+from asr.checkpoint import Checkpoint, TrainingState
+from asr.criteria import CTC, CTCConfig, SearchConfig
+from asr.criteria.ctc import collapse
+from asr.dataset import Batches, BucketSampler
+from asr.encoder import Encoder, EncoderConfig, stack_frames
+from asr.features import FeaturesConfig
+from asr.lstm import LSTMLayer
+from asr.phones import Vocabulary
+from asr.recognizer import Recognizer, RecognizerConfig, transcribe_all
+from asr.records import DataError, Utterance
+
+VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
+
+
+def recognizer(**encoder: object) -> Recognizer:
+    torch.manual_seed(0)
+    sizes = {"hidden": 24, "layers": 2} | encoder
+    config = RecognizerConfig(
+        FeaturesConfig(bins=20, deltas=1),
+        EncoderConfig(**sizes),
+        CTCConfig(),  # type: ignore[arg-type]
+    )
+    return Recognizer(config, VOCABULARY).eval()
+
+
+def batch_of(utterances: list[Utterance]) -> Batch:
+    (batch,) = Batches(utterances, VOCABULARY, 16_000, batch_size=len(utterances))
+    return batch
+
+
+# ── padding ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_reverse_is_its_own_inverse_and_leaves_padding() -> None:
+    padded, lengths = pad([torch.arange(1, 4), torch.arange(1, 6)])
+    assert reverse(padded, lengths).tolist() == [[3, 2, 1, 0, 0], [5, 4, 3, 2, 1]]
+    assert torch.equal(reverse(reverse(padded, lengths), lengths), padded)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_a_layer_equals_torch_with_packed_sequences(bidirectional: bool) -> None:
+    torch.manual_seed(0)
+    layer = LSTMLayer(5, 7, bidirectional)
+    oracle = nn.LSTM(5, 7, batch_first=True, bidirectional=bidirectional)
+    weights = dict(layer.forwards.named_parameters())
+    if layer.backwards is not None:
+        weights |= {f"{k}_reverse": v for k, v in layer.backwards.named_parameters()}
+    oracle.load_state_dict(weights)
+    frames, lengths = pad([torch.randn(length, 5) for length in (4, 9, 1)])
+    packed = nn.utils.rnn.pack_padded_sequence(
+        frames, lengths, batch_first=True, enforce_sorted=False
+    )
+    expected, _ = nn.utils.rnn.pad_packed_sequence(oracle(packed)[0], batch_first=True)
+    mask = length_mask(lengths, 9).unsqueeze(2)
+    torch.testing.assert_close(layer(frames, lengths) * mask, expected)
+
+
+@pytest.mark.parametrize("subsampling", [1, 2, 3])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_loss_and_hypotheses_do_not_depend_on_batch_mates(
+    tones: list[Utterance], subsampling: int, bidirectional: bool
+) -> None:
+    model = recognizer(subsampling=subsampling, bidirectional=bidirectional)
+    batch = batch_of(tones)
+    together = dict(zip(batch.ids, model.loss(batch).tolist(), strict=True))
+    heard = transcribe_all(model, [batch], SearchConfig())
+    for utterance in tones:
+        alone = batch_of([utterance])
+        assert math.isclose(model.loss(alone).item(), together[utterance.id], rel_tol=1e-4)
+        (found,) = transcribe_all(model, [alone], SearchConfig()).values()
+        assert found.phones == heard[utterance.id].phones
+
+
+def test_more_padding_changes_nothing(tones: list[Utterance]) -> None:
+    model, batch = recognizer(subsampling=2), batch_of(tones)
+    longer = nn.functional.pad(batch.waveforms, (0, 7777))
+    encoded, lengths = model.encode(batch.waveforms, batch.waveform_lengths)
+    again, lengths_again = model.encode(longer, batch.waveform_lengths)
+    assert torch.equal(lengths, lengths_again)
+    mask = length_mask(lengths, encoded.shape[1])
+    torch.testing.assert_close(again[:, : encoded.shape[1]][mask], encoded[mask], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4])
+def test_stacking_keeps_every_frame(factor: int) -> None:
+    frames = torch.arange(1.0, 15.0).reshape(1, 7, 2)
+    stacked, lengths = stack_frames(frames, torch.tensor([7]), factor)
+    assert lengths.tolist() == [math.ceil(7 / factor)]
+    assert stacked.flatten()[:14].tolist() == frames.flatten().tolist()
+    assert not stacked.flatten()[14:].any()
+
+
+def test_encoder_parameters_are_those_of_the_paper_plus_torchs_second_bias() -> None:
+    """Graves, Mohamed & Hinton (2013), CTC-3l-250h: 3,787,562 with peepholes and one bias."""
+    encoder = Encoder(EncoderConfig(hidden=250, layers=3), 123)
+    head = CTC(CTCConfig(), 500, 62)
+    count = sum(p.numel() for m in (encoder, head) for p in m.parameters())
+    peepholes, second_biases = 6 * 3 * 250, 6 * 4 * 250
+    assert count == 3_787_562 - peepholes + second_biases
+
+
+# ── CTC ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def brute_force_log_prob(log_probs: Tensor, target: tuple[int, ...]) -> float:
+    """log Σ over all alignments that collapse to the target, (T, V)."""
+    total = 0.0
+    for alignment in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        joined = [label for label, _ in itertools.groupby(alignment)]
+        if tuple(label for label in joined if label) == target:
+            total += math.exp(sum(log_probs[t, v].item() for t, v in enumerate(alignment)))
+    return math.log(total)
+
+
+@pytest.mark.parametrize("target", [(1,), (1, 2), (1, 1), (2, 1, 2)])
+def test_the_loss_is_minus_the_sum_over_all_alignments(target: tuple[int, ...]) -> None:
+    torch.manual_seed(len(target))
+    criterion = CTC(CTCConfig(), 6, 3)
+    encoded = torch.randn(1, 5, 6)
+    batch = Batch(
+        torch.zeros(1, 1),
+        torch.tensor([1]),
+        torch.tensor([target]),
+        torch.tensor([len(target)]),
+        None,
+        ("a",),
+    )
+    found = criterion.loss(encoded, torch.tensor([5]), batch).item()
+    expected = -brute_force_log_prob(criterion.log_probs(encoded)[0], target)
+    assert math.isclose(found, expected, rel_tol=1e-5)
+
+
+def test_greedy_search_is_the_best_alignment_collapsed() -> None:
+    torch.manual_seed(3)
+    criterion = CTC(CTCConfig(), 6, 4)
+    encoded = 3 * torch.randn(2, 6, 6)
+    lengths = torch.tensor([6, 4])
+    for n, (path,) in enumerate(criterion.decode(encoded, lengths, SearchConfig())):
+        log_probs = criterion.log_probs(encoded)[n, : lengths[n]]
+        best = max(
+            itertools.product(range(4), repeat=int(lengths[n])),
+            key=lambda alignment: sum(log_probs[t, v].item() for t, v in enumerate(alignment)),
+        )
+        joined = [label for label, _ in itertools.groupby(best)]
+        assert path.labels == tuple(label for label in joined if label)
+        score = sum(log_probs[t, v].item() for t, v in enumerate(best))
+        assert math.isclose(path.score, score, rel_tol=1e-5)
+
+
+def test_collapse_keeps_a_repeat_across_a_blank() -> None:
+    assert collapse(torch.tensor([0, 1, 1, 0, 1, 2, 2, 0])) == (1, 1, 2)
+
+
+def test_a_blank_penalty_brings_phones_out() -> None:
+    criterion = CTC(CTCConfig(), 2, 2)
+    with torch.no_grad():
+        criterion.head.weight.zero_()
+        criterion.head.bias.copy_(torch.tensor([1.0, 0.0]))
+    encoded, lengths = torch.zeros(1, 3, 2), torch.tensor([3])
+    assert criterion.decode(encoded, lengths, SearchConfig())[0][0].labels == ()
+    assert criterion.decode(encoded, lengths, SearchConfig(blank_penalty=2.0))[0][0].labels == (1,)
+
+
+def test_an_utterance_too_short_for_ctc_is_named() -> None:
+    criterion = CTC(CTCConfig(), 6, 3)
+    targets, target_lengths = pad([torch.tensor([1, 1, 2]), torch.tensor([1, 2])])
+    batch = Batch(
+        torch.zeros(2, 1), torch.ones(2), targets, target_lengths, None, ("short", "fits")
+    )
+    with pytest.raises(DataError, match=r"short \(needs 4 frames, has 3\)") as error:
+        criterion.loss(torch.zeros(2, 3, 6), torch.tensor([3, 2]), batch)
+    assert "fits" not in str(error.value)
+
+
+# ── batches ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_every_utterance_comes_once_in_an_epoch(seed: int | None, batch_size: int) -> None:
+    sampler = BucketSampler([7.0, 1.0, 3.0, 9.0, 2.0] * 9, batch_size, seed)
+    batches = list(sampler)
+    assert sorted(itertools.chain(*batches)) == list(range(45))
+    assert len(batches) == len(sampler)
+
+
+def test_the_order_is_drawn_from_seed_and_epoch() -> None:
+    def order(seed: int, epoch: int) -> list[list[int]]:
+        sampler = BucketSampler([float(n % 13) for n in range(60)], 4, seed)
+        sampler.epoch = epoch
+        return list(sampler)
+
+    assert order(1, 1) == order(1, 1)
+    assert order(1, 1) != order(1, 2)
+    assert order(1, 1) != order(2, 1)
+
+
+def test_a_batch_carries_integer_lengths_and_targets(tones: list[Utterance]) -> None:
+    batch = batch_of(tones)
+    for utterance in tones:
+        n = batch.ids.index(utterance.id)
+        assert int(batch.waveform_lengths[n]) == round(utterance.duration_s * 16_000)
+        labels = batch.targets[n, : batch.target_lengths[n]].tolist()
+        assert VOCABULARY.decode(labels) == utterance.phones
+    assert not batch.waveform_lengths.is_floating_point()
+
+
+# ── learning and keeping ─────────────────────────────────────────────────────────────────────
+
+
+def test_one_batch_is_learned_by_heart(tones: list[Utterance]) -> None:
+    model, batch = recognizer(hidden=48, layers=1, subsampling=2).train(), batch_of(tones)
+    model.features.fit_normalization([(batch.waveforms, batch.waveform_lengths)])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(120):
+        optimizer.zero_grad()
+        model.loss(batch).mean().backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+    heard = transcribe_all(model, [batch], SearchConfig())
+    assert {u.id: u.phones for u in tones} == {id: h.phones for id, h in heard.items()}
+
+
+def test_a_checkpoint_gives_back_the_same_recogniser(
+    tones: list[Utterance], tmp_path: Path
+) -> None:
+    model, batch = recognizer(subsampling=2), batch_of(tones)
+    model.features.fit_normalization([(batch.waveforms, batch.waveform_lengths)])
+    checkpoint.save(tmp_path / "c.safetensors", Checkpoint(model, {"corpus": "tones"}))
+    found = checkpoint.load(tmp_path / "c.safetensors")
+    assert found.about == {"corpus": "tones"}
+    assert found.training is None
+    assert found.recognizer.vocabulary == VOCABULARY
+    assert found.recognizer.config == model.config
+    before = transcribe_all(model, [batch], SearchConfig())
+    assert transcribe_all(found.recognizer, [batch], SearchConfig()) == before
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(found.recognizer.state_dict()[name], tensor)
+
+
+def test_a_checkpoint_gives_back_the_optimiser(tones: list[Utterance], tmp_path: Path) -> None:
+    model, batch = recognizer().train(), batch_of(tones)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    model.loss(batch).sum().backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    state = TrainingState({"seed": 1}, [{"epoch": 1, "dev_per": 9.5}], optimizer.state_dict())
+    checkpoint.save(tmp_path / "c.safetensors", Checkpoint(model, {}, state))
+    found = checkpoint.load(tmp_path / "c.safetensors").training
+    assert found is not None
+    assert (found.run, found.history) == (state.run, state.history)
+    assert found.optimizer["param_groups"] == [
+        {**group, "betas": list(group["betas"])} for group in state.optimizer["param_groups"]
+    ]
+    for index, moments in state.optimizer["state"].items():
+        for name, tensor in moments.items():
+            assert torch.equal(found.optimizer["state"][index][name], tensor)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, Checkpoint(recognizer()))
+    whole = path.read_bytes()
+    with pytest.raises(DataError, match="no such checkpoint"):
+        checkpoint.load(tmp_path / "absent.safetensors")
+    for cut in (0, 100, len(whole) // 2):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DataError, match=r"c\.safetensors: damaged"):
+            checkpoint.load(path)
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    path.write_bytes(bytes(flipped))
+    with pytest.raises(DataError, match="does not match its checksum"):
+        checkpoint.load(path)

@@ -1,0 +1,69 @@
+"""Laws of the phone tables (Lee & Hon 1989) and of the vocabulary."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.phones import BLANK, Vocabulary, fold_to_39, fold_to_48, phone_set
+from asr.records import DataError
+
+
+def test_the_sets_have_their_sizes() -> None:
+    assert [len(phone_set(f"timit{size}")) for size in (61, 48, 39)] == [61, 48, 39]
+
+
+def test_folding_is_total() -> None:
+    assert set(fold_to_48()(phone_set("timit61"))) == set(phone_set("timit48"))
+    assert set(fold_to_39()(phone_set("timit61"))) == set(phone_set("timit39"))
+
+
+def test_only_q_is_deleted() -> None:
+    for fold in (fold_to_48(), fold_to_39()):
+        assert [phone for phone in phone_set("timit61") if fold([phone]) == ()] == ["q"]
+
+
+def test_folding_in_two_steps_is_folding_in_one() -> None:
+    for phone in phone_set("timit61"):
+        assert fold_to_39()(fold_to_48()([phone])) == fold_to_39()([phone])
+
+
+def test_folding_is_idempotent() -> None:
+    for fold, coarse in ((fold_to_48(), "timit48"), (fold_to_39(), "timit39")):
+        assert fold(phone_set(coarse)) == phone_set(coarse)
+
+
+def test_an_unknown_phone_is_named_with_the_nearest() -> None:
+    with pytest.raises(DataError, match=r"'AXR' is not in timit39; did you mean 'axr'"):
+        fold_to_39()(["AXR"])
+
+
+@given(st.lists(st.sampled_from(phone_set("timit61"))))
+def test_decode_undoes_encode(phones: list[str]) -> None:
+    vocabulary = Vocabulary(phone_set("timit61"))
+    labels = vocabulary.encode(phones)
+    assert vocabulary.decode(labels) == tuple(phones)
+    assert Vocabulary.blank not in labels
+
+
+def test_a_vocabulary_survives_its_file(tmp_path: Path) -> None:
+    vocabulary = Vocabulary(phone_set("timit61"))
+    vocabulary.save(tmp_path / "vocabulary.txt")
+    assert Vocabulary.load(tmp_path / "vocabulary.txt") == vocabulary
+    assert (tmp_path / "vocabulary.txt").read_text().splitlines()[0] == BLANK
+    assert len(vocabulary) == 62  # the outputs of Graves, Mohamed & Hinton (2013)
+
+
+def test_a_vocabulary_refuses_what_it_cannot_mean(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="twice: aa"):
+        Vocabulary(["aa", "aa"])
+    with pytest.raises(DataError, match="blank"):
+        Vocabulary([BLANK])
+    with pytest.raises(IndexError):
+        Vocabulary(["aa"]).decode([0])
+    with pytest.raises(DataError, match="'zz' is not in the vocabulary"):
+        Vocabulary(["aa"]).encode(["zz"])
+    (tmp_path / "v.txt").write_text("aa\n")
+    with pytest.raises(DataError, match=r"v\.txt:1: expected <blank>"):
+        Vocabulary.load(tmp_path / "v.txt")
