@@ -35,6 +35,8 @@ from asr.records import DataError, Utterance, atomic_open, read_jsonl
 
 log = logging.getLogger(__name__)
 
+CURVE_AFTER_S = 10.0  # the learning curve is drawn after epochs this long, and at the end
+
 History = list[dict[str, Any]]  # one record for each finished epoch
 
 
@@ -289,36 +291,41 @@ def _keep(run_dir: Path, config: RunConfig, recognizer: Recognizer, state: Train
     checkpoint.save(run_dir / "checkpoint-last.safetensors", Checkpoint(recognizer, about, state))
     with atomic_open(run_dir / "train.jsonl") as file:
         file.writelines(json.dumps(record) + "\n" for record in history)
+    if history[-1]["seconds"] > CURVE_AFTER_S:
+        _draw(run_dir, config, history)
+
+
+def _draw(run_dir: Path, config: RunConfig, history: History) -> None:
     draw_learning_curve(run_dir / "learning-curve.png", history, f"{config.corpus.name} dev")
 
 
 def draw_learning_curve(path: Path, history: History, dev: str) -> None:
-    """Training loss and dev PER over epochs."""
+    """Training loss and dev PER over epochs, both on logarithmic scales."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     epochs = [record["epoch"] for record in history]
     best = best_epoch(history)
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    loss_axis = figure.add_subplot(xlabel="epoch", ylabel="training loss (nats per phone)")
-    loss_axis.plot(epochs, [record["train_loss"] for record in history], color="tab:gray")
-    loss_axis.set_ylim(bottom=0)
-    loss_axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    per_axis = loss_axis.twinx()
-    per_axis.plot(epochs, [record["dev_per"] for record in history], color="tab:blue", marker="o")
-    per_axis.set_ylabel(f"{dev} PER (%)", color="tab:blue")
-    per_axis.set_ylim(bottom=0)
     lowest = history[best - 1]["dev_per"]
-    per_axis.annotate(
-        f"{lowest:.2f} %",
-        (best, lowest),
-        xytext=(0, 8),
-        textcoords="offset points",
-        ha="center",
-        color="tab:blue",
-    )
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    curves = {
+        "train_loss": "training loss (nats per phone)",
+        "dev_per": f"{dev} PER (%), lowest {lowest:.2f} in epoch {best}",
+    }
+    for column, (key, title) in enumerate(curves.items(), start=1):
+        axes = figure.add_subplot(1, 2, column, xlabel="epoch")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.plot(epochs, [record[key] for record in history], marker="." if best < 50 else "")
+        axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.2)
+        if key == "dev_per":
+            axes.plot([best], [lowest], "o", mfc="none", ms=9, color="tab:red")
     with atomic_open(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=130)
+        figure.savefig(file, format="png", dpi=110)
 
 
 def _finish(
@@ -339,6 +346,7 @@ def _finish(
         "torch": torch.__version__,
         "version": __version__,
     }
+    _draw(run_dir, config, history)
     with atomic_open(run_dir / "training.json") as file:
         json.dump(summary, file, indent=2)
         file.write("\n")

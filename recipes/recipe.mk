@@ -5,8 +5,11 @@ SEEDS ?= 1
 NAME ?= $(EXPERIMENT)
 
 # Overrides get a run of their own: ARGS="encoder.hidden=320" is exp/demo+encoder.hidden-320/1
-export ARGS
-RUNS := exp/$(NAME)$(shell printf '%s' "$${ARGS:++}" "$$ARGS" | tr -cs 'A-Za-z0-9._+' '-')
+empty :=
+comma := ,
+SLUG := $(subst $(comma),-,$(strip $(ARGS)))
+$(foreach sign,= / : { } [ ] ' ",$(eval SLUG := $$(subst $(sign),-,$$(SLUG))))
+RUNS := exp/$(NAME)$(if $(SLUG),+$(subst $(empty) $(empty),+,$(SLUG)))
 PY := .venv/bin/python
 OVERRIDES = experiment=$(EXPERIMENT) seed=$* run_dir='$(@D)' $(if $(ROOT),corpus.root='$(ROOT)') $(ARGS)
 PAGES := $(foreach seed,$(SEEDS),$(RUNS)/$(seed)/report.html)

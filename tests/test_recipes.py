@@ -1,0 +1,150 @@
+"""The stage graph under Make: what is built, what is stale, what is refused."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+SMALL = (
+    "corpus.train_speakers=2 corpus.dev_speakers=1 corpus.test_speakers=1 "
+    "corpus.train_utterances=3 corpus.dev_utterances=2 corpus.test_utterances=2 "
+    "training.epochs=2 encoder.hidden=8 encoder.layers=1"
+)
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+def make(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, env=clean, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the demo has been made, with a corpus of a few seconds."""
+    pytest.importorskip("espeakng_loader")
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "recipes").symlink_to(REPOSITORY / "recipes")
+    (folder / ".venv").symlink_to(sys.prefix)
+    made = demo(folder)
+    assert made.returncode == 0, made.stderr
+    assert "%PER" in made.stdout
+    assert "synthetic test" in made.stdout
+    return folder
+
+
+def demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return make(
+        "-f", "recipes/demo/Makefile", "NAME=tiny", f"ARGS={SMALL}", *options, folder=folder
+    )
+
+
+def stages(printed: str) -> list[str]:
+    """The doors that make -n would go through."""
+    return [part.split()[0] for part in printed.split("-m asr.")[1:]]
+
+
+def run_of(folder: Path) -> Path:
+    (run,) = (folder / "exp").glob("tiny+*/1")
+    return run
+
+
+def test_every_stage_leaves_its_file(finished: Path) -> None:
+    run = run_of(finished)
+    for name in ("vocabulary.txt", "training.json", "test.hyp.jsonl", "learning-curve.png"):
+        assert (run / name).is_file()
+    line = (run / "test.per.txt").read_text().splitlines()[0]
+    assert line.startswith("%PER ")
+    assert "synthetic test" in line
+    page = (run / "report.html").read_text()
+    assert "Synthetic speech" in page
+    assert page.count("data:image/png;base64,") == 2
+    assert json.loads((run / "training.json").read_text())["corpus"] == "synthetic"
+
+
+def test_made_again_there_is_nothing_to_do(finished: Path) -> None:
+    again = demo(finished)
+    assert again.returncode == 0
+    assert "-m asr." not in again.stdout
+    assert "%PER" in again.stdout
+
+
+def test_only_what_is_stale_is_made(finished: Path) -> None:
+    (run_of(finished) / "test.per.txt").touch()
+    assert stages(demo(finished, "-n").stdout) == ["report"]
+    os.utime(run_of(finished) / "report.html")
+    assert stages(demo(finished, "-n").stdout) == []
+
+
+def test_a_new_root_makes_everything_stale(finished: Path) -> None:
+    doors = stages(demo(finished, "-n", "ROOT=elsewhere").stdout)
+    assert doors == ["prepare", "train", "decode", "score", "report"]
+
+
+def test_a_run_is_not_made_over_from_other_data(finished: Path, tmp_path: Path) -> None:
+    run = run_of(finished)
+    before = (run / "manifests" / "train.jsonl").read_bytes()
+    refused = demo(finished, f"ROOT={tmp_path / 'new'}")
+    assert refused.returncode != 0
+    assert "holds a model trained on other data" in refused.stderr
+    assert (run / "manifests" / "train.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("recipe", ["demo", "timit"])
+def test_make_n_prints_the_exact_commands(recipe: str, tmp_path: Path) -> None:
+    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
+    printed = make(
+        "-n",
+        "-f",
+        f"recipes/{recipe}/Makefile",
+        "ROOT=/corpora/TIMIT",
+        "SEEDS=1 2",
+        "ARGS=encoder.hidden=320",
+        folder=tmp_path,
+    ).stdout
+    assert stages(printed) == 2 * ["prepare", "train", "decode", "score", "report"]
+    assert (
+        f"-m asr.train experiment={recipe} seed=2 run_dir='exp/{recipe}+encoder.hidden-320/2' "
+        "corpus.root='/corpora/TIMIT' encoder.hidden=320 training.resume=auto" in printed
+    )
+
+
+def test_the_nltk_sample_is_told_by_its_layout(tmp_path: Path) -> None:
+    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
+    (tmp_path / "sample" / "dr1-fvmh0").mkdir(parents=True)
+    printed = make("-n", "-f", "recipes/timit/Makefile", "ROOT=sample", folder=tmp_path).stdout
+    assert "experiment=timit-sample" in printed
+
+
+def test_timit_without_root_is_one_sentence() -> None:
+    refused = make("timit")
+    assert refused.returncode != 0
+    assert "error: where is the corpus? make timit ROOT=/path/to/TIMIT" in refused.stderr
+
+
+def test_a_wrong_python_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    old = tmp_path / "python2"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo "Python 2.7.18" || exit 1\n')
+    old.chmod(0o755)
+    venv = tmp_path / "venv"
+    refused = make(f"PYTHON={old}", f"VENV={venv}", "test")
+    assert refused.returncode != 0
+    assert "Python 2.7.18" in refused.stderr
+    assert "needs 3.11, 3.12 or 3.13" in refused.stderr
+    assert not venv.exists()
+    absent = make(f"PYTHON={tmp_path / 'absent'}", f"VENV={venv}", "test")
+    assert absent.returncode != 0
+    assert "error: no " in absent.stderr
+
+
+def test_help_names_every_target_a_person_wants() -> None:
+    printed = make().stdout
+    for target in ("demo", "timit", "test", "check", "bench"):
+        assert f"make {target} " in printed
