@@ -54,7 +54,6 @@ class TrainingConfig:
     warmup: float = 0.1  # part of all steps during which one_cycle rises
     max_gradient_norm: float = 5.0
     workers: int = 0  # processes that read audio; 0: this one
-    resume: str = "never"  # "auto": continue from the last finished epoch, if there is one
 
     def __post_init__(self) -> None:
         for key in ("epochs", "patience", "batch_size", "plateau"):
@@ -71,8 +70,6 @@ class TrainingConfig:
             raise ValueError(f"training.warmup is {self.warmup}, expected 0 ≤ warmup < 1")
         if self.workers < 0:
             raise ValueError(f"training.workers is {self.workers}, expected at least 0")
-        if self.resume not in ("never", "auto"):
-            raise ValueError(f"training.resume is {self.resume!r}, expected never or auto")
 
 
 @dataclass(frozen=True)
@@ -88,6 +85,7 @@ class RunConfig:
     name: str = "default"  # of the experiment
     seed: int = 1
     run_dir: str = "exp/default/1"  # all that the run writes
+    resume: str = "never"  # "auto": continue from the last finished epoch, if there is one
     split: str = "test"  # what asr.decode decodes
     device: str = "auto"  # "cpu", "cuda"; auto: cuda where there is one
     threads: int = 0  # of the CPU; 0: as many as there are cores
@@ -95,6 +93,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.split not in ("train", "dev", "test"):
             raise ValueError(f"split is {self.split!r}, expected train, dev or test")
+        if self.resume not in ("never", "auto"):
+            raise ValueError(f"resume is {self.resume!r}, expected never or auto")
         if self.threads < 0:
             raise ValueError(f"threads is {self.threads}, expected at least 0")
         if self.corpus.sample_rate != self.features.sample_rate:
@@ -109,6 +109,9 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def to_yaml(self) -> str:
+        return OmegaConf.to_yaml(OmegaConf.create(self.to_dict()))
 
 
 def register() -> None:

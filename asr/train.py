@@ -31,7 +31,7 @@ from asr.config import RunConfig, TrainingConfig, choose_device, door
 from asr.dataset import Batches
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, transcribe_all
-from asr.records import DataError, Utterance, atomic_open, read_jsonl
+from asr.records import DataError, Hypothesis, Utterance, atomic_open, read_jsonl
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def run(config: RunConfig) -> None:
         optimizer = torch.optim.Adam(recognizer.parameters(), lr=training.learning_rate)
         history: History = []
         unchanging = _unchanging(config, train)
-        state = _earlier_state(run_dir, training, unchanging, recognizer)
+        state = _earlier_state(config, unchanging, recognizer)
         batches = _batches(config, train, vocabulary, config.seed)
         dev_batches = _batches(config, dev, vocabulary, None)
         if state is None:
@@ -68,6 +68,8 @@ def run(config: RunConfig) -> None:
         else:
             optimizer.load_state_dict(state.optimizer)
             history = state.history
+        with atomic_open(run_dir / "config.yaml") as file:
+            file.write(config.to_yaml())
         log.info(
             "%s, seed %d: %d parameters, %d labels, %s, %s",
             config.name,
@@ -85,45 +87,26 @@ def run(config: RunConfig) -> None:
             batches.set_epoch(epoch)
             recognizer.train()
             total, phones = 0.0, 0
-            progress = tqdm(
-                batches,
-                f"epoch {epoch}",
-                unit="batch",
-                leave=False,
-                disable=None,
-                dynamic_ncols=True,
-            )
+            progress = tqdm(batches, f"epoch {epoch}", leave=False, disable=None)
             for step, batch in enumerate(progress):
-                rate = learning_rate(training, history, (epoch - 1 + step / len(batches)))
+                rate = learning_rate(training, history, epoch - 1 + step / len(batches))
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 losses = train_step(recognizer, optimizer, batch.to(device), training)
                 total += float(losses.sum())
                 phones += int(batch.target_lengths.sum())
-            score = scoring.score(
-                {utterance.id: utterance.phones for utterance in dev},
-                {
-                    id: hypothesis.phones
-                    for id, hypothesis in transcribe_all(
-                        recognizer, dev_batches, config.search
-                    ).items()
-                },
-            )
+            heard = transcribe_all(recognizer, dev_batches, config.search)
             history.append(
                 {
                     "epoch": epoch,
                     "train_loss": total / phones,  # nats per phone
-                    "dev_per": score.total.per,
+                    "dev_per": phone_error_rate(dev, heard),
                     "learning_rate": rate,
                     "seconds": time.monotonic() - started,
                 }
             )
-            _keep(
-                run_dir,
-                config,
-                recognizer,
-                TrainingState(unchanging, history, optimizer.state_dict()),
-            )
+            state = TrainingState(unchanging, history, optimizer.state_dict())
+            _keep(run_dir, config, recognizer, state)
             log.info("%s", describe(history, training))
         _finish(run_dir, config, recognizer, history, device)
 
@@ -147,6 +130,13 @@ def train_step(
         )
     optimizer.step()
     return losses.detach()
+
+
+def phone_error_rate(dev: list[Utterance], heard: dict[str, Hypothesis]) -> float:
+    """PER in percent under the protocol `strict`: 39 phones, q deleted, silence scored."""
+    references = {utterance.id: utterance.phones for utterance in dev}
+    hypotheses = {id: hypothesis.phones for id, hypothesis in heard.items()}
+    return scoring.score(references, hypotheses, protocol="strict").total.per
 
 
 def learning_rate(training: TrainingConfig, history: History, epochs_done: float) -> float:
@@ -228,9 +218,7 @@ def _batches(
 def _unchanging(config: RunConfig, train: list[Utterance]) -> dict[str, Any]:
     """What must be the same when a run is continued."""
     run = config.to_dict()
-    training = {
-        key: value for key, value in run["training"].items() if key not in ("resume", "workers")
-    }
+    training = {key: value for key, value in run["training"].items() if key != "workers"}
     return {
         "seed": config.seed,
         "features": run["features"],
@@ -242,15 +230,16 @@ def _unchanging(config: RunConfig, train: list[Utterance]) -> dict[str, Any]:
 
 
 def _earlier_state(
-    run_dir: Path, training: TrainingConfig, unchanging: dict[str, Any], recognizer: Recognizer
+    config: RunConfig, unchanging: dict[str, Any], recognizer: Recognizer
 ) -> TrainingState | None:
     """Load the last checkpoint's weights into `recognizer`, if there is one to be continued."""
+    run_dir = Path(config.run_dir)
     path = run_dir / "checkpoint-last.safetensors"
     if not path.exists():
         return None
-    if training.resume == "never":
+    if config.resume == "never":
         raise DataError(
-            f"{run_dir}: holds a run already; say training.resume=auto to continue it, or give "
+            f"{run_dir}: holds a run already; say resume=auto to continue it, or give "
             f"another run_dir"
         )
     found = checkpoint.load(path)

@@ -26,7 +26,7 @@ $(RUNS)/%/vocabulary.txt: $$(shell [ "$$$$(cat '$(RUNS)/$$*/root.txt' 2>/dev/nul
 	@printf '%s' '$(ROOT)' > '$(@D)/root.txt'
 
 $(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt
-	$(PY) -m asr.train $(OVERRIDES) training.resume=auto
+	$(PY) -m asr.train $(OVERRIDES) resume=auto
 
 $(RUNS)/%/test.hyp.jsonl: $(RUNS)/%/training.json
 	$(PY) -m asr.decode $(OVERRIDES) split=test

@@ -112,7 +112,7 @@ def test_make_n_prints_the_exact_commands(recipe: str, tmp_path: Path) -> None:
     assert stages(printed) == 2 * ["prepare", "train", "decode", "score", "report"]
     assert (
         f"-m asr.train experiment={recipe} seed=2 run_dir='exp/{recipe}+encoder.hidden-320/2' "
-        "corpus.root='/corpora/TIMIT' encoder.hidden=320 training.resume=auto" in printed
+        "corpus.root='/corpora/TIMIT' encoder.hidden=320 resume=auto" in printed
     )
 
 

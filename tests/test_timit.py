@@ -125,6 +125,32 @@ def test_less_than_the_whole_of_timit_is_refused_unless_meant(tmp_path: Path) ->
         read(TimitConfig(root=config.root))
 
 
+def test_the_whole_of_timit_has_the_published_numbers(tmp_path: Path) -> None:
+    """A tree with TIMIT's 630 speakers, ten sentences each, all of them the same short noise."""
+    write(tmp_path, "one.WAV", "one.PHN")
+    wav, phn = (tmp_path / "one.WAV").read_bytes(), (tmp_path / "one.PHN").read_bytes()
+    for path in (tmp_path / "one.WAV", tmp_path / "one.PHN"):
+        path.unlink()
+    named = [*table_lines("timit-dev-speakers.txt"), *table_lines("timit-core-test-speakers.txt")]
+    train = [f"mtr{number}" for number in range(462)]
+    test = named + [f"fte{number}" for number in range(168 - len(named))]
+    for part, speakers in (("TRAIN", train), ("TEST", test)):
+        for speaker in speakers:
+            folder = tmp_path / part / "DR1" / speaker.upper()
+            folder.mkdir(parents=True)
+            for number in range(10):
+                stem = f"SA{number}" if number < 2 else f"SX{number}"
+                (folder / f"{stem}.WAV").write_bytes(wav)
+                (folder / f"{stem}.PHN").write_bytes(phn)
+    splits = read(TimitConfig(root=str(tmp_path)))
+    assert {split: len(utterances) for split, utterances in splits.items()} == COMPLETE
+    assert [len({u.speaker for u in splits[s]}) for s in ("train", "dev", "test")] == [462, 50, 24]
+    (tmp_path / "TRAIN" / "DR1" / "MTR7" / "SX2.WAV").unlink()
+    (tmp_path / "TRAIN" / "DR1" / "MTR7" / "SX2.PHN").unlink()
+    with pytest.raises(DataError, match="train has 3695 of 3696 utterances"):
+        read(TimitConfig(root=str(tmp_path)))
+
+
 def test_the_protocol_has_the_published_numbers() -> None:
     assert COMPLETE == {"train": 3696, "dev": 400, "test": 192}
     dev = set(table_lines("timit-dev-speakers.txt"))

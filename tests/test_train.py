@@ -38,10 +38,6 @@ def config(tones: list[Utterance], tmp_path: Path) -> RunConfig:
     )
 
 
-def with_training(config: RunConfig, **changes: object) -> RunConfig:
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))  # type: ignore[arg-type]
-
-
 def weights(config: RunConfig, which: str = "last") -> dict[str, torch.Tensor]:
     path = Path(config.run_dir) / f"checkpoint-{which}.safetensors"
     return checkpoint.load(path).recognizer.state_dict()
@@ -60,6 +56,7 @@ def test_a_run_leaves_what_the_stages_after_it_need(config: RunConfig) -> None:
     best = checkpoint.load(run_dir / "checkpoint-best.safetensors")
     assert best.about["dev_per"] == summary["dev_per"]
     assert best.training is None
+    assert "hidden: 16" in (run_dir / "config.yaml").read_text()
     decode.run(config)
     heard = read_jsonl(run_dir / "test.hyp.jsonl", Hypothesis)
     assert [hypothesis.id for hypothesis in heard] == ["tone8"]
@@ -86,7 +83,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
         train.run(config)
     assert not (Path(config.run_dir) / "training.json").exists()
     monkeypatch.setattr(train, "train_step", original)
-    train.run(with_training(config, resume="auto"))
+    train.run(dataclasses.replace(config, resume="auto"))
     for expected_weights, which in ((expected, "last"), (expected_best, "best")):
         found = weights(config, which)
         assert all(torch.equal(found[name], tensor) for name, tensor in expected_weights.items())
@@ -100,18 +97,18 @@ def test_a_finished_run_is_not_trained_further(
     train.run(config)
     before = weights(config)
     monkeypatch.setattr(train, "train_step", lambda *args: pytest.fail("trained on"))
-    train.run(with_training(config, resume="auto"))
+    train.run(dataclasses.replace(config, resume="auto"))
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(config).items())
 
 
 def test_a_run_is_neither_overwritten_nor_continued_as_another(config: RunConfig) -> None:
     train.run(config)
     before = weights(config)
-    with pytest.raises(DataError, match=r"holds a run already; say training\.resume=auto"):
+    with pytest.raises(DataError, match=r"holds a run already; say resume=auto"):
         train.run(config)
     other = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, hidden=17))
     with pytest.raises(DataError, match=r"begun with encoder\.hidden=16 and now has 17"):
-        train.run(with_training(other, resume="auto"))
+        train.run(dataclasses.replace(other, resume="auto"))
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(config).items())
 
 
