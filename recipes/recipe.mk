@@ -16,7 +16,8 @@ PAGES := $(foreach seed,$(SEEDS),$(RUNS)/$(seed)/report.html)
 
 all: $(PAGES)
 	@echo
-	@for seed in $(SEEDS); do echo "seed $$seed: $$(head -n 1 '$(RUNS)'/$$seed/test.per.txt)"; done
+	@$(PY) -m asr.score '$(RUNS)/$(firstword $(SEEDS))/manifests/test.jsonl' \
+		$(foreach seed,$(SEEDS),'$(RUNS)/$(seed)/test.hyp.jsonl') | grep -E '^(%PER|mean of)'
 	@echo "To look at: $(PAGES)"
 
 # Another ROOT than last time makes the manifests stale.

@@ -1,0 +1,327 @@
+"""Reading transcripts: our JSONL, sclite .trn, Kaldi text, ctm, folders of .phn or TextGrid.
+
+The format is told from the name and the first line unless it is given. Every refusal names file,
+line, what was found and what to do. This file folds no label and joins no two sides.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+
+from asr.records import DataError, Hypothesis, Utterance, read_jsonl, stream_jsonl
+from asr.scoring.base import Transcript, Transcripts
+
+FORMATS = ("jsonl", "trn", "text", "ctm", "phn", "textgrid")
+PHN_SAMPLE_RATE = 16_000  # .phn files count samples and do not say of what
+PHONE_TIERS = ("phones", "phone", "phn", "phonemes", "segments")
+
+Lines = Iterator[tuple[int, str]]
+
+
+def read_transcripts(path: str | Path, format_name: str | None = None) -> Transcripts:
+    """Read one side of a comparison; `format_name` None tells the format from the file."""
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    found = format_name or detect_format(path)
+    if found == "jsonl":
+        return _read_jsonl(path)
+    if found in ("phn", "textgrid"):
+        if not path.is_dir():
+            raise DataError(f"{path}: expected a folder of .{found} files, found a file")
+        return Transcripts(str(path), dict(_keyed(path, _read_folder(path, found))))
+    readers: dict[str, Callable[[Path, Lines], Iterator[Transcript]]] = {
+        "trn": _read_trn,
+        "text": _read_text,
+        "ctm": _read_ctm,
+    }
+    if found not in readers:
+        raise DataError(f"unknown format {found!r}: known are {', '.join(FORMATS)}")
+    if path.is_dir():
+        raise DataError(f"{path}: expected a file of format {found}, found a folder")
+    return Transcripts(str(path), dict(_keyed(path, readers[found](path, _lines(path)))))
+
+
+def detect_format(path: Path) -> str:
+    """The format of a file or folder, by its name where that is telling, else its first line."""
+    if path.is_dir():
+        kinds = {p.suffix.lower() for p in path.rglob("*")} & {".phn", ".textgrid"}
+        if len(kinds) != 1:
+            found = "both" if kinds else "neither"
+            raise DataError(
+                f"{path}: expected a folder of .phn or of .TextGrid files, found {found}; "
+                f"say which with --format"
+            )
+        return kinds.pop()[1:]
+    by_suffix = {".jsonl": "jsonl", ".json": "jsonl", ".trn": "trn", ".ctm": "ctm"}
+    if path.suffix.lower() in by_suffix:
+        return by_suffix[path.suffix.lower()]
+    for _, line in _lines(path):
+        fields = line.split()
+        if line.startswith("{"):
+            return "jsonl"
+        if re.search(r"\([^()\s]+\)\s*$", line):
+            return "trn"
+        if len(fields) in (5, 6) and _is_number(fields[2]) and _is_number(fields[3]):
+            return "ctm"
+        return "text"
+    return "text"
+
+
+def _keyed(path: Path, transcripts: Iterator[Transcript]) -> Iterator[tuple[str, Transcript]]:
+    first_seen: dict[str, int] = {}
+    for transcript in transcripts:
+        if transcript.id in first_seen:
+            raise DataError(
+                f"{path}:{transcript.line}: id {transcript.id!r} stands already in line "
+                f"{first_seen[transcript.id]}; keep one of them"
+            )
+        first_seen[transcript.id] = transcript.line
+        yield transcript.id, transcript
+
+
+def _lines(path: Path) -> Lines:
+    """Lines that are neither empty nor a `;;` comment, with their number, without BOM and CR."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip() and not line.startswith(";;"):
+                    yield number, line.rstrip("\r\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def _read_jsonl(path: Path) -> Transcripts:
+    first = next(_lines(path), None)
+    if first is None:
+        return Transcripts(str(path), {})
+    try:
+        keys = json.loads(first[1])
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{first[0]}: expected one JSON object, {error.msg}") from error
+    try:
+        if isinstance(keys, dict) and "audio" not in keys:
+            hypotheses = stream_jsonl(path, Hypothesis)
+            found = (Transcript(h.id, h.phones, n) for n, h in enumerate(hypotheses, start=1))
+            return Transcripts(str(path), dict(_checked(path, found)))
+        utterances = read_jsonl(path, Utterance)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    corpora = sorted({u.corpus for u in utterances if u.corpus})
+    splits = sorted({u.split for u in utterances if u.split})
+    found = (_from_manifest(u, number) for number, u in enumerate(utterances, start=1))
+    items = dict(_checked(path, found))
+    return Transcripts(str(path), items, "+".join(corpora), "+".join(splits))
+
+
+def _from_manifest(utterance: Utterance, line: int) -> Transcript:
+    segments = utterance.segments
+    times = None
+    if segments is not None and len(segments) == len(utterance.phones):
+        times = tuple((segment.start_s, segment.end_s) for segment in segments)
+    return Transcript(
+        utterance.id,
+        utterance.phones,
+        line,
+        times,
+        utterance.speaker or None,
+        utterance.sex,
+        utterance.dialect,
+    )
+
+
+def _checked(path: Path, transcripts: Iterator[Transcript]) -> Iterator[tuple[str, Transcript]]:
+    # A string is a sequence of strings too: "aa b" would be read as the phones a, a, space, b.
+    for transcript in transcripts:
+        where = f"{path}:{transcript.line}"
+        if not (isinstance(transcript.id, str) and transcript.id):
+            raise DataError(f"{where}: expected a text as id, found {transcript.id!r}")
+        odd = [p for p in transcript.phones if not isinstance(p, str) or not p or p.isspace()]
+        if odd:
+            raise DataError(f"{where}: expected phones as a list of texts, found {odd[0]!r} in it")
+        yield transcript.id, transcript
+
+
+def _read_trn(path: Path, lines: Lines) -> Iterator[Transcript]:
+    for number, line in lines:
+        text, parenthesis, id_and_end = line.rpartition("(")
+        id_, closed, rest = id_and_end.partition(")")
+        if not (parenthesis and closed and id_.strip()) or rest.strip():
+            raise DataError(
+                f"{path}:{number}: expected `phone phone (utterance-id)`, found {_shown(line)}"
+            )
+        phones = tuple(text.split())
+        if "{" in phones:
+            raise DataError(
+                f"{path}:{number}: alternatives {{ a / b }} are not scored here; "
+                f"leave the one that was said"
+            )
+        yield Transcript(id_.strip(), phones, number)
+
+
+def _read_text(path: Path, lines: Lines) -> Iterator[Transcript]:
+    for number, line in lines:
+        if line[0].isspace():
+            raise DataError(
+                f"{path}:{number}: expected `utterance-id phone phone`, "
+                f"found a line that begins with space: {_shown(line)}"
+            )
+        id_, *phones = line.split()
+        yield Transcript(id_, tuple(phones), number)
+
+
+def _read_ctm(path: Path, lines: Lines) -> Iterator[Transcript]:
+    found: dict[str, list[tuple[float, float, str]]] = {}
+    first_line: dict[str, int] = {}
+    for number, line in lines:
+        fields = line.split()
+        if len(fields) not in (5, 6) or not (_is_number(fields[2]) and _is_number(fields[3])):
+            raise DataError(
+                f"{path}:{number}: expected `utterance-id channel start duration phone`, "
+                f"found {_shown(line)}"
+            )
+        id_, start, duration = fields[0], float(fields[2]), float(fields[3])
+        first_line.setdefault(id_, number)
+        found.setdefault(id_, []).append((start, start + duration, fields[4]))
+    for id_, timed in found.items():
+        timed.sort(key=lambda entry: entry[0])
+        phones = tuple(phone for _, _, phone in timed)
+        times = tuple((start, end) for start, end, _ in timed)
+        yield Transcript(id_, phones, first_line[id_], times)
+
+
+def _read_folder(root: Path, kind: str) -> Iterator[Transcript]:
+    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() == f".{kind}")
+    for path in paths:
+        if path.name.startswith("."):
+            continue
+        timed = list(_read_phn(path) if kind == "phn" else _read_textgrid(path))
+        id_, speaker = _id_from_path(root, path, kind)
+        phones = tuple(phone for _, _, phone in timed)
+        times = tuple((start, end) for start, end, _ in timed)
+        yield Transcript(id_, phones, 0, times, speaker)
+
+
+def _id_from_path(root: Path, path: Path, kind: str) -> tuple[str, str | None]:
+    """Id and speaker: `DR1/FCJF0/SI648.PHN` is fcjf0_si648, as in our manifests; else the stem."""
+    stem = path.stem.lower() if kind == "phn" else path.stem
+    if path.parent == root:
+        return stem, None
+    folder = path.parent.name.lower() if kind == "phn" else path.parent.name
+    speaker = re.sub(r"^dr\d-", "", folder)
+    return (stem if stem.startswith(speaker) else f"{speaker}_{stem}"), speaker
+
+
+def _read_phn(path: Path) -> Iterator[tuple[float, float, str]]:
+    for number, line in _lines(path):
+        fields = line.split()
+        if len(fields) != 3 or not (fields[0].isdigit() and fields[1].isdigit()):
+            raise DataError(
+                f"{path}:{number}: expected `start end phone` in samples, found {_shown(line)}"
+            )
+        yield int(fields[0]) / PHN_SAMPLE_RATE, int(fields[1]) / PHN_SAMPLE_RATE, fields[2]
+
+
+def _read_textgrid(path: Path) -> Iterator[tuple[float, float, str]]:
+    """Intervals of the phone tier; an empty interval says that nothing is labelled there."""
+    tiers = _textgrid_tiers(path)
+    named = [tier for name, tier in tiers if name.split(" - ")[-1].lower() in PHONE_TIERS]
+    if len(named) != 1 and len(tiers) != 1:
+        names = ", ".join(repr(name) for name, _ in tiers) or "none"
+        raise DataError(
+            f"{path}: expected one tier of phones (named {', '.join(PHONE_TIERS)}), found {names}"
+        )
+    for start, end, label in named[0] if named else tiers[0][1]:
+        if label.strip():
+            yield start, end, label.strip()
+
+
+def _textgrid_tiers(path: Path) -> list[tuple[str, list[tuple[float, float, str]]]]:
+    # Praat's long and short text formats hold the same values in the same order; the long one
+    # adds names, which are skipped here: strings stand in quotes, a quote inside is doubled.
+    raw = path.read_bytes()
+    utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        text = raw.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: neither UTF-8 nor UTF-16 text") from error
+    pattern = r'"((?:[^"]|"")*)"|(?<![\w\[.])(-?\d+(?:\.\d+)?(?:[eE]-?\d+)?)(?![\w\].])'
+    values: Iterator[str | float] = (
+        float(m[2]) if m[2] else m[1].replace('""', '"') for m in re.finditer(pattern, text)
+    )
+    tiers = []
+    try:
+        if (next(values), next(values)) != ("ooTextFile", "TextGrid"):
+            raise ValueError
+        next(values), next(values)
+        for _ in range(int(next(values))):
+            kind, name = next(values), str(next(values))
+            next(values), next(values)
+            intervals = []
+            for _ in range(int(next(values))):
+                if kind == "IntervalTier":
+                    intervals.append((float(next(values)), float(next(values)), str(next(values))))
+                else:
+                    next(values), next(values)
+            if kind == "IntervalTier":
+                tiers.append((name, intervals))
+    except (StopIteration, ValueError) as error:
+        raise DataError(f"{path}: not a complete TextGrid in Praat's text format") from error
+    return tiers
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) >= 0
+    except ValueError:
+        return False
+
+
+def _shown(line: str) -> str:
+    return repr(line if len(line) <= 60 else line[:57] + "…")
+
+
+def pair(
+    references: Transcripts, hypotheses: Transcripts, missing: str = "error"
+) -> tuple[Transcripts, int]:
+    """The hypotheses in the order of the references, and how many were missing.
+
+    A hypothesis that no reference has is an error; a reference without hypothesis is one too,
+    unless `missing` is "delete", which gives it an empty hypothesis.
+    """
+    extra = [t for id_, t in hypotheses.items.items() if id_ not in references.items]
+    absent = [t for id_, t in references.items.items() if id_ not in hypotheses.items]
+    if extra:
+        lowered = {id_.lower(): id_ for id_ in references.items}
+        lines = [
+            f"{hypotheses.where(t)}: id {t.id!r} is not in {references.path}"
+            + (
+                f"; the reference has {lowered[t.id.lower()]!r}: mend the letter case"
+                if t.id.lower() in lowered
+                else ""
+            )
+            for t in extra[:10]
+        ]
+        if len(extra) > 10:
+            lines.append(f"… and {len(extra) - 10} more ids that the reference does not have")
+        if absent:
+            lines.append(_absent(references, hypotheses, absent))
+        raise DataError("\n".join(lines))
+    if absent and missing != "delete":
+        raise DataError(_absent(references, hypotheses, absent))
+    empty = {t.id: Transcript(t.id, ()) for t in absent}
+    items = {id_: hypotheses.items.get(id_) or empty[id_] for id_ in references.items}
+    return Transcripts(hypotheses.path, items), len(absent)
+
+
+def _absent(references: Transcripts, hypotheses: Transcripts, absent: list[Transcript]) -> str:
+    named = ", ".join(chain((repr(t.id) for t in absent[:5]), ["…"] if len(absent) > 5 else []))
+    return (
+        f"{hypotheses.path}: no hypothesis for {len(absent)} of {len(references.items)} utterances "
+        f"of {references.path}: {named} ({references.where(absent[0])}); "
+        f"add them, or count them as deletions with --missing delete"
+    )

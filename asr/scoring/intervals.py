@@ -1,0 +1,46 @@
+"""How sure a rate is: bootstrap intervals by speaker and by utterance.
+
+Units are resampled, never phones: phones of one utterance, and utterances of one speaker, err
+together. This file compares no systems (see `significance`).
+"""
+
+from collections.abc import Iterable, Mapping
+
+from asr.scoring.base import ErrorCounts, Interval
+
+CONFIDENCE = 0.95
+
+
+def by_speaker(speakers: Mapping[str, ErrorCounts], replicates: int, seed: int) -> Interval | None:
+    """Interval when speakers are drawn anew; None below two speakers."""
+    units = [(counts.ref, counts.err, 1) for _, counts in sorted(speakers.items())]
+    return _percentile(units, replicates, seed)
+
+
+def by_utterance(
+    sizes: Mapping[tuple[int, int], int], replicates: int, seed: int
+) -> Interval | None:
+    """Interval when utterances are drawn anew, from their numbers by (ref, err); None below two.
+
+    Utterances of equal (ref, err) are exchangeable, so drawing their numbers is drawing them.
+    """
+    units = [(ref, err, number) for (ref, err), number in sorted(sizes.items())]
+    return _percentile(units, replicates, seed)
+
+
+def _percentile(
+    units: Iterable[tuple[int, int, int]], replicates: int, seed: int
+) -> Interval | None:
+    import numpy as np
+
+    ref, err, number = np.array(list(units), dtype=np.int64).reshape(-1, 3).T
+    size = int(number.sum())
+    if size < 2 or replicates < 1 or ref.sum() == 0:
+        return None
+    draws = np.random.default_rng(seed).multinomial(size, number / size, size=replicates)
+    drawn_ref, drawn_err = draws @ ref, draws @ err
+    rates = 100.0 * drawn_err[drawn_ref > 0] / drawn_ref[drawn_ref > 0]
+    point = 100.0 * float((err * number).sum()) / float((ref * number).sum())
+    tail = 50.0 * (1.0 - CONFIDENCE)
+    low, high = np.percentile(rates, [tail, 100.0 - tail])
+    return Interval(min(float(low), point), max(float(high), point))

@@ -1,0 +1,251 @@
+"""Scoring protocols: what is done to both sides before they are aligned.
+
+The protocols stand in `asr/tables/protocols.toml`, each with its source. This file neither aligns
+nor counts, and it never guesses: a phone that a protocol does not know is an error.
+"""
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from asr.phones import DELETED, TABLES, fold_to_39, phone_set, unknown_phone
+from asr.records import DataError
+from asr.scoring.base import Transcript, Transcripts
+
+Side = Literal["reference", "hypothesis"]
+EVERY_PHONE = "*"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way of scoring. `target` maps a label to the phone scored, or to None if it is deleted.
+
+    `target` None scores labels as written. `releases` names, for a closure, the phones that take
+    it in when they follow.
+    """
+
+    name: str
+    says: str
+    source: str
+    set_name: str = "the labels"
+    target: Mapping[str, str | None] | None = None
+    releases: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    merged: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
+
+    def apply(self, phones: Sequence[str], side: Side) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Phones as scored, and for each the index of the label it comes from.
+
+        A merged run takes the index of its first label. Raises `DataError` on an unknown label.
+        """
+        folded = [self.fold(phone) for phone in phones]
+        if self.releases:
+            for index, (phone, following) in enumerate(pairwise(phones)):
+                if following in self.releases.get(phone, ()):
+                    folded[index] = None
+        scored = [(phone, index) for index, phone in enumerate(folded) if phone is not None]
+        if merged := self.merged.get(side):
+            scored = [
+                (phone, index)
+                for (before, _), (phone, index) in zip([("", -1), *scored], scored, strict=False)
+                if phone != before or not (phone in merged or EVERY_PHONE in merged)
+            ]
+        return tuple(phone for phone, _ in scored), tuple(index for _, index in scored)
+
+    def fold(self, phone: str) -> str | None:
+        """The phone that a label is scored as; None if it is deleted."""
+        if self.target is None:
+            return phone
+        try:
+            return self.target[phone]
+        except KeyError:
+            raise DataError(unknown_phone(phone, self.target, self.set_name)) from None
+
+    def apply_all(self, transcripts: Transcripts, side: Side) -> Transcripts:
+        """Both what `apply` does to every transcript, and one error for all unknown labels."""
+        self._require_known(transcripts, side)
+        items = {}
+        for transcript in transcripts.items.values():
+            phones, indices = self.apply(transcript.phones, side)
+            times = transcript.times_s
+            items[transcript.id] = Transcript(
+                transcript.id,
+                phones,
+                transcript.line,
+                None if times is None else tuple(times[index] for index in indices),
+                transcript.speaker,
+                transcript.sex,
+                transcript.dialect,
+            )
+        return Transcripts(transcripts.path, items, transcripts.corpus, transcripts.split)
+
+    def _require_known(self, transcripts: Transcripts, side: Side) -> None:
+        if self.target is None:
+            return
+        outside: Counter[str] = Counter()
+        first: Transcript | None = None
+        for transcript in transcripts.items.values():
+            unknown = [phone for phone in transcript.phones if phone not in self.target]
+            outside.update(unknown)
+            first = first or (transcript if unknown else None)
+        if first is not None:
+            listed = ", ".join(f"{phone!r} ({n}×)" for phone, n in outside.most_common(20))
+            more = f" and {len(outside) - 20} more" if len(outside) > 20 else ""
+            hint = unknown_phone(outside.most_common(1)[0][0], self.target, self.set_name)
+            raise DataError(
+                f"{transcripts.where(first)}: the {side} holds {len(outside)} labels outside "
+                f"{self.set_name}, first in {first.id}: {listed}{more}; {hint}; "
+                f"score with --protocol none or give --map"
+            )
+
+
+@cache
+def protocol_names() -> tuple[str, ...]:
+    """The protocols in the order of their file."""
+    return tuple(_definitions())
+
+
+@cache
+def protocol(name: str, map_file: str | Path | None = None) -> Protocol:
+    """The protocol of this name; `DataError` names the known ones.
+
+    `map_file` takes the place of the folding: two columns `label phone`, or Kaldi's three of 61,
+    48 and 39; a label alone on its line is deleted.
+    """
+    if name not in _definitions():
+        known = ", ".join(protocol_names())
+        raise DataError(f"unknown protocol {name!r}: known are {known}")
+    entry = _definitions()[name]
+    merged = {
+        "reference": frozenset(entry.get("merge_reference", ())),
+        "hypothesis": frozenset(entry.get("merge_hypothesis", ())),
+    }
+    target, releases, set_name = _target(entry, map_file)
+    says = entry["says"]
+    if map_file is not None:
+        says = f"map {Path(map_file).name}" + (f", {says}" if "fold" in entry else "")
+    return Protocol(
+        name=name,
+        says=says,
+        source=entry["source"],
+        set_name=set_name,
+        target=target,
+        releases=releases,
+        merged=merged,
+        optional=frozenset(entry.get("optional", ())),
+    )
+
+
+@cache
+def _definitions() -> dict[str, dict[str, Any]]:
+    return tomllib.loads((TABLES / "protocols.toml").read_text(encoding="utf-8"))
+
+
+def _target(
+    entry: Mapping[str, Any], map_file: str | Path | None
+) -> tuple[dict[str, str | None] | None, dict[str, frozenset[str]], str]:
+    if "table" in entry:
+        if map_file is not None:
+            raise DataError("this protocol has its own table: give --map with another one")
+        return *_read_table(entry["table"]), "TIMIT's and CMUdict's phones"
+    if map_file is not None:
+        target, set_name = _read_map(Path(map_file)), str(map_file)
+        _require_phones_of_rules(entry, target, set_name)
+    elif "fold" in entry:
+        target, set_name = dict(fold_to_39().target), fold_to_39().name
+    else:
+        return None, {}, "the labels"
+    target |= entry.get("map", {})
+    deleted = entry.get("delete", ())
+    return {p: None if t in deleted else t for p, t in target.items()}, {}, set_name
+
+
+def _require_phones_of_rules(
+    entry: Mapping[str, Any], target: Mapping[str, str | None], set_name: str
+) -> None:
+    """Refuse a map without the silence that the rules of the protocol are about."""
+    ruled = {
+        phone
+        for rule in ("merge_reference", "merge_hypothesis", "optional", "delete")
+        for phone in entry.get(rule, ())
+    } | set(entry.get("map", {}).values())
+    absent = sorted(ruled - set(target.values()) - {EVERY_PHONE})
+    if absent:
+        raise DataError(
+            f"{set_name}: the protocol has a rule for {', '.join(absent)}, and the map has no such "
+            f"phone; name it so or take --protocol none"
+        )
+
+
+def _read_map(path: Path) -> dict[str, str | None]:
+    """Label → phone; phones stand for themselves, as does every column left of the last."""
+    rows = list(_map_rows(path))
+    columns = max((len(row) for _, row in rows), default=0)
+    if columns not in (2, 3):
+        raise DataError(f"{path}: expected lines of two or three columns, found {columns}")
+    target: dict[str, str | None] = {}
+    first_seen: dict[str, int] = {}
+    for number, row in rows:
+        if len(row) not in (1, columns):
+            raise DataError(
+                f"{path}:{number}: expected {columns} columns as in the other lines, or the label "
+                f"alone to delete it, found {len(row)}: {' '.join(row)!r}"
+            )
+        if row[0] in first_seen:
+            raise DataError(
+                f"{path}:{number}: {row[0]!r} is mapped already in line {first_seen[row[0]]}; "
+                f"keep one of them"
+            )
+        first_seen[row[0]] = number
+        target[row[0]] = row[-1] if len(row) > 1 else None
+    if columns == 3:
+        _require_61_48_39(path, rows)
+    for _, row in rows:
+        for phone in row[1:]:
+            target.setdefault(phone, row[-1])
+    return target
+
+
+def _map_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a map ({error})") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not line.startswith("# "):
+            yield number, line.split()
+
+
+def _require_61_48_39(path: Path, rows: list[tuple[int, list[str]]]) -> None:
+    """Three columns are Lee & Hon's sets: all 61 labels, 48 and 39 classes."""
+    absent = sorted(set(phone_set("timit61")) - {row[0] for _, row in rows})
+    if absent:
+        raise DataError(f"{path}: no line for {', '.join(absent)}; add it, alone to delete it")
+    for column, expected in ((1, 48), (2, 39)):
+        classes = {row[column] for _, row in rows if len(row) == 3}
+        if len(classes) != expected:
+            raise DataError(
+                f"{path}: expected {expected} classes in column {column + 1}, found {len(classes)}"
+            )
+
+
+def _read_table(name: str) -> tuple[dict[str, str | None], dict[str, frozenset[str]]]:
+    target: dict[str, str | None] = {}
+    releases: dict[str, frozenset[str]] = {}
+    for line in (TABLES / name).read_text(encoding="utf-8").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        label, phone, *taken_in_by = line.split()
+        target[label] = None if phone == DELETED else phone
+        if taken_in_by:
+            releases[label] = frozenset(taken_in_by[0].split(","))
+    for phone in sorted({phone for phone in target.values() if phone is not None}):
+        for label in (phone, *(f"{phone}{stress}" for stress in "012")):
+            target.setdefault(label, phone)
+            target.setdefault(label.upper(), phone)
+    return target, releases

@@ -1,0 +1,185 @@
+"""Reports as text for people: the %PER line first, then what is behind it.
+
+This file computes nothing but percentages.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from asr.scoring.base import Comparison, ErrorCounts, Report
+
+GROUP_COLUMNS = ("utterances", "phones", "sub", "del", "ins", "PER")
+SMALL_MATRICES = ("manner", "place")
+
+
+def report(reports: Sequence[Report]) -> str:
+    """The %PER lines, then a table if protocols are several (then strict is the line), details."""
+    shown = [r for r in reports if r.score.protocol == "strict"] or list(reports[:1])
+    if len({r.score.protocol for r in reports}) == 1:
+        shown = list(reports)
+    lines = [r.score.line() for r in shown] + _seeds(reports)
+    if len(shown) < len(reports):
+        lines += ["", *protocol_table(reports), "", f"In detail under {shown[0].score.protocol}:"]
+        detailed = shown[:1]
+    else:
+        detailed = shown
+    for one in detailed:
+        lines += _details(one, named=len(detailed) > 1)
+    return "\n".join(lines) + "\n"
+
+
+def protocol_table(reports: Sequence[Report]) -> list[str]:
+    """One row per protocol and hypothesis file, in percent of the reference phones."""
+    files = len({r.score.hypothesis for r in reports}) > 1
+    rows = []
+    for r in reports:
+        total = r.score.total
+        speaker = r.score.intervals.get("speaker")
+        rows.append(
+            [
+                r.score.protocol,
+                str(total.ref),
+                *_percentages(total),
+                "undefined" if not total.ref else f"{total.per:.2f}",
+                "" if speaker is None else str(speaker),
+                f"{r.score.says}{' · ' + r.score.hypothesis if files else ''}",
+            ]
+        )
+    head = ["protocol", "phones", "corr", "sub", "del", "ins", "PER", "95 % by speaker", ""]
+    return _table(head, rows)
+
+
+def _seeds(reports: Sequence[Report]) -> list[str]:
+    lines = []
+    for protocol in dict.fromkeys(r.score.protocol for r in reports):
+        of_protocol = [r for r in reports if r.score.protocol == protocol]
+        runs = of_protocol[0].runs
+        if runs is not None:
+            name = of_protocol[0].score.name
+            lines.append(
+                f"mean of {runs.n} runs: PER {runs.mean:.2f} ± {runs.sd:.2f} (standard deviation), "
+                + ", ".join(part for part in (name, protocol) if part)
+            )
+    return lines
+
+
+def _details(report: Report, named: bool) -> list[str]:
+    score = report.score
+    total = score.total
+    lines = [""]
+    if named:
+        lines += [score.hypothesis, ""]
+    corr, sub, dele, ins = _percentages(total)
+    if total.ref:
+        lines.append(
+            f"| {total.utterances} {total.ref} | Corr {corr}  Sub {sub}  Del {dele}  Ins {ins}  "
+            f"Err {total.per:.1f} |"
+        )
+    if score.other_err is not None and score.other_err != total.err and total.ref:
+        rate = 100.0 * score.other_err / total.ref
+        lines.append(
+            f"Scorer {score.other_scorer} counts {score.other_err} errors, PER {rate:.2f}; "
+            f"{score.scorer} {total.err}."
+        )
+    if score.intervals:
+        listed = ", ".join(f"by {unit} {i}" for unit, i in score.intervals.items())
+        lines.append(
+            f"95 % intervals: {listed} ({report.replicates} bootstrap samples, seed {report.seed})."
+        )
+    lines += [f"Note: {note}" for note in report.notes]
+    if report.comparison is not None:
+        lines += ["", *comparison_lines(report.comparison)]
+    for title, sums in report.groups.items():
+        rows = [_group_row(name, counts) for name, counts in sums.items()]
+        lines += ["", *_table([title, *GROUP_COLUMNS], rows)]
+    if report.frequent:
+        rows = [
+            [str(error.count), str(error), "   ".join(error.examples)] for error in report.frequent
+        ]
+        lines += ["", *_table(["count", "confusion", "where"], rows, left=(1, 2))]
+    for matrix in report.matrices:
+        if matrix.title in SMALL_MATRICES:
+            rows = [
+                [name, *(str(count) if count else "·" for count in counts)]
+                for name, counts in zip(matrix.rows, matrix.counts, strict=True)
+            ]
+            lines += ["", *_table([f"{matrix.title}, said ↓ heard →", *matrix.columns], rows)]
+    lines += _boundary_lines(report)
+    return lines
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """Both tests, then what they come to."""
+    test, drawn = comparison.mapsswe, comparison.bootstrap
+    lines = [
+        f"A {comparison.a}: PER {comparison.total_a.per:.2f}   "
+        f"B {comparison.b}: PER {comparison.total_b.per:.2f}   "
+        f"difference {comparison.difference:+.2f}",
+        f"MAPSSWE (NIST sc_stats): {test.segments} segments, mean {test.mean:.3f}, "
+        f"sd {test.sd:.3f}, z {test.z:.3f}, p {test.p:.3g}",
+    ]
+    if drawn is not None:
+        lines.append(
+            f"Paired bootstrap by {drawn.by} ({drawn.units}): difference {drawn.difference:+.2f}, "
+            f"95 % {drawn.interval}, p {drawn.p:.3g}"
+        )
+    return [*lines, comparison.verdict()]
+
+
+def _boundary_lines(report: Report) -> list[str]:
+    found = report.boundaries
+    if found is None:
+        return []
+    lines = []
+    if found.starts:
+        shares = ", ".join(
+            f"{100.0 * number / found.starts:.1f} % within {1000 * tolerance:.0f} ms"
+            for tolerance, number in found.within.items()
+        )
+        lines += ["", f"Of {found.starts} correct phones {shares} of the reference start."]
+    bins = list(found.durations)
+    rows = []
+    for low, high in zip(bins, [*bins[1:], None], strict=True):
+        counts = found.durations[low]
+        name = f"≥ {low} ms" if high is None else f"{low}–{high} ms"
+        rows.append(
+            [name, str(counts.ref), *(f"{100.0 * n / counts.ref:.1f}" for n in (
+                counts.corr, counts.sub, counts.dele
+            ))]
+        )  # fmt: skip
+    return [*lines, "", *_table(["duration", "phones", "corr", "sub", "del"], rows)]
+
+
+def _group_row(name: str, counts: ErrorCounts) -> list[str]:
+    rate = f"{counts.per:.2f}" if counts.ref else "undefined"
+    numbers = (counts.utterances, counts.ref, counts.sub, counts.dele, counts.ins)
+    return [name, *(str(number) for number in numbers), rate]
+
+
+def _percentages(counts: ErrorCounts) -> list[str]:
+    """corr, sub, del and ins in percent of the reference."""
+    if not counts.ref:
+        return ["–"] * 4
+    numbers = (counts.corr, counts.sub, counts.dele, counts.ins)
+    return [f"{100.0 * number / counts.ref:.1f}" for number in numbers]
+
+
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)
+) -> list[str]:
+    """Columns set flush: the `left` ones and what looks like words to the left, numbers right."""
+    cells = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    last = len(head) - 1
+    lines = []
+    for row in cells:
+        set_ = [
+            cell.ljust(width) if column in left or (column == last and not _numeric(cells, column))
+            else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]  # fmt: skip
+        lines.append("  ".join(set_).rstrip())
+    return lines
+
+
+def _numeric(cells: Sequence[Sequence[str]], column: int) -> bool:
+    return all(not row[column] or not row[column][0].isalpha() for row in cells[1:])
