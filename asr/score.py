@@ -214,7 +214,9 @@ def _parser() -> argparse.ArgumentParser:
         "--bootstrap", type=int, default=1000, metavar="N", help="samples; 0: no intervals"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument("--output", metavar="FILE", help="write the text report to FILE, and print only the %%PER line")
+    parser.add_argument(
+        "--output", metavar="FILE", help="write the text report there, print only the %%PER line"
+    )
     parser.add_argument("--json", metavar="FILE|-", help="write JSON; - is standard output")
     parser.add_argument("--html", metavar="FILE", help="write a page for reading")
     return parser

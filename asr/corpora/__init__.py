@@ -1,20 +1,48 @@
 """Corpora: a tree on disk becomes utterances per split; one module is one corpus."""
 
 from asr.corpora import synthetic, timit
-from asr.corpora.base import CorpusConfig, Splits
+from asr.corpora.base import SPLITS, CorpusConfig, Found, examine, raise_problems
 from asr.corpora.synthetic import SyntheticConfig
 from asr.corpora.timit import TimitConfig
+from asr.records import DataError, Utterance
 
 CONFIGS: dict[str, type[CorpusConfig]] = {"synthetic": SyntheticConfig, "timit": TimitConfig}
 
-__all__ = ["CONFIGS", "CorpusConfig", "Splits", "SyntheticConfig", "TimitConfig", "read"]
+__all__ = [
+    "CONFIGS",
+    "CorpusConfig",
+    "Found",
+    "SyntheticConfig",
+    "TimitConfig",
+    "examine",
+    "find",
+    "read",
+]
 
 
-def read(config: CorpusConfig) -> Splits:
-    """Read the corpus that `config` describes, every bad file listed in one `DataError`."""
+def find(config: CorpusConfig) -> Found:
+    """Walk the corpus that `config` describes; no audio is opened."""
     match config:
         case TimitConfig():
-            return timit.read(config)
+            return timit.find(config)
         case SyntheticConfig():
-            return synthetic.read(config)
-    raise TypeError(f"no corpus reads {type(config).__name__}")
+            return synthetic.find(config)
+    raise TypeError(f"no corpus is found by {type(config).__name__}")
+
+
+def read(config: CorpusConfig) -> dict[str, list[Utterance]]:
+    """Find and examine everything, one after the other; every bad file in one `DataError`."""
+    found = find(config)
+    problems: list[str] = []
+    splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
+    for split, recordings in found.splits.items():
+        for recording in recordings:
+            try:
+                splits[split].append(examine(recording, split, found))
+            except DataError as error:
+                problems.append(str(error))
+    raise_problems(problems)
+    for split in SPLITS:
+        if not splits[split]:
+            raise DataError(f"{config.root}: the split {split!r} is empty")
+    return splits

@@ -1,20 +1,24 @@
-"""What corpora share: the TIMIT tree in every layout and letter case, `.phn` labels, problem lists.
+"""What corpora share: recordings and how they become utterances, TIMIT trees, problem lists.
 
-This file decides no split and no protocol; each corpus does that for itself.
+Finding is cheap and opens no audio; `examine` opens the files of one recording and is a pure
+function, so that `asr.prepare` can run it in many processes. This file decides no split and no
+protocol; each corpus does that for itself.
 """
 
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from asr import audio
+from asr.audio import AudioInfo
 from asr.phones import phone_set, unknown_phone
 from asr.records import DataError, Segment, Utterance
 
-Splits = dict[str, list[Utterance]]
+Labels = tuple[tuple[str, ...], tuple[Segment, ...] | None]  # phones, and their times where known
 SPLITS = ("train", "dev", "test")
 
 # A label may end this far behind the audio: TIMIT's last labels overshoot by a few samples.
@@ -38,20 +42,67 @@ class CorpusConfig:
             raise ValueError("corpus.root is empty; say where the corpus lies")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recording:
-    """One sentence of a TIMIT tree: its files, and what its place in the tree says about it."""
+    """One utterance as the tree shows it: nothing has been opened yet."""
 
-    audio: Path
-    labels: Path
+    id: str
+    audio: str
     speaker: str
-    sentence: str  # "sa1", "si1027", "sx37": lower case
-    dialect: str | None
-    folder: str | None  # "train" or "test" where the tree says so
+    labels: str | None = None  # file of phones with times
+    words: str | None = None  # transcript, where the phones come from a lexicon
+    sex: str | None = None
+    dialect: str | None = None
+    part: str | None = None  # "train" or "test" where a TIMIT tree says so
 
-    @property
-    def id(self) -> str:
-        return f"{self.speaker}_{self.sentence}"
+
+class Labeller(Protocol):
+    """Finds the phones of a recording; picklable, built once for a corpus."""
+
+    def __call__(self, recording: Recording, header: AudioInfo) -> Labels: ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a walk over a corpus finds: its recordings by split, and how their phones are found."""
+
+    corpus: str  # the name that is printed with every result
+    splits: dict[str, list[Recording]]
+    labeller: Labeller
+    sample_rate: int
+
+
+def examine(recording: Recording, split: str, found: Found) -> Utterance:
+    """Open what belongs to a recording and check it; all that is wrong is in one `DataError`."""
+    header = audio.info(recording.audio)
+    audio.require_mono(recording.audio, header.channels)
+    audio.require_rate(recording.audio, header.sample_rate, found.sample_rate)
+    phones, segments = found.labeller(recording, header)
+    return Utterance(
+        id=recording.id,
+        audio=recording.audio,
+        duration_s=header.duration_s,
+        speaker=recording.speaker,
+        phones=phones,
+        segments=segments,
+        corpus=found.corpus,
+        split=split,
+        sex=recording.sex,
+        dialect=recording.dialect,
+    )
+
+
+@dataclass(frozen=True)
+class PhnLabeller:
+    """Phones and times from the `.phn` file beside the audio."""
+
+    phone_set: str
+
+    def __call__(self, recording: Recording, header: AudioInfo) -> Labels:
+        assert recording.labels is not None
+        known = frozenset(phone_set(self.phone_set))
+        segments = read_phn(Path(recording.labels), header.samples, header.sample_rate, known)
+        return tuple(segment.phone for segment in segments), segments
 
 
 def find_recordings(root: Path) -> list[Recording]:
@@ -92,43 +143,6 @@ def find_recordings(root: Path) -> list[Recording]:
             f"{root}/TRAIN/DR1/FCJF0/SI648.WAV or {root}/dr1-fvmh0/si836.wav"
         )
     return sorted(recordings, key=lambda recording: recording.id)
-
-
-def read_utterances(recordings: Mapping[str, list[Recording]], config: CorpusConfig) -> Splits:
-    """Read labels and audio headers of all splits; every bad file is listed in one `DataError`."""
-    known = frozenset(phone_set(config.phone_set))
-    problems: list[str] = []
-    splits: Splits = {}
-    for split, members in recordings.items():
-        splits[split] = []
-        for recording in members:
-            try:
-                header = audio.info(recording.audio)
-                audio.require_mono(recording.audio, header.channels)
-                audio.require_rate(recording.audio, header.sample_rate, config.sample_rate)
-                segments = read_phn(recording.labels, header.samples, header.sample_rate, known)
-            except DataError as error:
-                problems.append(str(error))
-                continue
-            splits[split].append(
-                Utterance(
-                    id=recording.id,
-                    audio=str(recording.audio),
-                    duration_s=header.duration_s,
-                    speaker=recording.speaker,
-                    phones=tuple(segment.phone for segment in segments),
-                    segments=segments,
-                    corpus=config.name,
-                    split=split,
-                    sex=recording.speaker[0] if recording.speaker[0] in "mf" else None,
-                    dialect=recording.dialect,
-                )
-            )
-    raise_problems(problems)
-    for split in SPLITS:
-        if not splits.get(split):
-            raise DataError(f"{config.root}: the split {split!r} is empty")
-    return splits
 
 
 def read_phn(
@@ -251,13 +265,14 @@ def _recording(root: Path, folder: Path, stem: str, wav: Path, phn: Path) -> Rec
     parts = [part.lower() for part in folder.relative_to(root).parts]
     name = folder.name.lower()
     flat = re.fullmatch(r"dr(\d)-(\w+)", name)
-    regions = [part for part in parts if re.fullmatch(r"dr\d", part)]
-    folders = [part for part in parts if part in ("train", "test")]
+    speaker = flat[2] if flat else name
+    regions = [part[2:] for part in parts if re.fullmatch(r"dr\d", part)]
     return Recording(
-        audio=wav,
-        labels=phn,
-        speaker=flat[2] if flat else name,
-        sentence=stem,
-        dialect=flat[1] if flat else (regions[-1][2:] if regions else None),
-        folder=folders[-1] if folders else None,
+        id=f"{speaker}_{stem}",
+        audio=str(wav),
+        labels=str(phn),
+        speaker=speaker,
+        sex=speaker[0] if speaker[0] in "mf" else None,
+        dialect=flat[1] if flat else (regions[-1] if regions else None),
+        part=next((part for part in reversed(parts) if part in ("train", "test")), None),
     )

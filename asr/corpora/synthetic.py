@@ -30,9 +30,9 @@ import numpy.typing as npt
 from asr.corpora.base import (
     SPLITS,
     CorpusConfig,
-    Splits,
+    Found,
+    PhnLabeller,
     find_recordings,
-    read_utterances,
     split_by_speaker,
 )
 from asr.espeak import SPEAK_RATE, Espeak, Floats, Sound, label
@@ -91,11 +91,12 @@ class Speaker:
     sentences: list[tuple[str, str]]  # file stem, sentence
 
 
-def read(config: SyntheticConfig) -> Splits:
-    """Utterances of train, dev and test; a corpus that is not there yet is spoken first."""
+def find(config: SyntheticConfig) -> Found:
+    """Recordings of train, dev and test; a corpus that is not there yet is spoken first."""
     root = Path(config.root)
     generate(root, config)
-    return read_utterances(split_by_speaker(find_recordings(root), root / "speakers.txt"), config)
+    splits = split_by_speaker(find_recordings(root), root / "speakers.txt")
+    return Found(config.name, splits, PhnLabeller(config.phone_set), config.sample_rate)
 
 
 def generate(root: Path, config: SyntheticConfig) -> None:

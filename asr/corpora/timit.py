@@ -4,15 +4,15 @@ Reads the LDC tree (LDC93S1) and the sample that NLTK distributes. The 61 labels
 are; folding belongs to scoring.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from asr.corpora.base import (
     CorpusConfig,
+    Found,
+    PhnLabeller,
     Recording,
-    Splits,
     find_recordings,
-    read_utterances,
     split_by_speaker,
 )
 from asr.phones import TABLES, table_lines
@@ -30,32 +30,34 @@ class TimitConfig(CorpusConfig):
     speakers: str | None = None  # file of `speaker split` lines; default: the standard protocol
 
 
-def read(config: TimitConfig) -> Splits:
-    """Utterances of train, dev and test.
+def find(config: TimitConfig) -> Found:
+    """Recordings of train, dev and test.
 
     A tree with TRAIN and TEST is split by the standard protocol, and asserted to be complete
     unless `config.complete` is false; any tree with `config.speakers` by that list. A flat tree
     without a list is taken for the NLTK sample, and named so: its PER is no TIMIT PER.
     """
     root = Path(config.root)
-    recordings = [r for r in find_recordings(root) if not r.sentence.startswith("sa")]
-    follows_ldc = all(recording.folder for recording in recordings)
-    if follows_ldc and config.speakers is None:
+    recordings = [r for r in find_recordings(root) if not r.id.partition("_")[2].startswith("sa")]
+    name = config.name
+    if config.speakers is not None:
+        splits = split_by_speaker(recordings, Path(config.speakers))
+    elif all(recording.part for recording in recordings):
         splits = _standard_protocol(recordings)
         if config.complete:
             _require_complete(root, splits)
     else:
-        splits = split_by_speaker(recordings, Path(config.speakers or SAMPLE))
-        config = replace(config, name="timit-sample") if config.speakers is None else config
-    return read_utterances(splits, config)
+        splits = split_by_speaker(recordings, SAMPLE)
+        name = "timit-sample"
+    return Found(name, splits, PhnLabeller(config.phone_set), config.sample_rate)
 
 
 def _standard_protocol(recordings: list[Recording]) -> dict[str, list[Recording]]:
     dev = table_lines("timit-dev-speakers.txt")
     core_test = table_lines("timit-core-test-speakers.txt")
-    in_test = [recording for recording in recordings if recording.folder == "test"]
+    in_test = [recording for recording in recordings if recording.part == "test"]
     return {
-        "train": [recording for recording in recordings if recording.folder == "train"],
+        "train": [recording for recording in recordings if recording.part == "train"],
         "dev": [recording for recording in in_test if recording.speaker in dev],
         "test": [recording for recording in in_test if recording.speaker in core_test],
     }
