@@ -1,7 +1,9 @@
 """Laws of the synthetic corpus: its layout, its labels, and the same bytes every time."""
 
 import os
+import random
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +28,10 @@ SMALL = SyntheticConfig(
     jobs=2,
 )
 TINY = replace(SMALL, train_speakers=1, dev_speakers=1, test_speakers=1, train_utterances=2)
-NEVER = {"em", "eng", "epi", "nx"}  # espeak-ng has no such sounds in en-us
+RARE = {"em", "eng", "ax-h", "zh"}  # a hundred sentences may miss one of them
+
+
+Rows = list[tuple[int, int, str]]
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +47,7 @@ def can_speak() -> None:
     pytest.importorskip("espeakng_loader")
 
 
-def rows_of(path: Path) -> list[tuple[int, int, str]]:
+def rows_of(path: Path) -> Rows:
     rows = [line.split(maxsplit=2) for line in path.read_text().splitlines()]
     return [(int(start), int(end), text) for start, end, text in rows]
 
@@ -141,7 +146,7 @@ def test_voiceless_closures_are_as_quiet_as_the_silence_and_vowels_are_not(corpu
                 inside = level_db(samples[start + 80 : end - 80])
                 above[kinds[phone]].append(inside - silence_db)
     assert np.quantile(above["closure"], 0.95) < 3
-    assert np.quantile(above["vowel"], 0.05) > 9
+    assert np.quantile(above["vowel"], 0.05) > 8
 
 
 def level_db(samples: np.ndarray) -> float:
@@ -150,8 +155,138 @@ def level_db(samples: np.ndarray) -> float:
 
 def test_a_hundred_sentences_hold_all_phones_of_espeak(corpus: Path) -> None:
     said = {phone for path in corpus.glob("TRAIN/**/*.PHN") for _, _, phone in rows_of(path)}
-    assert set(phone_set("timit61")) - said <= NEVER | {"ax-h"}
-    assert not said & NEVER
+    assert set(phone_set("timit61")) - said <= RARE
+
+
+# ---------------------------------------------------------------- labels by rule
+
+
+def neighbours(root: Path) -> Iterator[tuple[Path, Rows]]:
+    """Each label of the corpus between the two beside it, with its audio file."""
+    for path in sorted(root.rglob("*.PHN")):
+        rows = rows_of(path)
+        for three in zip(rows, rows[1:], rows[2:], strict=False):
+            yield path.with_suffix(".WAV"), list(three)
+
+
+def silence_and_inside_db(path: Path, start: int, end: int) -> tuple[float, float]:
+    """Level of the silence before the sentence and of the middle of a label."""
+    samples, _ = soundfile.read(path)
+    margin = (end - start) // 5
+    first_end = rows_of(path.with_suffix(".PHN"))[0][1]
+    return level_db(samples[: first_end - 80]), level_db(samples[start + margin : end - margin])
+
+
+@pytest.mark.parametrize("label", ["epi", "q"])
+def test_gaps_and_glottal_stops_are_silent(corpus: Path, label: str) -> None:
+    found = [(path, rows[1]) for path, rows in neighbours(corpus) if rows[1][2] == label]
+    assert len(found) > 5
+    for path, (start, end, _) in found:
+        silence_db, inside_db = silence_and_inside_db(path, start, end)
+        assert inside_db < silence_db + 4
+        assert end - start >= 160
+
+
+def test_gaps_lie_between_a_fricative_and_a_sonorant(corpus: Path) -> None:
+    kinds = espeak.classes()
+    for _, (before, this, after) in neighbours(corpus):
+        if this[2] == "epi":
+            assert before[2] in kinds["hissing"]
+            assert after[2] in kinds["gapped"]
+
+
+def test_a_glottal_stop_touches_no_pause(corpus: Path) -> None:
+    for _, (before, this, after) in neighbours(corpus):
+        if this[2] == "q":
+            assert not {before[2], after[2]} & {"h#", "pau"}
+
+
+def test_n_between_vowels_is_a_flap_if_and_only_if_it_is_short(corpus: Path) -> None:
+    vowels = espeak.classes()["vowel"]
+    flaps = 0
+    for _, (before, this, after) in neighbours(corpus):
+        if this[2] == "nx" or (this[2] == "n" and {before[2], after[2]} <= vowels):
+            duration_s = (this[1] - this[0]) / 16_000
+            rounding_s = 0.0002  # to samples at two rates
+            if this[2] == "nx":
+                assert duration_s <= espeak.TAP_LIMIT_S + rounding_s
+            else:
+                assert duration_s >= espeak.TAP_LIMIT_S - rounding_s
+            assert before[2] in vowels
+            assert after[2] in vowels
+            flaps += this[2] == "nx"
+    assert flaps > 10
+
+
+def test_closures_end_in_a_release_or_in_a_sound_that_shows_their_end(corpus: Path) -> None:
+    kinds = espeak.classes()
+    shown = kinds["release"] | kinds["closing"] | {"ch", "jh"}
+    own = {"pcl": "p", "tcl": "t", "kcl": "k", "bcl": "b", "dcl": "d", "gcl": "g"}
+    pairs = [(rows[1][2], rows[2][2]) for _, rows in neighbours(corpus) if rows[1][2] in own]
+    assert {after for _, after in pairs} <= shown
+    unreleased = [pair for pair in pairs if pair[1] not in (own[pair[0]], "ch", "jh")]
+    assert 0.05 < len(unreleased) / len(pairs) < 0.3
+
+
+def test_a_devoiced_schwa_is_aperiodic_and_a_voiced_one_is_not() -> None:
+    period = 200
+    pulses = np.zeros(22 * 60, np.float32)
+    pulses[::period] = 1
+    voiced = np.convolve(pulses, np.hanning(60) * np.cos(np.arange(60)), "same")
+    whispered = espeak._whispered(voiced.astype(np.float32), random.Random(0))
+    assert len(whispered) == len(voiced)
+    assert np.std(whispered) == pytest.approx(0.35 * np.std(voiced), rel=0.1)
+    assert correlation(voiced, period) > 0.5
+    assert abs(correlation(whispered, period)) < 0.3
+
+
+def correlation(wave: np.ndarray, lag: int) -> float:
+    return float(np.corrcoef(wave[lag:], wave[:-lag])[0, 1])
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.3, 1.6])
+def test_resizing_a_voiced_sound_keeps_its_pitch_and_its_ends(factor: float) -> None:
+    wave = np.sin(2 * np.pi * np.arange(2_000) / 100).astype(np.float32)
+    resized = espeak._resized(wave, round(factor * len(wave)))
+    assert abs(len(resized) - factor * len(wave)) <= 160
+    assert np.array_equal(resized[:50], wave[:50])
+    assert np.array_equal(resized[-50:], wave[-50:])
+    assert np.abs(np.diff(resized)).max() < 1.05 * np.abs(np.diff(wave)).max()
+
+
+def test_without_habits_only_durations_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(espeak, "SPREAD", 0.0)
+    monkeypatch.setattr(espeak, "duration_factors", dict)
+    phones = ["s", "m", "ae", "tcl", "t", "dh", "ax", "kcl", "k", "ax", "tcl", "t", "h#"]
+    labels = [espeak.Sound(phone, 3_000 * n, n) for n, phone in enumerate(phones)]
+    wave = np.random.default_rng(0).standard_normal(3_000 * 14).astype(np.float32)
+    none = espeak.Habits(unreleased=0, taps=0, gaps=0, devoiced=0)
+    same, kept = espeak.reshape(wave, labels, none, random.Random(0))
+    assert np.array_equal(same, wave)
+    assert kept == labels
+    every = espeak.Habits(unreleased=1, taps=1, gaps=1, devoiced=1)
+    _, shaped = espeak.reshape(wave, labels, every, random.Random(0))
+    assert [sound.phone for sound in shaped] == (
+        ["s", "epi", "m", "ae", "tcl", "dh", "ax", "kcl", "k", "ax-h", "tcl", "t", "h#"]
+    )
+
+
+def test_of_two_stops_one_is_released_and_one_closure_is_left() -> None:
+    phones = ["ae", "kcl", "k", "tcl", "t", "dh", "ax", "h#"]
+    labels = [espeak.Sound(phone, 3_000 * n, n) for n, phone in enumerate(phones)]
+    every = espeak.Habits(unreleased=1, taps=1, gaps=1, devoiced=1)
+    _, shaped = espeak.reshape(np.zeros(27_000, np.float32), labels, every, random.Random(0))
+    assert [sound.phone for sound in shaped] == ["ae", "kcl", "t", "dh", "ax", "h#"]
+
+
+def test_the_new_yorkers_drop_their_r() -> None:
+    assert espeak.labels_of_mnemonic("en-us")["A@"] == ("aa", "r")
+    assert espeak.labels_of_mnemonic("en-us-nyc")["A@"] == ("aa",)
+    assert espeak.labels_of_mnemonic("en-us-nyc")["i:"] == ("iy",)
+    for speaker in plan(SyntheticConfig()):
+        assert (speaker.language == "en-us-nyc") == (speaker.dialect == 6)
+        if speaker.dialect == 6:
+            assert not any("huge" in words_of(text) for _, text in speaker.sentences)
 
 
 # ---------------------------------------------------------------- sentences
@@ -193,8 +328,10 @@ def test_another_seed_says_other_sentences() -> None:
 
 def test_tables_hold_only_timit_labels() -> None:
     known = set(phone_set("timit61"))
-    for labels in espeak.labels_of_mnemonic().values():
-        assert set(labels) <= known
+    for language in ("en-us", "en-us-nyc"):
+        for labels in espeak.labels_of_mnemonic(language).values():
+            assert set(labels) <= known
+    assert espeak.duration_factors().keys() <= known
     for members in espeak.classes().values():
         assert members <= known
 
@@ -216,8 +353,18 @@ def test_a_finished_corpus_is_left_alone(corpus: Path) -> None:
 
 
 def test_another_configuration_is_refused(corpus: Path) -> None:
-    with pytest.raises(DataError, match="not the synthetic corpus asked for"):
+    with pytest.raises(DataError, match=r"not the synthetic corpus asked for \(seed is 0, asked"):
         generate(corpus, replace(SMALL, seed=1))
+
+
+def test_the_corpus_of_another_generator_is_refused_with_the_way_out(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(corpus)
+    monkeypatch.setattr(synthetic, "GENERATOR", synthetic.GENERATOR + 1)
+    with pytest.raises(DataError, match=r"remove the folder .* run the same command again"):
+        generate(corpus, SMALL)
+    assert contents(corpus) == before
 
 
 def test_a_foreign_folder_is_refused_and_left_untouched(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 Sentences come from a grammar, speakers from ranges of voice parameters; the tables are in
 `asr/tables/synthetic`. Each speaker is a fresh process, so the corpus is the same bytes whatever
 `jobs` is, given one machine and one espeak-ng. This file does not imitate people: a PER on its
-corpus checks a pipeline and says nothing about human speech. There is no reverberation, and one
-accent: the regions DR1-DR8 are names only.
+corpus checks a pipeline and says nothing about human speech. There is no reverberation. Only the
+regions of `accents.txt` that name an accent have one. Rules, counts, limits: `docs/synthetic.md`.
 """
 
 import importlib.metadata
@@ -17,9 +17,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,14 +34,24 @@ from asr.corpora.base import (
     find_recordings,
     split_by_speaker,
 )
-from asr.espeak import SPEAK_RATE, Espeak, Floats, Sound, label
+from asr.espeak import (
+    GLOTTAL_STOP,
+    SPEAK_RATE,
+    Espeak,
+    Floats,
+    Habits,
+    Sound,
+    label,
+    reshape,
+)
 from asr.phones import table_lines
 from asr.records import DataError
 
-GENERATOR = 1  # raise it when the same configuration would give other bytes
+GENERATOR = 2  # raise it when the same configuration would give other bytes
 RATE = 16_000
 CANDIDATES = 8  # sentences drawn for each one kept
 MIN_SAMPLES = 80  # 5 ms: no label is shorter
+CONSONANT_FIRST = {"one", "once", "europe", "eugene"}  # begin with a vowel letter only
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,7 @@ class Speaker:
     dialect: int
     seed: int
     values: dict[str, float]  # one draw from each range of voices.txt
+    language: str  # the espeak-ng voice that the variant is one of
     variant: str  # its espeak-ng voice file
     sentences: list[tuple[str, str]]  # file stem, sentence
 
@@ -113,10 +123,7 @@ def generate(root: Path, config: SyntheticConfig) -> None:
             found = None
         if found == record:
             return
-        raise DataError(
-            f"{root}: exists and is not the synthetic corpus asked for; move it away or choose "
-            f"another corpus.root"
-        )
+        raise DataError(_other_corpus(root, found, record))
     speakers = plan(config)
     root.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
@@ -127,6 +134,31 @@ def generate(root: Path, config: SyntheticConfig) -> None:
         partial.rename(root)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _other_corpus(root: Path, found: Any, record: dict[str, Any]) -> str:
+    """What lies in `root` instead of the corpus asked for, and what to do."""
+    if not isinstance(found, dict) or "generator" not in found:
+        return (
+            f"{root}: exists and is not a synthetic corpus; move it away or choose another "
+            f"corpus.root"
+        )
+    if found["generator"] != record["generator"]:
+        return (
+            f"{root}: spoken by generator {found['generator']}, this version of asr has generator "
+            f"{record['generator']} and speaks another corpus; remove the folder {root} and run "
+            f"the same command again, which speaks it anew in about a minute, or choose another "
+            f"corpus.root to keep both"
+        )
+    differ = ", ".join(
+        f"{key} is {found.get(key)}, asked for {value}"
+        for key, value in record.items()
+        if found.get(key) != value
+    )
+    return (
+        f"{root}: not the synthetic corpus asked for ({differ}); remove the folder or choose "
+        f"another corpus.root"
+    )
 
 
 # ---------------------------------------------------------------- who says what
@@ -142,7 +174,7 @@ def plan(config: SyntheticConfig) -> list[Speaker]:
     for split in reversed(SPLITS):
         rng = random.Random(f"{config.seed} {split}")
         count = getattr(config, f"{split}_utterances")
-        sentences = _sentences(rng, said)
+        draw = Sentences(rng, said)
         for index in range(getattr(config, f"{split}_speakers")):
             sex, dialect = "MF"[index % 2], index // 2 % 8 + 1
             values = {
@@ -150,6 +182,7 @@ def plan(config: SyntheticConfig) -> list[Speaker]:
             }
             letters = (chr(ord("A") + len(speakers) // 26**power % 26) for power in (2, 1, 0))
             name = f"{sex}{''.join(letters)}0"
+            language, replaced = _accents()[dialect]
             speakers.append(
                 Speaker(
                     name=name,
@@ -158,8 +191,12 @@ def plan(config: SyntheticConfig) -> list[Speaker]:
                     dialect=dialect,
                     seed=rng.randrange(1, 2**31),
                     values=values,
-                    variant=_variant(rng, name, sex, values),
-                    sentences=[(f"SI{len(said)}", next(sentences)) for _ in range(count)],
+                    language=language,
+                    variant=_variant(rng, name, sex, values) + replaced,
+                    sentences=[
+                        (f"SI{len(said)}", draw(_unspoken().get(language, frozenset())))
+                        for _ in range(count)
+                    ],
                 )
             )
     return speakers
@@ -211,24 +248,30 @@ def words_of(sentence: str) -> list[str]:
     return [word.strip(".,?").lower() for word in sentence.split()]
 
 
-def _sentences(rng: random.Random, said: set[str]) -> Iterator[str]:
-    """Yield sentences not yet in `said`, and add them to it.
+class Sentences:
+    """Draws sentences not yet in `said`, and adds them to it.
 
     Each is the one of CANDIDATES whose words were used least so far: a short list of sentences
     then meets most of the lexicon, and with it the rare phones.
     """
-    grammar = Grammar()
-    used: Counter[str] = Counter()
 
-    def freshness(sentence: str) -> float:
-        return sum(1 / (1 + used[word]) for word in words_of(sentence))
+    def __init__(self, rng: random.Random, said: set[str]) -> None:
+        self.rng, self.said = rng, said
+        self.grammar = Grammar()
+        self.used: Counter[str] = Counter()
 
-    while True:
-        sentence = max((grammar.sentence(rng) for _ in range(CANDIDATES)), key=freshness)
-        if sentence not in said:
-            said.add(sentence)
-            used.update(words_of(sentence))
-            yield sentence
+    def __call__(self, unspoken: frozenset[str]) -> str:
+        while True:
+            drawn = (self.grammar.sentence(self.rng) for _ in range(CANDIDATES))
+            sentence = max(drawn, key=self._freshness)
+            words = words_of(sentence)
+            if sentence not in self.said and unspoken.isdisjoint(words):
+                self.said.add(sentence)
+                self.used.update(words)
+                return sentence
+
+    def _freshness(self, sentence: str) -> float:
+        return sum(1 / (1 + self.used[word]) for word in words_of(sentence))
 
 
 def _variant(rng: random.Random, name: str, sex: str, values: dict[str, float]) -> str:
@@ -267,6 +310,31 @@ def _voice_ranges() -> dict[str, tuple[tuple[float, float], tuple[float, float]]
     return ranges
 
 
+@cache
+def _accents() -> dict[int, tuple[str, str]]:
+    """Region → language of espeak-ng, and the lines that its voice files end with."""
+    accents = {}
+    for line in table_lines("synthetic/accents.txt"):
+        region, rest = line.split(":", 1)
+        language, *pairs = rest.split()
+        lines = (f"replace 0 {' '.join(pair.split('>'))}\n" for pair in pairs)
+        accents[int(region)] = (language, "".join(lines))
+    return accents
+
+
+@cache
+def _unspoken() -> dict[str, frozenset[str]]:
+    """Language of espeak-ng → words that it cannot place."""
+    rows = (line.split(":") for line in table_lines("synthetic/unspoken.txt"))
+    return {language: frozenset(words.lower().split()) for language, words in rows}
+
+
+@cache
+def _syllabics() -> dict[str, str]:
+    """Word → its mnemonics with a syllabic nasal."""
+    return dict(line.split() for line in table_lines("synthetic/syllabics.txt"))
+
+
 # ---------------------------------------------------------------- one speaker, one process
 
 
@@ -295,7 +363,7 @@ def _espeak_data(home: Path, speakers: list[Speaker]) -> Path:
     import espeakng_loader
 
     source, data = Path(espeakng_loader.get_data_path()), home / "espeak-ng-data"
-    languages = [f"lang/gmw/{name}" for name in ("en", "en-US")]
+    languages = [f"lang/gmw/{name}" for name in ("en", "en-US", "en-US-nyc")]
     for name in ["phondata", "phonindex", "phontab", "intonations", "en_dict", *languages]:
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, data / name)
@@ -325,18 +393,42 @@ def speak_task() -> None:
     """Speak the speaker described on standard input; the body of each process."""
     task = json.load(sys.stdin)
     speaker = Speaker(**task["speaker"])
-    espeak = Espeak(Path(task["data"]), speaker.name, speaker.seed)
+    voice = f"{speaker.language}+{speaker.name}"
+    espeak = Espeak(Path(task["data"]), voice, speaker.seed)
+    habits = Habits(**{field.name: speaker.values[field.name] for field in fields(Habits)})
     half = "TRAIN" if speaker.split == "train" else "TEST"
     folder = Path(task["folder"], half, f"DR{speaker.dialect}", speaker.name)
     folder.mkdir(parents=True)
     rng = random.Random(speaker.seed)
     noise = np.random.default_rng(speaker.seed)
     for stem, sentence in speaker.sentences:
-        rate = round(speaker.values["rate"]) + rng.randint(-10, 10)
-        wave, sounds = espeak.speak(sentence, rate, pitch=50 + rng.randint(-8, 8))
+        rate = round(speaker.values["rate"] * rng.uniform(0.9, 1.1))
+        words, places = _as_spoken(sentence, speaker.values, rng)
+        pitch, span = 50 + rng.randint(-10, 10), rng.randint(25, 75)
+        wave, sounds = espeak.speak(words, rate, pitch, span)
         margins = rng.randint(2205, 5512), rng.randint(2205, 5512)  # 100-250 ms at SPEAK_RATE
-        labels = label(wave, sounds)
+        wave, labels = reshape(wave, label(wave, sounds, speaker.language), habits, rng)
+        labels = [replace(x, word=places[x.word]) for x in labels]
         _write_utterance(folder / stem, sentence, wave, labels, margins, speaker, noise)
+
+
+def _as_spoken(
+    sentence: str, values: dict[str, float], rng: random.Random
+) -> tuple[list[str], list[int]]:
+    """What espeak-ng is given word by word, and the place in the sentence that each belongs to."""
+    words: list[str] = []
+    places: list[int] = []
+    for place, word in enumerate(sentence.split()):
+        plain = word.strip(".,?").lower()
+        by_vowel = plain[0] in "aeio" and plain not in CONSONANT_FIRST
+        if by_vowel and place and rng.random() < values["glottal"]:
+            words.append(GLOTTAL_STOP)
+            places.append(place)
+        if plain in _syllabics() and rng.random() < values["syllabic"]:
+            word = f"[[{_syllabics()[plain]}]]{word[len(plain) :]}"
+        words.append(word)
+        places.append(place)
+    return words, places
 
 
 def _write_utterance(
@@ -362,22 +454,20 @@ def _write_utterance(
     edges = [0, *starts, len(audio)]
     rows = list(zip(edges[:-1], edges[1:], phones, strict=True))
     _write_text(path.with_suffix(".PHN"), "".join(f"{a} {b} {p}\n" for a, b, p in rows))
-    positions = [0, *(0 if x.phone in ("pau", "h#") else x.position for x in labels)]
-    _write_text(path.with_suffix(".WRD"), _words_text(sentence, edges, positions))
+    places = [-1, *(-1 if x.phone in ("pau", "h#") else x.word for x in labels)]
+    _write_text(path.with_suffix(".WRD"), _words_text(sentence, edges, places))
     _write_text(path.with_suffix(".TXT"), f"0 {len(audio)} {sentence}\n")
     path.with_suffix(".WAV").write_bytes(_sphere_header(len(audio)) + audio.astype("<i2").tobytes())
 
 
-def _words_text(sentence: str, edges: list[int], positions: list[int]) -> str:
-    """`start end word` lines; a word lasts as long as labels carry the place where it begins."""
+def _words_text(sentence: str, edges: list[int], places: list[int]) -> str:
+    """`start end word` lines; a word lasts from the first to the last label of its place."""
     lines = []
-    place = 1
-    for word, spoken in zip(sentence.split(), words_of(sentence), strict=True):
-        inside = [index for index, position in enumerate(positions) if position == place]
+    for place, word in enumerate(words_of(sentence)):
+        inside = [index for index, found in enumerate(places) if found == place]
         if not inside:
             raise DataError(f"espeak-ng merged {word!r} with its neighbour in {sentence!r}")
-        lines.append(f"{edges[inside[0]]} {edges[inside[-1] + 1]} {spoken}\n")
-        place += len(word) + 1
+        lines.append(f"{edges[inside[0]]} {edges[inside[-1] + 1]} {word}\n")
     return "".join(lines)
 
 
@@ -407,8 +497,9 @@ def _sphere_header(samples: int) -> bytes:
 
 
 def _record(config: SyntheticConfig) -> dict[str, Any]:
-    """What decides the bytes: the configuration without place and speed, and the generator."""
-    settings = {k: v for k, v in asdict(config).items() if k not in ("root", "jobs", "name")}
+    """What decides the bytes: the generator, how much it speaks, and the seed."""
+    no_matter = {"jobs", *(part.name for part in fields(CorpusConfig))}
+    settings = {key: value for key, value in asdict(config).items() if key not in no_matter}
     return {"generator": GENERATOR, **settings}
 
 
