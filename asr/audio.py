@@ -1,11 +1,19 @@
-"""Files to waveforms and back, through soundfile.
+"""Files to waveforms, through soundfile, and the checks that libraries leave out.
 
 Reads whatever libsndfile reads: RIFF, NIST SPHERE (also inside `.wav`), FLAC, Ogg/Opus. It never
-resamples and never mixes channels down: a file that is not what was asked for is an error.
+resamples and never mixes channels down: a file that is not what was asked for is an error, and so
+is one that holds less than its header promises. AIFF, CAF, W64 and RF64 are taken at libsndfile's
+word. It knows no labels.
 """
 
-from dataclasses import dataclass
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +22,15 @@ import soundfile
 from asr.records import DataError
 
 Waveform = npt.NDArray[np.float32]
+Samples16 = npt.NDArray[np.int16]
+
+FULL_SCALE = 32768  # of 16-bit samples
+CLIPPED = 5e-3  # warn when more than this part of the samples stands at full scale,
+FLAT = 2e-2  # or this part at a lower extreme; of a clean sine it is less than 1 %
+LOUD = 8192  # below this peak, few steps make many samples equal
+OFFSET = 0.02  # warn when the mean is further from 0 than this part of full scale
+STREAM = 0x7FFFF000  # from this size on a data chunk says: length unknown (ffmpeg, sox in a pipe)
+EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 
 
 @dataclass(frozen=True)
@@ -29,61 +46,283 @@ class AudioInfo:
         return self.samples / self.sample_rate
 
 
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of a file once it has been decoded; no header: it could not be opened."""
+
+    header: AudioInfo | None
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    content: int | None = None  # 64-bit hash of the 16-bit samples; None: silent, or not decoded
+
+
 def info(path: str | Path) -> AudioInfo:
-    """Read the header only; `DataError` if there is no readable, non-empty audio."""
-    with _open(path) as file:
-        found = AudioInfo(file.frames, file.samplerate, file.channels)
-    if found.samples < 1:
-        raise DataError(f"{path}: no audio, the file holds zero samples")
-    return found
+    """Read the header only; `DataError` if there is no readable, whole, non-empty audio."""
+    with _open(path) as (_, header, extent):
+        for problem in _wrong_extent(path, header, extent):
+            raise DataError(problem)
+    return header
 
 
 def load(path: str | Path, sample_rate: int = 16_000) -> Waveform:
     """The waveform (S,) as float32 in [-1, 1].
 
-    Raises `DataError` for a file that is unreadable, empty, not mono, not at `sample_rate`, or
-    that holds a sample which is no number.
+    Raises `DataError` for a file that is unreadable, truncated, empty, not mono, not at
+    `sample_rate`, or that holds a sample which is no number.
     """
-    with _open(path) as file:
-        require_mono(path, file.channels)
-        require_rate(path, file.samplerate, sample_rate)
-        waveform: Waveform = file.read(dtype="float32")
-    if waveform.size < 1:
-        raise DataError(f"{path}: no audio, the file holds zero samples")
-    if not np.isfinite(waveform).all():
-        first = int(np.flatnonzero(~np.isfinite(waveform))[0])
-        raise DataError(f"{path}: sample {first} is {waveform[first]}, expected a finite number")
+    with _open(path) as (file, header, extent):
+        require_mono(path, header.channels)
+        require_rate(path, header.sample_rate, sample_rate)
+        for problem in _wrong_extent(path, header, extent):
+            raise DataError(problem)
+        waveform: Waveform = _read(path, file, header.samples, "float32")
+    for problem in _not_finite(path, waveform):
+        raise DataError(problem)
     return waveform
+
+
+def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Inspection:
+    """Decode a file once and check all of it; nothing is raised, problems and warnings come back.
+
+    `window_samples` is the shortest audio of which features can be taken.
+    """
+    problems: list[str] = []
+    warnings: list[str] = []
+    try:
+        with _open(path) as (file, header, extent):
+            if header.channels != 1:
+                problems.append(_wrong_channels(path, header.channels))
+            if header.sample_rate != sample_rate:
+                problems.append(_wrong_rate(path, header.sample_rate, sample_rate))
+            problems.extend(_wrong_extent(path, header, extent))
+            if problems:
+                return Inspection(_intact(header, extent), tuple(problems))
+            if extent.endless:
+                warnings.append(
+                    f"{path}: the header does not say how much audio follows (a stream); all "
+                    f"{header.samples} samples up to the end of the file are taken"
+                )
+            dtype = "int16" if file.subtype in EXACT_IN_INT16 else "float32"
+            samples = _read(path, file, header.samples, dtype)
+    except DataError as error:
+        return Inspection(None, error.problems)
+    if dtype == "float32":
+        problems.extend(_not_finite(path, samples))
+        if problems:
+            return Inspection(header, tuple(problems))
+        scaled = np.rint(samples * np.float32(FULL_SCALE))
+        samples = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    low, high = int(samples.min()), int(samples.max())
+    if low == high and header.samples > 1:
+        problems.append(
+            f"{path}: silent, all {header.samples} samples are {low}; replace the file or leave it "
+            f"out"
+        )
+        return Inspection(header, tuple(problems))
+    if header.samples < window_samples:
+        window_ms = 1000 * window_samples / sample_rate
+        problems.append(
+            f"{path}: {header.samples} samples, expected at least one window of {window_samples} "
+            f"({window_ms:g} ms); leave it out"
+        )
+    warnings.extend(_distorted(path, samples, low, high))
+    content = hashlib.blake2b(samples.data, digest_size=8).digest()
+    return Inspection(
+        header, tuple(problems), tuple(warnings), int.from_bytes(content, byteorder="little")
+    )
 
 
 def require_mono(path: str | Path, channels: int) -> None:
     if channels != 1:
-        raise DataError(
-            f"{path}: {channels} channels, expected 1; choose or mix one yourself, for example "
-            f"with `sox IN OUT remix 1`"
-        )
+        raise DataError(_wrong_channels(path, channels))
 
 
 def require_rate(path: str | Path, found: int, expected: int) -> None:
     if found != expected:
-        raise DataError(
-            f"{path}: sampled at {found} Hz, expected {expected} Hz; resample it, for example "
-            f"with `sox IN -r {expected} OUT`"
+        raise DataError(_wrong_rate(path, found, expected))
+
+
+def _wrong_channels(path: str | Path, channels: int) -> str:
+    return (
+        f"{path}: {channels} channels, expected 1; choose or mix one yourself, for example "
+        f"with `sox IN OUT remix 1`"
+    )
+
+
+def _wrong_rate(path: str | Path, found: int, expected: int) -> str:
+    return (
+        f"{path}: sampled at {found} Hz, expected {expected} Hz; resample it, for example "
+        f"with `sox IN -r {expected} OUT`"
+    )
+
+
+def _not_finite(path: str | Path, waveform: Waveform) -> Iterator[str]:
+    finite = np.isfinite(waveform)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        yield (
+            f"{path}: sample {first} is {waveform[first]}, expected a finite number; write the "
+            f"file anew"
         )
 
 
-def _open(path: str | Path) -> soundfile.SoundFile:
+def _distorted(path: str | Path, samples: Samples16, low: int, high: int) -> Iterator[str]:
+    """Warnings about clipping and about an offset; `low` and `high` bound the samples."""
+    peak = max(high, -low)
+    if peak >= LOUD:
+        at_limit = np.count_nonzero(samples == high) + np.count_nonzero(samples == low)
+        share = float(at_limit / len(samples))
+        if share > (CLIPPED if peak >= FULL_SCALE - 1 else FLAT):
+            yield (
+                f"{path}: clipped, {share:.2%} of the samples are at the extremes, {low} and "
+                f"{high} of {FULL_SCALE}"
+            )
+    offset = float(samples.mean()) / FULL_SCALE
+    if abs(offset) > OFFSET:
+        yield f"{path}: the mean is {offset:+.2%} of full scale, expected about 0 (DC offset)"
+
+
+# ---------------------------------------------------------------- files
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """Samples per channel that a header promises and that the file has room for; None: unknown."""
+
+    promised: int | None = None
+    stored: int | None = None
+    endless: bool = False  # a stream whose header was never completed
+    ended: bool = True  # false: an Ogg stream without its last page
+
+
+@contextmanager
+def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, _Extent]]:
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
     try:
-        return soundfile.SoundFile(path)
+        with open(path, "rb") as raw:
+            extent = _extent(raw)
+    except FileNotFoundError:
+        found = f"a link to {os.readlink(path)}, and there is" if path.is_symlink() else ""
+        raise DataError(f"{path}: {found} no such file".replace(":  ", ": ")) from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, TypeError) as error:
-        with open(path, "rb") as file:
-            header = file.read(1024)
-        if header.startswith(b"NIST_1A") and b"shorten" in header:
-            raise DataError(
-                f"{path}: SPHERE compressed with shorten, which no library here reads; expand it "
-                f"with `sph2pipe -f wav IN OUT` or `sox IN OUT`"
-            ) from error
-        raise DataError(f"{path}: not a readable audio file ({error})") from error
+        raise DataError(_unreadable(path, error, extent)) from error
+    with file:
+        # Behind the samples that a SPHERE header promises, libsndfile reads whatever follows.
+        samples = file.frames if extent.promised is None else min(file.frames, extent.promised)
+        yield file, AudioInfo(samples, file.samplerate, file.channels), extent
+
+
+def _unreadable(path: Path, error: Exception, extent: _Extent) -> str:
+    with open(path, "rb") as file:
+        header = file.read(1024)
+    if header.startswith(b"NIST_1A") and b"shorten" in header:
+        return (
+            f"{path}: SPHERE compressed with shorten, which no library here reads; expand it "
+            f"with `sph2pipe -f wav IN OUT` or `sox IN OUT`"
+        )
+    if not header:
+        return f"{path}: not a readable audio file, it holds 0 bytes; fetch it again"
+    if not extent.ended:
+        return f"{path}: truncated, the Ogg stream has no last page; fetch it again"
+    reason = str(error).partition(": ")[2].rstrip(".") or "format not recognised"
+    return f"{path}: not a readable audio file ({reason}); fetch it again, or leave it out"
+
+
+def _wrong_extent(path: str | Path, header: AudioInfo, extent: _Extent) -> Iterator[str]:
+    if extent.promised and extent.stored is not None and extent.stored < extent.promised:
+        yield (
+            f"{path}: truncated, the header says {extent.promised} samples, the file holds "
+            f"{extent.stored}; fetch it again"
+        )
+    elif not extent.ended:
+        yield f"{path}: truncated, the Ogg stream has no last page; fetch it again"
+    elif header.samples < 1 and extent.stored:
+        yield (
+            f"{path}: no audio, the header says 0 samples where {extent.stored} have room; it was "
+            f"never completed: write the file anew, for example with `sox --ignore-length IN OUT`"
+        )
+    elif header.samples < 1:
+        yield f"{path}: no audio, the file holds zero samples; leave it out"
+
+
+def _intact(header: AudioInfo, extent: _Extent) -> AudioInfo | None:
+    """The header of the file as it once was, so that its labels can still be judged."""
+    samples = max(header.samples, extent.promised or 0, extent.stored or 0)
+    return replace(header, samples=samples) if samples and extent.ended else None
+
+
+def _read(
+    path: str | Path, file: soundfile.SoundFile, samples: int, dtype: str
+) -> npt.NDArray[Any]:
+    try:
+        found: npt.NDArray[Any] = file.read(samples, dtype=dtype)
+    except soundfile.LibsndfileError as error:
+        raise DataError(
+            f"{path}: truncated or damaged, the {file.format} stream cannot be decoded; "
+            f"fetch it again"
+        ) from error
+    if len(found) < samples:
+        raise DataError(
+            f"{path}: truncated, the header says {samples} samples, the file holds {len(found)}; "
+            f"fetch it again"
+        )
+    return found
+
+
+def _extent(file: BinaryIO) -> _Extent:
+    """Compare the header of RIFF and SPHERE with the size of the file, which no library does."""
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(12)
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        return _riff_extent(file, size)
+    if head.startswith(b"NIST_1A"):
+        return _sphere_extent(file, size)
+    if head.startswith(b"OggS"):
+        file.seek(max(0, size - 65_307))  # the longest page
+        tail = file.read()
+        last = tail[max(0, tail.rfind(b"OggS")) :]
+        end = 27 + last[26] + sum(last[27 : 27 + last[26]]) if len(last) > 27 else 28
+        return _Extent(ended=end <= len(last) and bool(last[5] & 4))
+    return _Extent()
+
+
+def _riff_extent(file: BinaryIO, size: int) -> _Extent:
+    position, block = 12, 0
+    while position + 8 <= size:
+        file.seek(position)
+        name, length = struct.unpack("<4sI", file.read(8))
+        position += 8
+        if name == b"fmt " and position + 14 <= size:
+            kind, _, _, _, block = struct.unpack("<HHIIH", file.read(14))
+            if kind not in (1, 3, 6, 7, 0xFFFE):  # compressed in blocks of several samples
+                return _Extent()
+        if name == b"data":
+            if not block:
+                return _Extent()
+            stored = (size - position) // block
+            if length >= STREAM and length > size:
+                return _Extent(None, stored, endless=True)
+            return _Extent(length // block, stored)
+        position += length + length % 2
+    return _Extent()
+
+
+def _sphere_extent(file: BinaryIO, size: int) -> _Extent:
+    file.seek(0)
+    fields = {}
+    for line in file.read(1024).split(b"\n"):
+        name, _, typed = line.partition(b" -i ")
+        if typed.strip().isdigit():
+            fields[name] = int(typed)
+        elif line.startswith(b"sample_coding") and not line.strip().endswith((b"pcm", b"ulaw")):
+            return _Extent()
+    file.seek(8)
+    length = file.read(8).strip()
+    block = fields.get(b"sample_n_bytes", 2) * fields.get(b"channel_count", 1)
+    if b"sample_count" not in fields or not length.isdigit() or not block:
+        return _Extent()
+    return _Extent(fields[b"sample_count"], max(0, size - int(length)) // block)

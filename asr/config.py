@@ -87,16 +87,22 @@ class RunConfig:
     run_dir: str = "exp/default/1"  # all that the run writes
     resume: str = "never"  # "auto": continue from the last finished epoch, if there is one
     split: str = "test"  # what asr.decode decodes
+    jobs: int = 0  # processes of asr.prepare; 0: one for each core
+    skip_bad: bool = False  # asr.prepare goes on without the files that are bad, and lists them
     device: str = "auto"  # "cpu", "cuda"; auto: cuda where there is one
     threads: int = 0  # of the CPU; 0: as many as there are cores
 
     def __post_init__(self) -> None:
-        if self.split not in ("train", "dev", "test"):
-            raise ValueError(f"split is {self.split!r}, expected train, dev or test")
+        if self.split not in ("train", "dev", "test", "test-full"):
+            raise ValueError(
+                f"split is {self.split!r}, expected train, dev or test, or test-full where "
+                f"corpus.full_test made it"
+            )
         if self.resume not in ("never", "auto"):
             raise ValueError(f"resume is {self.resume!r}, expected never or auto")
-        if self.threads < 0:
-            raise ValueError(f"threads is {self.threads}, expected at least 0")
+        for key in ("threads", "jobs"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key} is {getattr(self, key)}, expected at least 0")
         if self.corpus.sample_rate != self.features.sample_rate:
             raise ValueError(
                 f"corpus.sample_rate is {self.corpus.sample_rate}, but features.sample_rate is "

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from asr import audio
 from asr.batch import Batch, pad
 from asr.phones import Vocabulary
-from asr.records import Utterance
+from asr.records import Manifest, Utterance
 
 POOL_BATCHES = 20  # utterances of so many batches are sorted by length together
 
@@ -75,9 +75,7 @@ class Batches(DataLoader[Batch]):
         seed: int | None = None,
         workers: int = 0,
     ) -> None:
-        self.bucket_sampler = BucketSampler(
-            [utterance.duration_s for utterance in utterances], batch_size, seed
-        )
+        self.bucket_sampler = BucketSampler(durations_of(utterances), batch_size, seed)
         super().__init__(
             SpeechDataset(utterances, sample_rate),  # type: ignore[arg-type]
             batch_sampler=self.bucket_sampler,
@@ -87,6 +85,13 @@ class Batches(DataLoader[Batch]):
 
     def set_epoch(self, epoch: int) -> None:
         self.bucket_sampler.epoch = epoch
+
+
+def durations_of(utterances: Sequence[Utterance]) -> Sequence[float]:
+    """Seconds; of a `Manifest` without reading its utterances again."""
+    if isinstance(utterances, Manifest):
+        return utterances.durations
+    return [utterance.duration_s for utterance in utterances]
 
 
 class Collate:

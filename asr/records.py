@@ -6,19 +6,40 @@ ordinary text tools. This file does not open audio and knows no phone set.
 
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar, overload
 
 
 class DataError(ValueError):
     """Input that a person has to mend: the message names the file, what was found and the remedy.
 
-    Doors print it as it stands, without a traceback, and exit with 1.
+    Doors print it as it stands, without a traceback, and exit with 1. `problems` holds one sentence
+    for each thing that is wrong; the message is all of them.
     """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
+
+
+def raise_problems(problems: Iterable[str]) -> None:
+    """Raise one `DataError` that lists every problem, or do nothing if there is none."""
+    lines = [
+        line
+        for problem in problems
+        for line in problem.splitlines()
+        if not re.fullmatch(r"\d+ problems:", line)  # a list within the list
+    ]
+    if len(lines) == 1:
+        raise DataError(lines[0])
+    if lines:
+        raise DataError("\n".join([f"{len(lines)} problems:", *lines]), lines)
 
 
 @dataclass(frozen=True)
@@ -35,7 +56,10 @@ class Utterance:
     """One recorded sentence of one speaker, with the phones that were said.
 
     `phones` are symbols of the corpus as labelled; folding happens at scoring. `segments`, where
-    the corpus has times, holds the same phones in the same order. `sex` is "m" or "f".
+    the corpus has times, holds the same phones in the same order. `sex` is "m" or "f". Where the
+    phones come from a lexicon, `words` are those that were read, and `pronunciation` says which of
+    a word's pronunciations stand in `phones`: "first", "all" (the first, and a criterion may take
+    the others from `manifests/lexicon.txt`) or "aligned" (chosen by a forced alignment).
     """
 
     id: str
@@ -48,6 +72,8 @@ class Utterance:
     split: str = ""
     sex: str | None = None
     dialect: str | None = None
+    words: str | None = None
+    pronunciation: str | None = None
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
@@ -61,7 +87,7 @@ class Utterance:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        record = asdict(self)
+        record = _fields_of(self)
         if self.segments is not None:
             record["segments"] = [[s.phone, s.start_s, s.end_s] for s in self.segments]
         return {key: value for key, value in record.items() if value is not None}
@@ -80,7 +106,12 @@ class Hypothesis:
         return cls(**record | {"phones": tuple(record["phones"])})
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        return {key: value for key, value in _fields_of(self).items() if value is not None}
+
+
+def _fields_of(record: Utterance | Hypothesis) -> dict[str, Any]:
+    """`dataclasses.asdict` without its deep copy, which takes longer than all the rest."""
+    return {part.name: getattr(record, part.name) for part in fields(record)}
 
 
 R = TypeVar("R", Utterance, Hypothesis)
@@ -93,30 +124,76 @@ def read_jsonl(path: str | Path, record_type: type[R]) -> list[R]:
 
 def stream_jsonl(path: str | Path, record_type: type[R]) -> Iterator[R]:
     """Yield the records of `read_jsonl` one by one; ids must be unique within the file."""
-    known = {field.name for field in fields(record_type)}
+    return (record for _, record in _stream(path, record_type))
+
+
+def _stream(path: str | Path, record_type: type[R]) -> Iterator[tuple[int, R]]:
+    """Yield records, each with the byte at which its line begins."""
     first_seen: dict[str, int] = {}
     if not os.access(path, os.R_OK):
         raise DataError(f"{path}: cannot be read, or does not exist")
-    with open(path, encoding="utf-8-sig") as lines:
+    position = 0
+    with open(path, "rb") as lines:
         for number, line in enumerate(lines, start=1):
+            begin, position = position, position + len(line)
             if not line.strip():
                 continue
             where = f"{path}:{number}"
-            try:
-                fields_found = json.loads(line)
-                record = record_type.from_dict(fields_found)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{where}: expected one JSON object, {error.msg}") from error
-            except (TypeError, KeyError) as error:
-                found = sorted(fields_found) if isinstance(fields_found, dict) else fields_found
-                expected = f"a {record_type.__name__} with {sorted(known)}"
-                raise DataError(f"{where}: found {found}, expected {expected}") from error
+            record = _parse(line, record_type, where)
             if record.id in first_seen:
                 raise DataError(
                     f"{where}: id {record.id!r} stands already in line {first_seen[record.id]}"
                 )
             first_seen[record.id] = number
-            yield record
+            yield begin, record
+
+
+def _parse(line: bytes, record_type: type[R], where: str) -> R:
+    try:
+        found = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: expected UTF-8, {error.reason}") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: expected one JSON object, {error.msg}") from error
+    try:
+        return record_type.from_dict(found)
+    except (TypeError, KeyError) as error:
+        known = sorted(part.name for part in fields(record_type))
+        found = sorted(found) if isinstance(found, dict) else found
+        expected = f"a {record_type.__name__} with {known}"
+        raise DataError(f"{where}: found {found}, expected {expected}") from error
+
+
+class Manifest(Sequence[Utterance]):
+    """The utterances of a JSONL file, each read when it is asked for: 16 bytes of memory for one.
+
+    Opening it reads the whole file once, and raises `DataError` as `read_jsonl` does. `durations`
+    are in seconds. It holds no open file, so that worker processes may share it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.durations = array("d")
+        self._begins = array("q")
+        for begin, utterance in _stream(path, Utterance):
+            self._begins.append(begin)
+            self.durations.append(utterance.duration_s)
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Utterance]: ...
+
+    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        with open(self.path, "rb") as file:
+            file.seek(self._begins[index])
+            return _parse(file.readline(), Utterance, f"{self.path}, utterance {index}")
 
 
 def write_jsonl(path: str | Path, records: Iterable[Utterance | Hypothesis]) -> None:

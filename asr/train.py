@@ -15,7 +15,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from asr.config import RunConfig, TrainingConfig, choose_device, door
 from asr.dataset import Batches
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, transcribe_all
-from asr.records import DataError, Hypothesis, Utterance, atomic_open, read_jsonl
+from asr.records import DataError, Hypothesis, Manifest, Utterance, atomic_open
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def run(config: RunConfig) -> None:
                 {
                     "epoch": epoch,
                     "train_loss": total / phones,  # nats per phone
-                    "dev_per": phone_error_rate(dev, heard),
+                    "dev_per": phone_error_rate(dev, heard, config.corpus.protocol),
                     "learning_rate": rate,
                     "seconds": time.monotonic() - started,
                 }
@@ -132,11 +132,13 @@ def train_step(
     return losses.detach()
 
 
-def phone_error_rate(dev: list[Utterance], heard: dict[str, Hypothesis]) -> float:
-    """PER in percent under the protocol `strict`: 39 phones, q deleted, silence scored."""
+def phone_error_rate(
+    dev: Sequence[Utterance], heard: dict[str, Hypothesis], protocol: str = "strict"
+) -> float:
+    """PER in percent under a protocol of `asr.scoring`."""
     references = {utterance.id: utterance.phones for utterance in dev}
     hypotheses = {id: hypothesis.phones for id, hypothesis in heard.items()}
-    return scoring.score(references, hypotheses, protocol="strict").total.per
+    return scoring.score(references, hypotheses, protocol=protocol).total.per
 
 
 def learning_rate(training: TrainingConfig, history: History, epochs_done: float) -> float:
@@ -194,15 +196,15 @@ def only_run_in(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def _manifest(run_dir: Path, split: str) -> list[Utterance]:
+def _manifest(run_dir: Path, split: str) -> Manifest:
     path = run_dir / "manifests" / f"{split}.jsonl"
     if not path.exists():
         raise DataError(f"{path}: no manifest; run `python -m asr.prepare` with the same overrides")
-    return read_jsonl(path, Utterance)
+    return Manifest(path)
 
 
 def _batches(
-    config: RunConfig, utterances: list[Utterance], vocabulary: Vocabulary, seed: int | None
+    config: RunConfig, utterances: Sequence[Utterance], vocabulary: Vocabulary, seed: int | None
 ) -> Batches:
     training = config.training
     return Batches(
@@ -215,7 +217,7 @@ def _batches(
     )
 
 
-def _unchanging(config: RunConfig, train: list[Utterance]) -> dict[str, Any]:
+def _unchanging(config: RunConfig, train: Sequence[Utterance]) -> dict[str, Any]:
     """What must be the same when a run is continued."""
     run = config.to_dict()
     training = {key: value for key, value in run["training"].items() if key != "workers"}

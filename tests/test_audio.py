@@ -39,6 +39,43 @@ def test_formats(
         np.testing.assert_allclose(waveform, AS_INT16, atol=tolerance)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"format": "WAV"}, "truncated, the header says 1600 samples, the file holds 789"),
+        ({"format": "WAV", "subtype": "PCM_24"}, "truncated, the header says 1600 samples"),
+        ({"format": "NIST"}, "truncated, the header says 1600 samples, the file holds 544"),
+        ({"format": "FLAC"}, "truncated or damaged, the FLAC stream cannot be decoded"),
+        ({"format": "OGG"}, "truncated, the Ogg stream has no last page"),
+    ],
+)
+def test_a_truncated_file_is_never_read(tmp_path: Path, options: dict[str, str], says: str) -> None:
+    path = tmp_path / "cut"
+    soundfile.write(path, SAMPLES, 16_000, **options)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=f"cut: {says}"):
+        audio.load(path)
+
+
+@pytest.mark.parametrize("container", ["WAV", "NIST"])
+def test_what_follows_the_samples_is_not_read(tmp_path: Path, container: str) -> None:
+    path = tmp_path / "long"
+    soundfile.write(path, AS_INT16, 16_000, format=container, subtype="PCM_16")
+    with open(path, "ab") as file:
+        file.write(b"LIST" * 50)
+    np.testing.assert_array_equal(audio.load(path), AS_INT16)
+
+
+def test_a_hash_is_that_of_the_samples_whatever_holds_them(tmp_path: Path) -> None:
+    hashes = set()
+    for options in ({"format": "WAV"}, {"format": "FLAC"}, {"format": "WAV", "subtype": "FLOAT"}):
+        soundfile.write(tmp_path / "one", AS_INT16, 16_000, **options)
+        hashes.add(audio.inspect(tmp_path / "one", 16_000).content)
+    assert len(hashes) == 1
+    assert None not in hashes
+
+
 def test_nothing_is_resampled_or_mixed_in_silence(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "slow.wav", SAMPLES, 8_000)
     with pytest.raises(DataError, match=r"slow\.wav: sampled at 8000 Hz, expected 16000 Hz"):

@@ -12,16 +12,22 @@ from asr.__main__ import DOORS
 PACKAGE = Path(__file__).parents[1] / "asr"
 
 FLOORS = [
-    {"records", "phones", "batch"},
-    {"audio", "espeak", "features", "lstm", "scoring"},
+    {"records", "phones", "labels", "textgrid", "batch"},
+    {"audio", "espeak", "features", "lexicon", "lstm", "scoring"},
     {"corpora", "dataset"},
     {"encoder", "criteria"},
     {"recognizer", "checkpoint"},
     {"config"},
-    {"prepare", "train", "decode", "score", "report"},
+    {"download", "prepare", "train", "decode", "score", "report", "exchange"},
 ]
 # Within a floor, these stand below their neighbours.
-BELOW = {("phones", "records"), ("checkpoint", "recognizer")}
+BELOW = {
+    ("phones", "records"),
+    ("labels", "records"),
+    ("labels", "phones"),
+    ("textgrid", "records"),
+    ("checkpoint", "recognizer"),
+}
 CONFIGURED = {"config", "prepare", "train", "decode"}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.corpora import TimitConfig, read
+from asr.corpora import TimitConfig, read, timit
 from asr.corpora.timit import COMPLETE
 from asr.phones import table_lines
 from asr.records import DataError
@@ -96,7 +96,7 @@ def test_the_nltk_layout_is_split_by_its_list_and_named_a_sample(tmp_path: Path)
         for sentence in SENTENCES:
             where = tmp_path / name
             where.mkdir(exist_ok=True)
-            soundfile.write(where / f"{sentence}.wav", np.zeros(SAMPLES, np.int16), 16_000)
+            soundfile.write(where / f"{sentence}.wav", np.arange(SAMPLES, dtype=np.int16), 16_000)
             (where / f"{sentence}.phn").write_text(PHN)
     splits = read(TimitConfig(root=str(tmp_path)))
     assert {split: {u.speaker for u in members} for split, members in splits.items()} == {
@@ -145,10 +145,20 @@ def test_the_whole_of_timit_has_the_published_numbers(tmp_path: Path) -> None:
     splits = read(TimitConfig(root=str(tmp_path)))
     assert {split: len(utterances) for split, utterances in splits.items()} == COMPLETE
     assert [len({u.speaker for u in splits[s]}) for s in ("train", "dev", "test")] == [462, 50, 24]
+    full = timit.find(TimitConfig(root=str(tmp_path), full_test=True)).splits["test-full"]
+    assert (len(full), len({recording.speaker for recording in full})) == (1344, 168)
     (tmp_path / "TRAIN" / "DR1" / "MTR7" / "SX2.WAV").unlink()
     (tmp_path / "TRAIN" / "DR1" / "MTR7" / "SX2.PHN").unlink()
     with pytest.raises(DataError, match="train has 3695 of 3696 utterances"):
         read(TimitConfig(root=str(tmp_path)))
+
+
+def test_the_full_test_set_belongs_to_the_standard_protocol(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"corpus\.speakers replaces that protocol"):
+        TimitConfig(root="anywhere", speakers="list", full_test=True)
+    write(tmp_path / "dr1-fvmh0", "sx1.wav", "sx1.phn")
+    with pytest.raises(DataError, match=r"has no TEST folder, which corpus\.full_test needs"):
+        read(TimitConfig(root=str(tmp_path), full_test=True))
 
 
 def test_the_protocol_has_the_published_numbers() -> None:

@@ -10,16 +10,17 @@ from pathlib import Path
 from asr.corpora.base import (
     CorpusConfig,
     Found,
+    IncompleteCorpus,
     PhnLabeller,
     Recording,
-    find_recordings,
     split_by_speaker,
+    survey,
 )
 from asr.phones import TABLES, table_lines
-from asr.records import DataError
 
 # TIMIT testset.doc without SA; dev as in Kaldi egs/timit/s5.
 COMPLETE = {"train": 3696, "dev": 400, "test": 192}
+FULL_TEST = {"test-full": 1344}
 SAMPLE = TABLES / "timit-sample-speakers.txt"
 
 
@@ -28,28 +29,48 @@ class TimitConfig(CorpusConfig):
     name: str = "timit"
     complete: bool = True  # the LDC tree must hold 3696/400/192 utterances
     speakers: str | None = None  # file of `speaker split` lines; default: the standard protocol
+    full_test: bool = False  # also test-full: all 168 speakers of TEST, those of dev among them
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.full_test and self.speakers is not None:
+            raise ValueError(
+                "corpus.full_test is the split of the standard protocol, and corpus.speakers "
+                "replaces that protocol; give one of them"
+            )
 
 
 def find(config: TimitConfig) -> Found:
-    """Recordings of train, dev and test.
+    """Recordings of train, dev and test, and of test-full where it is asked for.
 
     A tree with TRAIN and TEST is split by the standard protocol, and asserted to be complete
     unless `config.complete` is false; any tree with `config.speakers` by that list. A flat tree
     without a list is taken for the NLTK sample, and named so: its PER is no TIMIT PER.
+
+    Raises `IncompleteCorpus`, with the rest, where files lack their partners or are too few.
     """
     root = Path(config.root)
-    recordings = [r for r in find_recordings(root) if not r.id.partition("_")[2].startswith("sa")]
+    recordings, bad = survey(root)
+    wrong: list[str] = []
+    recordings = [r for r in recordings if not r.id.partition("_")[2].startswith("sa")]
     name = config.name
     if config.speakers is not None:
         splits = split_by_speaker(recordings, Path(config.speakers))
     elif all(recording.part for recording in recordings):
         splits = _standard_protocol(recordings)
-        if config.complete:
-            _require_complete(root, splits)
+        if config.full_test:
+            splits["test-full"] = [r for r in recordings if r.part == "test"]
+        if config.complete and not bad:
+            wrong = _missing(root, splits)
     else:
         splits = split_by_speaker(recordings, SAMPLE)
         name = "timit-sample"
-    return Found(name, splits, PhnLabeller(config.phone_set), config.sample_rate)
+        if config.full_test:
+            wrong.append(f"{root}: has no TEST folder, which corpus.full_test needs")
+    found = Found(name, splits, PhnLabeller(config.phone_set), config.sample_rate)
+    if bad or wrong:
+        raise IncompleteCorpus(bad, found, wrong)
+    return found
 
 
 def _standard_protocol(recordings: list[Recording]) -> dict[str, list[Recording]]:
@@ -63,15 +84,17 @@ def _standard_protocol(recordings: list[Recording]) -> dict[str, list[Recording]
     }
 
 
-def _require_complete(root: Path, splits: dict[str, list[Recording]]) -> None:
-    found = {split: len(recordings) for split, recordings in splits.items()}
-    if found != COMPLETE:
-        wrong = ", ".join(
-            f"{split} has {found[split]} of {expected} utterances"
-            for split, expected in COMPLETE.items()
-            if found[split] != expected
-        )
-        raise DataError(
-            f"{root}: not the whole of TIMIT: {wrong} (SA sentences not counted); "
-            f"to use a part of it say corpus.complete=false"
-        )
+def _missing(root: Path, splits: dict[str, list[Recording]]) -> list[str]:
+    """One sentence where splits have not as many utterances as were published."""
+    expected = COMPLETE | FULL_TEST
+    wrong = [
+        f"{split} has {len(recordings)} of {expected[split]} utterances"
+        for split, recordings in splits.items()
+        if len(recordings) != expected[split]
+    ]
+    if not wrong:
+        return []
+    return [
+        f"{root}: not the whole of TIMIT: {', '.join(wrong)} (SA sentences not counted); "
+        f"to use a part of it say corpus.complete=false"
+    ]

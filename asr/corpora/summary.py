@@ -1,0 +1,98 @@
+"""What the manifests of a corpus hold, in words and in a picture.
+
+It reads manifests, one line at a time, and judges nothing.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asr.records import Utterance, atomic_open, stream_jsonl
+
+RAREST = 8  # phones that are named
+
+
+@dataclass
+class SplitSummary:
+    """Counts of one split; durations are in seconds."""
+
+    split: str
+    corpus: str = ""
+    speakers: set[str] = field(default_factory=set)
+    durations: "array[float]" = field(default_factory=lambda: array("f"))
+    phones: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def utterances(self) -> int:
+        return len(self.durations)
+
+
+def summarise(path: Path) -> SplitSummary:
+    """Count what a manifest holds; memory is four bytes for an utterance."""
+    summary = SplitSummary(path.stem)
+    for utterance in stream_jsonl(path, Utterance):
+        summary.corpus = utterance.corpus
+        summary.speakers.add(utterance.speaker)
+        summary.durations.append(utterance.duration_s)
+        summary.phones.update(utterance.phones)
+    return summary
+
+
+def in_words(summaries: Sequence[SplitSummary], phones: Sequence[str]) -> str:
+    """A table of the splits, then the rarest of `phones`; lines that end in a newline."""
+    corpora = sorted({summary.corpus for summary in summaries})
+    width = max(len(name) for name in ["split", *(summary.split for summary in summaries)])
+    lines = [
+        ", ".join(corpora),
+        f"{'split':<{width}}  utterances  speakers    hours    phones  "
+        f"shortest  median  longest (s)",
+    ]
+    for summary in summaries:
+        ordered = sorted(summary.durations)
+        lines.append(
+            f"{summary.split:<{width}}  {summary.utterances:10d}  {len(summary.speakers):8d}  "
+            f"{sum(ordered) / 3600:7.2f}  {summary.phones.total():8d}  {ordered[0]:8.2f}  "
+            f"{ordered[len(ordered) // 2]:6.2f}  {ordered[-1]:7.2f}"
+        )
+    for summary in summaries:
+        counts = sorted((summary.phones[phone], phone) for phone in phones)
+        absent = [phone for count, phone in counts if not count]
+        rare = [f"{phone} {count}" for count, phone in counts if count][:RAREST]
+        lines.append(f"rarest phones in {summary.split}: {', '.join(rare)}")
+        if absent:
+            lines.append(f"never in {summary.split}: {' '.join(sorted(absent))}")
+    return "\n".join(lines) + "\n"
+
+
+def draw(path: Path, summaries: Sequence[SplitSummary], phones: Sequence[str]) -> None:
+    """How long utterances are, and how often each phone is said, for each split."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 2))
+    longest = max(max(summary.durations) for summary in summaries)
+    train = summaries[0]
+    order = sorted(phones, key=lambda phone: (-train.phones[phone], phone))
+    for summary in summaries:
+        left.hist(
+            summary.durations,
+            bins=30,
+            range=(0, longest),
+            density=True,
+            histtype="step",
+            label=summary.split,
+        )
+        total = max(1, summary.phones.total())
+        share = [100 * summary.phones[phone] / total or float("nan") for phone in order]
+        right.plot(range(len(order)), share, ".-", lw=0.8, ms=4, label=summary.split)
+    left.set(xlabel="duration of utterances (s)", yticks=[], ylabel="density")
+    right.set(yscale="log", ylabel="% of phones", xlim=(-1, len(order)))
+    right.set_xticks(range(len(order)), order, rotation=90, fontsize=6)
+    right.set_title(
+        ", ".join(sorted({summary.corpus for summary in summaries})), loc="left", fontsize=10
+    )
+    right.legend(frameon=False, fontsize=8)
+    with atomic_open(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=110)
