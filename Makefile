@@ -12,15 +12,24 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python;
 	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done),python3)
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo '  ARGS="encoder.hidden=320"  Hydra overrides, for demo and timit; they get a run of their own'
+	@echo '  ARGS="encoder.hidden=320"  Hydra overrides, for every corpus; they get a run of their own'
 	@echo '  SEEDS="1 2 3"              one run for each seed         (default 1)'
 	@echo '  PYTHON=python3.12          the interpreter for .venv     (3.11, 3.12 or 3.13)'
 	@echo '  make -n TARGET             the exact commands, without running them'
 
 demo: $(READY) ## Speak a synthetic corpus, train on it, print the PER: the whole pipeline in minutes
 	@$(MAKE) --no-print-directory -f recipes/demo/Makefile
+
+librispeech: $(READY) ## The same on LibriSpeech: downloads 5.3 h and more, or ROOT=/path LEXICON=/path/to/cmudict.dict
+	@$(MAKE) --no-print-directory -f recipes/librispeech/Makefile
+
+folder: require-speech $(READY) ## The same on any audio with .phn, TextGrid or .lab, Kaldi or Lhotse: make folder ROOT=/path
+	@$(MAKE) --no-print-directory -f recipes/folder/Makefile
+
+timit-sample: $(READY) ## The same on NLTK's sample of TIMIT, which it downloads (CC BY-NC-SA)
+	@$(MAKE) --no-print-directory -f recipes/timit/Makefile ROOT=data/timit DOWNLOAD=data/timit
 
 timit: require-root $(READY) ## The same on TIMIT, or on NLTK's sample of it: make timit ROOT=/path/to/TIMIT
 	@$(MAKE) --no-print-directory -f recipes/timit/Makefile
@@ -44,7 +53,7 @@ format: $(READY) ## Let ruff mend style and format
 bench: $(READY) ## Measure against peers on this machine
 	@for script in recipes/bench/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
-clean: ## Remove runs, generated data and .venv
+clean: ## Remove runs, generated and downloaded data, and .venv
 	rm -rf exp data $(VENV)
 
 $(READY): pyproject.toml
@@ -61,4 +70,7 @@ $(READY): pyproject.toml
 require-root:
 	@test -n "$(ROOT)" || { echo "error: where is the corpus? make timit ROOT=/path/to/TIMIT" >&2; exit 2; }
 
-.PHONY: help demo timit test lint types check format bench clean require-root
+require-speech:
+	@test -n "$(ROOT)" || { echo "error: where is the speech? make folder ROOT=/path" >&2; exit 2; }
+
+.PHONY: help demo librispeech folder timit-sample timit test lint types check format bench clean require-root require-speech

@@ -6,11 +6,13 @@ import sys
 from asr import __version__
 
 DOORS = {
+    "download": "free corpora from their sites, checked and unpacked",
     "prepare": "a corpus on disk → manifests and vocabulary",
     "train": "manifests → the checkpoint with the best dev PER",
     "decode": "a checkpoint and a manifest → hypotheses",
     "score": "references and hypotheses → phone error rate",
     "report": "a finished run → one HTML page",
+    "exchange": "manifests → Kaldi data directories, Lhotse manifests",
 }
 
 USAGE = "\n".join(

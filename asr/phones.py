@@ -1,4 +1,4 @@
-"""Phone sets of TIMIT, the folding between them, and the vocabulary a network is trained on.
+"""Phone sets of TIMIT and CMUdict, foldings, and the vocabulary a network is trained on.
 
 The tables are data files in `asr/tables`. This file decides no scoring protocol: what happens to
 silence or to `q` beyond the folding table is the business of `asr.scoring`.
@@ -54,10 +54,13 @@ def _table() -> tuple[tuple[str, str, str], ...]:
 
 @cache
 def phone_set(name: str) -> tuple[str, ...]:
-    """The phones of `timit61`, `timit48` or `timit39`, sorted."""
+    """The phones of `timit61`, `timit48`, `timit39` or `arpabet39`, sorted."""
+    if name == "arpabet39":
+        return tuple(sorted(line.split()[0] for line in table_lines("arpabet.txt")))
     columns = {"timit61": 0, "timit48": 1, "timit39": 2}
     if name not in columns:
-        raise DataError(f"unknown phone set {name!r}: known are {', '.join(columns)}")
+        known = ", ".join([*columns, "arpabet39"])
+        raise DataError(f"unknown phone set {name!r}: known are {known}")
     return tuple(sorted({row[columns[name]] for row in _table()} - {DELETED}))
 
 

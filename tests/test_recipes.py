@@ -125,6 +125,52 @@ def test_the_nltk_sample_is_told_by_its_layout(tmp_path: Path) -> None:
     assert "experiment=timit-sample" in printed
 
 
+def dry(recipe: str, folder: Path, *options: str) -> str:
+    (folder / "recipes").symlink_to(REPOSITORY / "recipes")
+    return make("-n", "-f", f"recipes/{recipe}/Makefile", *options, folder=folder).stdout
+
+
+def test_librispeech_without_root_fetches_what_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "data" / "LibriSpeech" / "dev-clean-2").mkdir(parents=True)
+    printed = dry("librispeech", tmp_path, "TRAIN=train-clean-5+train-clean-100")
+    fetched = [line.split()[-1] for line in printed.splitlines() if "asr.download" in line]
+    assert fetched == ["train-clean-5", "train-clean-100", "test-clean", "cmudict"]
+    assert "corpus.root='data/LibriSpeech' corpus.train='train-clean-5+train-clean-100'" in printed
+    assert printed.count("--protocol arpabet") == 2
+
+
+def test_librispeech_with_root_fetches_nothing(tmp_path: Path) -> None:
+    printed = dry(
+        "librispeech", tmp_path, "ROOT=/corpora", "TEST=test-part", "LEXICON=/my/words.dict"
+    )
+    assert "asr.download" not in printed
+    assert (
+        "corpus.root='/corpora' corpus.test='test-part' corpus.lexicon='/my/words.dict'" in printed
+    )
+    (tmp_path / "exp" / "librispeech" / "1").mkdir(parents=True)
+    state = tmp_path / "exp" / "librispeech" / "1" / "root.txt"
+    state.write_text("/corpora corpus.test='test-part'")
+    (state.parent / "vocabulary.txt").touch()
+    command = ["-n", "-f", "recipes/librispeech/Makefile", "ROOT=/corpora"]
+    assert "asr.prepare" not in make(*command, "TEST=test-part", folder=tmp_path).stdout
+    assert "asr.prepare" in make(*command, "TEST=test-other", folder=tmp_path).stdout
+
+
+def test_the_sample_of_timit_is_fetched(tmp_path: Path) -> None:
+    printed = dry("timit", tmp_path, "ROOT=data/timit", "DOWNLOAD=data/timit")
+    assert printed.startswith(".venv/bin/python -m asr.download timit-sample\n")
+    assert "experiment=timit-sample" in printed
+
+
+def test_a_folder_is_scored_as_written_unless_said(tmp_path: Path) -> None:
+    printed = dry("folder", tmp_path, "ROOT=/speech", "PROTOCOL=strict")
+    assert printed.count("--protocol strict") == 2
+    assert "corpus.protocol=strict" in printed
+    printed = make("-n", "-f", "recipes/folder/Makefile", "ROOT=/speech", folder=tmp_path).stdout
+    assert printed.count("--protocol none") == 2
+    assert "error: where is the speech? make folder ROOT=/path" in make("folder").stderr
+
+
 def test_timit_without_root_is_one_sentence() -> None:
     refused = make("timit")
     assert refused.returncode != 0
@@ -148,5 +194,5 @@ def test_a_wrong_python_is_refused_with_a_sentence(tmp_path: Path) -> None:
 
 def test_help_names_every_target_a_person_wants() -> None:
     printed = make().stdout
-    for target in ("demo", "timit", "test", "check", "bench"):
+    for target in ("demo", "librispeech", "folder", "timit", "timit-sample", "test", "bench"):
         assert f"make {target} " in printed

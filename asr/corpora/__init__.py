@@ -1,17 +1,26 @@
 """Corpora: a tree on disk becomes utterances per split; one module is one corpus."""
 
-from asr.corpora import synthetic, timit
-from asr.corpora.base import SPLITS, CorpusConfig, Found, examine, raise_problems
+from asr.corpora import folder, librispeech, synthetic, timit
+from asr.corpora.base import SPLITS, CorpusConfig, Found, examine
+from asr.corpora.folder import FolderConfig
+from asr.corpora.librispeech import LibriSpeechConfig
 from asr.corpora.synthetic import SyntheticConfig
 from asr.corpora.timit import TimitConfig
-from asr.records import DataError, Utterance
+from asr.records import DataError, Utterance, raise_problems
 
-CONFIGS: dict[str, type[CorpusConfig]] = {"synthetic": SyntheticConfig, "timit": TimitConfig}
+CONFIGS: dict[str, type[CorpusConfig]] = {
+    "folder": FolderConfig,
+    "librispeech": LibriSpeechConfig,
+    "synthetic": SyntheticConfig,
+    "timit": TimitConfig,
+}
 
 __all__ = [
     "CONFIGS",
     "CorpusConfig",
+    "FolderConfig",
     "Found",
+    "LibriSpeechConfig",
     "SyntheticConfig",
     "TimitConfig",
     "examine",
@@ -27,15 +36,20 @@ def find(config: CorpusConfig) -> Found:
             return timit.find(config)
         case SyntheticConfig():
             return synthetic.find(config)
+        case FolderConfig():
+            return folder.find(config)
+        case LibriSpeechConfig():
+            return librispeech.find(config)
     raise TypeError(f"no corpus is found by {type(config).__name__}")
 
 
-def read(config: CorpusConfig) -> dict[str, list[Utterance]]:
+def read(config: CorpusConfig, found: Found | None = None) -> dict[str, list[Utterance]]:
     """Find and examine everything, one after the other; every bad file in one `DataError`."""
-    found = find(config)
+    found = found or find(config)
     problems: list[str] = []
     splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     for split, recordings in found.splits.items():
+        splits.setdefault(split, [])
         for recording in recordings:
             try:
                 splits[split].append(examine(recording, split, found))

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
+from asr import textgrid
 from asr.records import DataError, Hypothesis, Utterance, read_jsonl, stream_jsonl
 from asr.scoring.base import Transcript, Transcripts
 
 FORMATS = ("jsonl", "trn", "text", "ctm", "phn", "textgrid")
 PHN_SAMPLE_RATE = 16_000  # .phn files count samples and do not say of what
-PHONE_TIERS = ("phones", "phone", "phn", "phonemes", "segments")
 
 Lines = Iterator[tuple[int, str]]
 
@@ -199,7 +199,7 @@ def _read_folder(root: Path, kind: str) -> Iterator[Transcript]:
     for path in paths:
         if path.name.startswith("."):
             continue
-        timed = list(_read_phn(path) if kind == "phn" else _read_textgrid(path))
+        timed = list(_read_phn(path) if kind == "phn" else textgrid.read_phones(path))
         id_, speaker = _id_from_path(root, path, kind)
         phones = tuple(phone for _, _, phone in timed)
         times = tuple((start, end) for start, end, _ in timed)
@@ -224,54 +224,6 @@ def _read_phn(path: Path) -> Iterator[tuple[float, float, str]]:
                 f"{path}:{number}: expected `start end phone` in samples, found {_shown(line)}"
             )
         yield int(fields[0]) / PHN_SAMPLE_RATE, int(fields[1]) / PHN_SAMPLE_RATE, fields[2]
-
-
-def _read_textgrid(path: Path) -> Iterator[tuple[float, float, str]]:
-    """Intervals of the phone tier; an empty interval says that nothing is labelled there."""
-    tiers = _textgrid_tiers(path)
-    named = [tier for name, tier in tiers if name.split(" - ")[-1].lower() in PHONE_TIERS]
-    if len(named) != 1 and len(tiers) != 1:
-        names = ", ".join(repr(name) for name, _ in tiers) or "none"
-        raise DataError(
-            f"{path}: expected one tier of phones (named {', '.join(PHONE_TIERS)}), found {names}"
-        )
-    for start, end, label in named[0] if named else tiers[0][1]:
-        if label.strip():
-            yield start, end, label.strip()
-
-
-def _textgrid_tiers(path: Path) -> list[tuple[str, list[tuple[float, float, str]]]]:
-    # Praat's long and short text formats hold the same values in the same order; the long one
-    # adds names, which are skipped here: strings stand in quotes, a quote inside is doubled.
-    raw = path.read_bytes()
-    utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
-    try:
-        text = raw.decode("utf-16" if utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: neither UTF-8 nor UTF-16 text") from error
-    pattern = r'"((?:[^"]|"")*)"|(?<![\w\[.])(-?\d+(?:\.\d+)?(?:[eE]-?\d+)?)(?![\w\].])'
-    values: Iterator[str | float] = (
-        float(m[2]) if m[2] else m[1].replace('""', '"') for m in re.finditer(pattern, text)
-    )
-    tiers = []
-    try:
-        if (next(values), next(values)) != ("ooTextFile", "TextGrid"):
-            raise ValueError
-        next(values), next(values)
-        for _ in range(int(next(values))):
-            kind, name = next(values), str(next(values))
-            next(values), next(values)
-            intervals = []
-            for _ in range(int(next(values))):
-                if kind == "IntervalTier":
-                    intervals.append((float(next(values)), float(next(values)), str(next(values))))
-                else:
-                    next(values), next(values)
-            if kind == "IntervalTier":
-                tiers.append((name, intervals))
-    except (StopIteration, ValueError) as error:
-        raise DataError(f"{path}: not a complete TextGrid in Praat's text format") from error
-    return tiers
 
 
 def _is_number(text: str) -> bool:

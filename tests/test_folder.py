@@ -1,0 +1,383 @@
+"""Any folder: every kind of labels and layout, splits, round trips with Kaldi and Lhotse."""
+
+import gzip
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr import exchange
+from asr.corpora import FolderConfig, find, read
+from asr.corpora.base import IncompleteCorpus
+from asr.records import DataError, Segment, Utterance, write_jsonl
+
+RATE = 16_000
+PHN = "0 4000 h#\n4000 9000 aa\n9000 16000 h#\n"
+LAB = "0 2500000 h#\n2500000 5625000 aa\n5625000 10000000 h#\n"
+SECONDS_LAB = "0.0 0.25 h#\n0.25 0.5625 aa\n0.5625 1.0 h#\n"
+TEXTGRID = (
+    'File type = "ooTextFile"\nObject class = "TextGrid"\n0\n1\n<exists>\n1\n"IntervalTier"\n'
+    '"phones"\n0\n1\n3\n0\n0.25\n"h#"\n0.25\n0.5625\n"aa"\n0.5625\n1\n"h#"\n'
+)
+KINDS = {"phn": PHN, "lab": LAB, "LAB": SECONDS_LAB, "TextGrid": TEXTGRID}
+SEGMENTS = (Segment("h#", 0.0, 0.25), Segment("aa", 0.25, 0.5625), Segment("h#", 0.5625, 1.0))
+
+
+def speak(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng([seed, len(path.parts)]).uniform(-0.5, 0.5, RATE)
+    soundfile.write(path, noise, RATE, format="WAV" if path.suffix.lower() == ".wav" else None)
+
+
+def tree(root: Path, kind: str = "phn", speakers: int = 5) -> FolderConfig:
+    for number in range(speakers):
+        for sentence in ("a", "b"):
+            stem = root / f"Spk{number}" / sentence
+            speak(stem.with_suffix(".wav"), number)
+            stem.with_suffix(f".{kind}").write_text(KINDS[kind])
+    return FolderConfig(root=str(root))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_labels_gives_the_same_utterances(tmp_path: Path, kind: str) -> None:
+    splits = read(tree(tmp_path, kind))
+    utterances = [utterance for split in splits.values() for utterance in split]
+    assert len(utterances) == 10
+    for utterance in utterances:
+        assert utterance.phones == ("h#", "aa", "h#")
+        assert utterance.segments is not None
+        for found, expected in zip(utterance.segments, SEGMENTS, strict=True):
+            assert (found.start_s, found.end_s) == pytest.approx((expected.start_s, expected.end_s))
+        assert utterance.id == f"{utterance.speaker}_{Path(utterance.audio).stem}"
+
+
+def test_the_vocabulary_is_that_of_the_labels_and_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tree(tmp_path, "lab")
+    (tmp_path / "Spk0" / "a.lab").write_text("0 10000000 ɸ\n")
+    with caplog.at_level(logging.INFO):
+        found = find(config)
+    assert found.phones == ("aa", "h#", "ɸ")
+    assert "vocabulary of 3 phones, from the labels: aa h# ɸ; rarest: ɸ 1×" in caplog.text
+    assert find(replace(config, phone_set="timit61")).phones is not None
+    with pytest.raises(DataError, match=r"a\.lab: 'ɸ' at 0 s: phone 'ɸ' is not in timit61"):
+        read(replace(config, phone_set="timit61"))
+    listed = tmp_path / "phones.txt"
+    listed.write_text("# mine\nh#\naa\nɸ extra column\n")
+    assert find(replace(config, phone_set=str(listed))).phones == ("h#", "aa", "ɸ")
+    with pytest.raises(DataError, match="unknown phone set 'timit99'"):
+        find(replace(config, phone_set="timit99"))
+
+
+# ---------------------------------------------------------------- who is in which split
+
+
+def test_speakers_are_split_by_chance_and_never_shared(tmp_path: Path) -> None:
+    config = tree(tmp_path, speakers=9)
+    found = find(config)
+    speakers = {split: {r.speaker for r in rs} for split, rs in found.splits.items()}
+    assert {split: len(named) for split, named in speakers.items()} == {
+        "train": 7,
+        "dev": 1,
+        "test": 1,
+    }
+    assert len(set.union(*speakers.values())) == 9
+    assert find(config).splits == found.splits
+    others = [find(replace(config, split_seed=seed)).splits for seed in range(5)]
+    assert any(splits != found.splits for splits in others)
+    frozen = tmp_path / "speakers.txt"
+    frozen.write_text(found.report["speakers.txt"])
+    assert find(replace(config, speakers=str(frozen))).splits == found.splits
+
+
+def test_folders_named_as_splits_are_the_splits(tmp_path: Path) -> None:
+    for split in ("train", "dev", "test"):
+        tree(tmp_path / split, speakers=1)
+        (tmp_path / split / "Spk0").rename(tmp_path / split / f"of-{split}")
+    splits = read(FolderConfig(root=str(tmp_path)))
+    assert {split: {u.speaker for u in us} for split, us in splits.items()} == {
+        split: {f"of-{split}"} for split in ("train", "dev", "test")
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "speaker", "id_"),
+    [
+        ("folder", "spk1/one/s1.wav", "one", "one_s1"),
+        ("top", "spk1/one/s1.wav", "spk1", "spk1_s1"),
+        ("prefix", "spk1-s1.wav", "spk1", "spk1-s1"),
+        ("prefix", "x/spk1_s1.WAV.wav", "spk1", "spk1_s1"),
+    ],
+)
+def test_who_speaks_is_told_by_the_rule(
+    tmp_path: Path, rule: str, name: str, speaker: str, id_: str
+) -> None:
+    path = tmp_path / name
+    speak(path)
+    (path.parent / f"{path.name.split('.')[0]}.phn").write_text(PHN)
+    speakers = tmp_path / "list.txt"
+    speakers.write_text(f"{speaker} train\n")
+    config = FolderConfig(root=str(tmp_path), speaker=rule, speakers=str(speakers))
+    (recording,) = find(config).splits["train"]
+    assert (recording.speaker, recording.id) == (speaker, id_)
+
+
+def test_too_few_speakers_and_speakers_without_folder_are_refused(tmp_path: Path) -> None:
+    config = tree(tmp_path, speakers=2)
+    with pytest.raises(DataError, match=r"2 speakers \(Spk0, Spk1\) are too few"):
+        find(config)
+    speak(tmp_path / "alone.wav")
+    (tmp_path / "alone.phn").write_text(PHN)
+    with pytest.raises(DataError, match=r"alone: lies in no folder .*corpus\.speaker=prefix"):
+        find(config)
+
+
+# ---------------------------------------------------------------- faults
+
+
+def test_faults_of_a_folder_are_listed_at_once(tmp_path: Path) -> None:
+    config = tree(tmp_path)
+    (tmp_path / "Spk0/a.phn").unlink()
+    (tmp_path / "Spk1/a.wav").unlink()
+    (tmp_path / "Spk2/a.TextGrid").write_text(TEXTGRID)
+    (tmp_path / "Spk3/._a.wav").write_text("left by another system")
+    (tmp_path / "Spk3/loop").symlink_to(tmp_path)
+    (tmp_path / "Spk4/more/Spk4").mkdir(parents=True)
+    speak(tmp_path / "Spk4/more/Spk4/a.wav")
+    (tmp_path / "Spk4/more/Spk4/a.phn").write_text(PHN)
+    with pytest.raises(IncompleteCorpus) as error:
+        find(config)
+    report = "\n".join(error.value.problems)
+    assert "Spk0/a.wav: has no .phn, .TextGrid or .lab file beside it" in report
+    assert "Spk1/a.phn: has no audio file beside it" in report
+    assert "Spk2/a: ambiguous, keep one of" in report
+    assert "Spk4_a is also" in report
+    assert len(error.value.problems) == 4
+    assert sum(map(len, error.value.found.splits.values())) == 7
+
+
+@pytest.mark.parametrize(
+    ("lab", "says"),
+    [
+        ("0.0 0.5 aa\n0.4 0.9 h#\n", "begins before the last label's end 0.5 s"),
+        ("0.0 1.5 aa\n", "ends at 1.5 s, the audio at 1 s"),
+        ("0.5 0.5 aa\n", "expected an end behind the start"),
+        ("", "no labels"),
+        ("0.0 aa\n", "expected `start end label`"),
+    ],
+)
+def test_bad_times_are_named(tmp_path: Path, lab: str, says: str) -> None:
+    config = tree(tmp_path, "lab")
+    (tmp_path / "Spk0" / "a.lab").write_text(lab)
+    with pytest.raises(DataError, match=says) as error:
+        read(config)
+    assert "Spk0/a.lab" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"layout": "wild"}, "corpus.layout is 'wild', expected auto, tree, kaldi, lhotse"),
+        ({"speaker": "face"}, "corpus.speaker is 'face', expected folder, top, prefix"),
+        ({"dev": 0.6, "test": 0.5}, "corpus.dev and test are 0.6 and 0.5"),
+        ({"dev": 0.0}, "corpus.dev and test are 0.0 and 0.1"),
+        ({"lexicon": "x", "phone_set": "timit61"}, "a lexicon's phones are arpabet39"),
+    ],
+)
+def test_values_that_contradict_are_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        FolderConfig(root="x", **change)
+
+
+def test_a_folder_without_speech_gets_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no speech")
+    with pytest.raises(DataError, match=r"no audio \(\.wav, .* and no labels \(\.phn"):
+        find(FolderConfig(root=str(tmp_path)))
+
+
+# ---------------------------------------------------------------- Kaldi and Lhotse
+
+
+def manifests(folder: Path, segments: bool = True) -> Path:
+    """Manifests of three splits with a speaker each."""
+    for split in ("train", "dev", "test"):
+        utterances = []
+        for number in range(2):
+            audio = folder / "audio files" / f"{split}{number}.wav"
+            speak(audio, number)
+            utterances.append(
+                Utterance(
+                    id=f"spk-{split}_{number}",
+                    audio=str(audio),
+                    duration_s=1.0,
+                    speaker=f"spk-{split}",
+                    phones=tuple(segment.phone for segment in SEGMENTS),
+                    segments=SEGMENTS if segments else None,
+                    corpus="folder",
+                    split=split,
+                    sex="f",
+                )
+            )
+        write_jsonl(folder / "manifests" / f"{split}.jsonl", utterances)
+    return folder / "manifests"
+
+
+@pytest.mark.parametrize("segments", [True, False])
+@pytest.mark.parametrize("format_name", ["kaldi", "lhotse"])
+def test_out_and_in_again_is_identity(tmp_path: Path, format_name: str, segments: bool) -> None:
+    source = manifests(tmp_path, segments)
+    assert exchange.main([format_name, str(source), str(tmp_path / "out")]) == 0
+    splits = read(FolderConfig(root=str(tmp_path / "out")))
+    write_jsonl(tmp_path / "again.jsonl", (u for us in splits.values() for u in us))
+    before = "".join((source / f"{s}.jsonl").read_text() for s in ("train", "dev", "test"))
+    if format_name == "kaldi":  # whose text has no times; they are in phones.ctm
+        before = before.replace(
+            ', "segments": [["h#", 0.0, 0.25], ["aa", 0.25, 0.5625], ["h#", 0.5625, 1.0]]', ""
+        )
+    assert (tmp_path / "again.jsonl").read_text() == before
+
+
+def test_a_kaldi_directory_has_what_kaldi_expects(tmp_path: Path) -> None:
+    exchange.run("kaldi", manifests(tmp_path) / "test.jsonl", tmp_path / "out")
+    files = {path.name: path.read_text().splitlines() for path in (tmp_path / "out").iterdir()}
+    assert files["wav.scp"][0] == f"spk-test_0 {tmp_path}/audio files/test0.wav"
+    assert files["text"] == ["spk-test_0 h# aa h#", "spk-test_1 h# aa h#"]
+    assert files["utt2spk"] == ["spk-test_0 spk-test", "spk-test_1 spk-test"]
+    assert files["spk2utt"] == ["spk-test spk-test_0 spk-test_1"]
+    assert files["spk2gender"] == ["spk-test f"]
+    assert files["utt2dur"][0] == "spk-test_0 1.000000"
+    assert files["phones.ctm"][1] == "spk-test_0 1 0.250000 0.312500 aa"
+    for rows in files.values():
+        assert rows == sorted(rows, key=str.encode) or rows == files["phones.ctm"]
+
+
+def test_a_lhotse_manifest_has_the_fields_of_lhotse_and_is_reproducible(tmp_path: Path) -> None:
+    source = manifests(tmp_path) / "test.jsonl"
+    exchange.run("lhotse", source, tmp_path / "out")
+    with gzip.open(tmp_path / "out" / "recordings.jsonl.gz", "rt") as file:
+        recording = json.loads(file.readline())
+    assert recording == {
+        "id": "spk-test_0",
+        "sources": [
+            {"type": "file", "channels": [0], "source": f"{tmp_path}/audio files/test0.wav"}
+        ],
+        "sampling_rate": 16000,
+        "num_samples": 16000,
+        "duration": 1.0,
+        "channel_ids": [0],
+    }
+    with gzip.open(tmp_path / "out" / "supervisions.jsonl.gz", "rt") as file:
+        supervision = json.loads(file.readline())
+    assert (supervision["text"], supervision["speaker"]) == ("h# aa h#", "spk-test")
+    assert supervision["alignment"]["phone"][1] == ["aa", 0.25, 0.3125, None]
+    before = (tmp_path / "out" / "supervisions.jsonl.gz").read_bytes()
+    exchange.run("lhotse", source, tmp_path / "out")
+    assert (tmp_path / "out" / "supervisions.jsonl.gz").read_bytes() == before
+
+
+def kaldi(folder: Path, text: str = "h# aa") -> FolderConfig:
+    for number in range(4):
+        speak(folder / "wav" / f"u{number}.wav", number)
+    rows = range(4)
+    (folder / "wav.scp").write_text("".join(f"u{n} wav/u{n}.wav\n" for n in rows))
+    (folder / "text").write_text("".join(f"u{n} {text}\n" for n in rows))
+    (folder / "utt2spk").write_text("".join(f"u{n} s{n}\n" for n in rows))
+    return FolderConfig(root=str(folder))
+
+
+def test_one_kaldi_directory_is_split_by_chance_and_may_hold_words(tmp_path: Path) -> None:
+    config = kaldi(tmp_path, "the CAT")
+    assert find(config).phones == ("CAT", "the")  # taken for phones, as nobody said otherwise
+    (tmp_path / "words.dict").write_text("the DH AH0\ncat K AE1 T\n")
+    splits = read(replace(config, lexicon=str(tmp_path / "words.dict")))
+    assert splits["dev"][0].phones == ("dh", "ah", "k", "ae", "t")
+    assert (splits["dev"][0].words, splits["dev"][0].pronunciation) == ("the CAT", "first")
+    (tmp_path / "words.dict").write_text("the DH AH0\n")
+    with pytest.raises(IncompleteCorpus, match=r"'CAT' \(4×\) is not in"):
+        find(replace(config, lexicon=str(tmp_path / "words.dict")))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("wav.scp", "u0 sph2pipe -f wav a.sph |\n", "is a command, expected a file"),
+        ("wav.scp", "u0 raw.ark:17\n", "lies in an archive, expected a file"),
+        ("text", "u0 h# aa\nu0 h#\n", r"text:2: u0 stands already in line 1"),
+        ("text", "u0\nu1 aa\nu2 aa\nu3 aa\n", r"text:1: u0 has no phones"),
+        ("text", "u0 aa\nu1 aa\nu2 aa\nu3 aa\nu9 aa\n", r"text:5: u9 has no line in .*wav\.scp"),
+        ("utt2spk", "u0 s0\nu1 s1\nu2 s2\n", r"wav\.scp:4: u3 has no line in .*utt2spk"),
+        ("segments", "u0 rec 0.0 1.0\n", "utterances inside longer recordings are not read"),
+    ],
+)
+def test_what_kaldi_takes_and_we_do_not_is_refused(
+    tmp_path: Path, file: str, content: str, says: str
+) -> None:
+    config = kaldi(tmp_path)
+    (tmp_path / "speakers").write_text("s0 train\ns1 dev\ns2 test\ns3 test\n")
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DataError, match=says):
+        find(replace(config, speakers=str(tmp_path / "speakers")))
+
+
+def test_a_kaldi_directory_without_text_says_what_it_should_have(tmp_path: Path) -> None:
+    config = kaldi(tmp_path)
+    (tmp_path / "text").unlink()
+    with pytest.raises(DataError, match=r"has wav\.scp, text, utt2spk"):
+        find(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"start": 0.5, "duration": 0.5}, "is a part of its recording, which is not read"),
+        ({"duration": 0.5}, "is a part of its recording, which is not read"),
+        ({"recording_id": "absent"}, "no recording 'absent' for spk-train_0"),
+        ({"speaker": None}, "has no speaker"),
+        ({"text": "", "alignment": None}, "has no text and no alignment of phones"),
+    ],
+)
+def test_what_lhotse_takes_and_we_do_not_is_refused(
+    tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    exchange.run("lhotse", manifests(tmp_path), tmp_path / "out")
+    path = tmp_path / "out" / "train" / "supervisions.jsonl.gz"
+    with gzip.open(path, "rt") as file:
+        rows = [json.loads(line) for line in file]
+    path.unlink()
+    plain = path.with_suffix("")  # JSONL without gzip is read as well
+    plain.write_text("\n".join(json.dumps(row) for row in [rows[0] | change, rows[1]]))
+    with pytest.raises(IncompleteCorpus, match=says) as error:
+        find(FolderConfig(root=str(tmp_path / "out")))
+    assert "supervisions.jsonl:1" in str(error.value)
+    plain.write_text("[1, 2]\n")
+    with pytest.raises(DataError, match="expected one JSON object with an id"):
+        find(FolderConfig(root=str(tmp_path / "out")))
+    plain.write_text("{broken\n")
+    with pytest.raises(DataError, match="cannot be read as JSON lines"):
+        find(FolderConfig(root=str(tmp_path / "out")))
+
+
+def test_exchange_says_what_it_cannot_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert exchange.main(["kaldi", str(tmp_path / "empty"), str(tmp_path / "out")]) == 1
+    assert "no manifests (*.jsonl)" in capsys.readouterr().err
+    write_jsonl(tmp_path / "one.jsonl", [Utterance("a b", "x.wav", 1.0, "s", ("aa",))])
+    assert exchange.main(["kaldi", str(tmp_path / "one.jsonl"), str(tmp_path / "out")]) == 1
+    assert "Kaldi takes no spaces in ids" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_real_sample_as_a_folder(shared: Path) -> None:
+    found = find(FolderConfig(root=str(shared / "corpora" / "timit-sample"), speaker="folder"))
+    assert sum(map(len, found.splits.values())) == 120
+    assert {len({r.speaker for r in rs}) for rs in found.splits.values()} == {10, 1}
+    assert found.phones is not None
+    assert 55 < len(found.phones) <= 61

@@ -1,0 +1,134 @@
+"""Lexica of every dialect of CMUdict's format, espeak-ng's IPA, and words that nobody knows."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from asr import lexicon
+from asr.phones import phone_set, table_lines
+from asr.records import DataError
+
+WORDS = {
+    "a": (("ah",), ("ey",)),
+    "speech": (("s", "p", "iy", "ch"),),
+    "don't": (("d", "ow", "n", "t"),),
+}
+PLAIN = "a AH0\na(2) EY1\na(3) AH1\nspeech S P IY1 CH # noun\ndon't D OW1 N T\n"
+CMUDICT_07 = (
+    ";;; # CMUdict  --  Major Version: 0.07\n"
+    "A  AH0\nA(1)  EY1\nSPEECH  S P IY1 CH\nDON'T  D OW1 N T\n"
+)
+LIBRISPEECH = "A\tAH0\nA\tEY1\nSPEECH  S P IY1 CH\n\nDON'T\tD OW1 N T\n"
+
+
+@pytest.mark.parametrize("text", [PLAIN, CMUDICT_07, LIBRISPEECH, PLAIN.replace("\n", "\r\n")])
+def test_every_dialect_of_the_format_gives_the_same_lexicon(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "words.dict"
+    path.write_text(text)
+    assert lexicon.read(path) == WORDS
+
+
+def test_written_and_read_is_identity(tmp_path: Path) -> None:
+    path = tmp_path / "words.dict"
+    path.write_text("".join(lexicon.lines(WORDS)))
+    assert lexicon.read(path) == WORDS
+
+
+def test_latin_1_and_words_with_signs_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "words.dict"
+    path.write_bytes(
+        "DÉJÀ  D EY2 ZH AA1\n#HASH  HH AE1 SH\n(PAREN  P ER0 EH1 N\n".encode("latin-1")
+    )
+    assert set(lexicon.read(path)) == {"déjà", "#hash", "(paren"}
+
+
+def test_bad_lines_are_listed_with_their_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "words.dict"
+    path.write_text("fine F AY1 N\nmute\nodd AX0 D\n")
+    with pytest.raises(DataError) as error:
+        lexicon.read(path)
+    assert "words.dict:2: 'mute' has no phones; expected `word P1 P2`" in error.value.problems[0]
+    assert "words.dict:3: phone 'AX' is not in arpabet39" in error.value.problems[1]
+    path.write_text("odd AX0 D\n" * 100)
+    with pytest.raises(DataError, match="and 80 more lines like these"):
+        lexicon.read(path)
+    path.write_text("# nothing\n")
+    with pytest.raises(DataError, match="no words"):
+        lexicon.read(path)
+    with pytest.raises(DataError, match="the lexicon cannot be read"):
+        lexicon.read(tmp_path / "absent.dict")
+
+
+def test_the_phones_are_39_and_every_sound_of_espeak_maps_to_them() -> None:
+    phones = phone_set("arpabet39")
+    assert len(phones) == 39
+    for line in table_lines("espeak-to-arpabet.txt"):
+        sound, *mapped = line.split()
+        assert mapped, sound
+        assert set(mapped) <= set(phones), line
+
+
+@pytest.mark.parametrize(
+    ("sounds", "phones"),
+    [
+        ("θ ˈɔː t", "th ao t"),
+        ("ɛ m b ɹ ɔɪ d ɚ ɹ i z", "eh m b r oy d er iy z"),  # no r after er
+        ("ɑːɹ ɹ oʊ", "aa r ow"),  # nor after r
+        ("b ɹ ɪ ʔ n̩", "b r ih t ah n"),
+    ],
+)
+def test_ipa_becomes_arpabet(sounds: str, phones: str) -> None:
+    assert " ".join(lexicon.from_ipa(sounds.split(), "word")) == phones
+
+
+def test_a_sound_that_no_table_has_names_the_word() -> None:
+    with pytest.raises(DataError, match="espeak-ng says 'ʘ' in 'kiss'"):
+        lexicon.from_ipa(["k", "ʘ"], "kiss")
+
+
+def test_words_are_looked_up_in_turn_and_the_rest_is_told(tmp_path: Path) -> None:
+    main, own = tmp_path / "main.dict", tmp_path / "own.dict"
+    main.write_text(PLAIN)
+    own.write_text("XYLO  Z AY1 L OW0\nSPEECH  S P IH1 CH\n")
+    counts = Counter({"A": 5, "SPEECH": 2, "XYLO": 2, "QWRTX": 1})
+    spoken = lexicon.pronounce(counts, main, own, "none")
+    assert spoken.first() == {
+        "A": ("ah",),
+        "SPEECH": WORDS["speech"][0],
+        "XYLO": ("z", "ay", "l", "ow"),
+    }
+    assert spoken.absent == ["QWRTX"]
+    assert spoken.summary() == (
+        "main.dict does not have 3 of 10 running words (30.00 %), 2 of 4 different ones (50.0 %): "
+        "1 by own.dict, listed in manifests/oov.txt"
+    )
+    assert spoken.report("first")["lexicon.txt"] == "a ah\nspeech s p iy ch\nxylo z ay l ow\n"
+    assert "a(2) ey\n" in spoken.report("all")["lexicon.txt"]
+    assert spoken.report("all")["oov.txt"].splitlines()[1:] == ["XYLO 2 own.dict z ay l ow"]
+
+
+def test_espeak_says_what_no_lexicon_has(tmp_path: Path) -> None:
+    pytest.importorskip("phonemizer")
+    main = tmp_path / "main.dict"
+    main.write_text(PLAIN)
+    spoken = lexicon.pronounce(Counter(["BLACKMAILERS", "A"]), main, None, "espeak")
+    assert " ".join(spoken.first()["BLACKMAILERS"]) == "b l ae k m ey l er z"
+    assert spoken.source == {"BLACKMAILERS": "espeak-ng"}
+    assert lexicon.espeak([]) == {}
+
+
+def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "phonemizer.backend", None)
+    with pytest.raises(DataError, match=r'pip install "asr\[g2p\]"'):
+        lexicon.espeak(["word"])
+
+
+def test_espeak_agrees_with_cmudict_more_often_than_not(shared: Path) -> None:
+    """Not a quality claim: a wrong line in the table would move thousands of words."""
+    pytest.importorskip("phonemizer")
+    known = lexicon.read(shared / "corpora" / "cmudict" / "cmudict.dict")
+    assert len(known) > 120_000
+    words = [word for word in sorted(known)[::100] if word.isalpha()]
+    spoken = lexicon.espeak(words)
+    assert sum(spoken[word] in known[word] for word in words) > 0.25 * len(words)
