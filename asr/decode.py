@@ -10,7 +10,7 @@ from asr import checkpoint
 from asr.config import RunConfig, choose_device, door
 from asr.dataset import Batches
 from asr.recognizer import transcribe_all
-from asr.records import Utterance, read_jsonl, write_jsonl
+from asr.records import Manifest, write_jsonl
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ def run(config: RunConfig) -> None:
     """Write `<split>.hyp.jsonl` of the run's best checkpoint, in the order of the manifest."""
     device = choose_device(config)
     run_dir = Path(config.run_dir)
-    utterances = read_jsonl(run_dir / "manifests" / f"{config.split}.jsonl", Utterance)
+    utterances = Manifest(run_dir / "manifests" / f"{config.split}.jsonl")
     found = checkpoint.load(run_dir / "checkpoint-best.safetensors", device)
     batches = Batches(
         utterances,
