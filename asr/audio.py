@@ -21,6 +21,9 @@ import soundfile
 
 from asr.records import DataError
 
+# Of the files that libsndfile reads, in lower case; what a file is its content decides.
+ENDINGS = (".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".au", ".sph", ".caf")
+
 Waveform = npt.NDArray[np.float32]
 Samples16 = npt.NDArray[np.int16]
 

@@ -226,7 +226,7 @@ def survey(root: Path) -> tuple[list[Recording], list[str]]:
     require_folder(root)
     problems: list[str] = []
     recordings: list[Recording] = []
-    for folder, names in _folders(root, problems):
+    for folder, names in walk(root, problems):
         found: dict[str, dict[str, list[str]]] = {}
         for name in names:
             stem, kind = _stem_and_kind(name)
@@ -300,7 +300,7 @@ def require_folder(root: Path) -> None:
         raise DataError(f"{root}: the folder is empty; give the folder of the corpus")
 
 
-def _folders(root: Path, problems: list[str]) -> Iterator[tuple[str, list[str]]]:
+def walk(root: Path, problems: list[str]) -> Iterator[tuple[str, list[str]]]:
     """Folders below `root` with the names of their files, hidden ones left out, in a fixed order.
 
     Links are followed, but no folder is visited twice. What cannot be listed is a problem.

@@ -8,7 +8,6 @@ no audio: an utterance is a file, and `segments` or supervisions inside one are 
 import gzip
 import json
 import logging
-import os
 import random
 import re
 from collections import Counter
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from asr import lexicon, textgrid
-from asr.audio import AudioInfo
+from asr.audio import ENDINGS, AudioInfo
 from asr.corpora.base import (
     SPLITS,
     CorpusConfig,
@@ -28,13 +27,13 @@ from asr.corpora.base import (
     Recording,
     require_folder,
     split_by_speaker,
+    walk,
 )
 from asr.labels import read_lines, read_phn
 from asr.lexicon import Pronunciation
 from asr.phones import BLANK, phone_set, unknown_phone
 from asr.records import DataError, Segment, raise_problems
 
-AUDIO = (".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".au", ".sph", ".caf")
 LABELS = (".phn", ".textgrid", ".lab")
 FROM_LABELS = "from-labels"
 OVERSHOOT_S = 0.02  # labels may end this far behind the audio
@@ -247,10 +246,11 @@ def _checked(
 def _tree(root: Path, config: FolderConfig) -> Tree:
     tree = Tree()
     found: dict[Path, dict[str, list[Path]]] = {}
-    for path in _files(root):
-        kind = "audio" if path.suffix.lower() in AUDIO else "labels"
-        if kind == "audio" or path.suffix.lower() in LABELS:
-            found.setdefault(path.with_name(_stem(path)), {}).setdefault(kind, []).append(path)
+    for folder, names in walk(root, tree.problems):
+        for path in (Path(folder, name) for name in names):
+            kind = "audio" if path.suffix.lower() in ENDINGS else "labels"
+            if kind == "audio" or path.suffix.lower() in LABELS:
+                found.setdefault(path.with_name(_stem(path)), {}).setdefault(kind, []).append(path)
     for stem, files in sorted(found.items()):
         audio, labels = files.get("audio", []), files.get("labels", [])
         if len(audio) > 1 or len(labels) > 1:
@@ -266,7 +266,7 @@ def _tree(root: Path, config: FolderConfig) -> Tree:
             tree.recordings.append(Recording(id_, str(audio[0]), speaker, str(labels[0])))
     if not found:
         raise DataError(
-            f"{root}: no audio ({', '.join(AUDIO)}) and no labels ({', '.join(LABELS)}) below it"
+            f"{root}: no audio ({', '.join(ENDINGS)}) and no labels ({', '.join(LABELS)}) below it"
         )
     return tree
 
@@ -287,18 +287,6 @@ def _stem(path: Path) -> str:
     """The name without its ending, or both of `SA1.WAV.wav`."""
     stem = path.name[: -len(path.suffix)]
     return stem[:-4] if stem.lower().endswith(".wav") else stem
-
-
-def _files(root: Path) -> Iterator[Path]:
-    seen: set[tuple[int, int]] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:  # a loop of links
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
 # ---------------------------------------------------------------- Kaldi

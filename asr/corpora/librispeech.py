@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asr import lexicon, textgrid
-from asr.audio import AudioInfo
+from asr.audio import ENDINGS, AudioInfo
 from asr.corpora.base import (
     SPLITS,
     CorpusConfig,
@@ -32,7 +32,6 @@ from asr.lexicon import Pronunciation, Spoken
 from asr.phones import phone_set, table_lines, unknown_phone
 from asr.records import DataError, Segment, raise_problems
 
-AUDIO = (".flac", ".wav", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".au", ".sph", ".caf")
 SILENCE = {"", "sil", "sp", "<eps>", "silence", "pau"}
 UNKNOWN = {"spn", "<unk>"}  # what an aligner writes for a word that it could not pronounce
 OVERSHOOT_S = 0.02  # an alignment may end this far behind the audio
@@ -250,7 +249,7 @@ def _chapter(
             continue
         if name.lower().endswith(".trans.txt"):
             transcripts.append(folder / name)
-        elif name.lower().endswith(AUDIO):
+        elif name.lower().endswith(ENDINGS):
             audio.setdefault(stem if dot else name, []).append(name)
     if not transcripts and audio:
         problems.append(
