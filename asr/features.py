@@ -68,6 +68,10 @@ class FeaturesConfig:
     def hop_samples(self) -> int:
         return round(self.sample_rate * self.hop_ms / 1000)
 
+    def frame_count(self, samples: int) -> int:
+        """T for S: whole windows only."""
+        return max(0, 1 + (samples - self.window_samples) // self.hop_samples)
+
     @property
     def static_width(self) -> int:
         return self.bins + self.energy if self.kind == "fbank" else self.ceps

@@ -14,15 +14,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import zip_longest
+from dataclasses import dataclass, replace
+from itertools import pairwise, zip_longest
 from pathlib import Path
 
 from asr import corpora
 from asr.config import RunConfig, door
 from asr.corpora import manifests, summary
 from asr.corpora.base import Found, IncompleteCorpus
-from asr.corpora.manifests import CTCLength, Outcome
+from asr.corpora.manifests import Outcome
+from asr.criteria import CTCConfig
+from asr.features import FeaturesConfig
 from asr.phones import Vocabulary, phone_set
 from asr.records import DataError, Utterance, raise_problems, stream_jsonl
 
@@ -48,7 +50,9 @@ def run(config: RunConfig) -> None:
             staging / "manifests",
             staging / "warnings.txt",
             config.jobs,
-            require=_length_needed(config),
+            require=EnoughFrames(config.features, config.encoder.subsampling)
+            if isinstance(config.criterion, CTCConfig)
+            else None,
         )
         outcome.bad[:0] = bad
         outcome.left_out += len(bad)
@@ -85,16 +89,25 @@ def _find(config: RunConfig) -> tuple[Found, list[str], list[str]]:
     return replace(found, window_s=config.features.window_ms / 1000), bad, wrong
 
 
-def _length_needed(config: RunConfig) -> CTCLength | None:
-    if config.criterion.name != "ctc":
-        return None
-    features = config.features
-    return CTCLength(
-        features.sample_rate,
-        features.window_samples,
-        features.hop_samples,
-        config.encoder.subsampling,
-    )
+@dataclass(frozen=True)
+class EnoughFrames:
+    """CTC needs a frame for each phone, and one more between two that are equal."""
+
+    features: FeaturesConfig
+    subsampling: int
+
+    def __call__(self, utterance: Utterance) -> str | None:
+        """One sentence about an utterance that has too few frames, or None."""
+        samples = round(utterance.duration_s * self.features.sample_rate)
+        frames = -(-self.features.frame_count(samples) // self.subsampling)
+        phones = len(utterance.phones)
+        needed = phones + sum(a == b for a, b in pairwise(utterance.phones))
+        if frames >= needed:
+            return None
+        return (
+            f"{utterance.audio}: too short for CTC, its {phones} phones need {needed} frames, "
+            f"expected at most {frames}; leave it out, or lower encoder.subsampling"
+        )
 
 
 def _judge(config: RunConfig, staging: Path, outcome: Outcome) -> None:

@@ -50,31 +50,6 @@ class Outcome:
     first_warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class CTCLength:
-    """CTC needs a frame for each phone, and one more between two that are equal."""
-
-    sample_rate: int
-    window_samples: int
-    hop_samples: int
-    subsampling: int
-
-    def __call__(self, utterance: Utterance) -> str | None:
-        """One sentence about an utterance that has too few frames, or None."""
-        samples = round(utterance.duration_s * self.sample_rate)
-        frames = max(0, 1 + (samples - self.window_samples) // self.hop_samples)
-        frames = -(-frames // self.subsampling)
-        phones = utterance.phones
-        repeats = sum(a == b for a, b in pairwise(phones))
-        if frames >= len(phones) + repeats:
-            return None
-        return (
-            f"{utterance.audio}: too short for CTC, its {len(phones)} phones need "
-            f"{len(phones) + repeats} frames, expected at most {frames}; leave it out, or lower "
-            f"encoder.subsampling"
-        )
-
-
 class Row(NamedTuple):
     """What a process says about a recording: its line of the manifest, or why there is none."""
 

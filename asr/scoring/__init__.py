@@ -207,21 +207,22 @@ def count_large_files(
     if formats not in ({"trn"}, {"text"}):
         return None
     try:
-        from asr.scoring.kernels import count_files
+        from asr.scoring.kernels import IrregularError, count_files
     except ImportError:
         return None
     merged = tuple(protocol.merged.get(side, frozenset()) for side in ("reference", "hypothesis"))
-    tally = count_files(
-        *paths,
-        formats.pop(),
-        protocol.fold,
-        merged,
-        protocol.optional,
-        scorer,
-        LENGTH_BIN,
-        keep_ops,
-    )
-    if tally is None:
+    try:
+        tally = count_files(
+            *paths,
+            formats.pop(),
+            protocol.fold,
+            merged,
+            protocol.optional,
+            scorer,
+            LENGTH_BIN,
+            keep_ops,
+        )
+    except IrregularError:
         return None
     return Score(
         protocol=protocol.name,

@@ -373,6 +373,19 @@ class Boundaries:
     within: Mapping[float, int]
     durations: Mapping[int, ErrorCounts]
 
+    def shares(self, separator: str) -> str:
+        """`80.0 % within 10 ms`, for each tolerance; there must be starts."""
+        return separator.join(
+            f"{100.0 * number / self.starts:.1f} % within {1000 * tolerance:.0f} ms"
+            for tolerance, number in self.within.items()
+        )
+
+    def by_duration(self) -> Iterator[tuple[str, ErrorCounts]]:
+        """`30–60 ms` and its counts, from the shortest phones to the longest."""
+        bins = list(self.durations)
+        for low, high in zip(bins, [*bins[1:], None], strict=True):
+            yield f"≥ {low} ms" if high is None else f"{low}–{high} ms", self.durations[low]
+
 
 @dataclass(frozen=True)
 class Runs:

@@ -101,32 +101,12 @@ def count_files(
     scorer: str,
     length_bin: int,
     keep_ops: bool = False,
-) -> Tally | None:
-    """Count two files of the same utterances in the same order; None where care is needed.
+) -> Tally:
+    """Count two files of the same utterances in the same order; `IrregularError` if care is needed.
 
     `fold` gives the phone scored for a label, None to delete it, or raises; `merged` are phones of
     which a run counts as one, in the reference and in the hypothesis ("*": all).
     """
-    try:
-        return _count_files(
-            *(reference, hypothesis, format_name, fold, merged, optional, scorer),
-            *(length_bin, keep_ops),
-        )
-    except IrregularError:
-        return None
-
-
-def _count_files(
-    reference: str | Path,
-    hypothesis: str | Path,
-    format_name: str,
-    fold: Callable[[str], str | None],
-    merged: Sequence[frozenset[str]],
-    optional: frozenset[str],
-    scorer: str,
-    length_bin: int,
-    keep_ops: bool,
-) -> Tally:
     labels = _Labels(fold)
     for phone in sorted(optional):
         labels.of(phone)

@@ -255,20 +255,13 @@ def _in_time(found: Boundaries | None) -> list[str]:
         return []
     lines = ["<h2>Errors in time</h2>"]
     if found.starts:
-        shares = " · ".join(
-            f"{100.0 * number / found.starts:.1f} % within {1000 * tolerance:.0f} ms"
-            for tolerance, number in found.within.items()
-        )
+        shares = found.shares(" · ")
         lines.append(f"<p>{found.starts} correct phones start {shares} of the reference.</p>")
-    bins = list(found.durations)
-    rows = []
-    for low, high in zip(bins, [*bins[1:], None], strict=True):
-        c = found.durations[low]
-        name = f"≥ {low} ms" if high is None else f"{low}–{high} ms"
-        rows.append(
-            f"<tr><td>{name}</td><td>{c.ref}</td><td>{100.0 * c.sub / c.ref:.1f}</td>"
-            f"<td>{100.0 * c.dele / c.ref:.1f}</td></tr>"
-        )
+    rows = [
+        f"<tr><td>{name}</td><td>{c.ref}</td><td>{100.0 * c.sub / c.ref:.1f}</td>"
+        f"<td>{100.0 * c.dele / c.ref:.1f}</td></tr>"
+        for name, c in found.by_duration()
+    ]
     return [*lines, *_table(("duration", "phones", "% sub", "% del"), rows)]
 
 

@@ -131,21 +131,11 @@ def _boundary_lines(report: Report) -> list[str]:
         return []
     lines = []
     if found.starts:
-        shares = ", ".join(
-            f"{100.0 * number / found.starts:.1f} % within {1000 * tolerance:.0f} ms"
-            for tolerance, number in found.within.items()
-        )
+        shares = found.shares(", ")
         lines += ["", f"Of {found.starts} correct phones {shares} of the reference start."]
-    bins = list(found.durations)
-    rows = []
-    for low, high in zip(bins, [*bins[1:], None], strict=True):
-        counts = found.durations[low]
-        name = f"≥ {low} ms" if high is None else f"{low}–{high} ms"
-        rows.append(
-            [name, str(counts.ref), *(f"{100.0 * n / counts.ref:.1f}" for n in (
-                counts.corr, counts.sub, counts.dele
-            ))]
-        )  # fmt: skip
+    rows = [
+        [name, str(counts.ref), *_percentages(counts)[:3]] for name, counts in found.by_duration()
+    ]
     return [*lines, "", *_table(["duration", "phones", "corr", "sub", "del"], rows)]
 
 
