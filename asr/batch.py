@@ -1,8 +1,8 @@
 """Padded batches and the integer lengths that say which part of them is real."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +13,10 @@ class Batch:
     """Utterances of unequal length, padded with zeros at the end.
 
     Shapes: waveforms (N, S) float32, waveform_lengths (N,), targets (N, U) labels,
-    target_lengths (N,), target_ends (N, U) ends of the phones in samples where known, ids N.
+    target_lengths (N,), target_ends (N, U) ends of the phones in samples where known, ids N,
+    speakers N. `seeds` N are those of the augmentation, None where nothing is augmented. `frames`
+    (N, T, static width) are features from a cache; `waveforms` is then (N, 0), while
+    `waveform_lengths` still counts the samples that the frames were made of.
     """
 
     waveforms: Tensor
@@ -22,16 +25,17 @@ class Batch:
     target_lengths: Tensor
     target_ends: Tensor | None
     ids: tuple[str, ...]
+    speakers: tuple[str, ...] = ()
+    seeds: tuple[int, ...] | None = None
+    frames: Tensor | None = None
 
     def to(self, device: torch.device) -> Self:
-        return type(self)(
-            self.waveforms.to(device, non_blocking=True),
-            self.waveform_lengths.to(device),
-            self.targets.to(device),
-            self.target_lengths.to(device),
-            None if self.target_ends is None else self.target_ends.to(device),
-            self.ids,
-        )
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

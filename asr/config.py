@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from asr import corpora, criteria
+from asr.augment import AugmentConfig
 from asr.corpora import CorpusConfig
 from asr.criteria import CriterionConfig, SearchConfig
 from asr.encoder import EncoderConfig
@@ -79,6 +80,7 @@ class RunConfig:
     corpus: CorpusConfig
     criterion: CriterionConfig
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

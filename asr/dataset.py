@@ -5,11 +5,13 @@ Nothing is dropped: every utterance of a split comes once in an epoch.
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asr import audio
+from asr.augment import Augment, seed_of
 from asr.batch import Batch, pad
 from asr.phones import Vocabulary
 from asr.records import Manifest, Utterance
@@ -17,19 +19,48 @@ from asr.records import Manifest, Utterance
 POOL_BATCHES = 20  # utterances of so many batches are sorted by length together
 
 
-class SpeechDataset(Dataset[tuple[torch.Tensor, Utterance]]):
-    """Waveforms (S,), each with its utterance."""
+@dataclass(frozen=True)
+class Example:
+    """One utterance as a batch takes it in: waveform (S,), and what augmentation made of it."""
 
-    def __init__(self, utterances: Sequence[Utterance], sample_rate: int) -> None:
+    utterance: Utterance
+    waveform: torch.Tensor
+    seed: int | None = None  # of its augmentation
+    speed: float = 1.0  # how many times faster it was made
+
+
+class SpeechDataset(Dataset[Example]):
+    """Utterances with their waveforms; with `augment`, changed anew in every epoch."""
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        sample_rate: int,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
         self.utterances = utterances
         self.sample_rate = sample_rate
+        self.augment = augment
+        self.seed = seed
+        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, Utterance]:
+    def __getitem__(self, index: int) -> Example:
         utterance = self.utterances[index]
-        return torch.from_numpy(audio.load(utterance.audio, self.sample_rate)), utterance
+        waveform = self.waveform(index)
+        if self.augment is None:
+            return Example(utterance, waveform)
+        seed = seed_of(self.seed, self.epoch, utterance.id)
+        waveform, speed = self.augment.waveform(waveform, seed, self.waveform)
+        return Example(utterance, waveform, seed, speed)
+
+    def waveform(self, index: int) -> torch.Tensor:
+        """(S,) as recorded; any whole number will do for an index."""
+        utterance = self.utterances[index % len(self.utterances)]
+        return torch.from_numpy(audio.load(utterance.audio, self.sample_rate))
 
 
 class BucketSampler(Sampler[list[int]]):
@@ -74,10 +105,12 @@ class Batches(DataLoader[Batch]):
         batch_size: int,
         seed: int | None = None,
         workers: int = 0,
+        augment: Augment | None = None,
     ) -> None:
         self.bucket_sampler = BucketSampler(durations_of(utterances), batch_size, seed)
+        self.speech = SpeechDataset(utterances, sample_rate, augment, seed or 0)
         super().__init__(
-            SpeechDataset(utterances, sample_rate),  # type: ignore[arg-type]
+            self.speech,  # type: ignore[arg-type]
             batch_sampler=self.bucket_sampler,
             collate_fn=Collate(vocabulary, sample_rate),
             num_workers=workers,
@@ -85,6 +118,7 @@ class Batches(DataLoader[Batch]):
 
     def set_epoch(self, epoch: int) -> None:
         self.bucket_sampler.epoch = epoch
+        self.speech.epoch = epoch
 
 
 def durations_of(utterances: Sequence[Utterance]) -> Sequence[float]:
@@ -101,9 +135,10 @@ class Collate:
         self.vocabulary = vocabulary
         self.sample_rate = sample_rate
 
-    def __call__(self, examples: Sequence[tuple[torch.Tensor, Utterance]]) -> Batch:
-        utterances = [utterance for _, utterance in examples]
-        waveforms, waveform_lengths = pad([waveform for waveform, _ in examples])
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        utterances = [example.utterance for example in examples]
+        waveforms, waveform_lengths = pad([example.waveform for example in examples])
+        seeds = tuple(example.seed for example in examples if example.seed is not None)
         targets, target_lengths = pad(
             [torch.tensor(self.vocabulary.encode(u.phones), dtype=torch.long) for u in utterances]
         )
@@ -112,17 +147,21 @@ class Collate:
             waveform_lengths,
             targets,
             target_lengths,
-            self._ends(utterances),
+            self._ends(examples),
             tuple(utterance.id for utterance in utterances),
+            tuple(utterance.speaker for utterance in utterances),
+            seeds if len(seeds) == len(examples) else None,
         )
 
-    def _ends(self, utterances: Sequence[Utterance]) -> torch.Tensor | None:
-        ends = [
-            torch.tensor([round(segment.end_s * self.sample_rate) for segment in u.segments])
-            for u in utterances
-            if u.segments is not None
-        ]
-        return pad(ends)[0] if len(ends) == len(utterances) else None
+    def _ends(self, examples: Sequence[Example]) -> torch.Tensor | None:
+        ends = []
+        for example in examples:
+            if example.utterance.segments is None:
+                return None
+            scale = self.sample_rate / example.speed
+            segments = example.utterance.segments
+            ends.append(torch.tensor([round(segment.end_s * scale) for segment in segments]))
+        return pad(ends)[0]
 
 
 def _chunks(order: list[int], size: int) -> list[list[int]]:

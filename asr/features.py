@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
 from torchaudio.functional import create_dct
 
-from asr.batch import length_mask
+from asr.batch import Batch, length_mask
 
 EPSILON = torch.finfo(torch.float32).eps  # Kaldi's floor under every logarithm
 INT16_SCALE = 32768.0  # Kaldi's filterbanks are defined on 16-bit integers
@@ -121,6 +121,10 @@ class Features(nn.Module):
         frames, counts = self.raw(waveforms, lengths)
         mask = length_mask(counts, frames.shape[1]).unsqueeze(2)
         return ((frames - self.mean) / self.std).masked_fill(~mask, 0.0), counts
+
+    def of_batch(self, batch: Batch, warps: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `forward`, of a batch; `warps` (N,) stretch the frequency axis of each utterance."""
+        return self.forward(batch.waveforms, batch.waveform_lengths)
 
     def raw(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, before normalisation; frames behind an utterance's end are undefined."""

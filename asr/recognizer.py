@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from asr import criteria
+from asr.augment import Augment
 from asr.batch import Batch
 from asr.criteria import CriterionConfig, SearchConfig
 from asr.encoder import Encoder, EncoderConfig
@@ -41,9 +42,19 @@ class Recognizer(nn.Module):
         encoded: tuple[Tensor, Tensor] = self.encoder(frames, frame_lengths)
         return encoded
 
-    def loss(self, batch: Batch) -> Tensor:
+    def encode_batch(self, batch: Batch, augment: Augment | None = None) -> tuple[Tensor, Tensor]:
+        """As `encode`, of a batch's waveforms or cached frames: → (N, T', D), (N,)."""
+        seeds = batch.seeds if augment is not None else None
+        warps = augment.warps(seeds) if augment is not None and seeds is not None else None
+        frames, lengths = self.features.of_batch(batch, warps)
+        if augment is not None and seeds is not None:
+            frames = augment.mask(frames, lengths, seeds)
+        encoded: tuple[Tensor, Tensor] = self.encoder(frames, lengths)
+        return encoded
+
+    def loss(self, batch: Batch, augment: Augment | None = None) -> Tensor:
         """Loss of each utterance in nats, (N,)."""
-        encoded, lengths = self.encode(batch.waveforms, batch.waveform_lengths)
+        encoded, lengths = self.encode_batch(batch, augment)
         return self.criterion.loss(encoded, lengths, batch)
 
     @torch.no_grad()
@@ -54,12 +65,16 @@ class Recognizer(nn.Module):
 
         The recogniser must be in evaluation mode.
         """
-        encoded, encoded_lengths = self.encode(waveforms, lengths)
+        return self.search(*self.encode(waveforms, lengths), ids, search)
+
+    @torch.no_grad()
+    def search(
+        self, encoded: Tensor, lengths: Tensor, ids: Sequence[str], search: SearchConfig
+    ) -> list[list[Hypothesis]]:
+        """As `transcribe`, of encoded frames: (N, T', D), (N,) → N × n-best."""
         return [
             [Hypothesis(id, self.vocabulary.decode(path.labels), path.score) for path in paths]
-            for id, paths in zip(
-                ids, self.criterion.decode(encoded, encoded_lengths, search), strict=True
-            )
+            for id, paths in zip(ids, self.criterion.decode(encoded, lengths, search), strict=True)
         ]
 
     @property
@@ -78,9 +93,8 @@ def transcribe_all(
     recognizer.eval()
     best: dict[str, Hypothesis] = {}
     for batch in batches:
-        on_device = batch.to(recognizer.device)
-        found = recognizer.transcribe(
-            on_device.waveforms, on_device.waveform_lengths, batch.ids, search
-        )
+        with torch.no_grad():
+            encoded, lengths = recognizer.encode_batch(batch.to(recognizer.device))
+        found = recognizer.search(encoded, lengths, batch.ids, search)
         best |= {id: hypotheses[0] for id, hypotheses in zip(batch.ids, found, strict=True)}
     return best

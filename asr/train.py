@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from asr import __version__, checkpoint, scoring
+from asr.augment import Augment
 from asr.batch import Batch
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.config import RunConfig, TrainingConfig, choose_device, door
@@ -58,7 +59,8 @@ def run(config: RunConfig) -> None:
         history: History = []
         unchanging = _unchanging(config, train)
         state = _earlier_state(config, unchanging, recognizer)
-        batches = _batches(config, train, vocabulary, config.seed)
+        augment = Augment(config.augment, config.features.sample_rate)
+        batches = _batches(config, train, vocabulary, config.seed, augment)
         dev_batches = _batches(config, dev, vocabulary, None)
         if state is None:
             recognizer.features.fit_normalization(
@@ -92,7 +94,7 @@ def run(config: RunConfig) -> None:
                 rate = learning_rate(training, history, epoch - 1 + step / len(batches))
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                losses = train_step(recognizer, optimizer, batch.to(device), training)
+                losses = train_step(recognizer, optimizer, batch.to(device), training, augment)
                 total += float(losses.sum())
                 phones += int(batch.target_lengths.sum())
             heard = transcribe_all(recognizer, dev_batches, config.search)
@@ -112,13 +114,17 @@ def run(config: RunConfig) -> None:
 
 
 def train_step(
-    recognizer: Recognizer, optimizer: torch.optim.Optimizer, batch: Batch, training: TrainingConfig
+    recognizer: Recognizer,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    training: TrainingConfig,
+    augment: Augment | None = None,
 ) -> Tensor:
     """One step of gradient descent on the mean loss; the utterances' losses before it, (N,).
 
     Raises `DataError`, with the weights untouched, where a loss or a gradient is not finite.
     """
-    losses = recognizer.loss(batch)
+    losses = recognizer.loss(batch, augment)
     optimizer.zero_grad(set_to_none=True)
     losses.mean().backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(recognizer.parameters(), training.max_gradient_norm)
@@ -204,7 +210,11 @@ def _manifest(run_dir: Path, split: str) -> Manifest:
 
 
 def _batches(
-    config: RunConfig, utterances: Sequence[Utterance], vocabulary: Vocabulary, seed: int | None
+    config: RunConfig,
+    utterances: Sequence[Utterance],
+    vocabulary: Vocabulary,
+    seed: int | None,
+    augment: Augment | None = None,
 ) -> Batches:
     training = config.training
     return Batches(
@@ -214,6 +224,7 @@ def _batches(
         training.batch_size,
         seed,
         training.workers,
+        augment,
     )
 
 
@@ -224,6 +235,7 @@ def _unchanging(config: RunConfig, train: Sequence[Utterance]) -> dict[str, Any]
     return {
         "seed": config.seed,
         "features": run["features"],
+        "augment": run["augment"],
         "encoder": run["encoder"],
         "criterion": run["criterion"],
         "training": training,

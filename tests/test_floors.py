@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "asr"
 
 FLOORS = [
     {"records", "phones", "labels", "textgrid", "batch"},
-    {"audio", "espeak", "features", "lexicon", "lstm", "scoring"},
+    {"audio", "augment", "espeak", "features", "lexicon", "lstm", "scoring"},
     {"corpora", "dataset"},
     {"encoder", "criteria"},
     {"recognizer", "checkpoint"},
