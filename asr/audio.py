@@ -32,6 +32,7 @@ CLIPPED = 5e-3  # warn when more than this part of the samples stands at full sc
 FLAT = 2e-2  # or this part at a lower extreme; of a clean sine it is less than 1 %
 LOUD = 8192  # below this peak, few steps make many samples equal
 OFFSET = 0.02  # warn when the mean is further from 0 than this part of full scale
+AS_TEXT = 20  # warn when a file has so many bytes 0x0B, so many 0x0F, and no 0x0D
 STREAM = 0x7FFFF000  # from this size on a data chunk says: length unknown (ffmpeg, sox in a pipe)
 EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 
@@ -170,7 +171,13 @@ def _not_finite(path: str | Path, waveform: Waveform) -> Iterator[str]:
 
 
 def _distorted(path: str | Path, samples: Samples16, low: int, high: int) -> Iterator[str]:
-    """Warnings about clipping and about an offset; `low` and `high` bound the samples."""
+    """Warnings about samples that are not as recorded; `low` and `high` bound them."""
+    sound = samples.tobytes()
+    if b"\x0d" not in sound and min(sound.count(b"\x0b"), sound.count(b"\x0f")) >= AS_TEXT:
+        yield (
+            f"{path}: copied as text, none of its {len(sound)} bytes is 0x0D (carriage return); "
+            f"samples are changed, and behind a lost byte there is noise; fetch it again, as binary"
+        )
     peak = max(high, -low)
     if peak >= LOUD:
         at_limit = np.count_nonzero(samples == high) + np.count_nonzero(samples == low)

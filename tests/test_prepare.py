@@ -463,6 +463,13 @@ WARNINGS: list[tuple[str, Callable[[Path], Any], str]] = [
         r"SX1\.WAV: the mean is \+(9|10)\.\d\d% of full scale",
     ),
     (
+        "copied-as-text",
+        samples(
+            np.frombuffer((4 * noise(1)).astype(np.int16).tobytes().replace(b"\r", b"\n"), np.int16)
+        ),
+        r"SX1\.WAV: copied as text, none of its \d+ bytes is 0x0D",
+    ),
+    (
         "14-stream",
         raw(lambda b: data_size(b, 0xFFFFFFFF)),
         r"SX1\.WAV: the header does not say how much audio follows",

@@ -11,27 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any
 
-import numba
 import numpy as np
 
+from asr.compiled import compiled
 from asr.scoring.base import ErrorCounts
 
 BLOCK = 1 << 21  # bytes of each file that are in memory at a time
 TABLE = 1 << 14  # slots of the hash table of words; at most half are used
 MOST_LABELS = 1000  # the matrix of confusions has as many rows and columns
 DROPPED = -1
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def compiled(function: F) -> F:
-    """Compile with numba, and keep the result beside this file where that can be written."""
-    try:
-        return cast(F, numba.njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # no place to keep it
-        return cast(F, numba.njit(nogil=True)(function))
 
 
 @dataclass
@@ -375,18 +365,18 @@ FORGIVEN = 79  # the letter O
 DONE, UNKNOWN_WORD, NEEDS_CARE = 0, 1, 2
 
 
-@compiled
+@compiled()
 def _is_space(byte: int) -> bool:
     return byte in (SPACE, TAB, RETURN)
 
 
-@compiled
+@compiled()
 def _reverse(letters: Any) -> None:
     for k in range(len(letters) // 2):
         letters[k], letters[-1 - k] = letters[-1 - k], letters[k]
 
 
-@compiled
+@compiled()
 def encode(
     data: Any,
     state: Any,
@@ -488,7 +478,7 @@ def encode(
     return DONE
 
 
-@compiled
+@compiled()
 def cheapest(
     ref_labels: Any,
     ref_ends: Any,
@@ -589,7 +579,7 @@ def cheapest(
         counts[k, 0], counts[k, 1], counts[k, 2], counts[k, 3] = corr, sub, dele, ins
 
 
-@compiled
+@compiled()
 def fewest(
     ref_labels: Any,
     ref_ends: Any,
