@@ -1,28 +1,63 @@
-"""Features against two independent oracles, and their laws."""
+"""Laws of the features: neighbours, edges, silence, normalisation, and what is refused."""
 
-import kaldi_native_fbank as knf
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 import torch
-import torchaudio
 from torch import Tensor
 
-from asr.batch import pad
-from asr.features import INT16_SCALE, Features, FeaturesConfig, delta
+from asr import audio
+from asr.batch import Batch, pad
+from asr.criteria import CTCConfig
+from asr.dataset import Batches
+from asr.encoder import EncoderConfig
+from asr.features import Features, FeaturesConfig, delta
+from asr.features.base import Frontend, at_once, extend
+from asr.features.dynamics import stack_context
+from asr.features.normalization import VARIANCE_FLOOR
+from asr.phones import Vocabulary
+from asr.recognizer import Recognizer, RecognizerConfig, encode_all
+from asr.records import DataError, Utterance
 
-STATIC = {
-    "fbank": FeaturesConfig(kind="fbank", bins=40, energy=True, deltas=0),
-    "mfcc": FeaturesConfig(kind="mfcc", bins=23, ceps=13, energy=True, deltas=0),
+KALDI = FeaturesConfig(deltas=1)
+LIBROSA = FeaturesConfig(family="librosa", energy=False, deltas=1, low_hz=0)
+KINDS = {
+    "kaldi fbank": KALDI,
+    "kaldi mfcc": replace(KALDI, kind="mfcc", bins=23),
+    "kaldi mirrored": replace(KALDI, snip_edges=False),
+    "librosa fbank": LIBROSA,
+    "librosa mfcc": replace(LIBROSA, kind="mfcc"),
+    "librosa mirrored": replace(LIBROSA, pad_mode="reflect"),
 }
+NORMALIZATIONS = ("global", "speaker", "utterance", "sliding", "none")
+EVERY_KIND = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+SAMPLES = [8000, 560, 12_345, 3999, 16_000, 4242, 640, 7999, 8001, 801, 2345, 31, 5000, 720, 900, 1]
 
 
 def speechlike(samples: int, seed: int = 0) -> Tensor:
     """Coloured noise with a slow envelope, in [-1, 1]."""
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(samples, generator=generator).cumsum(0)
-    noise = noise - noise.mean()
+    noise = torch.randn(samples, generator=generator)
+    noise = noise.cumsum(0).sub(noise.cumsum(0).mean()).mul(0.05) + 0.1 * noise
     envelope = 0.6 + 0.4 * torch.sin(torch.arange(samples) / 1500)
     return 0.5 * noise / noise.abs().max().clamp(min=1e-9) * envelope
+
+
+WAVEFORMS = [speechlike(samples, seed=samples) for samples in SAMPLES]
+WAVEFORMS[5] *= 1e-4  # 80 dB below the others, which is all that librosa's cepstra allow
+
+
+def batch_of(waveforms: Sequence[Tensor], speakers: Sequence[str] = ()) -> Batch:
+    nothing = torch.zeros(len(waveforms), 0, dtype=torch.long)
+    ids = tuple(f"u{n}" for n in range(len(waveforms)))
+    lengths = torch.zeros(len(waveforms), dtype=torch.long)
+    return Batch(*pad(waveforms), nothing, lengths, None, ids, tuple(speakers))
 
 
 def raw(config: FeaturesConfig, waveform: Tensor) -> Tensor:
@@ -30,56 +65,376 @@ def raw(config: FeaturesConfig, waveform: Tensor) -> Tensor:
     return frames[0, : counts[0]]
 
 
-def torchaudio_frames(kind: str, waveform: Tensor) -> Tensor:
-    options = {"sample_frequency": 16_000.0, "use_energy": True, "energy_floor": 0.0}
-    waveforms = waveform.unsqueeze(0) * INT16_SCALE
-    if kind == "fbank":
-        return torchaudio.compliance.kaldi.fbank(waveforms, num_mel_bins=40, **options)
-    return torchaudio.compliance.kaldi.mfcc(waveforms, num_ceps=13, **options)
+def fitted(config: FeaturesConfig, *batches: Batch) -> Features:
+    features = Features(config)
+    features.fit_normalization(batches)
+    features.fit_speakers(batches)
+    return features
 
 
-def kaldi_native_frames(kind: str, waveform: Tensor) -> Tensor:
-    options = knf.FbankOptions() if kind == "fbank" else knf.MfccOptions()
-    options.frame_opts.dither = 0
-    options.frame_opts.snip_edges = True
-    options.use_energy = True
-    options.energy_floor = 0
-    options.mel_opts.num_bins = 40 if kind == "fbank" else 23
-    extractor = knf.OnlineFbank(options) if kind == "fbank" else knf.OnlineMfcc(options)
-    extractor.accept_waveform(16_000, (waveform * INT16_SCALE).tolist())
-    extractor.input_finished()
-    return torch.tensor(
-        np.array([extractor.get_frame(t) for t in range(extractor.num_frames_ready)])
-    )
+# ── batches ──────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("kind", ["fbank", "mfcc"])
-@pytest.mark.parametrize("oracle", [torchaudio_frames, kaldi_native_frames])
-def test_static_features_are_kaldis(kind: str, oracle) -> None:  # type: ignore[no-untyped-def]
-    waveform = speechlike(23_456)
-    expected = oracle(kind, waveform)
-    found = raw(STATIC[kind], waveform)
-    assert found.shape == expected.shape
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@EVERY_KIND
+def test_an_utterance_in_a_padded_batch_is_the_same_to_the_last_bit(
+    config: FeaturesConfig, normalization: str
+) -> None:
+    config = replace(config, normalization=normalization, context=1)
+    batch = batch_of(WAVEFORMS, "aabbccddaabbccdd")
+    features = fitted(config, batch)
+    frames, counts = features.of_batch(batch)
+    assert frames.shape == (16, config.frame_count(16_000), config.width)
+    assert frames.std() > 0.5
+    for n, waveform in enumerate(WAVEFORMS):
+        alone, (count,) = features.of_batch(batch_of([waveform], batch.speakers[n]))
+        assert count == counts[n] == config.frame_count(SAMPLES[n])
+        assert torch.equal(frames[n, :count], alone[0])
+        assert not frames[n, count:].any()
 
 
-@pytest.mark.parametrize("samples", [1, 399, 400, 559, 560, 1600, 2000])
-def test_frame_counts_are_kaldis(samples: int) -> None:
-    expected = len(kaldi_native_frames("fbank", speechlike(samples)))
-    features = Features(STATIC["fbank"])
-    assert int(features.frame_counts(torch.tensor([samples]))) == expected
-    assert len(raw(STATIC["fbank"], speechlike(samples))) == expected
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@EVERY_KIND
+def test_a_batch_computed_at_once_as_on_a_gpu_is_the_same(
+    config: FeaturesConfig, normalization: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = 30 if normalization == "sliding" else 300
+    config = replace(config, normalization=normalization, cmn_window=window)
+    # The variance of a few frames may be next to nothing, and any rounding large beside it.
+    long_enough = [n for n in range(16) if SAMPLES[n] > 3000 or normalization == "none"]
+    batch = batch_of([WAVEFORMS[n] for n in long_enough], "aabbccddaabbccdd"[: len(long_enough)])
+    features = fitted(config, batch)
+    warps = torch.linspace(0.9, 1.1, len(long_enough))
+    expected, counts = features.of_batch(batch, warps)
+    calls = []
+
+    def all_rows(fill, counts: Tensor, like: Tensor, width: int) -> Tensor:  # type: ignore[no-untyped-def]
+        calls.append(width)
+        return at_once(fill, counts, like.new_full((*like.shape[:2], width), torch.nan))
+
+    monkeypatch.setattr("asr.features.by_utterance", all_rows)
+    monkeypatch.setattr(Frontend, "one_by_one", Frontend.all_at_once)
+    found, found_counts = features.of_batch(batch, warps)
+    assert calls == [config.dynamic_width]
+    assert torch.equal(found_counts, counts)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
-def test_deltas_are_those_of_the_htk_book() -> None:
-    frames = torch.randn(2, 30, 5, generator=torch.Generator().manual_seed(1))
-    expected = torchaudio.functional.compute_deltas(frames.transpose(1, 2)).transpose(1, 2)
-    torch.testing.assert_close(delta(frames, torch.tensor([30, 30])), expected)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@EVERY_KIND
+def test_everything_stays_on_its_device(
+    config: FeaturesConfig, normalization: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meta = torch.device("meta")  # which refuses to be mixed with another, and holds no numbers
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # meta has none
+    config = replace(config, normalization=normalization, context=1)
+    features = Features(config).to(meta)
+    width = config.dynamic_width
+    features.speakers = {"a": (torch.zeros(width, device=meta), torch.ones(width, device=meta))}
+    batch = batch_of(WAVEFORMS[:3], "aaa").to(meta)
+    for warps in (None, torch.tensor([0.9, 1.0, 1.1])):
+        frames, counts = features.of_batch(batch, warps)
+        assert frames.device == counts.device == meta
+        assert frames.shape == (3, config.frame_count(max(SAMPLES[:3])), config.width)
 
 
-def test_the_delta_of_a_ramp_is_its_slope() -> None:
+@pytest.mark.parametrize("way", ["one_by_one", "all_at_once"])
+@EVERY_KIND
+def test_autocast_leaves_features_alone(
+    config: FeaturesConfig, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Frontend, "one_by_one", getattr(Frontend, way))
+    batch = batch_of(WAVEFORMS[:4])
+    features = fitted(config, batch)
+    expected, _ = features.of_batch(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(features.of_batch(batch)[0], expected)
+
+
+def test_frames_carry_no_gradient_and_double_precision_is_kept() -> None:
+    waveforms, lengths = pad(WAVEFORMS[:4])
+    frames, _ = Features(FeaturesConfig())(waveforms.requires_grad_(), lengths)
+    assert not frames.requires_grad
+    precise, _ = Features(FeaturesConfig()).double()(waveforms.double(), lengths)
+    assert precise.dtype == torch.float64
+    torch.testing.assert_close(precise.float(), frames, atol=1e-3, rtol=1e-4)
+
+
+def test_no_number_of_one_utterance_reaches_another() -> None:
+    broken = torch.full((4000,), torch.nan)
+    for config in KINDS.values():
+        features = Features(replace(config, normalization="utterance"))
+        alone = features.of_batch(batch_of([WAVEFORMS[0]]))[0][0]
+        frames, _ = features.of_batch(batch_of([broken, WAVEFORMS[0], -broken]))
+        assert torch.equal(frames[1], alone)
+
+
+def test_a_file_with_a_sample_that_is_no_number_never_gets_here(tmp_path: Path) -> None:
+    for wrong in (np.nan, np.inf):
+        waveform = WAVEFORMS[0].numpy().copy()
+        waveform[17] = wrong
+        soundfile.write(tmp_path / "wrong.wav", waveform, 16_000, subtype="FLOAT")
+        with pytest.raises(DataError, match="sample 17"):
+            audio.load(tmp_path / "wrong.wav")
+
+
+@EVERY_KIND
+def test_static_frames_from_a_cache_give_the_same(config: FeaturesConfig) -> None:
+    batch = batch_of(WAVEFORMS)
+    features = fitted(config, batch)
+    static, counts = features.static(batch.waveforms, batch.waveform_lengths)
+    assert static.shape == (16, config.frame_count(16_000), config.static_width)
+    assert not any(static[n, count:].any() for n, count in enumerate(counts))
+    kept = replace(batch, waveforms=torch.zeros(16, 0), frames=static)
+    again = fitted(config, kept)
+    assert torch.equal(features.mean, again.mean)
+    for one, other in zip(features.of_batch(batch), again.of_batch(kept), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(ValueError, match="frames from a cache cannot be warped"):
+        features.of_batch(kept, torch.ones(16))
+
+
+# ── scale, shift, extremes ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("config", [KALDI, LIBROSA], ids=["kaldi", "librosa"])
+@pytest.mark.parametrize("gain", [0.25, 3.0])
+def test_a_louder_waveform_shifts_log_mel(config: FeaturesConfig, gain: float) -> None:
+    static = replace(config, deltas=0)
+    quiet, loud = raw(static, 0.3 * WAVEFORMS[0]), raw(static, gain * 0.3 * WAVEFORMS[0])
+    shift = torch.full_like(quiet, 2 * math.log(gain))
+    torch.testing.assert_close(loud - quiet, shift, atol=1e-3, rtol=0)
+
+
+@EVERY_KIND
+def test_a_shift_by_one_hop_shifts_frames_by_one(config: FeaturesConfig) -> None:
+    static = replace(config, deltas=0)
+    frames = raw(static, WAVEFORMS[0])
+    shifted = raw(static, WAVEFORMS[0][config.hop_samples :])
+    assert len(frames) == len(shifted) + 1
+    edge = 0 if config.snip_edges and config.family == "kaldi" else 2  # windows that are mirrored
+    torch.testing.assert_close(frames[1 + edge :], shifted[edge:], atol=1e-3, rtol=0)
+
+
+EXTREMES = {
+    "silence": torch.zeros(4000),
+    "one step of noise": torch.zeros(4000).index_fill_(0, torch.tensor([1234]), 2**-15),
+    "offset": torch.full((4000,), 0.3),
+    "clipping": torch.sign(torch.sin(torch.arange(4000) / 7)),
+    "one window": torch.ones(400),
+}
+
+
+@pytest.mark.parametrize("waveform", EXTREMES.values(), ids=EXTREMES)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@EVERY_KIND
+def test_extremes_are_finite(config: FeaturesConfig, normalization: str, waveform: Tensor) -> None:
+    batch = batch_of([waveform], "a")
+    frames, counts = fitted(replace(config, normalization=normalization), batch).of_batch(batch)
+    assert int(counts) > 0
+    assert frames.isfinite().all()
+
+
+def test_silence_stands_on_the_floors() -> None:
+    silent = torch.zeros(4000)
+    floor = torch.finfo(torch.float32).eps
+    assert torch.equal(raw(replace(KALDI, deltas=0), silent), torch.full((23, 41), math.log(floor)))
+    frames = raw(replace(LIBROSA, deltas=0, log_floor=1e-6), silent)
+    assert torch.equal(frames, torch.full((26, 40), math.log(1e-6)))
+
+
+def test_less_than_one_window_is_no_frame() -> None:
+    for normalization in NORMALIZATIONS:
+        config = replace(KALDI, normalization=normalization, context=2)
+        features = Features(config)
+        features.speakers = {"a": (torch.zeros(82), torch.ones(82))}
+        frames, counts = features.of_batch(batch_of([torch.zeros(399), torch.zeros(10)], "aa"))
+        assert frames.shape == (2, 0, 5 * 82)
+        assert counts.tolist() == [0, 0]
+
+
+# ── Δ and context ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_the_delta_of_a_ramp_is_its_slope(window: int) -> None:
     ramp = 3.0 * torch.arange(20.0).reshape(1, 20, 1)
-    torch.testing.assert_close(delta(ramp, torch.tensor([20]))[0, 2:-2], torch.full((16, 1), 3.0))
+    inner = delta(ramp, torch.tensor([20]), window)[0, window:-window]
+    torch.testing.assert_close(inner, torch.full((20 - 2 * window, 1), 3.0))
+
+
+@pytest.mark.parametrize("edge", ["constant", "nearest", "reflect", "symmetric"])
+def test_edges_are_those_of_numpy_at_each_length(edge: str) -> None:
+    mode = {"nearest": "edge"}.get(edge, edge)
+    sequences = [torch.randn(length, 2) for length in (9, 1, 2, 5, 30)]
+    extended = extend(*pad(sequences), 4, 11, edge)
+    for found, sequence in zip(extended, sequences, strict=True):
+        expected = np.pad(sequence.numpy(), ((4, 11), (0, 0)), mode=mode)
+        assert np.array_equal(found[: len(expected)].numpy(), expected)
+
+
+def test_context_stacks_neighbours_and_repeats_the_edges() -> None:
+    sequences = [torch.randn(length, 3) for length in (1, 2, 7)]
+    padded, counts = pad(sequences)
+    stacked = torch.empty(3, 7, 15)
+    stack_context(padded, counts, 2, stacked)
+    for n, sequence in enumerate(sequences):
+        last = len(sequence) - 1
+        for t in range(len(sequence)):
+            rows = [sequence[min(max(t + k, 0), last)] for k in (-2, -1, 0, 1, 2)]
+            assert torch.equal(stacked[n, t], torch.cat(rows))
+
+
+# ── normalisation ────────────────────────────────────────────────────────────────────────────
+
+
+def test_global_normalisation_is_of_all_frames_whatever_the_batches() -> None:
+    waveforms = WAVEFORMS[:4]
+    features = fitted(FeaturesConfig(), batch_of(waveforms[:1]), batch_of(waveforms[1:]))
+    frames = torch.cat([features.of_batch(batch_of([w]))[0][0] for w in waveforms])
+    torch.testing.assert_close(frames.mean(0), torch.zeros(123), atol=1e-3, rtol=0)
+    torch.testing.assert_close(frames.std(0, correction=0), torch.ones(123), atol=1e-3, rtol=0)
+    assert set(features.state_dict()) == {"mean", "std"}
+
+
+def test_utterance_normalisation_is_of_each_utterance() -> None:
+    features = Features(replace(KALDI, normalization="utterance"))
+    frames, counts = features.of_batch(batch_of(WAVEFORMS))
+    assert int((counts > 20).sum()) > 4
+    for one, count in zip(frames, counts, strict=True):
+        if count > 20:
+            torch.testing.assert_close(one[:count].mean(0), torch.zeros(82), atol=1e-4, rtol=0)
+            spread = one[:count].std(0, correction=0)
+            torch.testing.assert_close(spread, torch.ones(82), atol=1e-4, rtol=0)
+
+
+def test_speaker_normalisation_is_of_all_frames_of_a_speaker() -> None:
+    config = replace(KALDI, normalization="speaker")
+    speakers = ["ann", "bob", "ann", "cat", "bob"]
+    batch = batch_of(WAVEFORMS[:5], speakers)
+    first, second = batch_of(WAVEFORMS[:2], speakers[:2]), batch_of(WAVEFORMS[2:5], speakers[2:])
+    frames, counts = fitted(config, second, first).of_batch(batch)
+    for speaker in set(speakers):
+        mine = [n for n in range(5) if speakers[n] == speaker]
+        everything = torch.cat([raw(config, WAVEFORMS[n]) for n in mine])
+        spread = everything.std(0, correction=0)
+        for n in mine:
+            expected = (raw(config, WAVEFORMS[n]) - everything.mean(0)) / spread
+            torch.testing.assert_close(frames[n, : counts[n]], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_speaker_does_not_see_another() -> None:
+    config = replace(KALDI, normalization="speaker")
+    mine = batch_of(WAVEFORMS[:2], "aa")
+    with_others = fitted(config, batch_of(WAVEFORMS[:6], "aabbcb"))
+    expected = fitted(config, mine).of_batch(mine)[0]
+    torch.testing.assert_close(with_others.of_batch(mine)[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_unknown_speaker_is_named() -> None:
+    features = fitted(replace(KALDI, normalization="speaker"), batch_of(WAVEFORMS[:1], ["ann"]))
+    with pytest.raises(DataError, match="speaker 'bob': no frames to normalise by"):
+        features.of_batch(batch_of(WAVEFORMS[:2], ["ann", "bob"]))
+    with pytest.raises(ValueError, match="2 utterances need the names of their speakers, found 0"):
+        features(*pad(WAVEFORMS[:2]))
+
+
+def test_decoding_a_split_fits_its_speakers_and_then_forgets_them(tones: list[Utterance]) -> None:
+    config = FeaturesConfig(bins=20, deltas=0, normalization="speaker")
+    vocabulary = Vocabulary(["aa", "iy", "m", "s"])
+    encoder = EncoderConfig(hidden=4, layers=1)
+    recognizer = Recognizer(RecognizerConfig(config, encoder, CTCConfig()), vocabulary)
+    recognizer.features.speakers = before = {"of training": (torch.zeros(21), torch.ones(21))}
+    batches = Batches(tones, vocabulary, 16_000, batch_size=4)
+    encoded = {
+        id: one
+        for batch, some, _ in encode_all(recognizer, batches)
+        for id, one in zip(batch.ids, some, strict=True)
+    }
+    assert recognizer.features.speakers is before
+    recognizer.features.fit_speakers(Batches(tones, vocabulary, 16_000, batch_size=9))
+    (everything,) = Batches(tones, vocabulary, 16_000, batch_size=9)
+    expected, lengths = recognizer.encode_batch(everything)
+    assert len(encoded) == 9
+    for n, id in enumerate(everything.ids):
+        size = int(lengths[n])
+        torch.testing.assert_close(encoded[id][:size], expected[n, :size], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("window", [7, 30, 300])
+def test_sliding_normalisation_is_kaldis_loop(window: int) -> None:
+    config = replace(KALDI, normalization="sliding", cmn_window=window)
+    waveforms = [*WAVEFORMS[:4], torch.zeros(5000)]
+    found, counts = Features(config).of_batch(batch_of(waveforms))
+    for n, waveform in enumerate(waveforms):
+        frames = raw(config, waveform).double()
+        expected = torch.zeros_like(frames)
+        for t in range(len(frames)):
+            start, stop = t - window // 2, t - window // 2 + window
+            if start < 0:
+                start, stop = 0, stop - start
+            if stop > len(frames):
+                start, stop = max(0, start - stop + len(frames)), len(frames)
+            part = frames[start:stop]
+            variance = part.var(0, correction=0).clamp(min=VARIANCE_FLOOR)
+            expected[t] = (frames[t] - part.mean(0)) / variance.sqrt()
+        torch.testing.assert_close(found[n, : counts[n]].double(), expected, atol=1e-4, rtol=1e-4)
+
+
+# ── VTLN ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("config", [KALDI, LIBROSA], ids=["kaldi", "librosa"])
+def test_a_warp_above_one_moves_the_spectrum_up(config: FeaturesConfig) -> None:
+    config = replace(config, energy=False, deltas=0, bins=80)
+    tone = torch.sin(2 * math.pi * 1500 * torch.arange(4000) / 16_000)
+    batch, lengths = pad([tone] * 3)
+    frames, _ = Features(config).static(batch, lengths, torch.tensor([0.9, 1.0, 1.1]))
+    low, middle, high = frames[:, 10].argmax(dim=1).tolist()
+    assert low < middle < high
+    moved = torch.sin(2 * math.pi * 1500 * 1.1 * torch.arange(4000) / 16_000)
+    plain, _ = Features(config).static(moved[None], torch.tensor([4000]))
+    assert abs(int(plain[0, 10].argmax()) - high) <= 1
+
+
+@EVERY_KIND
+def test_warps_are_each_utterances_own_to_the_hundredth(config: FeaturesConfig) -> None:
+    features = Features(config)
+    warps = [0.9, 1.0, 1.1, 0.931, 1.004]
+    batch, lengths = pad(WAVEFORMS[:5])
+    plain, _ = features.static(batch, lengths)
+    warped, counts = features.static(batch, lengths, torch.tensor(warps))
+    for n, warp in enumerate([0.9, 1.0, 1.1, 0.93, 1.0]):
+        alone, _ = features.static(
+            batch[n : n + 1, : lengths[n]], lengths[n : n + 1], torch.tensor([warp])
+        )
+        assert torch.equal(warped[n, : counts[n]], alone[0])
+        assert torch.equal(warped[n], plain[n]) == (warp == 1.0)
+
+
+def test_too_narrow_a_band_is_not_warped() -> None:
+    features = Features(FeaturesConfig(bins=4, low_hz=1000, high_hz=1500))
+    with pytest.raises(ValueError, match="too near each other to be warped"):
+        features.static(*pad(WAVEFORMS[:1]), torch.tensor([1.1]))
+
+
+# ── dither ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_dither_is_the_same_noise_for_every_utterance() -> None:
+    config = replace(KALDI, deltas=0, dither=2.0, normalization="none")
+    batch = batch_of([torch.zeros(70_000), torch.zeros(4000), WAVEFORMS[0]])
+    features = Features(config).train()
+    frames, counts = features.of_batch(batch)
+    assert torch.equal(frames[0, : counts[1]], frames[1, : counts[1]])
+    assert torch.equal(Features(config).eval().of_batch(batch)[0], frames)
+    # A window of 400 samples: the energy of noise is its variance, but for the mean taken out.
+    energy = frames[0, :, 0].exp().mean() / 399
+    assert math.isclose(float(energy), 2.0**2, rel_tol=0.05)
+    assert not torch.equal(frames[0, 0], frames[0, 10])
+
+
+# ── configuration ────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -88,77 +443,84 @@ def test_the_delta_of_a_ramp_is_its_slope() -> None:
         (FeaturesConfig(), 123),
         (FeaturesConfig(kind="mfcc", bins=23, ceps=13, deltas=2), 39),
         (FeaturesConfig(energy=False, deltas=1), 80),
+        (FeaturesConfig(energy=False, bins=80, deltas=0, context=3), 560),
+        (replace(LIBROSA, bins=64), 128),
+        (replace(LIBROSA, kind="mfcc", deltas=2), 39),
     ],
 )
 def test_widths(config: FeaturesConfig, width: int) -> None:
-    assert config.width == width == raw(config, speechlike(4000)).shape[1]
-
-
-@pytest.mark.parametrize(
-    "config", [FeaturesConfig(), FeaturesConfig(kind="mfcc", bins=23)], ids=["fbank", "mfcc"]
-)
-def test_a_padded_batch_equals_one_by_one(config: FeaturesConfig) -> None:
-    waveforms = [speechlike(samples, seed=samples) for samples in (8000, 400, 12_345, 3999)]
-    features = Features(config)
-    features.fit_normalization([pad(waveforms)])
-    batch, lengths = features(*pad(waveforms))
-    assert lengths.tolist() == [48, 1, 75, 23]
-    for n, waveform in enumerate(waveforms):
-        alone, _ = features(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
-        torch.testing.assert_close(batch[n, : lengths[n]], alone[0], atol=1e-4, rtol=0)
-        assert not batch[n, lengths[n] :].any()
-
-
-def test_normalisation_gives_zero_mean_and_unit_variance_whatever_the_batches() -> None:
-    waveforms = [speechlike(samples, seed=samples) for samples in (8000, 12_345, 3999)]
-    features = Features(FeaturesConfig())
-    features.fit_normalization([pad(waveforms[:1]), pad(waveforms[1:])])
-    frames = torch.cat([features(w.unsqueeze(0), torch.tensor([len(w)]))[0][0] for w in waveforms])
-    torch.testing.assert_close(frames.mean(0), torch.zeros(123), atol=1e-3, rtol=0)
-    torch.testing.assert_close(frames.std(0, correction=0), torch.ones(123), atol=1e-3, rtol=0)
-
-
-def test_a_louder_waveform_shifts_log_mel() -> None:
-    waveform = 0.1 * speechlike(8000)
-    quiet, loud = raw(STATIC["fbank"], waveform), raw(STATIC["fbank"], 4 * waveform)
-    torch.testing.assert_close(
-        loud - quiet, torch.full_like(quiet, 2 * np.log(4)), atol=1e-3, rtol=0
-    )
-
-
-def test_a_shift_by_one_hop_shifts_frames_by_one() -> None:
-    waveform = speechlike(8000)
-    config = STATIC["fbank"]
-    torch.testing.assert_close(
-        raw(config, waveform)[1:], raw(config, waveform[config.hop_samples :]), atol=1e-4, rtol=0
-    )
-
-
-@pytest.mark.parametrize("waveform", [torch.zeros(4000), torch.full((4000,), 0.3)])
-def test_silence_and_dc_are_finite(waveform: Tensor) -> None:
-    features = Features(FeaturesConfig())
-    batch = (waveform.unsqueeze(0), torch.tensor([len(waveform)]))
-    features.fit_normalization([batch])
-    assert features(*batch)[0].isfinite().all()
-
-
-def test_less_than_one_window_is_no_frame() -> None:
-    frames, lengths = Features(FeaturesConfig())(torch.zeros(2, 399), torch.tensor([399, 10]))
-    assert frames.shape == (2, 0, 123)
-    assert lengths.tolist() == [0, 0]
+    frames, _ = Features(config)(*pad(WAVEFORMS[:1]))
+    assert config.width == width == frames.shape[2]
+    assert frames[0].std(dim=0).min() > 0
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"kind": "plp"}, "features.kind"),
-        ({"bins": 2}, "features.bins"),
-        ({"kind": "mfcc", "ceps": 50}, "features.ceps"),
-        ({"deltas": 3}, "features.deltas"),
-        ({"hop_ms": 30.0}, "features.hop_ms"),
-        ({"high_hz": 9000.0}, "high_hz"),
+        ({"family": "htk"}, "features.family is 'htk', expected kaldi or librosa"),
+        ({"kind": "plp"}, "features.kind is 'plp', expected fbank or mfcc"),
+        ({"bins": 3}, "features.bins is 3, expected at least 4"),
+        ({"kind": "mfcc", "ceps": 50}, "features.ceps is 50, expected 1…40"),
+        ({"kind": "mfcc", "ceps": 0}, "features.ceps is 0, expected 1…40"),
+        ({"ceps": 20}, "features.ceps is 20, but features.kind is 'fbank'"),
+        ({"deltas": 3}, "features.deltas is 3, expected 0, 1 or 2"),
+        ({"delta_window": 0}, "features.delta_window is 0, expected at least 1"),
+        ({"deltas": 0, "delta_window": 3}, "features.delta_window is 3, but features.deltas is 0"),
+        ({"context": -1}, "features.context is -1, expected at least 0"),
+        ({"normalization": "batch"}, "features.normalization is 'batch', expected global, spe"),
+        ({"normalization": "sliding", "cmn_window": 1}, "features.cmn_window is 1, expected"),
+        ({"cmn_window": 600}, "features.cmn_window is 600, but features.normalization is 'global'"),
+        ({"sample_rate": 0}, "features.sample_rate is 0, expected more than 0"),
+        ({"hop_ms": 30.0}, "features.hop_ms is 30.0, expected more than 0 and at most 25"),
+        ({"hop_ms": 0.0}, "features.hop_ms is 0.0, expected more than 0"),
+        ({"hop_ms": math.nan}, "features.hop_ms is nan, expected"),
+        ({"hop_ms": 0.01}, "features.hop_ms is 0.01, expected at least one sample"),
+        ({"window_ms": 5.0}, "features.hop_ms is 10.0, expected more than 0 and at most 5.0"),
+        ({"low_hz": -1.0}, "features.low_hz and high_hz are -1.0 and 0.0, expected 0 ≤ low"),
+        ({"high_hz": 9000.0}, "features.low_hz and high_hz are 20.0 and 9000.0, expected 0"),
+        ({"high_hz": -7990.0}, "features.low_hz and high_hz are 20.0 and -7990.0, expected 0"),
+        ({"window": "hann"}, "features.window is 'hann', expected povey, hamming, hanning, rect"),
+        ({"preemphasis": 1.5}, "features.preemphasis is 1.5, expected 0…1"),
+        ({"energy_floor": -1.0}, "features.energy_floor is -1.0, expected at least 0"),
+        ({"energy": False, "energy_floor": 1.0}, "features.energy_floor is 1.0, but features.en"),
+        ({"energy": False, "raw_energy": False}, "features.raw_energy is False, but features.en"),
+        ({"dither": -1.0}, "features.dither is -1.0, expected at least 0"),
+        ({"dither": math.inf}, "features.dither is inf, expected at least 0"),
+        ({"lifter": 10.0}, "features.lifter is 10.0, but features.kind is 'fbank'"),
+        ({"kind": "mfcc", "lifter": -1.0}, "features.lifter is -1.0, expected at least 0"),
+        ({"mel_scale": "bark"}, "features.mel_scale is 'bark', expected slaney or htk"),
+        ({"mel_scale": "htk"}, "features.mel_scale is 'htk', but features.family is 'kaldi'"),
+        ({"pad_mode": "wrap"}, "features.pad_mode is 'wrap', expected constant or reflect"),
+        ({"pad_mode": "reflect"}, "features.pad_mode is 'reflect', but features.family is 'kaldi'"),
+        ({"log_floor": 1e-5}, "features.log_floor is 1e-05, but features.family is 'kaldi'"),
     ],
 )
-def test_contradictions_are_refused_by_key(wrong: dict[str, object], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_wrong_values_are_refused_by_key(wrong: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match="features") as refusal:
         FeaturesConfig(**wrong)  # type: ignore[arg-type]
+    assert str(refusal.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"energy": True}, "features.energy is True, expected false with features.family=librosa"),
+        ({"window": "hamming"}, "features.window is 'hamming', but features.family is 'librosa'"),
+        ({"preemphasis": 0.0}, "features.preemphasis is 0.0, but features.family is 'librosa'"),
+        ({"remove_dc": False}, "features.remove_dc is False, but features.family is 'librosa'"),
+        ({"snip_edges": False}, "features.snip_edges is False, but features.family is 'librosa'"),
+        ({"dither": 1.0}, "features.dither is 1.0, but features.family is 'librosa'"),
+        ({"kind": "mfcc", "lifter": 0.0}, "features.lifter is 0.0, but features.family is 'libros"),
+        ({"log_floor": 0.0}, "features.log_floor is 0.0, expected more than 0"),
+        ({"kind": "mfcc", "log_floor": 1e-5}, "features.log_floor is 1e-05, but features.kind is"),
+    ],
+)
+def test_what_librosa_has_not_is_refused_by_key(wrong: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match="features") as refusal:
+        replace(LIBROSA, **wrong)
+    assert str(refusal.value).startswith(says)
+
+
+def test_a_filter_without_a_frequency_is_refused() -> None:
+    with pytest.raises(DataError, match="128, but no frequency falls into filter 4 of them"):
+        Features(FeaturesConfig(bins=128))

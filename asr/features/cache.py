@@ -1,0 +1,167 @@
+"""Static frames on disk: later epochs neither decode audio nor compute features.
+
+    FOLDER/<configuration>/about.json              what the entries depend on
+    FOLDER/<configuration>/frames/4f/4f6c…         an entry, named by the SHA-256 of the audio file
+    FOLDER/<configuration>/seen/b0/b07a… → 4f6c…   a link, named by path, size and times of the file
+
+A configuration is all that static frames depend on beside the audio: the fields of `FeaturesConfig`
+up to deltas, the precision, and the source text of the code that makes them. The links spare
+hashing a file again that has not been touched. An entry is a file, as its audio is one: without an
+index there is nothing to hold in memory or to lock, and any number of runs may fill one cache. An
+entry carries a checksum; where it is damaged it counts as absent, and is written anew. Nothing is
+ever deleted here.
+
+This file decodes no audio and computes no frames.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import soundfile
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from asr.features.base import FeaturesConfig
+from asr.records import DataError, atomic_open
+
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
+# Fields that static frames do not depend on; any other makes a configuration of its own.
+AFTER_STATIC = frozenset({"deltas", "delta_window", "context", "normalization", "cmn_window"})
+# From a file to its static frames; another text of these makes all entries stale.
+SOURCES = (
+    *(Path(__file__).parents[1] / name for name in ("audio.py", "batch.py")),
+    *sorted(Path(__file__).parent.glob("*.py")),
+)
+LIBRARIES = ("librosa", "numpy", "torch", "torchaudio")
+# After a change, so long may a file change again without its times showing it.
+UNSETTLED_NS = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class CachedFrames:
+    """Static frames (T, static width), float32, and how many samples they were made of."""
+
+    frames: Tensor
+    samples: int
+
+
+class FrameCache:
+    """The entries of one configuration in a folder that other processes may use at the same time.
+
+    Raises `DataError` where the folder cannot be written.
+    """
+
+    def __init__(
+        self, folder: str | Path, config: FeaturesConfig, precision: str = "float32"
+    ) -> None:
+        self.config = config
+        self.dtype = PRECISIONS[precision]
+        about = {
+            "features": {k: v for k, v in asdict(config).items() if k not in AFTER_STATIC},
+            "precision": precision,
+            "code": code_version(),
+            "libsndfile": soundfile.__libsndfile_version__,
+            **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        }
+        text = json.dumps(about, indent=2) + "\n"
+        self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
+        if not (self.folder / "about.json").exists():
+            self._write(self.folder / "about.json", text.encode())
+
+    def get(self, path: str | Path, compute: Callable[[], CachedFrames]) -> CachedFrames:
+        """The frames of an audio file: kept ones, or else those that `compute` gives, kept now.
+
+        Both are rounded to the precision of the cache. Kept frames in float32 are memory-mapped:
+        pages of the file, which the system drops at need.
+        """
+        try:
+            stamp = _stamp(path)
+            seen = self._place("seen", hashlib.sha256(stamp.encode()).hexdigest())
+            if (found := _read(seen)) is not None:
+                return found
+            settled = time.time_ns() - os.stat(path).st_ctime_ns > UNSETTLED_NS
+            with open(path, "rb") as file:
+                entry = self._place("frames", hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError:
+            return compute()  # which says what is wrong with the file
+        found = _read(entry)
+        if found is None:
+            computed = compute()
+            rounded = computed.frames.to(self.dtype)
+            found = CachedFrames(rounded.float(), computed.samples)
+            if _stamp(path) != stamp:
+                return found  # it changed meanwhile: whose frames these are, nobody knows
+            self._write(entry, _packed(rounded, computed.samples))
+        if settled:
+            self._link(seen, entry)
+        return found
+
+    def _place(self, kind: str, digest: str) -> Path:
+        return self.folder / kind / digest[:2] / digest
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            with atomic_open(path, "wb") as file:
+                file.write(data)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _link(self, seen: Path, entry: Path) -> None:
+        try:
+            seen.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                seen.symlink_to(os.path.relpath(entry, seen.parent))
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> DataError:
+        return DataError(
+            f"{self.folder}: the feature cache cannot be written ({error.strerror}); make room, "
+            f"give another folder (cache=FOLDER), or go without (cache='')"
+        )
+
+
+def code_version() -> str:
+    """SHA-256 of the source text from an audio file to static frames."""
+    digest = hashlib.sha256()
+    for path in SOURCES:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _stamp(path: str | Path) -> str:
+    """What changes when a file does; the last one also where the others have been set back."""
+    stat = os.stat(path)
+    return f"{Path(path).absolute()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+
+
+def _read(path: Path) -> CachedFrames | None:
+    """None where there is no entry, or a damaged one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["asr"])
+            frames = file.get_tensor("frames")
+        if about["crc32"] == _checksum(frames, about["samples"]):
+            return CachedFrames(frames.float(), about["samples"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        pass
+    return None
+
+
+def _packed(frames: Tensor, samples: int) -> bytes:
+    about = json.dumps({"samples": samples, "crc32": _checksum(frames, samples)})
+    return save({"frames": frames.contiguous()}, {"asr": about})
+
+
+def _checksum(frames: Tensor, samples: int) -> int:
+    return zlib.crc32(frames.numpy().data, samples)

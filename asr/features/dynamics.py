@@ -1,0 +1,67 @@
+"""What frames tell of their neighbours: Δ, ΔΔ and stacked context."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from asr.features.base import extend, fast, for_compiled
+
+
+def put_deltas(frames: Tensor, counts: Tensor, width: int, window: int) -> None:
+    """Behind the first `width` values of each frame put their Δ, and so on up to the last.
+
+    (N, T, (1 + order) · width), (N,); on a CPU T is every utterance's count.
+    """
+    if for_compiled(frames) and len(frames) == 1:
+        put_slopes(frames[0].numpy(), width, window)
+        return
+    for start in range(width, frames.shape[2], width):
+        before = frames[:, :, start - width : start]
+        frames[:, :, start : start + width] = delta(before, counts, window)
+
+
+def delta(frames: Tensor, counts: Tensor, window: int = 2) -> Tensor:
+    """Slope over ±window frames, edge frames repeated: (N, T, F), (N,) → (N, T, F).
+
+    HTK Book, eq. 5.16. ΔΔ is the Δ of Δ, as in HTK; not Kaldi's, which differs in the four frames
+    at each edge, nor librosa's `order=2`, which is the curvature of a parabola.
+    """
+    size = frames.shape[1]
+    padded = extend(frames, counts, window, window, "nearest")
+
+    def at(offset: int) -> Tensor:
+        return padded[:, window + offset :][:, :size]
+
+    slope = at(1) - at(-1)
+    for n in range(2, window + 1):
+        slope.add_(at(n), alpha=n).sub_(at(-n), alpha=n)
+    return slope.div_(2 * sum(n * n for n in range(1, window + 1)))
+
+
+def stack_context(frames: Tensor, counts: Tensor, context: int, stacked: Tensor) -> None:
+    """Each frame with its neighbours in order of time, edge frames repeated.
+
+    (N, T, F), (N,) → (N, T, (2 · context + 1) · F).
+    """
+    size, width = frames.shape[1:]
+    padded = extend(frames, counts, context, context, "nearest")
+    for n in range(2 * context + 1):
+        stacked[:, :, n * width : (n + 1) * width] = padded[:, n : n + size]
+
+
+@fast
+def put_slopes(frames: Any, width: int, window: int) -> None:
+    """As `put_deltas`, of one utterance: (T, (1 + order) · width)."""
+    last = len(frames) - 1
+    scale = np.float32(3 / (window * (window + 1) * (2 * window + 1)))  # 1 / 2Σn²
+    for start in range(width, frames.shape[1], width):
+        for t in range(last + 1):
+            slope = frames[t, start : start + width]
+            slope[:] = 0
+            for n in range(1, window + 1):
+                ahead = frames[min(t + n, last), start - width : start]
+                behind = frames[max(t - n, 0), start - width : start]
+                weight = scale * np.float32(n)
+                for i in range(width):
+                    slope[i] += weight * (ahead[i] - behind[i])

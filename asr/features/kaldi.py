@@ -1,0 +1,81 @@
+"""Kaldi's log-mel and MFCC: as `compute-fbank-feats` and `compute-mfcc-feats`, to 1e-3."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torchaudio.compliance.kaldi import get_mel_banks
+
+from asr.features.base import FeaturesConfig, Frontend, cosines, extend
+
+EPSILON = torch.finfo(torch.float32).eps  # the floor under every logarithm
+INT16_SCALE = 32768.0  # the filterbanks are defined on 16-bit integers
+DITHER_PERIOD = 1 << 16  # samples after which the noise begins again
+
+
+class Kaldi(Frontend):
+    """Log-mel or MFCC of each window: its mean taken out, pre-emphasised, in a power-of-two FFT."""
+
+    cosines: Tensor  # (bins, ceps)
+    noise: Tensor  # (DITHER_PERIOD,) or empty
+
+    def __init__(self, config: FeaturesConfig) -> None:
+        size = config.window_samples
+        fft_size = 1 << (size - 1).bit_length()
+        taper = _taper(config.window, size)
+        super().__init__(config, taper, fft_size, INT16_SCALE, config.preemphasis, config.remove_dc)
+        lifter = torch.ones(config.ceps)
+        if config.lifter:
+            order = torch.arange(config.ceps)
+            lifter += 0.5 * config.lifter * torch.sin(math.pi * order / config.lifter)
+        self.register_buffer("cosines", cosines(config) * lifter, persistent=False)
+        # The same noise for every utterance: the same frames in training, in use and from a cache.
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(DITHER_PERIOD if config.dither else 0, generator=generator)
+        self.register_buffer("noise", noise, persistent=False)
+
+    def extended(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        config = self.config
+        if config.dither:
+            size = waveforms.shape[1]
+            noise = self.noise.repeat(-(-size // DITHER_PERIOD))[:size]
+            waveforms = waveforms + config.dither / INT16_SCALE * noise
+        if config.snip_edges:
+            return waveforms
+        before = config.window_samples // 2 - config.hop_samples // 2
+        return extend(waveforms, lengths, before, config.window_samples, "symmetric")
+
+    def values(self, mel: Tensor, energy: Tensor, counts: Tensor) -> Tensor:
+        config = self.config
+        log_mel = mel.clamp(min=EPSILON).log_()
+        values = log_mel if config.kind == "fbank" else log_mel @ self.cosines
+        if not config.energy:
+            return values
+        log_energy = energy.clamp(min=max(EPSILON, config.energy_floor)).log_()
+        return torch.cat([log_energy, values if config.kind == "fbank" else values[..., 1:]], -1)
+
+    def mel_filters(self, warp: float) -> Tensor:
+        config = self.config
+        bank: Tensor = get_mel_banks(
+            config.bins,
+            self.fft_size,
+            config.sample_rate,
+            config.low_hz,
+            config.highest_hz,
+            *config.vtln_cutoffs,
+            warp,
+        )[0]
+        # It leaves out the Nyquist bin: (bins, fft/2) → (fft/2 + 1, bins).
+        return nn.functional.pad(bank, (0, 1)).T.contiguous()
+
+
+def _taper(name: str, size: int) -> Tensor:
+    if name == "rectangular":
+        return torch.ones(size)
+    if name == "hamming":
+        return torch.hamming_window(size, periodic=False)
+    if name == "blackman":
+        angle = 2 * math.pi * torch.arange(size) / (size - 1)
+        return 0.42 - 0.5 * torch.cos(angle) + 0.08 * torch.cos(2 * angle)
+    # Povey: a Hann window that falls less steeply
+    return torch.hann_window(size, periodic=False).pow(0.85 if name == "povey" else 1.0)

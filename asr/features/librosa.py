@@ -1,0 +1,58 @@
+"""librosa's log-mel and MFCC: as `librosa.feature.melspectrogram` and `.mfcc`, to 1e-3.
+
+Centred windows of a waveform in [-1, 1], without pre-emphasis, DC removal or energy.
+"""
+
+import librosa
+import numpy as np
+import torch
+from torch import Tensor
+from torchaudio.compliance.kaldi import vtln_warp_freq
+
+from asr.batch import length_mask
+from asr.features.base import FeaturesConfig, Frontend, cosines, extend
+
+DECIBEL_FLOOR = 1e-10  # of mel power; librosa.power_to_db calls it amin
+TOP_DB = 80.0  # an utterance's values are at most so far below its highest
+
+
+class Librosa(Frontend):
+    """Log-mel: ln max(mel power, floor). MFCC: of decibels, at most 80 below the highest."""
+
+    cosines: Tensor  # (bins, ceps)
+
+    def __init__(self, config: FeaturesConfig) -> None:
+        size = config.window_samples
+        super().__init__(config, torch.hann_window(size), size)
+        self.register_buffer("cosines", cosines(config), persistent=False)
+
+    def extended(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        half = self.config.window_samples // 2
+        return extend(waveforms, lengths, half, half, self.config.pad_mode)
+
+    def values(self, mel: Tensor, energy: Tensor, counts: Tensor) -> Tensor:
+        if self.config.kind == "fbank":
+            return mel.clamp(min=self.config.log_floor).log_()
+        decibels = mel.clamp(min=DECIBEL_FLOOR).log10_().mul_(10)
+        outside = ~length_mask(counts, mel.shape[1]).unsqueeze(2)
+        peak = decibels.masked_fill(outside, -torch.inf).amax(dim=(1, 2), keepdim=True)
+        return torch.maximum(decibels, peak - TOP_DB) @ self.cosines
+
+    def mel_filters(self, warp: float) -> Tensor:
+        config = self.config
+        low, high = config.low_hz, config.highest_hz
+        edges = librosa.mel_frequencies(
+            config.bins + 2, fmin=low, fmax=high, htk=config.mel_scale == "htk"
+        )
+        if warp != 1.0:
+            points = torch.from_numpy(edges)
+            warped = vtln_warp_freq(*config.vtln_cutoffs, low, high, warp, points)
+            edges = warped.numpy()
+        bins_hz = np.arange(config.window_samples // 2 + 1) / config.window_samples
+        bins_hz = (bins_hz * config.sample_rate)[:, None]
+        left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+        rising = (bins_hz - left) / (centre - left)
+        falling = (right - bins_hz) / (right - centre)
+        # Slaney: every triangle has the same area.
+        bank = np.minimum(rising, falling).clip(min=0) * 2 / (right - left)
+        return torch.from_numpy(bank.astype(np.float32))
