@@ -1,43 +1,269 @@
-"""Changed copies of the training utterances, drawn from (seed, epoch, utterance) alone."""
+"""Changed copies of the training utterances, drawn from (seed, epoch, utterance) alone.
+
+Every kind of change has a stream of chance of its own, so that switching one on leaves the draws of
+the others as they were. Waveforms are changed in numpy, whose results do not depend on how many
+threads a worker has.
+
+Not here: reading files (`dataset`), and the warped filterbanks of VTLP (`features`). Nothing is
+clipped: samples may go beyond full scale, where features have no ceiling and floats do not wrap.
+"""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
+
+Waveform = npt.NDArray[np.float32]
+
+LOWEST_HZ = 20.0  # of coloured noise: below, where features see nothing, brown noise has its power
+SHORTEST_RT60_S = 0.01
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """How much training utterances are changed; the defaults change nothing."""
 
+    speed: float = 0.0  # played at 1 - speed, 1 or 1 + speed times the pace; pitch moves too
+    vtlp: float = 0.0  # frequencies times a factor from 1 ± vtlp: vocal tracts of other lengths
+    gain_db: float = 0.0  # level changed by up to ± so many dB
+    noise: float = 0.0  # share of utterances with coloured noise, from white to brown
+    babble: float = 0.0  # share of utterances with other utterances behind them
+    voices: int = 4  # utterances that make a babble; each is another file to decode
+    snr_min_db: float = 5.0  # of noise and of babble, over the whole utterance
+    snr_max_db: float = 25.0
+    reverb: float = 0.0  # share of utterances spoken in a room
+    rt60_min_s: float = 0.1  # until the room's echo has fallen by 60 dB
+    rt60_max_s: float = 0.5
+    drr_min_db: float = 0.0  # direct sound over all of its echo
+    drr_max_db: float = 12.0
+    time_masks: int = 0  # stretches of frames set to the training mean
+    time_mask_frames: int = 20  # at most, each
+    time_mask_share: float = 0.2  # of an utterance's frames at most, all masks together
+    frequency_masks: int = 0  # bands of mel filters set to the training mean
+    frequency_mask_bins: int = 8  # at most, each
+
+    def __post_init__(self) -> None:
+        for key in ("speed", "vtlp"):
+            if not 0 <= getattr(self, key) <= 0.5:
+                raise ValueError(f"augment.{key} is {getattr(self, key)}, expected 0…0.5")
+        if abs(100 * self.speed - round(100 * self.speed)) > 1e-6:
+            raise ValueError(f"augment.speed is {self.speed}, expected whole hundredths")
+        for key in ("noise", "babble", "reverb", "time_mask_share"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ValueError(f"augment.{key} is {getattr(self, key)}, expected 0…1")
+        for key in ("gain_db", "time_masks", "frequency_masks"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"augment.{key} is {getattr(self, key)}, expected at least 0")
+        for key in ("voices", "time_mask_frames", "frequency_mask_bins"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"augment.{key} is {getattr(self, key)}, expected at least 1")
+        for quantity, unit in (("snr", "db"), ("rt60", "s"), ("drr", "db")):
+            low, high = (f"{quantity}_{end}_{unit}" for end in ("min", "max"))
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(
+                    f"augment.{low} is {getattr(self, low)}, expected at most "
+                    f"{getattr(self, high)} (augment.{high})"
+                )
+        if self.rt60_min_s < SHORTEST_RT60_S:
+            raise ValueError(
+                f"augment.rt60_min_s is {self.rt60_min_s}, expected at least {SHORTEST_RT60_S}"
+            )
+
+    @property
+    def needs_waveforms(self) -> bool:
+        """Whether features must be computed anew in every epoch: masks alone do without."""
+        kinds = (self.speed, self.vtlp, self.gain_db, self.noise, self.babble, self.reverb)
+        return any(kind > 0 for kind in kinds)
+
 
 class Augment:
-    """Applies an `AugmentConfig`: every change is a function of an utterance and its seed."""
+    """Applies an `AugmentConfig`: every change is a function of an utterance and its seed.
 
-    def __init__(self, config: AugmentConfig, sample_rate: int) -> None:
+    `mel_bins` F says for each value of a frame which mel filter it comes from, -1 for none.
+    """
+
+    def __init__(self, config: AugmentConfig, sample_rate: int, mel_bins: Sequence[int]) -> None:
         self.config = config
         self.sample_rate = sample_rate
+        self.mel_bins = torch.tensor(mel_bins)
 
     def waveform(
         self, waveform: Tensor, seed: int, others: Callable[[int], Tensor]
     ) -> tuple[Tensor, float]:
-        """(S,) → (S',) and the factor by which speech got faster, S / S'.
+        """(S,) → (S',) and the factor by which speech got faster, with S' = ⌈S / factor⌉.
 
+        In the order of the world: the speaker, the room, the noise, the microphone's gain.
         `others(n)` is the waveform of some other training utterance, for babble.
         """
-        return waveform, 1.0
+        config = self.config
+        samples: Waveform = waveform.numpy()
+        percent = 100
+        if config.speed:
+            percent += round(100 * config.speed) * int(_draw("speed", seed).integers(-1, 2))
+            samples = accelerate(samples, percent)
+        if draw := _chosen("reverb", config.reverb, seed):
+            rt60_s = draw.uniform(config.rt60_min_s, config.rt60_max_s)
+            drr_db = draw.uniform(config.drr_min_db, config.drr_max_db)
+            samples = convolve(samples, impulse_response(draw, rt60_s, drr_db, self.sample_rate))
+        if draw := _chosen("noise", config.noise, seed):
+            exponent = draw.uniform(0.0, 2.0)
+            noise = coloured_noise(draw, len(samples), self.sample_rate, exponent)
+            samples = self._add(samples, noise, draw)
+        if draw := _chosen("babble", config.babble, seed):
+            voices = [others(int(draw.integers(1 << 31))).numpy() for _ in range(config.voices)]
+            samples = self._add(samples, babble(draw, voices, len(samples)), draw)
+        if config.gain_db:
+            gain_db = _draw("gain", seed).uniform(-config.gain_db, config.gain_db)
+            samples = samples * _amplitude(gain_db)
+        return torch.from_numpy(samples), percent / 100
 
     def warps(self, seeds: tuple[int, ...]) -> Tensor | None:
-        """Factors by which the frequency axis of each utterance is warped (VTLP), (N,)."""
-        return None
+        """Factors by which the frequency axis of each utterance is warped, (N,).
+
+        Vocal tract length perturbation (Jaitly & Hinton 2013).
+        """
+        vtlp = self.config.vtlp
+        if not vtlp:
+            return None
+        return torch.tensor([_draw("vtlp", seed).uniform(1 - vtlp, 1 + vtlp) for seed in seeds])
 
     def mask(self, frames: Tensor, lengths: Tensor, seeds: tuple[int, ...]) -> Tensor:
-        """Mask bands of time and of frequency: (N, T, F), (N,) → (N, T, F)."""
-        return frames
+        """Set stretches of time and bands of frequency to 0, (N, T, F), (N,) → (N, T, F).
+
+        SpecAugment (Park et al. 2019) without time warping, on normalised frames, where 0 is the
+        training mean. A band is the same in static values, Δ and ΔΔ.
+        """
+        config = self.config
+        if not (config.time_masks or config.frequency_masks):
+            return frames
+        masked = torch.zeros(frames.shape, dtype=torch.bool)
+        for utterance, length, seed in zip(masked, lengths.tolist(), seeds, strict=True):
+            if config.time_masks:
+                share = int(config.time_mask_share * length) // config.time_masks
+                widest = min(config.time_mask_frames, share)
+                for first, end in _spans(_draw("time", seed), config.time_masks, widest, length):
+                    utterance[first:end] = True
+            if config.frequency_masks:
+                bins, widest = int(self.mel_bins.max()) + 1, config.frequency_mask_bins
+                draw = _draw("frequency", seed)
+                for first, end in _spans(draw, config.frequency_masks, widest, bins):
+                    band = (self.mel_bins >= first) & (self.mel_bins < end)
+                    utterance[:length, band] = True
+        return frames.masked_fill(masked.to(frames.device), 0.0)
+
+    def _add(self, speech: Waveform, noise: Waveform, draw: np.random.Generator) -> Waveform:
+        return add_at(draw.uniform(self.config.snr_min_db, self.config.snr_max_db), speech, noise)
 
 
 def seed_of(seed: int, epoch: int, utterance_id: str) -> int:
     """The seed of one utterance in one epoch: no other utterance or worker has a part in it."""
     digest = hashlib.sha256(f"{seed} {epoch} {utterance_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def accelerate(waveform: Waveform, percent: int) -> Waveform:
+    """Played at `percent` of its pace, (S,) → (⌈100 S / percent⌉,): pitch moves along.
+
+    Resampled through the spectrum: torchaudio's convolution rounds differently with other threads.
+    """
+    if percent == 100:
+        return waveform
+    step = _fft_size(1 + len(waveform) // percent)
+    spectrum = np.fft.rfft(waveform, percent * step)
+    samples = -(-100 * len(waveform) // percent)
+    resampled = np.fft.irfft(spectrum * np.float32(100 / percent), 100 * step)[:samples]
+    return resampled.astype(np.float32, copy=False)
+
+
+def add_at(snr_db: float, speech: Waveform, noise: Waveform) -> Waveform:
+    """Speech with noise behind it, (S,), (S,) → (S,); silence stays silence.
+
+    Both powers are variances over the whole utterance, pauses included, so an offset has none.
+    """
+    power = float(noise.var())
+    if power == 0:
+        return speech
+    return speech + noise * (_amplitude(-snr_db) * float(np.sqrt(speech.var() / power)))
+
+
+def coloured_noise(
+    draw: np.random.Generator, samples: int, sample_rate: int, exponent: float
+) -> Waveform:
+    """Noise with power ∝ 1 / frequency^exponent from 20 Hz on: 0 white, 1 pink, 2 brown, (S,)."""
+    size = max(_fft_size(samples), _fft_size(int(sample_rate / LOWEST_HZ)))
+    spectrum = np.fft.rfft(draw.standard_normal(size, dtype=np.float32))
+    hertz = np.fft.rfftfreq(size, 1 / sample_rate)
+    audible = hertz >= LOWEST_HZ
+    slope = np.zeros(len(hertz), dtype=np.float32)
+    slope[audible] = hertz[audible] ** (-exponent / 2)
+    return np.fft.irfft(spectrum * slope)[:samples].astype(np.float32, copy=False)
+
+
+def babble(draw: np.random.Generator, voices: Sequence[Waveform], samples: int) -> Waveform:
+    """The sum of utterances made equally loud, each repeated from a place drawn for it, (S,)."""
+    total = np.zeros(samples, dtype=np.float32)
+    for voice in voices:
+        start = int(draw.integers(len(voice)))
+        loudness = float(voice.std())
+        if loudness > 0:
+            total += np.resize(np.roll(voice, -start), samples) / loudness
+    return total
+
+
+def impulse_response(
+    draw: np.random.Generator, rt60_s: float, drr_db: float, sample_rate: int
+) -> Waveform:
+    """Of a simulated room: 1 for the direct sound at time 0, behind it noise that dies away.
+
+    The echo loses 60 dB in `rt60_s`, where it is cut off; its energy is `drr_db` below the direct
+    sound's (Polack's model).
+    """
+    time_s = np.arange(round(rt60_s * sample_rate)) / sample_rate
+    response = draw.standard_normal(len(time_s)) * 10 ** (-3 * time_s / rt60_s)
+    response[0] = 0.0
+    response *= _amplitude(-drr_db) / np.linalg.norm(response)
+    response[0] = 1.0
+    return response.astype(np.float32)
+
+
+def convolve(waveform: Waveform, response: Waveform) -> Waveform:
+    """(S,), (L,) → (S,): what comes behind the end is cut off, so that times stay as they are."""
+    size = _fft_size(len(waveform) + len(response) - 1)
+    spectrum = np.fft.rfft(waveform, size) * np.fft.rfft(response, size)
+    return np.fft.irfft(spectrum)[: len(waveform)].astype(np.float32, copy=False)
+
+
+def _draw(kind: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng((seed, *kind.encode()))
+
+
+def _chosen(kind: str, share: float, seed: int) -> np.random.Generator | None:
+    """The chance of a kind of change that only a share of the utterances undergoes."""
+    if not share:
+        return None
+    draw = _draw(kind, seed)
+    return draw if draw.random() < share else None
+
+
+def _spans(
+    draw: np.random.Generator, count: int, widest: int, size: int
+) -> Iterator[tuple[int, int]]:
+    """Stretches [first, end) of 0…size, 0 to `widest` wide, each width and place as likely."""
+    for _ in range(count):
+        width = int(draw.integers(min(widest, size), endpoint=True))
+        first = int(draw.integers(size - width, endpoint=True))
+        yield first, first + width
+
+
+def _amplitude(db: float) -> float:
+    """The factor on a waveform that changes its level by so many dB."""
+    return 10 ** (db / 20)
+
+
+def _fft_size(samples: int) -> int:
+    """The next power of two: lengths with large prime factors take many times as long."""
+    return 1 << (samples - 1).bit_length()

@@ -6,6 +6,7 @@ Nothing is dropped: every utterance of a split comes once in an epoch.
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -13,24 +14,33 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from asr import audio
 from asr.augment import Augment, seed_of
 from asr.batch import Batch, pad
+from asr.features import Features
+from asr.features.cache import CachedFrames, FrameCache
 from asr.phones import Vocabulary
-from asr.records import Manifest, Utterance
+from asr.records import DataError, Manifest, Utterance
 
 POOL_BATCHES = 20  # utterances of so many batches are sorted by length together
 
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance as a batch takes it in: waveform (S,), and what augmentation made of it."""
+    """One utterance as a batch takes it in: waveform (S,), and what augmentation made of it.
+
+    With frames from a cache the waveform is empty.
+    """
 
     utterance: Utterance
     waveform: torch.Tensor
     seed: int | None = None  # of its augmentation
     speed: float = 1.0  # how many times faster it was made
+    cached: CachedFrames | None = None
 
 
 class SpeechDataset(Dataset[Example]):
-    """Utterances with their waveforms; with `augment`, changed anew in every epoch."""
+    """Utterances with their waveforms; with `augment`, changed anew in every epoch.
+
+    With `cache` they come with static frames in place of a waveform.
+    """
 
     def __init__(
         self,
@@ -38,11 +48,13 @@ class SpeechDataset(Dataset[Example]):
         sample_rate: int,
         augment: Augment | None = None,
         seed: int = 0,
+        cache: FrameCache | None = None,
     ) -> None:
         self.utterances = utterances
         self.sample_rate = sample_rate
         self.augment = augment
         self.seed = seed
+        self.cache = cache
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -50,17 +62,35 @@ class SpeechDataset(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         utterance = self.utterances[index]
+        seed = None if self.augment is None else seed_of(self.seed, self.epoch, utterance.id)
+        if self.cache is not None:
+            cached = self.cache.get(utterance.audio, lambda: self._computed(index))
+            return Example(utterance, torch.zeros(0), seed, cached=cached)
         waveform = self.waveform(index)
-        if self.augment is None:
+        if self.augment is None or seed is None:
             return Example(utterance, waveform)
-        seed = seed_of(self.seed, self.epoch, utterance.id)
-        waveform, speed = self.augment.waveform(waveform, seed, self.waveform)
+
+        def another(number: int) -> torch.Tensor:
+            others = max(1, len(self) - 1)  # a single utterance has but itself
+            return self.waveform((index + 1 + number % others) % len(self))
+
+        waveform, speed = self.augment.waveform(waveform, seed, another)
         return Example(utterance, waveform, seed, speed)
 
     def waveform(self, index: int) -> torch.Tensor:
-        """(S,) as recorded; any whole number will do for an index."""
-        utterance = self.utterances[index % len(self.utterances)]
-        return torch.from_numpy(audio.load(utterance.audio, self.sample_rate))
+        """(S,) as recorded."""
+        path = self.utterances[index].audio
+        return torch.from_numpy(audio.load(path, self.sample_rate))
+
+    @cached_property
+    def _features(self) -> Features:
+        assert self.cache is not None
+        return Features(self.cache.config)
+
+    def _computed(self, index: int) -> CachedFrames:
+        waveform = self.waveform(index)
+        frames, counts = self._features.static(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
+        return CachedFrames(frames[0, : counts[0]], len(waveform))
 
 
 class BucketSampler(Sampler[list[int]]):
@@ -106,15 +136,23 @@ class Batches(DataLoader[Batch]):
         seed: int | None = None,
         workers: int = 0,
         augment: Augment | None = None,
+        cache: FrameCache | None = None,
     ) -> None:
         self.bucket_sampler = BucketSampler(durations_of(utterances), batch_size, seed)
-        self.speech = SpeechDataset(utterances, sample_rate, augment, seed or 0)
+        self.speech = SpeechDataset(utterances, sample_rate, augment, seed or 0, cache)
         super().__init__(
             self.speech,  # type: ignore[arg-type]
             batch_sampler=self.bucket_sampler,
             collate_fn=Collate(vocabulary, sample_rate),
             num_workers=workers,
         )
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except DataError as error:  # from a worker it comes with that worker's traceback
+            sentence = str(error).rpartition("asr.records.DataError: ")[2].strip()
+            raise DataError(sentence) from error
 
     def set_epoch(self, epoch: int) -> None:
         self.bucket_sampler.epoch = epoch
@@ -138,6 +176,10 @@ class Collate:
     def __call__(self, examples: Sequence[Example]) -> Batch:
         utterances = [example.utterance for example in examples]
         waveforms, waveform_lengths = pad([example.waveform for example in examples])
+        frames = None
+        if cached := [example.cached for example in examples if example.cached is not None]:
+            frames, _ = pad([one.frames for one in cached])
+            waveform_lengths = torch.tensor([one.samples for one in cached])
         seeds = tuple(example.seed for example in examples if example.seed is not None)
         targets, target_lengths = pad(
             [torch.tensor(self.vocabulary.encode(u.phones), dtype=torch.long) for u in utterances]
@@ -151,6 +193,7 @@ class Collate:
             tuple(utterance.id for utterance in utterances),
             tuple(utterance.speaker for utterance in utterances),
             seeds if len(seeds) == len(examples) else None,
+            frames,
         )
 
     def _ends(self, examples: Sequence[Example]) -> torch.Tensor | None:
