@@ -7,9 +7,7 @@ business of `asr score`.
 """
 
 import argparse
-import base64
 import html
-import io
 import json
 import sys
 from pathlib import Path
@@ -20,35 +18,24 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from asr import audio, checkpoint
+from asr import audio, checkpoint, pictures
 from asr.criteria import CTC
+from asr.dataset import Batches
 from asr.recognizer import Recognizer
 from asr.records import DataError, Hypothesis, Utterance, atomic_open, read_jsonl
 
-PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>$title</title>
-<meta name="viewport" content="width=device-width">
-<style>
-body {font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-      color: #222}
-pre {background: #f4f4f4; padding: .8rem; overflow-x: auto}
-table {border-collapse: collapse} td {padding: .15rem 1.2rem .15rem 0; vertical-align: top}
-img {max-width: 100%} .per {font-size: 1.15rem}
-</style></head><body>
-<h1>$title</h1>
-$synthetic
+BODY = Template("""$synthetic
 <p class="per"><code>$per</code></p>
 <table>$facts</table>
 <h2>Learning</h2>
 <img alt="training loss and dev PER over epochs" src="data:image/png;base64,$curve">
 <h2>One utterance of the test set: $id</h2>
-<p><audio controls src="data:audio/wav;base64,$audio"></audio></p>
+<p>$player</p>
 <img alt="log-mel spectrogram and phone posteriors" src="data:image/png;base64,$picture">
 <p>Above: the log-mel features, with the labelled phones. Below: what the network says, frame by
 frame; CTC speaks in spikes, and where it says nothing it says blank.</p>
 <h2>The score in full</h2>
 <pre>$score</pre>
-</body></html>
 """)
 
 
@@ -59,31 +46,39 @@ def run(run_dir: Path, utterance_id: str | None = None) -> Path:
     """
     training = json.loads(_text(run_dir / "training.json"))
     score = _text(run_dir / "test.per.txt")
-    utterance = _choose(read_jsonl(run_dir / "manifests" / "test.jsonl", Utterance), utterance_id)
+    utterances = read_jsonl(run_dir / "manifests" / "test.jsonl", Utterance)
+    utterance = _choose(utterances, utterance_id)
     hypotheses = {h.id: h for h in read_jsonl(run_dir / "test.hyp.jsonl", Hypothesis)}
     recognizer = checkpoint.load(run_dir / "checkpoint-best.safetensors").recognizer
+    recognizer.features.fit_speakers(
+        Batches(
+            [one for one in utterances if one.speaker == utterance.speaker],
+            recognizer.vocabulary,
+            recognizer.features.config.sample_rate,
+            batch_size=16,
+        )
+    )
     figure = draw_utterance(recognizer, utterance, hypotheses[utterance.id])
     with atomic_open(run_dir / "utterance.png", "wb") as file:
         figure.savefig(file, format="png", dpi=130)
     title = f"{training['experiment']}, seed {training['seed']}"
     synthetic = "<p><strong>Synthetic speech</strong>: a check of the pipeline, not a statement "
     synthetic += "about human speech.</p>"
-    page = PAGE.substitute(
-        title=html.escape(title),
+    body = BODY.substitute(
         synthetic=synthetic if utterance.corpus == "synthetic" else "",
         per=html.escape(score.splitlines()[0]),
         facts="".join(
             f"<tr><td>{k}</td><td>{html.escape(v)}</td></tr>" for k, v in _facts(training)
         ),
-        curve=_base64((run_dir / "learning-curve.png").read_bytes()),
+        curve=pictures.base64_of((run_dir / "learning-curve.png").read_bytes()),
         id=html.escape(utterance.id),
-        audio=_base64(_wav(utterance, recognizer.features.config.sample_rate)),
-        picture=_base64((run_dir / "utterance.png").read_bytes()),
+        player=_player(utterance, recognizer.features.config.sample_rate),
+        picture=pictures.base64_of((run_dir / "utterance.png").read_bytes()),
         score=html.escape(score),
     )
     path = run_dir / "report.html"
     with atomic_open(path) as file:
-        file.write(page)
+        file.write(pictures.page(title, body))
     return path
 
 
@@ -96,7 +91,7 @@ def draw_utterance(recognizer: Recognizer, utterance: Utterance, hypothesis: Hyp
     with torch.no_grad():
         frames, _ = features.raw(batch, lengths)
         log_mel = frames[0, :, first : features.config.static_width].T.numpy()
-        posteriors = _posteriors(recognizer, batch, lengths)
+        posteriors = _posteriors(recognizer, batch, lengths, utterance.speaker)
     seconds = utterance.duration_s
     figure = Figure(figsize=(max(8.0, 3.6 * seconds), 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
@@ -104,11 +99,16 @@ def draw_utterance(recognizer: Recognizer, utterance: Utterance, hypothesis: Hyp
         log_mel, origin="lower", aspect="auto", extent=(0, seconds, 0, len(log_mel)), cmap="magma"
     )
     upper.set_ylabel("mel filter" if features.config.kind == "fbank" else "coefficient")
-    upper.set_title(f"{utterance.corpus} {utterance.split}: {utterance.id}", loc="left", pad=22)
-    for segment in utterance.segments or ():
+    segments = utterance.segments or ()
+    inches_per_s = 0.9 * figure.get_figwidth() / seconds
+    pictures.label_phones(upper, segments, inches_per_s)
+    upper.set_title(
+        f"{utterance.corpus} {utterance.split}: {utterance.id}",
+        loc="left",
+        pad=6 + pictures.label_points(segments, inches_per_s),
+    )
+    for segment in segments:
         upper.axvline(segment.end_s, color="white", lw=0.5, alpha=0.6)
-        middle = (segment.start_s + segment.end_s) / 2
-        upper.text(middle, len(log_mel) + 0.6, segment.phone, ha="center", fontsize=8)
     if posteriors is not None:
         _draw_posteriors(lower, posteriors, recognizer, seconds)
     lower.set(xlabel="time (s)", ylabel="posterior", ylim=(0, 1.18), xlim=(0, seconds))
@@ -141,11 +141,11 @@ def _draw_posteriors(
 
 
 def _posteriors(
-    recognizer: Recognizer, waveforms: torch.Tensor, lengths: torch.Tensor
+    recognizer: Recognizer, waveforms: torch.Tensor, lengths: torch.Tensor, speaker: str
 ) -> np.ndarray[Any, Any] | None:
     if not isinstance(recognizer.criterion, CTC):
         return None
-    encoded, _ = recognizer.encode(waveforms, lengths)
+    encoded, _ = recognizer.encode(waveforms, lengths, (speaker,))
     return recognizer.criterion.log_probs(encoded)[0].exp().numpy()
 
 
@@ -173,16 +173,8 @@ def _facts(training: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _wav(utterance: Utterance, sample_rate: int) -> bytes:
-    import soundfile
-
-    buffer = io.BytesIO()
-    soundfile.write(buffer, audio.load(utterance.audio, sample_rate), sample_rate, format="WAV")
-    return buffer.getvalue()
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
+def _player(utterance: Utterance, sample_rate: int) -> str:
+    return pictures.player(audio.load(utterance.audio, sample_rate), sample_rate)
 
 
 def _text(path: Path) -> str:
