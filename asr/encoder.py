@@ -4,39 +4,62 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from asr.lstm import LSTMStack
+from asr.lstm import CELLS, RecurrentStack, Trace
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Size of the recurrent stack."""
+    """Kind and size of the recurrent stack."""
 
+    cell: str = "lstm"  # a name in asr.lstm.CELLS
     hidden: int = 250  # cells in each direction
     layers: int = 3
     bidirectional: bool = True
+    projection: int = 0  # width of a direction's output; only of cell=projected, which needs it
+    forget_bias: float = 0.0  # added to the initial bias of the forget gate
     dropout: float = 0.0  # between layers, and before the criterion's head
     subsampling: int = 1  # this many frames are stacked into one
 
     def __post_init__(self) -> None:
+        if self.cell not in CELLS:
+            raise ValueError(f"encoder.cell is {self.cell!r}, expected one of {', '.join(CELLS)}")
         for key in ("hidden", "layers", "subsampling"):
             if getattr(self, key) < 1:
                 raise ValueError(f"encoder.{key} is {getattr(self, key)}, expected at least 1")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"encoder.dropout is {self.dropout}, expected 0 ≤ dropout < 1")
+        if self.cell == "projected" and not 1 <= self.projection < self.hidden:
+            raise ValueError(
+                f"encoder.projection is {self.projection}, expected 1 to {self.hidden - 1}: fewer "
+                f"than encoder.hidden"
+            )
+        if self.cell != "projected" and self.projection:
+            raise ValueError(
+                f"encoder.projection is {self.projection}, but encoder.cell is {self.cell!r}; only "
+                f"projected has a projection"
+            )
+        if self.forget_bias and "forget" not in CELLS[self.cell].blocks:
+            raise ValueError(
+                f"encoder.forget_bias is {self.forget_bias}, but encoder.cell is {self.cell!r}, "
+                f"which has no forget gate"
+            )
 
 
 class Encoder(nn.Module):
-    """Stacked LSTM over stacked frames."""
+    """A recurrent stack over stacked frames."""
 
     def __init__(self, config: EncoderConfig, input_size: int) -> None:
         super().__init__()
         self.subsampling = config.subsampling
-        self.stack = LSTMStack(
+        self.stack = RecurrentStack(
+            config.cell,
             input_size * config.subsampling,
             config.hidden,
             config.layers,
             config.bidirectional,
             config.dropout,
+            config.projection,
+            config.forget_bias,
         )
         self.dropout = nn.Dropout(config.dropout)
         self.output_size = self.stack.output_size
@@ -45,6 +68,11 @@ class Encoder(nn.Module):
         """(N, T, F), (N,) → (N, T', D), (N,) with T' = ⌈T / subsampling⌉."""
         stacked, lengths = stack_frames(frames, lengths, self.subsampling)
         return self.dropout(self.stack(stacked, lengths)), lengths
+
+    def trace(self, frames: Tensor, lengths: Tensor) -> tuple[list[list[Trace]], Tensor]:
+        """What every layer and direction did: (N, T, F), (N,) → layers × directions, (N,)."""
+        stacked, lengths = stack_frames(frames, lengths, self.subsampling)
+        return self.stack.trace(stacked, lengths), lengths
 
 
 def stack_frames(frames: Tensor, lengths: Tensor, factor: int) -> tuple[Tensor, Tensor]:

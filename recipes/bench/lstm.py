@@ -1,0 +1,165 @@
+"""The LSTM family against torch's recurrent networks, and against the matrix products in them.
+
+    python recipes/bench/lstm.py [turns]
+
+3 layers × 250 cells × 2 directions on 16 utterances: the network of CTC-3l-250h (Graves et al.
+2013). Runners take turns. Machines are noisy: quote the ratios, medians of those within a turn. With
+OMP_NUM_THREADS=1 seconds are CPU time, which other work on the machine hardly changes.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from asr.batch import pad, reverse
+from asr.lstm import CELLS, RecurrentLayer, RecurrentStack, TorchCell
+from asr.lstm.base import linear, packed
+from asr.lstm.recurrence import side_by_side
+
+COUNT, STEPS, INPUT, HIDDEN, LAYERS = 16, 300, 123, 250, 3
+TURNS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+
+Runner = tuple[nn.Module, Callable[[], Tensor]]
+
+
+def timed(runners: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Seconds of each runner in each turn, after one turn to warm up."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    seconds: dict[str, list[float]] = {name: [] for name in runners}
+    for turn in range(TURNS + 1):
+        for name, run in runners.items():
+            started = clock()
+            run()
+            if turn:
+                seconds[name].append(clock() - started)
+    return seconds
+
+
+def limits() -> tuple[float, float]:
+    """FLOP/s of products like those with U, step after step, and like those with W, all at once.
+
+    For the first each direction has a core of its own, as it has in the stack.
+    """
+    rows = 4 * HIDDEN
+    hidden, matrix = torch.randn(COUNT, HIDDEN), torch.randn(rows, HIDDEN)
+    frames, weight = torch.randn(COUNT * STEPS, 2 * HIDDEN), torch.randn(rows, 2 * HIDDEN)
+    ordered = packed(matrix, COUNT)
+
+    def steps(_: object) -> None:
+        for _ in range(STEPS):
+            linear(hidden, ordered)
+
+    seconds = timed(
+        {
+            "steps": lambda: side_by_side(steps, [0, 1]),
+            "frames": lambda: linear(frames, weight),
+            "mm": lambda: torch.mm(frames, weight.t()),
+        }
+    )
+    flop = 4.0 * frames.numel() * HIDDEN * 2  # as many in both directions of the steps
+    rates = {name: flop / statistics.median(times) for name, times in seconds.items()}
+    print(
+        f"products: {rates['steps'] / 1e9:.0f} GFLOP/s with U, step after step; "
+        f"{rates['frames'] / 1e9:.0f} with W, all at once ({rates['mm'] / 1e9:.0f} by torch.mm)"
+    )
+    return rates["steps"], rates["frames"]
+
+
+def race(title: str, lengths: Tensor, runners: dict[str, Runner]) -> None:
+    """Forward alone, then forward and backward; the first runner is the peer of the ratios."""
+    print(f"\n{title}; {torch.get_num_threads()} threads, {TURNS} turns")
+    step_rate, frame_rate = limits()
+    with torch.no_grad():
+        forward = timed({name: run for name, (_, run) in runners.items()})
+    both = timed(
+        {name: lambda run=run: run().sum().backward() for name, (_, run) in runners.items()}
+    )
+    print(
+        f"{'frames/s:':>32}{'forward':>8}{'and backward':>14}{'GFLOP/s':>10}{'limit':>7}{'time':>9}"
+    )
+    frames = float(lengths.sum())
+    peer = next(iter(runners))
+    for name, (module, _) in runners.items():
+        sizes = {key: 2 * w.numel() for key, w in module.named_parameters() if w.dim() == 2}
+        flop = 3 * frames * sum(sizes.values())
+        # U is in every step forwards and backwards; its own gradient is one product.
+        recurrent = [size for key, size in sizes.items() if "recurrent" in key or "_hh" in key]
+        with_u = 2 * frames * sum(recurrent)
+        limit = with_u / step_rate + (flop - with_u) / frame_rate
+        seconds = statistics.median(both[name])
+        ratio = statistics.median(a / b for a, b in zip(both[name], both[peer], strict=True))
+        ahead = statistics.median(forward[name])
+        print(
+            f"  {name:30}{frames / ahead:8,.0f}{frames / seconds:14,.0f}"
+            f"{flop / seconds / 1e9:10.0f}{limit / seconds:7.0%}{ratio:7.2f} ×"
+        )
+
+
+def ours(cell: str) -> RecurrentStack:
+    projection = HIDDEN // 2 if cell == "projected" else 0
+    return RecurrentStack(cell, INPUT, HIDDEN, LAYERS, True, 0.0, projection)
+
+
+def theirs(kind: type[nn.RNNBase]) -> nn.RNNBase:
+    return kind(INPUT, HIDDEN, LAYERS, batch_first=True, bidirectional=True)
+
+
+def by_torch(stack: RecurrentStack, frames: Tensor, lengths: Tensor) -> Tensor:
+    """The stack by torch's kernels, one direction after the other."""
+    for layer in stack.layers:
+        assert isinstance(layer, RecurrentLayer)
+        ahead, behind = (cell.fused for cell in layer.cells if isinstance(cell, TorchCell))
+        back = reverse(behind(reverse(frames, lengths)), lengths)
+        frames = torch.cat([ahead(frames), back], 2)
+    return frames
+
+
+def readable(stack: RecurrentStack, frames: Tensor, lengths: Tensor) -> Tensor:
+    return torch.cat([trace.hidden for trace in stack.trace(frames, lengths)[-1]], 2)
+
+
+def packed_lstm(lstm: nn.LSTM, frames: Tensor, lengths: Tensor) -> Tensor:
+    sequence = nn.utils.rnn.pack_padded_sequence(frames, lengths, batch_first=True)
+    return nn.utils.rnn.pad_packed_sequence(lstm(sequence)[0], batch_first=True)[0]
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    stacks = {cell: ours(cell) for cell in CELLS}
+    peers = {kind.__name__: theirs(kind) for kind in (nn.LSTM, nn.GRU, nn.RNN)}
+    lstm = peers["LSTM"]
+    assert isinstance(lstm, nn.LSTM)
+
+    frames, lengths = torch.randn(COUNT, STEPS, INPUT), torch.full((COUNT,), STEPS)
+    runners: dict[str, Runner] = {
+        f"nn.{name}, padded": (peer, lambda peer=peer: peer(frames)[0])
+        for name, peer in peers.items()
+    }
+    runners["lstm by torch.lstm"] = (lstm, lambda: by_torch(stacks["lstm"], frames, lengths))
+    runners |= {
+        cell: (stack, lambda stack=stack: stack(frames, lengths)) for cell, stack in stacks.items()
+    }
+    runners["peephole, readable"] = (
+        stacks["peephole"],
+        lambda: readable(stacks["peephole"], frames, lengths),
+    )
+    race(f"{COUNT} utterances of {STEPS} frames", lengths, runners)
+
+    ragged, many = pad([torch.randn(STEPS - 7 * n, INPUT) for n in range(COUNT)])
+    race(
+        f"{COUNT} utterances of {min(many)} to {STEPS} frames",
+        many,
+        {
+            "nn.LSTM, pack_padded_sequence": (lstm, lambda: packed_lstm(lstm, ragged, many)),
+            "lstm": (stacks["lstm"], lambda: stacks["lstm"](ragged, many)),
+            "peephole": (stacks["peephole"], lambda: stacks["peephole"](ragged, many)),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
