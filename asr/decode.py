@@ -1,36 +1,79 @@
 """Door: a checkpoint and a manifest → hypotheses.
 
 python -m asr.decode experiment=timit split=test
+python -m asr.decode experiment=timit split=test tuned=true
 """
 
+import hashlib
+import json
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from asr import checkpoint
-from asr.config import RunConfig, choose_device, door
+from asr.config import RunConfig, choose_device, door, frame_cache
+from asr.criteria import SearchConfig
 from asr.dataset import Batches
-from asr.recognizer import transcribe_all
-from asr.records import Manifest, write_jsonl
+from asr.recognizer import encode_all
+from asr.records import DataError, Hypothesis, Manifest, atomic_open, write_jsonl
 
 log = logging.getLogger(__name__)
 
 
 def run(config: RunConfig) -> None:
-    """Write `<split>.hyp.jsonl` of the run's best checkpoint, in the order of the manifest."""
+    """Write `<split>.hyp.jsonl` of the run's best checkpoint, in the order of the manifest.
+
+    With `search.n_best` above 1 all hypotheses go to `<split>.n-best.jsonl`, best first.
+    """
     device = choose_device(config)
     run_dir = Path(config.run_dir)
     utterances = Manifest(run_dir / "manifests" / f"{config.split}.jsonl")
-    found = checkpoint.load(run_dir / "checkpoint-best.safetensors", device)
+    best = run_dir / "checkpoint-best.safetensors"
+    recognizer = checkpoint.load(best, device).recognizer
+    search = tuned_search(run_dir / "search.json", best) if config.tuned else config.search
+    features = recognizer.config.features
     batches = Batches(
         utterances,
-        found.recognizer.vocabulary,
-        found.recognizer.config.features.sample_rate,
+        recognizer.vocabulary,
+        features.sample_rate,
         config.training.batch_size,
+        cache=frame_cache(config, features),
     )
-    hypotheses = transcribe_all(found.recognizer, batches, config.search)
+    found: dict[str, list[Hypothesis]] = {}
+    for batch, encoded, lengths in encode_all(recognizer, batches):
+        hypotheses = recognizer.search(encoded, lengths, batch.ids, search)
+        found |= zip(batch.ids, hypotheses, strict=True)
+    ids = [utterance.id for utterance in utterances]
+    if search.n_best > 1:
+        write_n_best(run_dir / f"{config.split}.n-best.jsonl", (found[id] for id in ids))
     path = run_dir / f"{config.split}.hyp.jsonl"
-    write_jsonl(path, (hypotheses[utterance.id] for utterance in utterances))
-    log.info("%s: %d hypotheses", path, len(hypotheses))
+    write_jsonl(path, (found[id][0] for id in ids))
+    log.info("%s: %d hypotheses", path, len(ids))
+
+
+def tuned_search(path: Path, best: Path) -> SearchConfig:
+    """The search that `asr.tune` chose for the checkpoint `best`."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file; run `python -m asr.tune` with the same overrides")
+    with open(best, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        search = SearchConfig(**found["search"])
+        made_for = found["checkpoint"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not as asr.tune writes it ({error}); run it again") from error
+    if made_for != digest:
+        raise DataError(f"{path}: tuned for another checkpoint than {best}; run asr.tune again")
+    return search
+
+
+def write_n_best(path: Path, utterances: Iterable[list[Hypothesis]]) -> None:
+    """Write one utterance a line: its id, and its hypotheses under `n_best`."""
+    with atomic_open(path) as file:
+        for hypotheses in utterances:
+            record = {"id": hypotheses[0].id, "n_best": [found.to_dict() for found in hypotheses]}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 main = door(run)

@@ -95,15 +95,25 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What a search found in one utterance: phones, and their log-probability `score` (natural)."""
+    """What a search found in one utterance: phones, and the `score` that it gave them, in nats.
+
+    `times_s` are moments at which the phones were heard, seconds from the start of the audio, not
+    their boundaries; `confidences` their probabilities then.
+    """
 
     id: str
     phones: tuple[str, ...]
     score: float | None = None
+    times_s: tuple[float, ...] | None = None
+    confidences: tuple[float, ...] | None = None
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
-        return cls(**record | {"phones": tuple(record["phones"])})
+        lists = {"phones": tuple(record["phones"])}
+        for key in ("times_s", "confidences"):
+            if record.get(key) is not None:
+                lists[key] = tuple(record[key])
+        return cls(**record | lists)
 
     def to_dict(self) -> dict[str, Any]:
         return {key: value for key, value in _fields_of(self).items() if value is not None}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from asr.batch import Batch
+from asr.language_model import Graph
 
 
 @dataclass(frozen=True)
@@ -17,17 +18,51 @@ class CriterionConfig:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How hypotheses are searched for."""
+    """How hypotheses are searched for. What is added to log-probabilities is in nats."""
 
-    blank_penalty: float = 0.0  # nats taken from the blank in each frame
+    beam: int = 1  # prefixes kept in each frame; 1: greedy, the best alignment
+    n_best: int = 1  # hypotheses of each utterance
+    threshold: float = 15.0  # prefixes so far below the best one of a frame are dropped
+    blank_penalty: float = 0.0  # taken from the blank in each frame
+    bonus: float = 0.0  # added for each phone
+    language_model: str = ""  # ARPA file of the same phones; "": none
+    lm_weight: float = 1.0  # its log-probability counts so many times
+
+    def __post_init__(self) -> None:
+        for key in ("beam", "n_best"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"search.{key} is {getattr(self, key)}, expected at least 1")
+        if self.n_best > self.beam:
+            raise ValueError(
+                f"search.n_best is {self.n_best}, expected at most {self.beam} (search.beam)"
+            )
+        if not self.threshold > 0:
+            raise ValueError(f"search.threshold is {self.threshold}, expected more than 0")
+        if not self.lm_weight >= 0:
+            raise ValueError(f"search.lm_weight is {self.lm_weight}, expected at least 0")
+        for key in ("language_model", "bonus"):
+            if self.beam == 1 and getattr(self, key):
+                raise ValueError(
+                    f"search.{key} is {getattr(self, key)}, but a greedy search (search.beam is "
+                    f"1) has none; say search=beam"
+                )
 
 
 @dataclass(frozen=True)
 class Path:
-    """One result of a search: labels without blanks, and their log-probability (natural)."""
+    """One result of a search: labels without blanks.
+
+    `score` is what the search maximised, in nats: for a greedy search the log-probability of the
+    best alignment, for a beam that of the labels, summed over the alignments found, and in both
+    cases with the penalties, bonus and language model that were asked for. Where the criterion
+    aligns labels with frames, `frames` (U,) are those of the best alignment where each label is
+    most probable, never falling, and `confidences` (U,) its probability there.
+    """
 
     labels: tuple[int, ...]
     score: float
+    frames: tuple[int, ...] | None = None
+    confidences: tuple[float, ...] | None = None
 
 
 class Criterion(nn.Module, ABC):
@@ -38,5 +73,32 @@ class Criterion(nn.Module, ABC):
         """Loss of each utterance in nats: (N, T', D), (N,) → (N,). The caller reduces."""
 
     @abstractmethod
-    def decode(self, encoded: Tensor, lengths: Tensor, search: SearchConfig) -> list[list[Path]]:
-        """Best paths of each utterance, best first: (N, T', D), (N,) → N × n-best."""
+    def decode(
+        self,
+        encoded: Tensor,
+        lengths: Tensor,
+        search: SearchConfig,
+        language_model: Graph | None = None,
+    ) -> list[list[Path]]:
+        """Best paths of each utterance, best first: (N, T', D), (N,) → N × n-best.
+
+        `language_model` is the graph of `search.language_model`, where there is one.
+        """
+
+    def emissions(self, encoded: Tensor) -> Tensor:
+        """All that `search` reads, and `asr.tune` keeps, of each frame: (N, T', D) → (N, T', E)."""
+        return encoded
+
+    def search(
+        self,
+        emissions: Tensor,
+        lengths: Tensor,
+        search: SearchConfig,
+        language_model: Graph | None = None,
+    ) -> list[list[Path]]:
+        """As `decode`, of emissions: (N, T', E), (N,) → N × n-best."""
+        return self.decode(emissions, lengths, search, language_model)
+
+    def tunable(self, search: SearchConfig) -> tuple[str, ...]:
+        """Keys of `search` that are worth trying on dev, which `asr.tune` does."""
+        return ()

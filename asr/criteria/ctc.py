@@ -1,15 +1,17 @@
-"""Connectionist temporal classification (Graves et al. 2006) with greedy search.
+"""Connectionist temporal classification (Graves et al. 2006): loss, greedy and beam search."""
 
-Not here: prefix beam search and language models.
-"""
-
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torchaudio.functional import forced_align
 
-from asr.batch import Batch
+from asr import prefix_beam
+from asr.batch import Batch, length_mask
 from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig
+from asr.language_model import Graph, no_language_model
 from asr.records import DataError
 
 BLANK = 0
@@ -33,7 +35,7 @@ class CTC(Criterion):
         return self.head(encoded).log_softmax(dim=2)  # type: ignore[no-any-return]
 
     def loss(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-        require_alignable(lengths, batch)
+        require_alignable(lengths, batch, self.head.out_features)
         return nn.functional.ctc_loss(
             self.log_probs(encoded).transpose(0, 1),
             batch.targets,
@@ -43,35 +45,129 @@ class CTC(Criterion):
             reduction="none",
         )
 
-    def decode(self, encoded: Tensor, lengths: Tensor, search: SearchConfig) -> list[list[Path]]:
-        log_probs = self.log_probs(encoded).detach()
-        penalised = log_probs.clone()
-        penalised[:, :, BLANK] -= search.blank_penalty
-        best = penalised.argmax(dim=2)
-        scores = log_probs.gather(2, best.unsqueeze(2)).squeeze(2)
-        utterances = zip(best.cpu(), scores.cpu(), lengths.tolist(), strict=True)
-        return [
-            [Path(collapse(labels[:length]), float(score[:length].sum()))]
-            for labels, score, length in utterances
-        ]
+    def decode(
+        self,
+        encoded: Tensor,
+        lengths: Tensor,
+        search: SearchConfig,
+        language_model: Graph | None = None,
+    ) -> list[list[Path]]:
+        return self.search(self.emissions(encoded), lengths, search, language_model)
+
+    def emissions(self, encoded: Tensor) -> Tensor:
+        return self.log_probs(encoded)
+
+    def search(
+        self,
+        emissions: Tensor,
+        lengths: Tensor,
+        search: SearchConfig,
+        language_model: Graph | None = None,
+    ) -> list[list[Path]]:
+        """`emissions` are log-probabilities (N, T', V). Torch's threads share the utterances."""
+        log_probs = emissions.detach().float().cpu()
+        if log_probs.isnan().any():
+            raise DataError("the network's log-probabilities are not numbers; was it trained?")
+        log_probs = penalised(log_probs, search.blank_penalty)
+        if search.beam == 1:
+            return greedy(log_probs, lengths)
+        utterances = [one[:length] for one, length in zip(log_probs, lengths.tolist(), strict=True)]
+        graph = language_model or no_language_model(self.head.out_features)
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            return list(threads.map(lambda one: beam_search(one, search, graph), utterances))
+
+    def tunable(self, search: SearchConfig) -> tuple[str, ...]:
+        if search.beam == 1:
+            return ("blank_penalty",)
+        lm_weight = ("lm_weight",) if search.language_model else ()
+        return (*lm_weight, "bonus", "blank_penalty")
 
 
-def collapse(alignment: Tensor) -> tuple[int, ...]:
-    """Labels of an alignment: repeats joined, then blanks removed, (T',) → (U,)."""
-    joined = torch.unique_consecutive(alignment)
-    return tuple(joined[joined != BLANK].tolist())
-
-
-def require_alignable(lengths: Tensor, batch: Batch) -> None:
-    """Raise `DataError` for utterances with fewer frames than CTC needs, T' ≥ U + repeats.
-
-    Their loss would be infinite, or zero and so silently ignored.
-    """
-    repeats = (batch.targets[:, 1:] == batch.targets[:, :-1]) & (batch.targets[:, 1:] != BLANK)
-    needed = batch.target_lengths + repeats.sum(dim=1)
-    short = (lengths < needed).nonzero().flatten().tolist()
-    if short:
-        named = ", ".join(
-            f"{batch.ids[n]} (needs {int(needed[n])} frames, has {int(lengths[n])})" for n in short
+def greedy(log_probs: Tensor, lengths: Tensor) -> list[list[Path]]:
+    """The labels of the best alignment of each utterance: (N, T, V), (N,) → N × 1."""
+    best = log_probs.max(dim=2)
+    return [
+        [path_of(alignment[:length], along[:length], float(along[:length].sum()))]
+        for alignment, along, length in zip(
+            best.indices, best.values, lengths.tolist(), strict=True
         )
-        raise DataError(f"too short for CTC after subsampling: {named}; lower encoder.subsampling")
+    ]
+
+
+def beam_search(log_probs: Tensor, search: SearchConfig, graph: Graph) -> list[Path]:
+    """The best label sequences that prefix beam search finds, (T, V)."""
+    labels, lengths, scores = prefix_beam.search(
+        log_probs.numpy(),
+        graph,
+        search.lm_weight,
+        search.bonus,
+        search.beam,
+        search.threshold,
+        search.n_best,
+    )
+    paths = []
+    for found, length, score in zip(labels, lengths, scores, strict=True):
+        alignment = align(log_probs, torch.from_numpy(found[:length]))
+        along = log_probs.gather(1, alignment.unsqueeze(1)).squeeze(1)
+        paths.append(path_of(alignment, along, float(score)))
+    return paths
+
+
+def penalised(log_probs: Tensor, blank_penalty: float) -> Tensor:
+    """Log-probabilities with the blank's lowered in each frame, (…, V)."""
+    if blank_penalty == 0:
+        return log_probs
+    log_probs = log_probs.clone()
+    log_probs[..., BLANK] -= blank_penalty
+    return log_probs
+
+
+def align(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """The best alignment of labels (U,) with frames, (T, V) → (T,)."""
+    if len(labels) == 0:
+        return torch.full((len(log_probs),), BLANK)
+    alignment, _ = forced_align(log_probs.unsqueeze(0), labels.unsqueeze(0), blank=BLANK)
+    return alignment[0].long()  # type: ignore[no-any-return]
+
+
+def path_of(alignment: Tensor, along: Tensor, score: float) -> Path:
+    """The path of an alignment (T,) with log-probabilities `along` it, (T,)."""
+    joined, run, sizes = (
+        found.numpy()
+        for found in torch.unique_consecutive(alignment, return_inverse=True, return_counts=True)
+    )
+    is_label = joined != BLANK
+    likeliest = np.lexsort((-along.numpy(), run))[np.cumsum(sizes) - sizes]  # frame of each run
+    frames = likeliest[is_label]
+    return Path(
+        tuple(joined[is_label].tolist()),
+        score,
+        tuple(frames.tolist()),
+        tuple(along[frames].exp().tolist()),
+    )
+
+
+def require_alignable(lengths: Tensor, batch: Batch, vocabulary_size: int) -> None:
+    """Raise `DataError` that names every utterance whose loss would mean nothing.
+
+    Targets must be labels 1…V-1, and CTC needs T' ≥ U + repeats frames, at least one: otherwise the
+    loss would be infinite, or zero and so silently ignored.
+    """
+    real = length_mask(batch.target_lengths, batch.targets.shape[1])
+    foreign = ((batch.targets <= BLANK) | (batch.targets >= vocabulary_size)) & real
+    repeats = (batch.targets[:, 1:] == batch.targets[:, :-1]) & real[:, 1:]
+    needed = (batch.target_lengths + repeats.sum(dim=1)).clamp(min=1)
+    short = lengths < needed
+    if not (foreign.any() | short.any()):
+        return
+    if foreign.any():
+        n, u = foreign.nonzero()[0].tolist()
+        raise DataError(
+            f"{batch.ids[n]}: label {int(batch.targets[n, u])} in the targets, expected "
+            f"1…{vocabulary_size - 1} (0 is CTC's blank); was the vocabulary changed?"
+        )
+    named = ", ".join(
+        f"{batch.ids[n]} (needs {int(needed[n])} frames, has {int(lengths[n])})"
+        for n in short.nonzero().flatten().tolist()
+    )
+    raise DataError(f"too short for CTC after subsampling: {named}; lower encoder.subsampling")

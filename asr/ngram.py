@@ -1,0 +1,82 @@
+"""Door: manifests → a phone n-gram language model as an ARPA file, and its perplexity.
+
+    asr ngram exp/timit/1/manifests/train.jsonl --vocabulary exp/timit/1/vocabulary.txt \\
+        --order 3 --output exp/timit/1/lm.arpa --perplexity exp/timit/1/manifests/dev.jsonl
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+from asr.language_model import ORDERS, LanguageModel, estimate, write_arpa
+from asr.phones import Vocabulary
+from asr.records import DataError, Utterance, stream_jsonl
+
+
+def run(
+    manifests: Iterable[str | Path],
+    order: int,
+    output: str | Path,
+    vocabulary: str | Path | None = None,
+    smoothing: str = "kneser-ney",
+) -> LanguageModel:
+    """Estimate the model of all phones of the manifests, and write it."""
+    phones = Vocabulary.load(vocabulary).phones if vocabulary else ()
+    sentences = chain.from_iterable(map(_sentences, manifests))
+    model = estimate(sentences, order, phones, smoothing)
+    if vocabulary and (foreign := set(model.phones) - set(phones)):
+        raise DataError(
+            f"{vocabulary}: lacks phones of the manifests: {', '.join(sorted(foreign))}"
+        )
+    write_arpa(output, model)
+    return model
+
+
+def _sentences(manifest: str | Path) -> Iterable[Sequence[str]]:
+    return (utterance.phones for utterance in stream_jsonl(manifest, Utterance))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
+    parser = argparse.ArgumentParser(
+        prog="asr ngram",
+        description="Estimate a phone n-gram language model from manifests.",
+        epilog="To search with it: asr decode … search=beam-lm search.language_model=FILE",
+    )
+    parser.add_argument("manifest", nargs="+", help="what to learn from")
+    parser.add_argument("--order", type=int, default=3, choices=ORDERS, help="default: 3")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the ARPA file")
+    parser.add_argument(
+        "--vocabulary",
+        metavar="FILE",
+        help="vocabulary.txt of the recogniser, all of whose phones the model must know; "
+        "without it, the phones that occur",
+    )
+    parser.add_argument(
+        "--smoothing",
+        default="kneser-ney",
+        choices=("kneser-ney", "witten-bell"),
+        help="default: modified Kneser-Ney, Witten-Bell where the counts give no discounts",
+    )
+    parser.add_argument(
+        "--perplexity", nargs="+", default=[], metavar="MANIFEST", help="measure it on these"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        model = run(
+            options.manifest, options.order, options.output, options.vocabulary, options.smoothing
+        )
+        counts = ", ".join(f"{model.count(n)} {n}-grams" for n in range(1, model.order + 1))
+        print(f"{options.output}: {counts}; {model.about}")
+        for manifest in options.perplexity:
+            print(f"perplexity {model.perplexity(_sentences(manifest)):7.2f}  {manifest}")
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""How fast CTC's beam search is beside torchaudio's `ctc_decoder`, at the same or better scores.
+
+    python recipes/bench/search.py
+    python recipes/bench/search.py --run exp/timit/1      what its network says about dev
+
+Both search the same log-probabilities on one thread, without language model and with a bigram, the
+peer with a beam of 100. Ours holds prefixes; the peer's holds pairs of a prefix and "ends in blank
+or not", and joins those of one state of the language model, so its width is another measure: ours
+is also run with wider beams. Scores are of the best hypothesis: its exact log-probability, summed
+over all alignments by `ctc_loss`, plus the weighted log-probability of the language model.
+
+The peer is flashlight's decoder: pip install 'asr[decode]'. Without it only ours is timed.
+"""
+
+import argparse
+import contextlib
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from asr.batch import pad
+from asr.criteria import CTC, CTCConfig, SearchConfig
+from asr.language_model import LN10, LanguageModel, estimate, graph, write_arpa
+from asr.phones import Vocabulary, phone_set
+from asr.records import Utterance, read_jsonl
+
+BEAM = 100
+BEAMS = (100, 200, 400)  # of ours
+THRESHOLDS = (15.0, 50.0)  # of the peer's; ours has its default
+LM_WEIGHT = 0.6
+UTTERANCES = 16
+REPEATS = 3
+TIMES_PEER = 4  # what we promise
+
+Labels = list[list[int]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is searched: log-probabilities (T, V) of some utterances, and text for a bigram."""
+
+    log_probs: list[Tensor]
+    vocabulary: Vocabulary
+    text: list[tuple[str, ...]]
+
+
+def main() -> int:
+    """Exit code 1 with --check if the promise is broken."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--run", type=Path, help="run directory in which asr.tune was; else drawn")
+    parser.add_argument("--check", action="store_true", help="fail if the promise is broken")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    task = drawn() if arguments.run is None else of_run(arguments.run)
+    frames = sum(map(len, task.log_probs)) / len(task.log_probs)
+    print(
+        f"{len(task.log_probs)} utterances of {frames:.0f} frames on average, "
+        f"{len(task.vocabulary)} labels, 1 thread\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        bigram = estimate(task.text, 2, task.vocabulary.phones)
+        kept = [compare(task, model, Path(folder)) for model in (None, bigram)]
+    return int(arguments.check and not all(kept))
+
+
+def drawn() -> Task:
+    """Peaky log-probabilities such as a network trained with CTC gives, the same everywhere.
+
+    A phone lasts 4 to 12 frames; in the middle it is a spike of 1 or 2 frames, in which three other
+    phones compete; elsewhere the blank is nearly certain. As with a network of ours on dev of
+    TIMIT's sample, the blank is best in 0.8 to 0.9 of the frames, the best label has 0.94 on
+    average, and about 20 labels are within 15 nats of it.
+    """
+    rng = np.random.default_rng(1)
+    vocabulary = Vocabulary(phone_set("timit61"))
+    size = len(vocabulary)
+    successors = rng.dirichlet(np.full(size - 1, 0.3), size=size)
+    log_probs, text = [], []
+    for _ in range(UTTERANCES):
+        label, labels, blocks = 0, [], []
+        for _ in range(rng.integers(28, 47)):
+            label = 1 + int(rng.choice(size - 1, p=successors[label]))
+            labels.append(label)
+            logits = rng.normal(-11, 5, (rng.integers(4, 13), size))
+            logits[:, 0] = rng.normal(7, 2, len(logits))
+            begin, width = len(logits) // 2 - 1, rng.integers(1, 3)
+            spike = slice(begin, begin + width)
+            logits[spike, 0] -= rng.normal(3, 3)
+            logits[spike, rng.integers(1, size, 3)] = rng.normal(2, 2, (width, 3))
+            logits[spike, label] = rng.normal(8, 3)
+            blocks.append(logits)
+        log_probs.append(torch.from_numpy(np.concatenate(blocks)).float().log_softmax(dim=1))
+        text.append(vocabulary.decode(labels))
+    return Task(log_probs, vocabulary, text)
+
+
+def of_run(run_dir: Path) -> Task:
+    emissions = load_file(run_dir / "dev.emissions.safetensors")
+    text = [u.phones for u in read_jsonl(run_dir / "manifests" / "train.jsonl", Utterance)]
+    vocabulary = Vocabulary.load(run_dir / "vocabulary.txt")
+    return Task(list(emissions.values())[:UTTERANCES], vocabulary, text)
+
+
+def compare(task: Task, model: LanguageModel | None, folder: Path) -> bool:
+    """Time everybody in turn, print a table, and say whether the promise is kept."""
+    mine = {
+        f"ours, beam {beam}": ours(task, model, SearchConfig(beam=beam, lm_weight=LM_WEIGHT))
+        for beam in BEAMS
+    }
+    peers = dict(flashlight(task, model, folder))
+    runners = mine | peers
+    seconds: dict[str, list[float]] = {name: [] for name in runners}
+    found: dict[str, Labels] = {}
+    for turn in range(REPEATS + 1):
+        for name, run in runners.items():
+            started = time.perf_counter()
+            found[name] = run()
+            if turn:  # the first is to compile
+                seconds[name].append(time.perf_counter() - started)
+    speed = {name: len(task.log_probs) / statistics.median(s) for name, s in seconds.items()}
+    scores = {name: exact_scores(task, model, labels) for name, labels in found.items()}
+    means = {name: float(found.mean()) for name, found in scores.items()}
+    title = "no language model" if model is None else f"bigram × {LM_WEIGHT}"
+    print(f"{title:42}{'utterances/s':>13}{'mean score':>12}")
+    for name in runners:
+        print(f"  {name:40}{speed[name]:13.1f}{means[name]:12.4f}")
+    if not peers:
+        print("  torchaudio's ctc_decoder: not here, pip install 'asr[decode]'\n")
+        return True
+    fastest, best = (max(values[name] for name in peers) for values in (speed, means))
+    enough = max((speed[name] for name in mine if means[name] >= best - 1e-4), default=0.0)
+    is_kept = enough >= TIMES_PEER * fastest
+    print(
+        f"{'yes' if is_kept else 'NO '}  at least {TIMES_PEER}× the peer's best speed at no lower "
+        f"score: {enough / fastest:.1f}×\n"
+    )
+    return is_kept
+
+
+def ours(task: Task, model: LanguageModel | None, search: SearchConfig) -> Callable[[], Labels]:
+    criterion = CTC(CTCConfig(), 1, len(task.vocabulary))
+    padded, lengths = pad(task.log_probs)
+    compiled = None if model is None else graph(model, task.vocabulary.phones)
+    return lambda: [
+        list(paths[0].labels) for paths in criterion.search(padded, lengths, search, compiled)
+    ]
+
+
+def flashlight(
+    task: Task, model: LanguageModel | None, folder: Path
+) -> Iterator[tuple[str, Callable[[], Labels]]]:
+    """The peer at two thresholds; its language model is KenLM, which counts in log10."""
+    try:
+        from torchaudio.models.decoder import ctc_decoder
+    except ImportError:
+        return
+    tokens = ["<blank>", *task.vocabulary.phones]
+    language_model: dict[str, object] = {}
+    if model is not None:
+        write_arpa(folder / "lm.arpa", model)
+        # Without a dictionary it would number the words of the language model in hash order.
+        (folder / "words.txt").write_text("".join(f"{token}\n" for token in tokens))
+        language_model = {
+            "lm": str(folder / "lm.arpa"),
+            "lm_dict": str(folder / "words.txt"),
+            "lm_weight": LM_WEIGHT * LN10,
+        }
+    for threshold in THRESHOLDS:
+        with silence():
+            decoder = ctc_decoder(
+                lexicon=None,
+                tokens=tokens,
+                beam_size=BEAM,
+                beam_threshold=threshold,
+                log_add=True,
+                blank_token=tokens[0],
+                sil_token=tokens[0],
+                **language_model,
+            )
+
+        def run(decoder: Callable[[Tensor], object] = decoder) -> Labels:
+            return [
+                [label for label in decoder(one.unsqueeze(0))[0][0].tokens.tolist() if label]  # type: ignore[index]
+                for one in task.log_probs
+            ]
+
+        yield f"ctc_decoder, beam {BEAM}, threshold {threshold:g}", run
+
+
+def exact_scores(task: Task, model: LanguageModel | None, found: Sequence[list[int]]) -> np.ndarray:
+    """What both maximise, of hypotheses: log P of the labels, and of the language model."""
+    scores = []
+    for log_probs, labels in zip(task.log_probs, found, strict=True):
+        loss = torch.nn.functional.ctc_loss(
+            log_probs.double().unsqueeze(1),
+            torch.tensor([labels]),
+            torch.tensor([len(log_probs)]),
+            torch.tensor([len(labels)]),
+            reduction="sum",
+        )
+        prior = 0.0 if model is None else model.log_prob_of(task.vocabulary.decode(labels))
+        scores.append(-loss.item() + LM_WEIGHT * prior)
+    return np.array(scores)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """KenLM tells about its reading on the file descriptor of stderr."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,324 @@
+"""Laws of n-grams: they sum to one, follow their papers' formulas, and survive their files."""
+
+import itertools
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asr import ngram
+from asr.language_model import (
+    END,
+    START,
+    Graph,
+    LanguageModel,
+    estimate,
+    graph,
+    load_graph,
+    no_language_model,
+    read_arpa,
+    write_arpa,
+)
+from asr.phones import Vocabulary
+from asr.records import DataError, Utterance, write_jsonl
+
+PHONES = ("aa", "b", "d", "iy", "m", "ow", "r", "s", "sh", "t")
+Sentences = list[tuple[str, ...]]
+
+
+def sentences(seed: int, number: int, phones: tuple[str, ...] = PHONES) -> Sentences:
+    """A Markov chain with a few frequent and many rare successors."""
+    draw = random.Random(seed)
+    weights = {phone: [draw.random() ** 4 for _ in phones] for phone in (START, *phones)}
+    found = []
+    for _ in range(number):
+        said = [START]
+        for _ in range(draw.randint(1, 9)):
+            said += draw.choices(phones, weights[said[-1]])
+        found.append(tuple(said[1:]))
+    return found
+
+
+class Oracle:
+    """Chen & Goodman (1998), equations 2 to 4 of section 3, word for word, by scanning the text."""
+
+    def __init__(self, text: Sentences, order: int, phones: tuple[str, ...], smoothing: str):
+        self.text = [(START, *said, END) for said in text]
+        self.order = order
+        self.symbols = (*phones, END)
+        self.discounts: dict[int, tuple[float, ...] | None] = {}
+        for n in range(order, 0, -1):
+            counts = [self.count(ngram) for ngram in self.seen(n)]
+            self.discounts[n] = self.discounts_from(counts) if smoothing == "kneser-ney" else None
+
+    def seen(self, n: int) -> set[tuple[str, ...]]:
+        found = {said[k : k + n] for said in self.text for k in range(len(said) - n + 1)}
+        return found - {(START,)}
+
+    def count(self, ngram: tuple[str, ...]) -> int:
+        """c, or N1+(• ngram) where the next higher order is smoothed by Kneser and Ney's way."""
+        n = len(ngram)
+        places = [(s, k) for s in self.text for k in range(len(s)) if s[k : k + n] == ngram]
+        if n < self.order and self.discounts[n + 1] is not None and ngram[0] != START:
+            return len({said[k - 1] for said, k in places})
+        return len(places)
+
+    @staticmethod
+    def discounts_from(counts: list[int]) -> tuple[float, ...] | None:
+        n1, n2, n3, n4 = (counts.count(k) for k in (1, 2, 3, 4))
+        if 0 in (n1, n2, n3):
+            return None
+        y = n1 / (n1 + 2 * n2)
+        d = (0.0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
+        return d if all(0 < d[k] <= k for k in (1, 2, 3)) else None
+
+    def prob(self, history: tuple[str, ...], symbol: str) -> float:
+        return self._prob(history[max(0, len(history) - self.order + 1) :], symbol)
+
+    def _prob(self, history: tuple[str, ...], symbol: str) -> float:
+        lower = self._prob(history[1:], symbol) if history else 1 / len(self.symbols)
+        counts = {w: self.count((*history, w)) for w in self.symbols}
+        total, types = sum(counts.values()), sum(count > 0 for count in counts.values())
+        if total == 0:
+            return lower
+        d = self.discounts[len(history) + 1]
+        if d is None:  # Witten & Bell (1991), method C
+            return (counts[symbol] + types * lower) / (total + types)
+        left = sum(d[min(count, 3)] for count in counts.values()) / total
+        return max(counts[symbol] - d[min(counts[symbol], 3)], 0) / total + left * lower
+
+
+def histories(order: int) -> list[tuple[str, ...]]:
+    """Every history of fewer than `order` symbols, at the beginning of a sentence and within."""
+    return [
+        (*begin, *phones)
+        for begin in ((), (START,))
+        for n in range(min(order, 3) - len(begin))
+        for phones in itertools.product((*PHONES, "never"), repeat=n)
+    ]
+
+
+@pytest.mark.parametrize("smoothing", ["kneser-ney", "witten-bell"])
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_probabilities_sum_to_one_after_every_history(order: int, smoothing: str) -> None:
+    model = estimate(sentences(order, 60), order, (*PHONES, "never"), smoothing)
+    for history in histories(order):
+        total = sum(math.exp(model.log_prob(history, w)) for w in (*model.phones, END))
+        assert total == pytest.approx(1, abs=1e-12), history
+
+
+@pytest.mark.parametrize("number", [2, 40, 80])
+@pytest.mark.parametrize("smoothing", ["kneser-ney", "witten-bell"])
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_probabilities_are_those_of_the_papers(order: int, smoothing: str, number: int) -> None:
+    text = sentences(1, number)
+    model = estimate(text, order, PHONES, smoothing)
+    oracle = Oracle(text, order, PHONES, smoothing)
+    draw = random.Random(order)
+    for history in draw.sample(known := histories(order), min(12, len(known))):
+        for symbol in (*PHONES, END):
+            if "never" not in history:
+                expected = math.log(oracle.prob(history, symbol))
+                assert model.log_prob(history, symbol) == pytest.approx(expected, abs=1e-9)
+    used = {n for n, discounts in oracle.discounts.items() if discounts}
+    for n in range(1, order + 1):
+        assert f"{n} {'modified Kneser-Ney' if n in used else 'Witten-Bell'}" in model.about
+
+
+def test_little_text_falls_back_to_witten_bell_and_more_does_not() -> None:
+    assert "2 Witten-Bell, 3 Witten-Bell; from 15" in estimate(sentences(1, 2), 3).about
+    about = estimate(sentences(1, 80), 3).about
+    assert "2 modified Kneser-Ney, 3 modified Kneser-Ney; from" in about
+
+
+def test_a_bigram_by_hand() -> None:
+    """Witten–Bell on "a b" and "a": c(a b) = 1, c(a </s>) = 1, two types after a."""
+    model = estimate([("a", "b"), ("a",)], 2, smoothing="witten-bell")
+    uniform = 1 / 3
+    unigram_b = (1 + 3 * uniform) / (5 + 3)  # 5 symbols, 3 types
+    assert math.exp(model.log_prob((START, "a"), "b")) == pytest.approx((1 + 2 * unigram_b) / 4)
+    assert math.exp(model.log_prob((), "b")) == pytest.approx(unigram_b)
+
+
+def test_perplexity_is_the_inverse_geometric_mean() -> None:
+    uniform = estimate([()], 1, [f"p{n}" for n in range(9)], "witten-bell")
+    total = math.exp(uniform.log_prob((), END)) * math.exp(uniform.log_prob((), "p1"))
+    assert uniform.perplexity([("p1",)]) == pytest.approx(total ** (-1 / 2))
+    text = sentences(1, 80)
+    better, worse = estimate(text[:60], 2, PHONES), estimate(text[:60], 1, PHONES)
+    assert better.perplexity(text[60:]) < worse.perplexity(text[60:]) < len(PHONES) + 1
+
+
+@pytest.mark.parametrize("order", [0, 7])
+def test_orders_are_one_to_six(order: int) -> None:
+    with pytest.raises(DataError, match=f"order is {order}, expected 1…6"):
+        estimate([("aa",)], order)
+    assert estimate(sentences(1, 9), 6).order == 6
+
+
+# ── ARPA ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("order", [1, 2, 5])
+def test_a_model_survives_its_file_to_the_last_digit(order: int, tmp_path: Path) -> None:
+    model = estimate(sentences(2, 40), order, (*PHONES, "never"))
+    write_arpa(tmp_path / "lm.arpa", model)
+    assert read_arpa(tmp_path / "lm.arpa") == model
+    lines = (tmp_path / "lm.arpa").read_text().splitlines()
+    assert lines[0] == f"# {model.about}"
+    assert lines[2:5] == ["\\data\\", f"ngram 1={len(PHONES) + 3}", lines[4]]
+    assert lines[-1] == "\\end\\"
+
+
+FOREIGN = """\
+\\data\\
+ngram 1=5
+ngram 2=2
+
+\\1-grams:
+-99 <s> -0.5
+-1.5\t<unk>
+-0.4 </s>
+-0.5\ta\t-0.25
+-0.6 b
+
+\\2-grams:
+-0.1 <s> a
+-0.2 a b
+
+\\end\\
+"""
+
+
+def test_a_file_of_others_is_read(tmp_path: Path) -> None:
+    (tmp_path / "lm.arpa").write_text(FOREIGN)
+    model = read_arpa(tmp_path / "lm.arpa")
+    assert (model.order, model.phones, model.about) == (2, ("a", "b"), "")
+    assert model.log_prob_of(("a", "b")) / math.log(10) == pytest.approx(-0.1 - 0.2 - 0.4)
+    assert model.log_prob_of(("b", "a")) / math.log(10) == pytest.approx(
+        (-0.5 - 0.6) + -0.5 + (-0.25 - 0.4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "says"),
+    [
+        ("-0.2 a b", "-0.2 a", "lm.arpa:14: expected a probability, 2 symbols and perhaps a back"),
+        ("-0.6 b", "-0,6 b", "lm.arpa:10: expected a number, found '-0,6'"),
+        ("ngram 2=2", "ngram 2=3", r"promises \[5, 3\] n-grams by order, it has \[5, 2\]"),
+        ("\\end\\", "", r"the file ends without \\end\\"),
+        ("\\data\\", "hello", "lm.arpa:1: expected an ARPA file, found 'hello'"),
+        ("</s>", "c", "no probability of </s>"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, was: str, becomes: str, says: str) -> None:
+    (tmp_path / "lm.arpa").write_text(FOREIGN.replace(was, becomes))
+    with pytest.raises(DataError, match=says):
+        read_arpa(tmp_path / "lm.arpa")
+
+
+# ── graph ────────────────────────────────────────────────────────────────────────────────────
+
+
+def walk(found: Graph, labels: list[int]) -> float:
+    """Log-probability of a sentence along the arcs."""
+    state, total = found.start, 0.0
+    for label in labels:
+        while True:
+            arcs = range(found.first_arc[state], found.first_arc[state + 1])
+            (arc,) = [a for a in arcs if found.label[a] == label] or [None]
+            if arc is not None:
+                break
+            total, state = total + found.backoff[state], found.lower[state]
+        total, state = total + found.log_prob[arc], found.target[arc]
+    return float(total + found.end[state])
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 6])
+def test_the_graph_gives_every_sentence_its_probability(order: int) -> None:
+    text = sentences(order, 50)
+    model = estimate(text[:40], order, PHONES)
+    found = graph(model, PHONES)
+    for said in [*text, (), ("sh",) * 7]:
+        labels = [PHONES.index(phone) + 1 for phone in said]
+        assert walk(found, labels) == pytest.approx(model.log_prob_of(said), abs=1e-9)
+    for low, high in itertools.pairwise(found.first_arc):
+        assert np.all(np.diff(found.label[low:high]) > 0)
+
+
+def test_the_graph_of_a_pruned_model_backs_off_as_the_model_does(tmp_path: Path) -> None:
+    (tmp_path / "lm.arpa").write_text(FOREIGN)
+    found = load_graph(tmp_path / "lm.arpa", ("b", "a"))
+    model = read_arpa(tmp_path / "lm.arpa")
+    for said in itertools.product("ab", repeat=4):
+        labels = [{"b": 1, "a": 2}[phone] for phone in said]
+        assert walk(found, labels) == pytest.approx(model.log_prob_of(said), abs=1e-12)
+
+
+def test_without_a_language_model_everything_is_free() -> None:
+    assert walk(no_language_model(5), [1, 4, 2]) == 0
+
+
+def test_other_phones_than_the_recognisers_are_named(tmp_path: Path) -> None:
+    write_arpa(tmp_path / "lm.arpa", estimate([("aa", "zz")], 2))
+    with pytest.raises(DataError, match=r"lm\.arpa: .*it lacks b, iy; it has besides zz"):
+        load_graph(tmp_path / "lm.arpa", ("aa", "b", "iy"))
+    with pytest.raises(DataError, match=r"absent\.arpa: cannot be read"):
+        load_graph(tmp_path / "absent.arpa", ("aa",))
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "lm.arpa"
+    write_arpa(path, estimate([("aa",)], 1))
+    first = load_graph(path, ("aa",))
+    assert load_graph(path, ("aa",)) is first
+    write_arpa(path, estimate([("aa", "aa")], 1))
+    assert load_graph(path, ("aa",)).log_prob != first.log_prob
+
+
+# ── door ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_manifest(path: Path, text: Sentences) -> None:
+    write_jsonl(path, (Utterance(f"u{n}", "", 1.0, "s", p) for n, p in enumerate(text)))
+
+
+def test_the_door_estimates_and_measures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = sentences(5, 60)
+    write_manifest(tmp_path / "train.jsonl", text[:50])
+    write_manifest(tmp_path / "dev.jsonl", text[50:])
+    Vocabulary([*PHONES, "zh"]).save(tmp_path / "vocabulary.txt")
+    train, dev, output = (str(tmp_path / name) for name in ("train.jsonl", "dev.jsonl", "a.arpa"))
+    vocabulary = str(tmp_path / "vocabulary.txt")
+    told = [train, "--order", "2", "--vocabulary", vocabulary, "--output", output]
+    assert ngram.main([*told, "--perplexity", train, dev]) == 0
+    expected = estimate(text[:50], 2, (*PHONES, "zh"))
+    assert read_arpa(output) == expected
+    first, *perplexities = capsys.readouterr().out.splitlines()
+    assert f"{len(PHONES) + 3} 1-grams" in first
+    assert expected.about in first
+    assert perplexities == [
+        f"perplexity {expected.perplexity(part):7.2f}  {path}"
+        for path, part in ((train, text[:50]), (dev, text[50:]))
+    ]
+
+
+def test_the_door_refuses_phones_that_the_vocabulary_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_manifest(tmp_path / "train.jsonl", [("aa", "zh")])
+    Vocabulary(["aa"]).save(tmp_path / "vocabulary.txt")
+    told = [str(tmp_path / "train.jsonl"), "--vocabulary", str(tmp_path / "vocabulary.txt")]
+    assert ngram.main([*told, "--output", str(tmp_path / "lm.arpa")]) == 1
+    assert "vocabulary.txt: lacks phones of the manifests: zh" in capsys.readouterr().err
+    assert not (tmp_path / "lm.arpa").exists()
+
+
+def test_an_unknown_phone_has_no_probability() -> None:
+    model: LanguageModel = estimate([("aa", "iy")], 2)
+    with pytest.raises(DataError, match="phone 'iyy' is not in the language model; did you mean"):
+        model.log_prob(("aa",), "iyy")
