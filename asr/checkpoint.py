@@ -23,7 +23,7 @@ from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import DataError, atomic_open
 
-FORMAT = 1
+FORMAT = 2  # 1: before the family of recurrent cells, when weights had other names
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,36 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     return Checkpoint(recognizer.to(device).eval(), header["about"], training)
 
 
+def carry_over(path: str | Path, recognizer: Recognizer) -> tuple[str, ...]:
+    """Give `recognizer` what of a checkpoint fits, and say which parts that is.
+
+    Normalisation and encoder must fit: `DataError` says what differs. The criterion is carried over
+    too where it is of the same kind and size, over the same phones; otherwise it stays as it is.
+    Without a path nothing is carried.
+    """
+    if not path:
+        return ()
+    found = load(path).recognizer
+    for part, free in (("features", ()), ("encoder", ("dropout", "forget_bias"))):
+        theirs, ours = (asdict(getattr(each.config, part)) for each in (found, recognizer))
+        differing = [key for key in ours if key not in free and theirs[key] != ours[key]]
+        if differing:
+            named = ", ".join(f"{part}.{key}={theirs[key]}" for key in differing)
+            raise DataError(f"{path}: cannot be carried over, it has {named}; say so here too")
+    parts = ["features", "encoder"]
+    heads = (found.criterion.state_dict(), recognizer.criterion.state_dict())
+    shapes = [{name: tensor.shape for name, tensor in head.items()} for head in heads]
+    if (
+        found.vocabulary == recognizer.vocabulary
+        and found.config.criterion.name == recognizer.config.criterion.name
+        and shapes[0] == shapes[1]
+    ):
+        parts.append("criterion")
+    for part in parts:
+        getattr(recognizer, part).load_state_dict(getattr(found, part).state_dict())
+    return tuple(parts)
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint")
@@ -115,7 +145,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise DataError(f"{path}: damaged, its content does not match its checksum")
     header = json.loads(metadata["asr"])
     if header["format"] != FORMAT:
-        raise DataError(f"{path}: format {header['format']}, this version reads {FORMAT}")
+        raise DataError(
+            f"{path}: format {header['format']}, this version reads {FORMAT}; train it again, or "
+            f"use the version that wrote it"
+        )
     return header, tensors
 
 
