@@ -12,7 +12,7 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python;
 	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done),python3)
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo '  ARGS="encoder.hidden=320"  Hydra overrides, for every corpus; they get a run of their own'
 	@echo '  SEEDS="1 2 3"              one run for each seed         (default 1)'
@@ -33,6 +33,12 @@ timit-sample: $(READY) ## The same on NLTK's sample of TIMIT, which it downloads
 
 timit: require-root $(READY) ## The same on TIMIT, or on NLTK's sample of it: make timit ROOT=/path/to/TIMIT
 	@$(MAKE) --no-print-directory -f recipes/timit/Makefile
+
+graves2013: require-timit $(READY) ## The networks of the paper of 2013, in a table beside it: make graves2013 ROOT=/path/to/TIMIT
+	@$(MAKE) --no-print-directory -f recipes/graves2013/Makefile
+
+explain: $(READY) ## One page on what an LSTM is: trains three small networks and looks inside one
+	@$(MAKE) --no-print-directory -f recipes/explain/Makefile
 
 test: $(READY) ## All tests
 	$(PY) -m pytest
@@ -70,7 +76,10 @@ $(READY): pyproject.toml
 require-root:
 	@test -n "$(ROOT)" || { echo "error: where is the corpus? make timit ROOT=/path/to/TIMIT" >&2; exit 2; }
 
+require-timit:
+	@test -n "$(ROOT)$(CORPUS)" || { echo "error: where is the corpus? make graves2013 ROOT=/path/to/TIMIT, or CORPUS=corpus=synthetic" >&2; exit 2; }
+
 require-speech:
 	@test -n "$(ROOT)" || { echo "error: where is the speech? make folder ROOT=/path" >&2; exit 2; }
 
-.PHONY: help demo librispeech folder timit-sample timit test lint types check format bench clean require-root require-speech
+.PHONY: help demo librispeech folder timit-sample timit graves2013 explain test lint types check format bench clean require-root require-timit require-speech

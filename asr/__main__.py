@@ -9,9 +9,13 @@ DOORS = {
     "download": "free corpora from their sites, checked and unpacked",
     "prepare": "a corpus on disk → manifests and vocabulary",
     "train": "manifests → the checkpoint with the best dev PER",
+    "ngram": "manifests → a phone n-gram language model",
+    "tune": "a checkpoint and dev → the search with the best dev PER",
     "decode": "a checkpoint and a manifest → hypotheses",
     "score": "references and hypotheses → phone error rate",
     "report": "a finished run → one HTML page",
+    "show": "audio files → pictures of what is in them",
+    "explain": "a recording and a network → a page on what an LSTM is",
     "exchange": "manifests → Kaldi data directories, Lhotse manifests",
 }
 
@@ -21,7 +25,7 @@ USAGE = "\n".join(
         "",
         *(f"  {door:<8} {does}" for door, does in DOORS.items()),
         "",
-        "asr DOOR --help says more. prepare, train and decode take Hydra overrides:",
+        "asr DOOR --help says more. prepare, train, tune and decode take Hydra overrides:",
         "  asr train experiment=demo encoder.hidden=320",
     ]
 )

@@ -7,7 +7,9 @@ know Hydra and OmegaConf: below, a configuration is a plain frozen dataclass.
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,7 +18,9 @@ from typing import Any, NoReturn
 import hydra
 import torch
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -26,8 +30,17 @@ from asr.corpora import CorpusConfig
 from asr.criteria import CriterionConfig, SearchConfig
 from asr.encoder import EncoderConfig
 from asr.features import FeaturesConfig
+from asr.features.cache import PRECISIONS, FrameCache
 from asr.recognizer import RecognizerConfig
 from asr.records import DataError
+
+# Hydra's plugins that run the jobs of -m otherwise than one by one, and the extras that bring them.
+LAUNCHERS = {
+    "hydra/launcher/joblib": "sweep",
+    "hydra/launcher/submitit_slurm": "slurm",
+    "hydra/launcher/submitit_local": "slurm",
+}
+SCHEDULES = ("constant", "plateau", "one_cycle")
 
 # Installed, conf/ lies inside the package; in a checkout beside it.
 CONF = next(
@@ -36,41 +49,103 @@ CONF = next(
     if folder.is_dir()
 )
 
-SCHEMAS: dict[str, Mapping[str, type]] = {
-    "corpus": corpora.CONFIGS,
-    "criterion": criteria.CONFIGS,
-}
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Base of every optimiser's configuration; `name` says which it is."""
+
+    name: str
+    learning_rate: float = 1e-3  # the highest; training.schedule lowers it
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(
+                f"optimizer.learning_rate is {self.learning_rate}, expected more than 0"
+            )
+
+
+@dataclass(frozen=True)
+class AdamConfig(OptimizerConfig):
+    """Kingma & Ba (2015), with their moments."""
+
+    name: str = "adam"
+
+
+@dataclass(frozen=True)
+class SGDConfig(OptimizerConfig):
+    """Stochastic gradient descent."""
+
+    name: str = "sgd"
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"optimizer.momentum is {self.momentum}, expected 0 ≤ momentum < 1")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How weights are found: Adam, gradient clipping, early stop on dev PER."""
+    """How weights are found: steps, gradient clipping, early stop; with weight noise in two phases.
 
-    epochs: int = 40
-    patience: int = 10  # stop after this many epochs without a better dev PER
+    Phase 1 is without noise, to the least dev loss. Phase 2 goes on from there with noise, to the
+    lowest dev PER (Graves, Mohamed & Hinton 2013). Without noise there is one phase, to the lowest
+    dev PER.
+    """
+
+    epochs: int = 40  # at most, in a phase
+    patience: int = 10  # a phase ends after this many epochs that brought nothing better
     batch_size: int = 16  # utterances
-    learning_rate: float = 1e-3  # the highest
     schedule: str = "plateau"  # halve on a dev PER that stalls; "one_cycle": warm up, then cosine
     plateau: int = 3  # epochs without a better dev PER before the rate is halved
     warmup: float = 0.1  # part of all steps during which one_cycle rises
-    max_gradient_norm: float = 5.0
+    max_gradient_norm: float = 5.0  # .inf: gradients are taken as they are
+    initial_range: float = 0.0  # all weights begin uniform within ±this; 0: each module has its own
+    weight_noise: float = 0.0  # σ of what is added to all weights, drawn anew for every batch
+    start_from: str = ""  # checkpoint whose encoder, and criterion if it is the same, come first
     workers: int = 0  # processes that read audio; 0: this one
 
     def __post_init__(self) -> None:
         for key in ("epochs", "patience", "batch_size", "plateau"):
             if getattr(self, key) < 1:
                 raise ValueError(f"training.{key} is {getattr(self, key)}, expected at least 1")
-        for key in ("learning_rate", "max_gradient_norm"):
-            if getattr(self, key) <= 0:
-                raise ValueError(f"training.{key} is {getattr(self, key)}, expected more than 0")
-        if self.schedule not in ("plateau", "one_cycle"):
+        for key in ("initial_range", "weight_noise", "workers"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"training.{key} is {getattr(self, key)}, expected at least 0")
+        if self.max_gradient_norm <= 0:
             raise ValueError(
-                f"training.schedule is {self.schedule!r}, expected plateau or one_cycle"
+                f"training.max_gradient_norm is {self.max_gradient_norm}, expected more than 0"
+            )
+        if self.schedule not in SCHEDULES:
+            raise ValueError(
+                f"training.schedule is {self.schedule!r}, expected {', '.join(SCHEDULES)}"
             )
         if not 0 <= self.warmup < 1:
             raise ValueError(f"training.warmup is {self.warmup}, expected 0 ≤ warmup < 1")
-        if self.workers < 0:
-            raise ValueError(f"training.workers is {self.workers}, expected at least 0")
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """What `asr.tune` tries on dev: of the keys that the criterion's search takes, all values."""
+
+    trials: int = 0  # so many combinations, drawn at random; 0: all of them
+    lm_weight: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2])
+    bonus: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 1.5, 2.0])
+    blank_penalty: list[float] = field(default_factory=lambda: [0.0, 1.0, 2.0, 3.0, 4.0])
+
+    def __post_init__(self) -> None:
+        if self.trials < 0:
+            raise ValueError(f"tune.trials is {self.trials}, expected at least 0")
+        for key, values in vars(self).items():
+            if values == []:
+                raise ValueError(f"tune.{key} is empty, expected at least one value")
+
+
+SCHEMAS: dict[str, Mapping[str, type]] = {
+    "corpus": corpora.CONFIGS,
+    "criterion": criteria.CONFIGS,
+    "optimizer": {"adam": AdamConfig, "sgd": SGDConfig},
+}
 
 
 @dataclass(frozen=True)
@@ -83,14 +158,19 @@ class RunConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
+    optimizer: OptimizerConfig = field(default_factory=AdamConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     name: str = "default"  # of the experiment
     seed: int = 1
     run_dir: str = "exp/default/1"  # all that the run writes
     resume: str = "never"  # "auto": continue from the last finished epoch, if there is one
     split: str = "test"  # what asr.decode decodes
+    tuned: bool = False  # asr.decode searches as asr.tune chose on dev, whatever `search` says
     jobs: int = 0  # processes of asr.prepare; 0: one for each core
     skip_bad: bool = False  # asr.prepare goes on without the files that are bad, and lists them
+    cache: str = ""  # folder that keeps computed features, for any number of runs; "": none
+    cache_precision: str = "float32"  # or "float16": half the space, values to one part in 2048
     device: str = "auto"  # "cpu", "cuda"; auto: cuda where there is one
     threads: int = 0  # of the CPU; 0: as many as there are cores
 
@@ -102,6 +182,10 @@ class RunConfig:
             )
         if self.resume not in ("never", "auto"):
             raise ValueError(f"resume is {self.resume!r}, expected never or auto")
+        if self.cache_precision not in PRECISIONS:
+            raise ValueError(
+                f"cache_precision is {self.cache_precision!r}, expected {' or '.join(PRECISIONS)}"
+            )
         for key in ("threads", "jobs"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} is {getattr(self, key)}, expected at least 0")
@@ -110,6 +194,25 @@ class RunConfig:
                 f"corpus.sample_rate is {self.corpus.sample_rate}, but features.sample_rate is "
                 f"{self.features.sample_rate}; give both the same"
             )
+        if self.training.initial_range and self.encoder.forget_bias:
+            raise ValueError(
+                f"training.initial_range is {self.training.initial_range}, which all weights are "
+                f"drawn from, so encoder.forget_bias={self.encoder.forget_bias} would be lost; "
+                f"expected 0 for one of them"
+            )
+        if self.augment.frequency_masks and max(self.mel_bins) < 0:
+            raise ValueError(
+                f"augment.frequency_masks is {self.augment.frequency_masks}, but "
+                f"features.kind={self.features.kind} has no mel filters to mask; expected 0"
+            )
+
+    @property
+    def mel_bins(self) -> tuple[int, ...]:
+        """The mel filter behind each value of a frame, -1 for none, F."""
+        features = self.features
+        filters = range(features.bins) if features.kind == "fbank" else ()
+        others = features.static_width - len(filters)
+        return (*(-1,) * others, *filters) * (features.width // features.static_width)
 
     @property
     def recognizer(self) -> RecognizerConfig:
@@ -139,6 +242,24 @@ def _schema(config_type: type) -> DictConfig:
         if isinstance(part.type, type) and is_dataclass(part.type):
             node[part.name] = _schema(part.type)
     return node
+
+
+def compose(overrides: Sequence[str]) -> RunConfig:
+    """The run that overrides describe, as they stand on a command line; ValueError if none."""
+    register()
+    try:
+        with hydra.initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+            return from_omegaconf(hydra.compose("config", list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explain(error)) from error
+
+
+def with_features(name: str) -> RunConfig:
+    """A run whose features are those of `conf/features/<name>.yaml`; `DataError` if none are."""
+    try:
+        return compose([f"features={name}"])
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise DataError(explain(error)) from error
 
 
 def from_omegaconf(composed: DictConfig) -> RunConfig:
@@ -174,23 +295,40 @@ def choose_device(config: RunConfig) -> torch.device:
     return torch.device(config.device)
 
 
+def frame_cache(config: RunConfig, features: FeaturesConfig) -> FrameCache | None:
+    """The cache of a run for frames of `features`, if it is to have one."""
+    return FrameCache(config.cache, features, config.cache_precision) if config.cache else None
+
+
+class JobError(Exception):
+    """A job of a multirun has failed and said why; the argument is its exit code.
+
+    An ordinary exception is what Hydra lets the other jobs survive.
+    """
+
+
 def door(run: Callable[[RunConfig], object]) -> Callable[[], None]:
     """Make a command of `run`: Hydra's overrides in, one clear sentence and an exit code out.
 
-    Exit codes: 0 done, 1 bad data, 2 bad configuration, 130 interrupted.
+    Exit codes: 0 done, 1 bad data, 2 bad configuration, 130 interrupted. With `-m` a job that fails
+    does not hinder the others; the exit code is that of the first that did.
     """
     register()
 
     def task(composed: DictConfig) -> None:
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        several = HydraConfig.get().mode == RunMode.MULTIRUN
+        job = f"{composed.name} {composed.seed}: " if several else ""
+        logging.basicConfig(
+            level=logging.INFO, format=f"{job}%(message)s", stream=sys.stderr, force=several
+        )
         try:
             config = from_omegaconf(composed)
         except (OmegaConfBaseException, ValueError) as error:
-            _leave(explain(error), 2)
+            _fail(explain(error), 2)
         try:
             run(config)
         except DataError as error:
-            _leave(str(error), 1)
+            _fail(str(error), 1)
         except KeyboardInterrupt:
             _leave("interrupted", 130)
 
@@ -198,7 +336,10 @@ def door(run: Callable[[RunConfig], object]) -> Callable[[], None]:
         wanted = os.environ.get("HYDRA_FULL_ERROR", "")
         os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them
         try:
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+            with _place_for_multirun():
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+        except JobError as failure:
+            sys.exit(failure.args[0])
         except (HydraException, OmegaConfBaseException) as error:
             if wanted == "1":
                 raise
@@ -207,6 +348,27 @@ def door(run: Callable[[RunConfig], object]) -> Callable[[], None]:
             os.environ["HYDRA_FULL_ERROR"] = wanted
 
     return main
+
+
+@contextmanager
+def _place_for_multirun() -> Iterator[None]:
+    """Let Hydra write its multirun.yaml, which it insists on, where it is gone afterwards."""
+    if not {"-m", "--multirun"} & set(sys.argv):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="asr-") as folder:
+        # Before all overrides, so that one of the user's wins; beside them, as argparse wants it.
+        place = next((n for n, text in enumerate(sys.argv) if "=" in text), len(sys.argv))
+        sys.argv.insert(place, f"hydra.sweep.dir={folder}")
+        yield
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    job = HydraConfig.get()
+    if job.mode != RunMode.MULTIRUN:
+        _leave(sentence, code)
+    print(f"error: {sentence} ({' '.join(job.overrides.task)})", file=sys.stderr)
+    raise JobError(code)
 
 
 def explain(error: BaseException) -> str:
@@ -220,8 +382,11 @@ def explain(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, MissingConfigException) and error.options:
         wanted = str(error.missing_cfg_file)
+        if extra := LAUNCHERS.get(wanted):
+            return f"{wanted} is not installed; say: pip install 'asr[{extra}]'"
         option = wanted.rsplit("/", maxsplit=1)[-1]
-        return f"{wanted}: no such option{_nearest(option, error.options)}"
+        options = [name for name in error.options if not name.endswith("_schema")]
+        return f"{wanted}: no such option{_nearest(option, options)}"
     return " ".join(str(error).split()).partition(" See https")[0]
 
 

@@ -50,7 +50,9 @@ def run(config: RunConfig) -> None:
             staging / "manifests",
             staging / "warnings.txt",
             config.jobs,
-            require=EnoughFrames(config.features, config.encoder.subsampling)
+            require=EnoughFrames(
+                config.features, config.encoder.subsampling, 1 + config.augment.speed
+            )
             if isinstance(config.criterion, CTCConfig)
             else None,
         )
@@ -95,10 +97,11 @@ class EnoughFrames:
 
     features: FeaturesConfig
     subsampling: int
+    fastest: float = 1.0  # of the speeds at which training hears an utterance
 
     def __call__(self, utterance: Utterance) -> str | None:
         """One sentence about an utterance that has too few frames, or None."""
-        samples = round(utterance.duration_s * self.features.sample_rate)
+        samples = round(utterance.duration_s * self.features.sample_rate / self.fastest)
         frames = -(-self.features.frame_count(samples) // self.subsampling)
         phones = len(utterance.phones)
         needed = phones + sum(a == b for a, b in pairwise(utterance.phones))

@@ -1,6 +1,6 @@
 """The recogniser: features, encoder and criterion as one module, waveforms in and phones out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from asr import criteria
 from asr.augment import Augment
 from asr.batch import Batch
-from asr.criteria import CriterionConfig, SearchConfig
+from asr.criteria import CriterionConfig, Path, SearchConfig
 from asr.encoder import Encoder, EncoderConfig
 from asr.features import Features, FeaturesConfig
+from asr.language_model import load_graph
 from asr.phones import Vocabulary
 from asr.records import Hypothesis
 
@@ -36,9 +37,11 @@ class Recognizer(nn.Module):
         self.encoder = Encoder(config.encoder, config.features.width)
         self.criterion = criteria.build(config.criterion, self.encoder.output_size, len(vocabulary))
 
-    def encode(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, S), (N,) → (N, T', D), (N,)."""
-        frames, frame_lengths = self.features(waveforms, lengths)
+    def encode(
+        self, waveforms: Tensor, lengths: Tensor, speakers: Sequence[str] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """(N, S), (N,) → (N, T', D), (N,); `speakers` N where features are normalised by them."""
+        frames, frame_lengths = self.features(waveforms, lengths, speakers)
         encoded: tuple[Tensor, Tensor] = self.encoder(frames, frame_lengths)
         return encoded
 
@@ -72,10 +75,32 @@ class Recognizer(nn.Module):
         self, encoded: Tensor, lengths: Tensor, ids: Sequence[str], search: SearchConfig
     ) -> list[list[Hypothesis]]:
         """As `transcribe`, of encoded frames: (N, T', D), (N,) → N × n-best."""
+        graph = None
+        if search.language_model:
+            graph = load_graph(search.language_model, self.vocabulary.phones)
+        found = self.criterion.decode(encoded, lengths, search, graph)
         return [
-            [Hypothesis(id, self.vocabulary.decode(path.labels), path.score) for path in paths]
-            for id, paths in zip(ids, self.criterion.decode(encoded, lengths, search), strict=True)
+            [self._hypothesis(id, path) for path in paths]
+            for id, paths in zip(ids, found, strict=True)
         ]
+
+    def time_s(self, frame: int) -> float:
+        """The middle of the samples that an encoded frame was made of, itself and no neighbours."""
+        features, stacked = self.config.features, self.config.encoder.subsampling
+        first = 0.0  # librosa's windows begin half outside
+        if features.family == "kaldi":
+            first = (features.window_samples if features.snip_edges else features.hop_samples) / 2
+        middle = (frame + 0.5) * stacked - 0.5  # in feature frames
+        return (middle * features.hop_samples + first) / features.sample_rate
+
+    def _hypothesis(self, id: str, path: Path) -> Hypothesis:
+        return Hypothesis(
+            id,
+            self.vocabulary.decode(path.labels),
+            path.score,
+            path.frames and tuple(round(self.time_s(frame), 4) for frame in path.frames),
+            path.confidences and tuple(round(found, 4) for found in path.confidences),
+        )
 
     @property
     def parameter_count(self) -> int:
@@ -86,15 +111,29 @@ class Recognizer(nn.Module):
         return self.features.mean.device
 
 
+def encode_all(
+    recognizer: Recognizer, batches: Iterable[Batch]
+) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    """Every batch on the recogniser's device, with its encoded frames (N, T', D), (N,).
+
+    Leaves the recogniser in evaluation mode. The batches are all of a split, and are gone through
+    twice where features are normalised by speaker.
+    """
+    recognizer.eval()
+    with recognizer.features.speakers_of(batch.to(recognizer.device) for batch in batches):
+        for batch in batches:
+            moved = batch.to(recognizer.device)
+            with torch.no_grad():
+                encoded, lengths = recognizer.encode_batch(moved)
+            yield moved, encoded, lengths
+
+
 def transcribe_all(
     recognizer: Recognizer, batches: Iterable[Batch], search: SearchConfig
 ) -> dict[str, Hypothesis]:
     """The best hypothesis of every utterance, by id; leaves the recogniser in evaluation mode."""
-    recognizer.eval()
     best: dict[str, Hypothesis] = {}
-    for batch in batches:
-        with torch.no_grad():
-            encoded, lengths = recognizer.encode_batch(batch.to(recognizer.device))
+    for batch, encoded, lengths in encode_all(recognizer, batches):
         found = recognizer.search(encoded, lengths, batch.ids, search)
         best |= {id: hypotheses[0] for id, hypotheses in zip(batch.ids, found, strict=True)}
     return best

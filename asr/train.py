@@ -2,9 +2,10 @@
 
     python -m asr.train experiment=timit encoder.hidden=320
 
-The story in order: what is there, the recogniser, its normalisation, then epochs of batches. An
-epoch draws all its chance from (seed, epoch), so a run that was interrupted and continued ends
-with the same weights as one that was not.
+The story in order: what is there, the recogniser, its normalisation, then one or two phases of
+epochs of batches. An epoch draws all its chance from (seed, epoch), and the phase is a function of
+the epochs behind, so a run that was interrupted and continued ends with the same weights as one
+that was not.
 """
 
 import fcntl
@@ -15,8 +16,10 @@ import os
 import platform
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +27,24 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from asr import __version__, checkpoint, scoring
+from asr import __version__, checkpoint, criteria, scoring
 from asr.augment import Augment
 from asr.batch import Batch
 from asr.checkpoint import Checkpoint, TrainingState
-from asr.config import RunConfig, TrainingConfig, choose_device, door
+from asr.config import (
+    OptimizerConfig,
+    RunConfig,
+    SGDConfig,
+    TrainingConfig,
+    choose_device,
+    door,
+    frame_cache,
+)
+from asr.criteria import SearchConfig
 from asr.dataset import Batches
+from asr.features.cache import FrameCache
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, transcribe_all
+from asr.recognizer import Recognizer, encode_all
 from asr.records import DataError, Hypothesis, Manifest, Utterance, atomic_open
 
 log = logging.getLogger(__name__)
@@ -39,6 +52,31 @@ log = logging.getLogger(__name__)
 CURVE_AFTER_S = 10.0  # the learning curve is drawn after epochs this long, and at the end
 
 History = list[dict[str, Any]]  # one record for each finished epoch
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of training, until its best epoch by `criterion` stays the best for long enough."""
+
+    number: int
+    weight_noise: float
+    criterion: str  # the key of the history that the best epoch has least of
+    keeps: str  # file that holds the best epoch's weights
+
+    def of(self, history: History) -> History:
+        """The records of this phase."""
+        return [record for record in history if record["phase"] == self.number]
+
+
+def phases(training: TrainingConfig) -> list[Phase]:
+    """One phase, or with weight noise the two of Graves, Mohamed & Hinton (2013)."""
+    last = "checkpoint-best.safetensors"
+    if not training.weight_noise:
+        return [Phase(1, 0.0, "dev_per", last)]
+    return [
+        Phase(1, 0.0, "dev_loss", "checkpoint-phase1.safetensors"),
+        Phase(2, training.weight_noise, "dev_per", last),
+    ]
 
 
 def run(config: RunConfig) -> None:
@@ -55,18 +93,32 @@ def run(config: RunConfig) -> None:
         # ── recogniser and optimiser, new or continued ────────────────────────────────────────
         torch.manual_seed(config.seed)
         recognizer = Recognizer(config.recognizer, vocabulary).to(device)
-        optimizer = torch.optim.Adam(recognizer.parameters(), lr=training.learning_rate)
+        if training.initial_range:
+            for weights in recognizer.parameters():
+                nn.init.uniform_(weights, -training.initial_range, training.initial_range)
+        optimizer = build_optimizer(config.optimizer, recognizer)
         history: History = []
         unchanging = _unchanging(config, train)
         state = _earlier_state(config, unchanging, recognizer)
-        augment = Augment(config.augment, config.features.sample_rate)
-        batches = _batches(config, train, vocabulary, config.seed, augment)
-        dev_batches = _batches(config, dev, vocabulary, None)
+        augment = Augment(config.augment, config.features.sample_rate, config.mel_bins)
+        cache = train_cache = frame_cache(config, config.features)
+        if cache is not None and config.augment.needs_waveforms:
+            train_cache = None
+            log.info("cache: for dev only, augment changes the waveforms of the training set")
+        batches = _batches(config, train, vocabulary, config.seed, train_cache, augment)
+        dev_batches = _batches(config, dev, vocabulary, None, cache)
+        plain = _batches(config, train, vocabulary, None, train_cache)
+        recognizer.features.fit_speakers(batch.to(device) for batch in plain)
         if state is None:
-            recognizer.features.fit_normalization(
-                (batch.waveforms.to(device), batch.waveform_lengths.to(device))
-                for batch in _batches(config, train, vocabulary, None)
-            )
+            carried = checkpoint.carry_over(training.start_from, recognizer)
+            if "features" not in carried:
+                recognizer.features.fit_normalization(batch.to(device) for batch in plain)
+            if "criterion" not in carried:
+                transcripts = (
+                    (vocabulary.encode(utterance.phones) for utterance in split)
+                    for split in (train, dev)
+                )
+                criteria.pretrain(recognizer.criterion, *transcripts)
         else:
             optimizer.load_state_dict(state.optimizer)
             history = state.history
@@ -81,35 +133,47 @@ def run(config: RunConfig) -> None:
             device,
             f"continued after epoch {len(history)}" if history else "from the beginning",
         )
-        # ── epochs ────────────────────────────────────────────────────────────────────────────
-        while not is_finished(history, training):
-            epoch = len(history) + 1
-            started = time.monotonic()
-            torch.manual_seed(random.Random(f"{config.seed} {epoch}").getrandbits(63))
-            batches.set_epoch(epoch)
-            recognizer.train()
-            total, phones = 0.0, 0
-            progress = tqdm(batches, f"epoch {epoch}", leave=False, disable=None)
-            for step, batch in enumerate(progress):
-                rate = learning_rate(training, history, epoch - 1 + step / len(batches))
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                losses = train_step(recognizer, optimizer, batch.to(device), training, augment)
-                total += float(losses.sum())
-                phones += int(batch.target_lengths.sum())
-            heard = transcribe_all(recognizer, dev_batches, config.search)
-            history.append(
-                {
-                    "epoch": epoch,
-                    "train_loss": total / phones,  # nats per phone
-                    "dev_per": phone_error_rate(dev, heard, config.corpus.protocol),
-                    "learning_rate": rate,
-                    "seconds": time.monotonic() - started,
-                }
-            )
-            state = TrainingState(unchanging, history, optimizer.state_dict())
-            _keep(run_dir, config, recognizer, state)
-            log.info("%s", describe(history, training))
+        # ── phases of epochs of batches ───────────────────────────────────────────────────────
+        for phase in phases(training):
+            if phase.number == 2 and not phase.of(history):  # back to the best, with no momentum
+                best_so_far = checkpoint.load(run_dir / phases(training)[0].keeps).recognizer
+                recognizer.load_state_dict(best_so_far.state_dict())
+                optimizer = build_optimizer(config.optimizer, recognizer)
+            while not is_finished(phase, history, training):
+                epoch, behind = len(history) + 1, phase.of(history)
+                started = time.monotonic()
+                torch.manual_seed(random.Random(f"{config.seed} {epoch}").getrandbits(63))
+                batches.set_epoch(epoch)
+                recognizer.train()
+                total, phones = 0.0, 0
+                progress = tqdm(batches, f"epoch {epoch}", leave=False, disable=None)
+                for step, batch in enumerate(progress):
+                    rate = config.optimizer.learning_rate * schedule(
+                        training, behind, len(behind) + step / len(batches)
+                    )
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    batch = batch.to(device)
+                    losses = train_step(
+                        recognizer, optimizer, batch, training, augment, phase.weight_noise
+                    )
+                    total += float(losses.sum())
+                    phones += int(batch.target_lengths.sum())
+                dev_loss, heard = evaluate(recognizer, dev_batches, config.search)
+                history.append(
+                    {
+                        "epoch": epoch,
+                        "phase": phase.number,
+                        "train_loss": total / phones,  # nats per phone, as dev_loss
+                        "dev_loss": dev_loss,
+                        "dev_per": phone_error_rate(dev, heard, config.corpus.protocol),
+                        "learning_rate": rate,
+                        "seconds": time.monotonic() - started,
+                    }
+                )
+                state = TrainingState(unchanging, history, optimizer.state_dict())
+                _keep(run_dir, config, recognizer, state, phase)
+                log.info("%s", describe(phase, history, training))
         _finish(run_dir, config, recognizer, history, device)
 
 
@@ -119,23 +183,66 @@ def train_step(
     batch: Batch,
     training: TrainingConfig,
     augment: Augment | None = None,
+    noise: float = 0.0,
 ) -> Tensor:
     """One step of gradient descent on the mean loss; the utterances' losses before it, (N,).
 
-    Raises `DataError`, with the weights untouched, where a loss or a gradient is not finite.
+    With weight noise the gradient is that at the noisy weights, and the step is from the clean
+    ones. Raises `DataError`, with the weights untouched, where a loss or a gradient is not finite.
     """
-    losses = recognizer.loss(batch, augment)
     optimizer.zero_grad(set_to_none=True)
-    losses.mean().backward()  # type: ignore[no-untyped-call]
+    with weight_noise(recognizer, noise):
+        losses = recognizer.loss(batch, augment)
+        losses.mean().backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(recognizer.parameters(), training.max_gradient_norm)
     if not torch.isfinite(norm):
         named = [id for id, loss in zip(batch.ids, losses, strict=True) if not loss.isfinite()]
         raise DataError(
             f"the gradient is {float(norm)} in a batch of {', '.join(named or batch.ids)}; "
-            f"lower training.learning_rate, or look at these utterances"
+            f"lower optimizer.learning_rate, or look at these utterances"
         )
     optimizer.step()
     return losses.detach()
+
+
+@contextmanager
+def weight_noise(module: nn.Module, sigma: float) -> Iterator[None]:
+    """Gaussian noise on all weights inside; outside they are again, bit for bit, what they were."""
+    weights = list(module.parameters()) if sigma else []
+    clean = [weight.detach().clone() for weight in weights]
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(torch.randn_like(weight), alpha=sigma)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, before in zip(weights, clean, strict=True):
+                weight.copy_(before)
+
+
+def build_optimizer(config: OptimizerConfig, recognizer: Recognizer) -> torch.optim.Optimizer:
+    """The optimiser that `config` describes, over all weights of the recogniser."""
+    if isinstance(config, SGDConfig):
+        return torch.optim.SGD(
+            recognizer.parameters(), lr=config.learning_rate, momentum=config.momentum
+        )
+    return torch.optim.Adam(recognizer.parameters(), lr=config.learning_rate)
+
+
+@torch.no_grad()
+def evaluate(
+    recognizer: Recognizer, batches: Iterable[Batch], search: SearchConfig
+) -> tuple[float, dict[str, Hypothesis]]:
+    """Loss in nats per phone and the best hypotheses by id, both from the same encoded frames."""
+    loss, phones = 0.0, 0
+    heard: dict[str, Hypothesis] = {}
+    for batch, encoded, lengths in encode_all(recognizer, batches):
+        loss += float(recognizer.criterion.loss(encoded, lengths, batch).sum())
+        phones += int(batch.target_lengths.sum())
+        found = recognizer.search(encoded, lengths, batch.ids, search)
+        heard |= {id: hypotheses[0] for id, hypotheses in zip(batch.ids, found, strict=True)}
+    return loss / phones, heard
 
 
 def phone_error_rate(
@@ -147,43 +254,50 @@ def phone_error_rate(
     return scoring.score(references, hypotheses, protocol=protocol).total.per
 
 
-def learning_rate(training: TrainingConfig, history: History, epochs_done: float) -> float:
-    """The rate at a time in epochs, from the schedule and, for `plateau`, from past dev PERs."""
+def schedule(training: TrainingConfig, records: History, epochs_done: float) -> float:
+    """The part of the highest learning rate at a time in epochs, both counted within a phase.
+
+    `plateau` is a function of the phase's past dev PERs.
+    """
+    if training.schedule == "constant":
+        return 1.0
     if training.schedule == "one_cycle":  # Smith (2018), with a cosine fall
         progress = epochs_done / training.epochs
         if progress < training.warmup:
-            return training.learning_rate * (0.05 + 0.95 * progress / training.warmup)
+            return 0.05 + 0.95 * progress / training.warmup
         fall = (progress - training.warmup) / (1 - training.warmup)
-        return training.learning_rate * (0.001 + 0.999 * (1 + math.cos(math.pi * fall)) / 2)
-    halvings, stalled, best = 0, 0, math.inf
-    for record in history:
-        stalled = 0 if record["dev_per"] < best else stalled + 1
-        best = min(best, record["dev_per"])
+        return 0.001 + 0.999 * (1 + math.cos(math.pi * fall)) / 2
+    halvings, stalled, lowest = 0, 0, math.inf
+    for record in records:
+        stalled = 0 if record["dev_per"] < lowest else stalled + 1
+        lowest = min(lowest, record["dev_per"])
         if stalled >= training.plateau:
             halvings, stalled = halvings + 1, 0
-    return float(training.learning_rate / 2**halvings)
+    return float(0.5**halvings)
 
 
-def best_epoch(history: History) -> int:
-    """The first epoch with the lowest dev PER, counted from 1."""
-    return 1 + min(range(len(history)), key=lambda index: history[index]["dev_per"])
+def best(records: History, criterion: str = "dev_per") -> dict[str, Any]:
+    """The first record that has the least of `criterion`."""
+    return min(records, key=lambda record: record[criterion])
 
 
-def is_finished(history: History, training: TrainingConfig) -> bool:
-    """Whether all epochs are done, or `patience` of them brought no better dev PER."""
-    if not history:
+def is_finished(phase: Phase, history: History, training: TrainingConfig) -> bool:
+    """Whether all epochs of the phase are done, or `patience` of them brought nothing better."""
+    records = phase.of(history)
+    if not records:
         return False
-    return (
-        len(history) >= training.epochs or len(history) - best_epoch(history) >= training.patience
-    )
+    waited = records[-1]["epoch"] - best(records, phase.criterion)["epoch"]
+    return len(records) >= training.epochs or waited >= training.patience
 
 
-def describe(history: History, training: TrainingConfig) -> str:
-    """One line about the last epoch; a star marks the best so far."""
-    last = history[-1]
-    star = " *" if best_epoch(history) == len(history) else ""
+def describe(phase: Phase, history: History, training: TrainingConfig) -> str:
+    """One line about the last epoch; a star marks the best of its phase so far."""
+    records, last = phase.of(history), history[-1]
+    star = " *" if best(records, phase.criterion) is last else ""
+    number = f"phase {phase.number}, " if training.weight_noise else ""
     return (
-        f"epoch {last['epoch']:3d}/{training.epochs}  loss {last['train_loss']:6.3f} nats/phone  "
+        f"{number}epoch {len(records):3d}/{training.epochs}  "
+        f"loss {last['train_loss']:6.3f}, dev {last['dev_loss']:6.3f} nats/phone  "
         f"dev %PER {last['dev_per']:6.2f}  rate {last['learning_rate']:.1e}  "
         f"{last['seconds']:5.1f} s{star}"
     )
@@ -214,6 +328,7 @@ def _batches(
     utterances: Sequence[Utterance],
     vocabulary: Vocabulary,
     seed: int | None,
+    cache: FrameCache | None,
     augment: Augment | None = None,
 ) -> Batches:
     training = config.training
@@ -225,6 +340,7 @@ def _batches(
         seed,
         training.workers,
         augment,
+        cache,
     )
 
 
@@ -238,8 +354,10 @@ def _unchanging(config: RunConfig, train: Sequence[Utterance]) -> dict[str, Any]
         "augment": run["augment"],
         "encoder": run["encoder"],
         "criterion": run["criterion"],
+        "optimizer": run["optimizer"],
         "training": training,
         "utterances": len(train),
+        "cache_precision": config.cache_precision if config.cache else "float32",
     }
 
 
@@ -279,7 +397,9 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _keep(run_dir: Path, config: RunConfig, recognizer: Recognizer, state: TrainingState) -> None:
+def _keep(
+    run_dir: Path, config: RunConfig, recognizer: Recognizer, state: TrainingState, phase: Phase
+) -> None:
     """Write what the finished epoch brought; the last checkpoint comes last."""
     history = state.history
     about = {
@@ -289,8 +409,8 @@ def _keep(run_dir: Path, config: RunConfig, recognizer: Recognizer, state: Train
         "seed": config.seed,
         **history[-1],
     }
-    if best_epoch(history) == len(history):
-        checkpoint.save(run_dir / "checkpoint-best.safetensors", Checkpoint(recognizer, about))
+    if best(phase.of(history), phase.criterion) is history[-1]:
+        checkpoint.save(run_dir / phase.keeps, Checkpoint(recognizer, about))
     checkpoint.save(run_dir / "checkpoint-last.safetensors", Checkpoint(recognizer, about, state))
     with atomic_open(run_dir / "train.jsonl") as file:
         file.writelines(json.dumps(record) + "\n" for record in history)
@@ -303,30 +423,36 @@ def _draw(run_dir: Path, config: RunConfig, history: History) -> None:
 
 
 def draw_learning_curve(path: Path, history: History, dev: str) -> None:
-    """Training loss and dev PER over epochs, both on logarithmic scales."""
+    """Losses and dev PER over epochs, on logarithmic scales; a line where a phase begins."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     epochs = [record["epoch"] for record in history]
-    best = best_epoch(history)
-    lowest = history[best - 1]["dev_per"]
+    chosen = best(_last_phase(history))
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     curves = {
-        "train_loss": "training loss (nats per phone)",
-        "dev_per": f"{dev} PER (%), lowest {lowest:.2f} in epoch {best}",
+        "train_loss": f"loss (nats per phone): training, and dashed {dev}",
+        "dev_per": f"{dev} PER (%), {chosen['dev_per']:.2f} in epoch {chosen['epoch']}",
     }
+    marker = "." if len(history) < 100 else ""
     for column, (key, title) in enumerate(curves.items(), start=1):
         axes = figure.add_subplot(1, 2, column, xlabel="epoch")
         axes.set_title(title, loc="left", fontsize=10)
-        axes.plot(epochs, [record[key] for record in history], marker="." if best < 50 else "")
+        axes.plot(epochs, [record[key] for record in history], marker=marker)
         axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.2)
-        if key == "dev_per":
-            axes.plot([best], [lowest], "o", mfc="none", ms=9, color="tab:red")
+        for before, record in pairwise(history):
+            if record["phase"] != before["phase"]:
+                axes.axvline(record["epoch"] - 0.5, color="0.5", lw=0.8, ls=":")
+        if key == "train_loss":
+            axes.plot(epochs, [record["dev_loss"] for record in history], "--", color="0.4")
+        else:
+            place = [chosen["epoch"]], [chosen["dev_per"]]
+            axes.plot(*place, "o", mfc="none", ms=9, color="tab:red")
     with atomic_open(path, "wb") as file:
         figure.savefig(file, format="png", dpi=110)
 
@@ -334,14 +460,14 @@ def draw_learning_curve(path: Path, history: History, dev: str) -> None:
 def _finish(
     run_dir: Path, config: RunConfig, recognizer: Recognizer, history: History, device: torch.device
 ) -> None:
-    best = best_epoch(history)
+    chosen = best(_last_phase(history))
     summary = {
         "experiment": config.name,
         "corpus": config.corpus.name,
         "seed": config.seed,
         "epochs": len(history),
-        "best_epoch": best,
-        "dev_per": history[best - 1]["dev_per"],
+        "best_epoch": chosen["epoch"],
+        "dev_per": chosen["dev_per"],
         "parameters": recognizer.parameter_count,
         "seconds": sum(record["seconds"] for record in history),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -353,7 +479,16 @@ def _finish(
     with atomic_open(run_dir / "training.json") as file:
         json.dump(summary, file, indent=2)
         file.write("\n")
-    log.info("best dev %%PER %.2f in epoch %d of %d", summary["dev_per"], best, len(history))
+    log.info(
+        "best dev %%PER %.2f in epoch %d of %d",
+        summary["dev_per"],
+        summary["best_epoch"],
+        len(history),
+    )
+
+
+def _last_phase(history: History) -> History:
+    return [record for record in history if record["phase"] == history[-1]["phase"]]
 
 
 main = door(run)

@@ -2,10 +2,11 @@
 #   manifests → checkpoint → hypotheses → score → report
 # A recipe names its EXPERIMENT (conf/experiment) and includes this file. Run from the top folder.
 # It may set CORPUS, overrides that say which data (quoted for the shell), PROTOCOL, and DOWNLOAD,
-# files that must be there first.
+# files that must be there first. TUNE=1 tunes a beam search with a phone ORDER-gram on dev.
 SEEDS ?= 1
 NAME ?= $(EXPERIMENT)
 PROTOCOL ?= strict
+ORDER ?= 3
 
 # Overrides get a run of their own: ARGS="encoder.hidden=320" is exp/demo+encoder.hidden-320/1
 empty :=
@@ -14,7 +15,7 @@ SLUG := $(subst $(comma),-,$(strip $(ARGS)))
 $(foreach sign,= / : { } [ ] ' ",$(eval SLUG := $$(subst $(sign),-,$$(SLUG))))
 RUNS := exp/$(NAME)$(if $(SLUG),+$(subst $(empty) $(empty),+,$(SLUG)))
 PY := .venv/bin/python
-OVERRIDES = experiment=$(EXPERIMENT) seed=$* run_dir='$(@D)' $(strip $(if $(ROOT),corpus.root='$(ROOT)') $(CORPUS) $(ARGS))
+OVERRIDES = experiment=$(EXPERIMENT) seed=$(*F) run_dir='$(@D)' $(strip $(if $(ROOT),corpus.root='$(ROOT)') $(CORPUS) $(ARGS))
 PAGES := $(foreach seed,$(SEEDS),$(RUNS)/$(seed)/report.html)
 
 all: $(PAGES)
@@ -33,8 +34,16 @@ $(RUNS)/%/vocabulary.txt: $$(shell [ "$$$$(cat '$(RUNS)/$$*/root.txt' 2>/dev/nul
 $(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt
 	$(PY) -m asr.train $(OVERRIDES) resume=auto
 
-$(RUNS)/%/test.hyp.jsonl: $(RUNS)/%/training.json
-	$(PY) -m asr.decode $(OVERRIDES) split=test
+$(RUNS)/%/search.json: $(RUNS)/%/training.json
+	$(PY) -m asr.ngram '$(@D)/manifests/train.jsonl' --vocabulary '$(@D)/vocabulary.txt' \
+		--order $(ORDER) --output '$(@D)/lm.arpa'
+	$(PY) -m asr.tune $(OVERRIDES) search=beam-lm
+
+# With and without TUNE are two searches: whichever was not asked for last is stale.
+$(RUNS)/%/test.hyp.jsonl: $(RUNS)/%/$(if $(TUNE),search,training).json \
+		$$(shell [ "$$$$(cat '$(RUNS)/$$*/tuned.txt' 2>/dev/null)" = "$(TUNE)" ] || echo FORCE)
+	$(PY) -m asr.decode $(OVERRIDES) split=test $(if $(TUNE),tuned=true)
+	@printf '%s' "$(TUNE)" > '$(@D)/tuned.txt'
 
 $(RUNS)/%/test.per.txt: $(RUNS)/%/test.hyp.jsonl
 	$(PY) -m asr.score '$(@D)/manifests/test.jsonl' '$<' --protocol $(PROTOCOL) --output '$@'

@@ -1,13 +1,14 @@
 """Every experiment composes and builds; every mistake gets one sentence and leaves nothing."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from hydra.errors import MissingConfigException
 
 from asr import prepare
-from asr.config import CONF, RunConfig, from_omegaconf, register
+from asr.config import CONF, RunConfig, compose, explain
 from asr.phones import Vocabulary, phone_set
 from asr.recognizer import Recognizer
 
@@ -23,15 +24,13 @@ GROUPS = {
 
 
 def composed(*overrides: str) -> RunConfig:
-    register()
-    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
-        return from_omegaconf(compose("config", list(overrides)))
+    return compose(overrides)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_builds(experiment: str) -> None:
     config = composed(f"experiment={experiment}", "corpus.root=anywhere", "seed=7")
-    assert config.run_dir == f"exp/{config.name}/7"
+    assert config.run_dir == f"exp/{experiment}/7"
     known = config.corpus.phone_set != "from-labels"
     phones = phone_set(config.corpus.phone_set if known else "timit61")
     recognizer = Recognizer(config.recognizer, Vocabulary(phones))
@@ -53,9 +52,9 @@ def test_every_option_composes(group: str, option: str) -> None:
     composed(f"{group}={option}", "corpus.root=anywhere")
 
 
-@pytest.mark.parametrize(("name", "width"), [("fbank123", 123), ("mfcc39", 39)])
-def test_features_have_the_width_in_their_name(name: str, width: int) -> None:
-    assert composed(f"features={name}").features.width == width
+@pytest.mark.parametrize("name", GROUPS["features"])
+def test_features_have_the_width_in_their_name(name: str) -> None:
+    assert composed(f"features={name}").features.width == int(re.sub(r"\D", "", name))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,16 @@ def test_features_have_the_width_in_their_name(name: str, width: int) -> None:
         ("encoder.dropout=1.5", 2, "encoder.dropout is 1.5, expected 0 ≤ dropout < 1"),
         ("encoder.layers=0", 2, "encoder.layers is 0, expected at least 1"),
         ("training.batch_size=0", 2, "training.batch_size is 0, expected at least 1"),
-        ("training.schedule=cosine", 2, "training.schedule is 'cosine', expected plateau or"),
+        (
+            "training.schedule=cosine",
+            2,
+            "training.schedule is 'cosine', expected constant, plateau,",
+        ),
+        ("training.weight_noise=-1", 2, "training.weight_noise is -1.0, expected at least 0"),
+        ("training.learning_rate=1", 2, "training.learning_rate: no key 'learning_rate' in train"),
+        ("optimizer=adagrad", 2, "optimizer/adagrad: no such option (known: adam, sgd)"),
+        ("optimizer.learning_rate=0", 2, "optimizer.learning_rate is 0.0, expected more than 0"),
+        ("optimizer.momentum=0.9", 2, "optimizer.momentum: no key 'momentum' in optimizer (known"),
         ("features.hop_ms=50", 2, "features.hop_ms is 50.0, expected more than 0 and at most 25"),
         ("corpus.sample_rate=8000", 2, "corpus.sample_rate is 8000, the synthetic corpus has"),
         ("split=eval", 2, "split is 'eval', expected train, dev or test"),
@@ -90,6 +98,13 @@ def test_a_mistake_in_the_configuration_gets_one_sentence(
 ) -> None:
     sentence = refused([override], code, tmp_path, monkeypatch, capsys)
     assert sentence.startswith(f"error: {says}") or says in sentence
+
+
+@pytest.mark.parametrize(("launcher", "extra"), [("joblib", "sweep"), ("submitit_slurm", "slurm")])
+def test_a_launcher_that_is_not_installed_gets_its_extra(launcher: str, extra: str) -> None:
+    error = MissingConfigException("…", f"hydra/launcher/{launcher}", ["basic"])
+    says = f"hydra/launcher/{launcher} is not installed; say: pip install 'asr[{extra}]'"
+    assert explain(error) == says
 
 
 @pytest.mark.parametrize(

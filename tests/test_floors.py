@@ -12,13 +12,28 @@ from asr.__main__ import DOORS
 PACKAGE = Path(__file__).parents[1] / "asr"
 
 FLOORS = [
-    {"records", "phones", "labels", "textgrid", "batch"},
-    {"audio", "augment", "espeak", "features", "lexicon", "lstm", "scoring"},
+    {"records", "phones", "labels", "textgrid", "batch", "compiled"},
+    {
+        *("audio", "augment", "espeak", "features", "language_model", "lexicon", "lstm", "memory"),
+        *("pictures", "prefix_beam", "scoring"),
+    },
     {"corpora", "dataset"},
     {"encoder", "criteria"},
     {"recognizer", "checkpoint"},
-    {"config"},
-    {"download", "prepare", "train", "decode", "score", "report", "exchange"},
+    {"config", "lesson"},
+    {
+        "download",
+        "prepare",
+        "train",
+        "ngram",
+        "tune",
+        "decode",
+        "score",
+        "report",
+        "show",
+        "explain",
+        "exchange",
+    },
 ]
 # Within a floor, these stand below their neighbours.
 BELOW = {
@@ -28,7 +43,7 @@ BELOW = {
     ("textgrid", "records"),
     ("checkpoint", "recognizer"),
 }
-CONFIGURED = {"config", "prepare", "train", "decode"}
+CONFIGURED = {"config", "prepare", "train", "tune", "decode"}
 
 
 def modules() -> list[str]:

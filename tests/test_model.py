@@ -12,11 +12,9 @@ from asr import checkpoint
 from asr.batch import Batch, length_mask, pad, reverse
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.criteria import CTC, CTCConfig, SearchConfig
-from asr.criteria.ctc import collapse
 from asr.dataset import Batches, BucketSampler
-from asr.encoder import Encoder, EncoderConfig, stack_frames
+from asr.encoder import EncoderConfig, stack_frames
 from asr.features import FeaturesConfig
-from asr.lstm import LSTMLayer
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig, transcribe_all
 from asr.records import DataError, Utterance
@@ -47,24 +45,6 @@ def test_reverse_is_its_own_inverse_and_leaves_padding() -> None:
     padded, lengths = pad([torch.arange(1, 4), torch.arange(1, 6)])
     assert reverse(padded, lengths).tolist() == [[3, 2, 1, 0, 0], [5, 4, 3, 2, 1]]
     assert torch.equal(reverse(reverse(padded, lengths), lengths), padded)
-
-
-@pytest.mark.parametrize("bidirectional", [True, False])
-def test_a_layer_equals_torch_with_packed_sequences(bidirectional: bool) -> None:
-    torch.manual_seed(0)
-    layer = LSTMLayer(5, 7, bidirectional)
-    oracle = nn.LSTM(5, 7, batch_first=True, bidirectional=bidirectional)
-    weights = dict(layer.forwards.named_parameters())
-    if layer.backwards is not None:
-        weights |= {f"{k}_reverse": v for k, v in layer.backwards.named_parameters()}
-    oracle.load_state_dict(weights)
-    frames, lengths = pad([torch.randn(length, 5) for length in (4, 9, 1)])
-    packed = nn.utils.rnn.pack_padded_sequence(
-        frames, lengths, batch_first=True, enforce_sorted=False
-    )
-    expected, _ = nn.utils.rnn.pad_packed_sequence(oracle(packed)[0], batch_first=True)
-    mask = length_mask(lengths, 9).unsqueeze(2)
-    torch.testing.assert_close(layer(frames, lengths) * mask, expected)
 
 
 @pytest.mark.parametrize("subsampling", [1, 2, 3])
@@ -100,15 +80,6 @@ def test_stacking_keeps_every_frame(factor: int) -> None:
     assert lengths.tolist() == [math.ceil(7 / factor)]
     assert stacked.flatten()[:14].tolist() == frames.flatten().tolist()
     assert not stacked.flatten()[14:].any()
-
-
-def test_encoder_parameters_are_those_of_the_paper_plus_torchs_second_bias() -> None:
-    """Graves, Mohamed & Hinton (2013), CTC-3l-250h: 3,787,562 with peepholes and one bias."""
-    encoder = Encoder(EncoderConfig(hidden=250, layers=3), 123)
-    head = CTC(CTCConfig(), 500, 62)
-    count = sum(p.numel() for m in (encoder, head) for p in m.parameters())
-    peepholes, second_biases = 6 * 3 * 250, 6 * 4 * 250
-    assert count == 3_787_562 - peepholes + second_biases
 
 
 # ── CTC ──────────────────────────────────────────────────────────────────────────────────────
@@ -157,10 +128,6 @@ def test_greedy_search_is_the_best_alignment_collapsed() -> None:
         assert path.labels == tuple(label for label in joined if label)
         score = sum(log_probs[t, v].item() for t, v in enumerate(best))
         assert math.isclose(path.score, score, rel_tol=1e-5)
-
-
-def test_collapse_keeps_a_repeat_across_a_blank() -> None:
-    assert collapse(torch.tensor([0, 1, 1, 0, 1, 2, 2, 0])) == (1, 1, 2)
 
 
 def test_a_blank_penalty_brings_phones_out() -> None:
@@ -222,7 +189,7 @@ def test_a_batch_carries_integer_lengths_and_targets(tones: list[Utterance]) -> 
 
 def test_one_batch_is_learned_by_heart(tones: list[Utterance]) -> None:
     model, batch = recognizer(hidden=48, layers=1, subsampling=2).train(), batch_of(tones)
-    model.features.fit_normalization([(batch.waveforms, batch.waveform_lengths)])
+    model.features.fit_normalization([batch])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(120):
         optimizer.zero_grad()
@@ -237,7 +204,7 @@ def test_a_checkpoint_gives_back_the_same_recogniser(
     tones: list[Utterance], tmp_path: Path
 ) -> None:
     model, batch = recognizer(subsampling=2), batch_of(tones)
-    model.features.fit_normalization([(batch.waveforms, batch.waveform_lengths)])
+    model.features.fit_normalization([batch])
     checkpoint.save(tmp_path / "c.safetensors", Checkpoint(model, {"corpus": "tones"}))
     found = checkpoint.load(tmp_path / "c.safetensors")
     assert found.about == {"corpus": "tones"}
@@ -266,6 +233,16 @@ def test_a_checkpoint_gives_back_the_optimiser(tones: list[Utterance], tmp_path:
     for index, moments in state.optimizer["state"].items():
         for name, tensor in moments.items():
             assert torch.equal(found.optimizer["state"][index][name], tensor)
+
+
+def test_a_checkpoint_of_another_format_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(checkpoint, "FORMAT", 1)
+        checkpoint.save(tmp_path / "c.safetensors", Checkpoint(recognizer()))
+    with pytest.raises(DataError, match="format 1, this version reads 2; train it again"):
+        checkpoint.load(tmp_path / "c.safetensors")
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

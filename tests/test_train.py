@@ -1,17 +1,20 @@
 """Training: what it leaves behind, when it stops, and that stopping in between changes nothing."""
 
+import copy
 import dataclasses
 import fcntl
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from asr import checkpoint, decode, train
-from asr.config import RunConfig, TrainingConfig
+from asr.config import AdamConfig, RunConfig, SGDConfig, TrainingConfig
 from asr.corpora import TimitConfig
-from asr.criteria import CTCConfig
+from asr.criteria import CTCConfig, SearchConfig
 from asr.encoder import EncoderConfig
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary
@@ -31,11 +34,27 @@ def config(tones: list[Utterance], tmp_path: Path) -> RunConfig:
         criterion=CTCConfig(),
         features=FeaturesConfig(bins=20, deltas=0),
         encoder=EncoderConfig(hidden=16, layers=2, dropout=0.3, subsampling=2),
-        training=TrainingConfig(epochs=3, batch_size=2, learning_rate=0.01, schedule="one_cycle"),
+        optimizer=AdamConfig(learning_rate=0.01),
+        training=TrainingConfig(epochs=3, batch_size=2, schedule="one_cycle"),
         name="tones",
         run_dir=str(run_dir),
         device="cpu",
     )
+
+
+@pytest.fixture
+def two_phases(config: RunConfig) -> RunConfig:
+    """The same, as in 2013: uniform weights, SGD with momentum, two phases of two epochs."""
+    training = TrainingConfig(
+        epochs=2, batch_size=2, schedule="constant", initial_range=0.1, weight_noise=0.075
+    )
+    optimizer = SGDConfig(learning_rate=0.01, momentum=0.9)
+    return dataclasses.replace(config, optimizer=optimizer, training=training)
+
+
+def records(config: RunConfig) -> list[dict[str, float]]:
+    lines = (Path(config.run_dir) / "train.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def weights(config: RunConfig, which: str = "last") -> dict[str, torch.Tensor]:
@@ -154,37 +173,183 @@ def test_a_gradient_that_is_no_number_names_its_utterances_and_spares_the_weight
     assert all(torch.equal(before[n], tensor) for n, tensor in recognizer.state_dict().items())
 
 
-def history(*pers: float) -> list[dict[str, float]]:
-    return [{"dev_per": per} for per in pers]
+def batch_of(utterances: list[Utterance], vocabulary: Vocabulary) -> train.Batch:
+    (batch,) = train.Batches(utterances, vocabulary, 16_000, len(utterances))
+    return batch
+
+
+def test_outside_of_weight_noise_the_weights_are_what_they_were() -> None:
+    torch.manual_seed(0)
+    module = torch.nn.LSTM(50, 100)
+    before = copy.deepcopy(module.state_dict())
+    with train.weight_noise(module, 0.075):
+        noise = [tensor - before[name] for name, tensor in module.state_dict().items()]
+    assert all(0.05 < float(each.std()) < 0.1 for each in noise)
+    assert abs(float(torch.cat([each.flatten() for each in noise]).mean())) < 1e-3
+    with pytest.raises(ZeroDivisionError), train.weight_noise(module, 1.0):
+        raise ZeroDivisionError
+    assert all(torch.equal(before[name], w) for name, w in module.state_dict().items())
+
+
+def test_the_step_is_from_the_clean_weights_along_the_gradient_at_the_noisy_ones(
+    tones: list[Utterance], config: RunConfig
+) -> None:
+    vocabulary = Vocabulary(["aa", "iy", "m", "s"])
+    encoder = dataclasses.replace(config.encoder, dropout=0.0)
+    recognizer = Recognizer(dataclasses.replace(config.recognizer, encoder=encoder), vocabulary)
+    batch = batch_of(tones[:2], vocabulary)
+    noisy = copy.deepcopy(recognizer)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for weight in noisy.parameters():
+            weight += 0.2 * torch.randn_like(weight)
+    losses = noisy.loss(batch)
+    losses.mean().backward()
+    expected = [
+        weight - 0.5 * at_noise.grad
+        for weight, at_noise in zip(recognizer.parameters(), noisy.parameters(), strict=True)
+    ]
+    optimizer = train.build_optimizer(SGDConfig(learning_rate=0.5), recognizer)
+    training = TrainingConfig(max_gradient_norm=math.inf)
+    torch.manual_seed(3)
+    found = train.train_step(recognizer, optimizer, batch, training, noise=0.2)
+    assert torch.allclose(found, losses)
+    for weight, wanted in zip(recognizer.parameters(), expected, strict=True):
+        assert torch.allclose(weight, wanted, atol=1e-6)
+
+
+def test_dev_loss_and_hypotheses_are_those_of_every_utterance_alone(
+    tones: list[Utterance], config: RunConfig
+) -> None:
+    vocabulary = Vocabulary(["aa", "iy", "m", "s"])
+    recognizer = Recognizer(config.recognizer, vocabulary)
+    recognizer.train()
+    loss, heard = train.evaluate(recognizer, [batch_of(tones, vocabulary)], SearchConfig())
+    assert not recognizer.training
+    total = 0.0
+    for utterance in tones:
+        batch = batch_of([utterance], vocabulary)
+        total += float(recognizer.loss(batch).detach())
+        ((alone,),) = recognizer.transcribe(
+            batch.waveforms, batch.waveform_lengths, batch.ids, SearchConfig()
+        )
+        assert heard[utterance.id].phones == alone.phones
+    phones = sum(len(utterance.phones) for utterance in tones)
+    assert loss == pytest.approx(total / phones, rel=1e-4)
+
+
+def test_training_with_noise_has_two_phases(
+    two_phases: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, steps = train.train_step, []
+
+    def watched(recognizer, optimizer, batch, training, augment, noise):  # type: ignore[no-untyped-def]
+        begun = {name: tensor.clone() for name, tensor in recognizer.state_dict().items()}
+        steps.append((noise, bool(optimizer.state), begun))
+        return original(recognizer, optimizer, batch, training, augment, noise)
+
+    monkeypatch.setattr(train, "train_step", watched)
+    train.run(two_phases)
+    assert [noise for noise, _, _ in steps] == 6 * [0.0] + 6 * [0.075]
+    drawn = torch.cat([steps[0][2][n].flatten() for n, _ in recognizer_of(two_phases)])
+    assert 0.09 < float(drawn.abs().max()) <= 0.1
+    # Phase 2 goes on from the best of phase 1, and its optimiser remembers nothing.
+    log = records(two_phases)
+    assert [record["phase"] for record in log] == [1, 1, 2, 2]
+    first = checkpoint.load(Path(two_phases.run_dir) / "checkpoint-phase1.safetensors")
+    assert first.about["epoch"] == min(log[:2], key=lambda r: r["dev_loss"])["epoch"]
+    assert [remembers for _, remembers, _ in steps] == [False, *5 * [True], False, *5 * [True]]
+    for name, tensor in first.recognizer.state_dict().items():
+        assert torch.equal(steps[6][2][name], tensor)
+    # The result is the best of phase 2 by dev PER, whatever phase 1 had.
+    best = checkpoint.load(Path(two_phases.run_dir) / "checkpoint-best.safetensors")
+    chosen = min(log[2:], key=lambda record: record["dev_per"])
+    assert best.about["epoch"] == chosen["epoch"]
+    summary = json.loads((Path(two_phases.run_dir) / "training.json").read_text())
+    assert (summary["best_epoch"], summary["dev_per"]) == (chosen["epoch"], chosen["dev_per"])
+
+
+def recognizer_of(config: RunConfig) -> list[tuple[str, torch.nn.Parameter]]:
+    path = Path(config.run_dir) / "checkpoint-last.safetensors"
+    return list(checkpoint.load(path).recognizer.named_parameters())
+
+
+def test_two_phases_stopped_after_every_epoch_end_as_if_never_stopped(
+    two_phases: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train.run(two_phases)
+    (tmp_path / "stopped").mkdir()
+    for part in ("manifests", "vocabulary.txt"):
+        (tmp_path / "stopped" / part).symlink_to(Path(two_phases.run_dir) / part)
+    stopped = dataclasses.replace(two_phases, run_dir=str(tmp_path / "stopped"), resume="auto")
+
+    def stop(*args: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "describe", stop)  # what an epoch ends with
+        for _ in range(4):
+            with pytest.raises(KeyboardInterrupt):
+                train.run(stopped)
+    assert not (tmp_path / "stopped" / "training.json").exists()
+    train.run(stopped)
+    for which in ("last", "phase1", "best"):
+        expected, found = weights(two_phases, which), weights(stopped, which)
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    for one, other in zip(records(two_phases), records(stopped), strict=True):
+        assert one | {"seconds": 0} == other | {"seconds": 0}
+
+
+def history(*pers: float, losses: Sequence[float] = ()) -> list[dict[str, float]]:
+    """Epochs of phase 1 with these dev losses, then of the last phase with these dev PERs."""
+    first = [{"dev_loss": loss, "dev_per": 100 - loss, "phase": 1} for loss in losses]
+    last = [{"dev_loss": 100 - per, "dev_per": per, "phase": 2 if losses else 1} for per in pers]
+    return [{"epoch": n, **record} for n, record in enumerate([*first, *last], start=1)]
 
 
 def test_the_best_epoch_is_the_first_with_the_lowest_dev_per() -> None:
-    assert train.best_epoch(history(50, 20, 30, 20)) == 2
+    assert train.best(history(50, 20, 30, 20))["epoch"] == 2
 
 
 def test_training_stops_when_patience_is_at_an_end() -> None:
     training = TrainingConfig(epochs=9, patience=2)
-    assert not train.is_finished([], training)
-    assert not train.is_finished(history(50, 20, 30), training)
-    assert train.is_finished(history(50, 20, 30, 25), training)
-    assert train.is_finished(history(*range(9, 0, -1)), training)
+    (phase,) = train.phases(training)
+    assert not train.is_finished(phase, [], training)
+    assert not train.is_finished(phase, history(50, 20, 30), training)
+    assert train.is_finished(phase, history(50, 20, 30, 25), training)
+    assert train.is_finished(phase, history(*range(9, 0, -1)), training)
+
+
+def test_a_phase_ends_by_its_own_epochs_and_its_own_criterion() -> None:
+    training = TrainingConfig(epochs=4, patience=2, weight_noise=0.1)
+    first, second = train.phases(training)
+    assert not train.is_finished(first, history(losses=[5, 4, 3]), training)
+    assert train.is_finished(first, history(losses=[5, 4, 3, 2]), training)
+    assert train.is_finished(first, history(losses=[3, 4, 5]), training)
+    assert not train.is_finished(second, history(losses=[3, 4, 5]), training)
+    assert not train.is_finished(second, history(50, 40, 41, losses=[3, 4, 5]), training)
+    assert train.is_finished(second, history(50, 40, 41, 42, losses=[3, 4, 5]), training)
+    assert train.is_finished(first, history(50, 40, losses=[3, 4, 5]), training)
 
 
 def test_plateau_halves_the_rate_when_dev_per_stalls() -> None:
-    training = TrainingConfig(learning_rate=0.8, schedule="plateau", plateau=2)
-    rates = [
-        train.learning_rate(training, history(*[50, 40, 41, 42, 39, 40, 40, 40, 40][:n]), n)
-        for n in range(10)
-    ]
-    assert rates == [0.8, 0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2, 0.1]
+    training = TrainingConfig(schedule="plateau", plateau=2)
+    pers = [50, 40, 41, 42, 39, 40, 40, 40, 40]
+    parts = [train.schedule(training, history(*pers[:n]), n) for n in range(10)]
+    assert parts == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
 
 
 def test_one_cycle_rises_then_falls() -> None:
-    training = TrainingConfig(epochs=10, learning_rate=1.0, schedule="one_cycle", warmup=0.2)
-    rates = [train.learning_rate(training, [], step / 10) for step in range(100)]
-    peak = rates.index(max(rates))
+    training = TrainingConfig(epochs=10, schedule="one_cycle", warmup=0.2)
+    parts = [train.schedule(training, [], step / 10) for step in range(100)]
+    peak = parts.index(max(parts))
     assert peak == 20
-    assert rates[peak] == 1.0
-    assert rates[: peak + 1] == sorted(rates[: peak + 1])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert rates[-1] < 0.01
+    assert parts[peak] == 1.0
+    assert parts[: peak + 1] == sorted(parts[: peak + 1])
+    assert parts[peak:] == sorted(parts[peak:], reverse=True)
+    assert parts[-1] < 0.01
+
+
+def test_constant_is_constant() -> None:
+    training = TrainingConfig(epochs=3, schedule="constant")
+    assert {train.schedule(training, history(5, 6, 7), step / 10) for step in range(30)} == {1.0}

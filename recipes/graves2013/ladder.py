@@ -1,0 +1,312 @@
+"""What the ladder of Graves, Mohamed & Hinton (2013) will cost here, and what came of it.
+
+    python recipes/graves2013/ladder.py cost exp/graves2013 --networks ctc-3l-250h --seeds 1 2 3
+    python recipes/graves2013/ladder.py table exp/graves2013 --networks ctc-3l-250h --seeds 1 2 3
+
+The folder holds `<network>/<seed>`: manifests for `cost`, hypotheses for `table`. Training, search
+and alignment are the business of the doors and of `asr.scoring`; the Makefile beside this file
+calls them.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr import scoring
+from asr.records import DataError, atomic_open
+from asr.scoring import ErrorCounts, Score, intervals, significance
+from asr.scoring.base import SIGNIFICANT
+
+PAPER = Path(__file__).with_name("paper.txt")
+EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment" / "graves2013"
+PROTOCOL = "strict"
+REPLICATES = 10_000
+BATCHES = 8  # that `cost` trains on, from the shortest utterances to the longest
+
+CLAIMS = {
+    "LSTM ≫ tanh": ("CTC-3l-250h", "CTC-3l-500h-tanh"),
+    "depth beats width at equal weights": ("CTC-3l-250h", "CTC-1l-622h"),
+    "bidirectional beats unidirectional": ("CTC-3l-250h", "CTC-3l-421h-uni"),
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row of the paper's Table 1."""
+
+    name: str
+    weights: int
+    epochs: int
+    per: float
+
+    @property
+    def network(self) -> str:
+        """The name of its experiment, and of its folder."""
+        return self.name.lower()
+
+
+def published() -> list[Published]:
+    """The paper's nine rows, in its order."""
+    lines = PAPER.read_text(encoding="utf-8").splitlines()
+    rows = (line.split() for line in lines if not line.startswith("#"))
+    return [Published(name, int(w), int(epochs), float(per)) for name, w, epochs, per in rows]
+
+
+# ── before: what it will cost ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one network and seed: seconds for each utterance and the number of epochs assumed."""
+
+    train_s: float
+    dev_s: float
+    train_utterances: int
+    dev_utterances: int
+    epochs: int
+
+    @property
+    def hours(self) -> float:
+        train_s = self.train_utterances * self.train_s
+        return self.epochs * (train_s + self.dev_utterances * self.dev_s) / 3600
+
+
+def measure(row: Published, run_dir: Path, overrides: Sequence[str]) -> Cost:
+    """Train and search on a few batches of a prepared run; nothing is kept."""
+    import torch
+
+    from asr.config import choose_device, compose
+    from asr.dataset import Batches
+    from asr.phones import Vocabulary
+    from asr.recognizer import Recognizer
+    from asr.records import Manifest
+    from asr.train import build_optimizer, evaluate, phases, train_step
+
+    config = compose([f"experiment=graves2013/{row.network}", f"run_dir={run_dir}", *overrides])
+    training, device = config.training, choose_device(config)
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.load(run_dir / "vocabulary.txt")
+    recognizer = Recognizer(config.recognizer, vocabulary).to(device)
+    optimizer = build_optimizer(config.optimizer, recognizer)
+    counts, chosen = {}, {}
+    for split in ("train", "dev"):
+        utterances = Manifest(run_dir / "manifests" / f"{split}.jsonl")
+        batches = Batches(utterances, vocabulary, config.features.sample_rate, training.batch_size)
+        places = {round(n * (len(batches) - 1) / (BATCHES - 1)) for n in range(BATCHES)}
+        chosen[split] = [batch.to(device) for place, batch in enumerate(batches) if place in places]
+        counts[split] = len(utterances)
+    recognizer.features.fit_speakers(chosen["train"])
+    recognizer.features.fit_normalization(chosen["train"])
+    noise = phases(training)[-1].weight_noise
+
+    def step(batch_number: int) -> None:
+        recognizer.train()
+        train_step(recognizer, optimizer, chosen["train"][batch_number], training, noise=noise)
+
+    step(0)  # the first is slower: compilation, memory
+    evaluate(recognizer, chosen["dev"][:1], config.search)
+    started = time.perf_counter()
+    for number in range(len(chosen["train"])):
+        step(number)
+    trained = time.perf_counter()
+    evaluate(recognizer, chosen["dev"], config.search)
+    searched = time.perf_counter()
+    most = len(phases(training)) * training.epochs
+    return Cost(
+        (trained - started) / sum(len(batch.ids) for batch in chosen["train"]),
+        (searched - trained) / sum(len(batch.ids) for batch in chosen["dev"]),
+        counts["train"],
+        counts["dev"],
+        most if training.patience >= training.epochs else min(most, row.epochs),
+    )
+
+
+def cost(
+    runs: Path, networks: Sequence[str], seeds: Sequence[int], jobs: int, overrides: Sequence[str]
+) -> str:
+    """What training these networks will take, in words and numbers."""
+    lines = [
+        f"What the ladder will cost here, measured on {BATCHES} batches for each network. Epochs",
+        "are the paper's, or all of training.epochs where those are fewer or patience spares none.",
+        f"{'':18}{'ms/utterance':>22}{'utterances':>16}{'epochs':>8}{'seeds':>7}{'hours':>8}",
+        f"{'':18}{'train':>11}{'dev':>11}{'train':>9}{'dev':>7}",
+    ]
+    total = 0.0
+    for row in published():
+        if row.network in networks:
+            found = measure(row, runs / row.network / str(seeds[0]), overrides)
+            hours = len(seeds) * found.hours
+            total += hours
+            lines.append(
+                f"{row.name:18}{1e3 * found.train_s:11.1f}{1e3 * found.dev_s:11.1f}"
+                f"{found.train_utterances:9d}{found.dev_utterances:7d}{found.epochs:8d}"
+                f"{len(seeds):7d}{hours:8.2f}"
+            )
+    in_all = f"in all {total:.2f} hours"
+    if jobs > 1:
+        in_all += f", {total / jobs:.2f} with {jobs} jobs at once if they do not slow each other"
+    return "\n".join([*lines, in_all])
+
+
+# ── after: what came of it ────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Result:
+    """The finished runs of one network, by seed."""
+
+    scores: Mapping[int, Score]
+    dev_pers: Sequence[float]
+    epochs: Sequence[float]  # of each phase, the mean over seeds
+    weights: int
+
+
+def pooled(scores: Iterable[Score]) -> dict[str, ErrorCounts]:
+    """Counts of each speaker, all seeds added."""
+    counts: dict[str, ErrorCounts] = {}
+    for score in scores:
+        for speaker, more in score.speakers.items():
+            counts[speaker] = counts.get(speaker, ErrorCounts()) + more
+    return counts
+
+
+def read(folder: Path, seeds: Sequence[int]) -> Result | None:
+    """The runs of a network that have been decoded, or None."""
+    scores, trainings, phase_epochs = {}, [], Counter[int]()
+    for seed in seeds:
+        run_dir = folder / str(seed)
+        if not (run_dir / "test.hyp.jsonl").exists():
+            continue
+        sides = (run_dir / "manifests" / "test.jsonl", run_dir / "test.hyp.jsonl")
+        said, heard = (scoring.read_transcripts(path) for path in sides)
+        scores[seed] = scoring.score_transcripts(said, heard, scoring.protocol(PROTOCOL))
+        trainings.append(json.loads((run_dir / "training.json").read_text(encoding="utf-8")))
+        log = (run_dir / "train.jsonl").read_text(encoding="utf-8").splitlines()
+        phase_epochs.update(json.loads(line)["phase"] for line in log)
+    if not scores:
+        return None
+    return Result(
+        scores,
+        [training["dev_per"] for training in trainings],
+        [phase_epochs[phase] / len(scores) for phase in sorted(phase_epochs)],
+        trainings[0]["parameters"],
+    )
+
+
+def table(runs: Path, networks: Sequence[str], seeds: Sequence[int]) -> str:
+    """The ladder beside the paper's, and its three claims, in Markdown."""
+    rows = published()
+    results = {row.network: read(runs / row.network, seeds) for row in rows}
+    finished = [result for result in results.values() if result is not None]
+    if not finished:
+        raise DataError(f"{runs}: no network has been trained and decoded")
+    one = next(iter(finished[0].scores.values()))
+    lines = [
+        f"`{runs}`: {one.described()}; seeds {' '.join(map(str, seeds))}.",
+        "Epochs are those of each phase."
+        + " The speech is synthetic: no rate here says anything of people's." * one.is_synthetic,
+        "",
+        "| network | weights | epochs | dev PER | test PER | 95 % by speaker | the paper's epochs "
+        "| PER |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        *(_row(row, results[row.network], row.network in networks, len(seeds)) for row in rows),
+        "",
+        "| claim of the paper | difference | 95 % by speaker | p | by seed | p by seed | here |",
+        "|---|---:|---:|---:|---:|---:|---|",
+        *(
+            f"| {claim}: {a} − {b} | {_tested(results[a.lower()], results[b.lower()])} |"
+            for claim, (a, b) in CLAIMS.items()
+        ),
+        "",
+        "Test PER is the mean over seeds ± standard deviation. Intervals and the first p are of",
+        f"{REPLICATES:,} draws of speakers, with all seeds of both networks: they say how sure a",
+        "difference is on other speakers. The columns by seed, with the p of MAPSSWE between the",
+        "two runs of a seed, say whether it depends on the seed. A claim holds if all seeds agree",
+        "and every p is below 5 %.",
+    ]
+    return "\n".join(lines)
+
+
+def _row(row: Published, result: Result | None, wanted: bool, seeds: int) -> str:
+    theirs = f"{row.epochs} | {row.per:.1f} |"
+    if result is None:
+        state = "needs the transducer criterion"
+        if (EXPERIMENTS / f"{row.network}.yaml").exists():
+            state = "not finished" if wanted else "not asked for"
+        return f"| {row.name} | {row.weights:,} | | | {state} | | {theirs}"
+    pers = [score.total.per for score in result.scores.values()]
+    spread = f" ± {statistics.stdev(pers):.2f}" if len(pers) > 1 else ""
+    if len(pers) < seeds:
+        spread += f" ({len(pers)} of {seeds} seeds)"
+    return (
+        f"| {row.name} | {result.weights:,} | {' + '.join(f'{n:.0f}' for n in result.epochs)} | "
+        f"{statistics.fmean(result.dev_pers):.2f} | {statistics.fmean(pers):.2f}{spread} | "
+        f"{intervals.by_speaker(pooled(result.scores.values()), REPLICATES, 0)} | {theirs}"
+    )
+
+
+def _tested(better: Result | None, worse: Result | None) -> str:
+    """Difference, interval, p, differences and ps of each seed, verdict."""
+    seeds = sorted(better.scores.keys() & worse.scores.keys()) if better and worse else []
+    if better is None or worse is None or not seeds:
+        return "| | | | | not finished"
+    drawn = significance.paired_bootstrap(
+        pooled([better.scores[seed] for seed in seeds]),
+        pooled([worse.scores[seed] for seed in seeds]),
+        "speaker",
+        REPLICATES,
+        0,
+    )
+    if drawn is None:
+        raise DataError("the claims are tested by drawing speakers, and only one is known")
+    protocol = scoring.protocol(PROTOCOL)
+    each = [
+        scoring.compare(better.scores[seed], worse.scores[seed], protocol, replicates=0)
+        for seed in seeds
+    ]
+    ps = [comparison.mapsswe.p for comparison in each]
+    verdict = "cannot be told"
+    if max(drawn.p, *ps) < SIGNIFICANT:
+        if all(comparison.difference < 0 for comparison in each):
+            verdict = "**holds**"
+        elif all(comparison.difference > 0 for comparison in each):
+            verdict = "**the other way round**"
+    return (
+        f"{drawn.difference:+.2f} | {drawn.interval} | {drawn.p:.4f} | "
+        f"{' '.join(f'{comparison.difference:+.2f}' for comparison in each)} | "
+        f"{' '.join(f'{p:.4f}' for p in ps)} | {verdict}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("command", choices=("cost", "table"))
+    parser.add_argument("runs", type=Path, help="folder of <network>/<seed>")
+    parser.add_argument("--networks", nargs="+", required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--jobs", type=int, default=1, help="trained at once, for cost")
+    parser.add_argument("--overrides", nargs="*", default=[], help="of the experiments, for cost")
+    arguments = parser.parse_args(argv)
+    runs, networks, seeds = arguments.runs, arguments.networks, arguments.seeds
+    try:
+        if arguments.command == "cost":
+            text = cost(runs, networks, seeds, arguments.jobs, arguments.overrides)
+        else:
+            text = table(runs, networks, seeds)
+            with atomic_open(runs / "ladder.md") as file:
+                file.write(f"{text}\n")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"\n{text}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
