@@ -54,4 +54,20 @@ def reverse(padded: Tensor, lengths: Tensor) -> Tensor:
     position = torch.arange(padded.shape[1], device=padded.device)
     mirrored = lengths.unsqueeze(1) - 1 - position
     index = torch.where(mirrored >= 0, mirrored, position)
-    return padded.gather(1, index[(...,) + (None,) * (padded.dim() - 2)].expand_as(padded))
+    reversed_: Tensor = _Reversal.apply(padded, index)  # type: ignore[no-untyped-call]
+    return reversed_
+
+
+class _Reversal(torch.autograd.Function):
+    """Its gradient is a reversal too, which is several times faster than that of indexing."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        return padded[torch.arange(len(padded), device=padded.device).unsqueeze(1), index]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        reversed_: Tensor = _Reversal.apply(gradient, index)  # type: ignore[no-untyped-call]
+        return reversed_, None

@@ -3,8 +3,8 @@
     python recipes/bench/lstm.py [turns]
 
 3 layers × 250 cells × 2 directions on 16 utterances: the network of CTC-3l-250h (Graves et al.
-2013). Runners take turns. Machines are noisy: quote the ratios, medians of those within a turn. With
-OMP_NUM_THREADS=1 seconds are CPU time, which other work on the machine hardly changes.
+2013). Runners take turns. Machines are noisy: quote the ratios, medians of those within a turn.
+With OMP_NUM_THREADS=1 seconds are CPU time, which other work on the machine hardly changes.
 """
 
 import statistics
