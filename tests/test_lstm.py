@@ -518,5 +518,5 @@ def test_an_encoder_that_cannot_be_is_refused(mistake: dict[str, object], says: 
 
 
 def test_lengths_beyond_the_frames_are_refused() -> None:
-    with pytest.raises(RuntimeError, match="out of bounds"):
+    with pytest.raises(IndexError, match="out of bounds"):
         layer("lstm", True)(torch.randn(2, 3, INPUT), torch.tensor([3, 4]))
