@@ -1,4 +1,4 @@
-"""The two verbs behind which a method of training and search lives: `loss` and `decode`."""
+"""What a method of training and search is: a head, its `loss`, and its search, `decode`."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -72,7 +72,6 @@ class Criterion(nn.Module, ABC):
     def loss(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Loss of each utterance in nats: (N, T', D), (N,) → (N,). The caller reduces."""
 
-    @abstractmethod
     def decode(
         self,
         encoded: Tensor,
@@ -84,11 +83,13 @@ class Criterion(nn.Module, ABC):
 
         `language_model` is the graph of `search.language_model`, where there is one.
         """
+        return self.search(self.emissions(encoded), lengths, search, language_model)
 
+    @abstractmethod
     def emissions(self, encoded: Tensor) -> Tensor:
         """All that `search` reads, and `asr.tune` keeps, of each frame: (N, T', D) → (N, T', E)."""
-        return encoded
 
+    @abstractmethod
     def search(
         self,
         emissions: Tensor,
@@ -97,7 +98,6 @@ class Criterion(nn.Module, ABC):
         language_model: Graph | None = None,
     ) -> list[list[Path]]:
         """As `decode`, of emissions: (N, T', E), (N,) → N × n-best."""
-        return self.decode(emissions, lengths, search, language_model)
 
     def tunable(self, search: SearchConfig) -> tuple[str, ...]:
         """Keys of `search` that are worth trying on dev, which `asr.tune` does."""

@@ -45,15 +45,6 @@ class CTC(Criterion):
             reduction="none",
         )
 
-    def decode(
-        self,
-        encoded: Tensor,
-        lengths: Tensor,
-        search: SearchConfig,
-        language_model: Graph | None = None,
-    ) -> list[list[Path]]:
-        return self.search(self.emissions(encoded), lengths, search, language_model)
-
     def emissions(self, encoded: Tensor) -> Tensor:
         return self.log_probs(encoded)
 

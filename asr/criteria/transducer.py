@@ -165,15 +165,6 @@ class Transducer(Criterion):
 
     # ── search ───────────────────────────────────────────────────────────────────────────────
 
-    def decode(
-        self,
-        encoded: Tensor,
-        lengths: Tensor,
-        search: SearchConfig,
-        language_model: Graph | None = None,
-    ) -> list[list[Path]]:
-        return self.search(self.emissions(encoded), lengths, search, language_model)
-
     def emissions(self, encoded: Tensor) -> Tensor:
         return self.joint.of_frames(encoded)
 
