@@ -288,7 +288,8 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make(folder: Path, *options: str) -> str:
-    command = ["make", "-n", "-f", "recipes/graves2013/Makefile", "ROOT=/timit", *options]
+    command = ["make", "-n", "--no-print-directory", "-f", "recipes/graves2013/Makefile"]
+    command += ["ROOT=/timit", *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 

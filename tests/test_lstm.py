@@ -150,6 +150,7 @@ def test_the_kernel_for_gpus_equals_the_readable_form_in_tritons_interpreter() -
 import torch
 from asr.lstm import RecurrentLayer, gpu, recurrence
 
+torch.set_num_threads(1)  # or directions would share the interpreter, which is not made for threads
 for name in ("peephole", "lstm1997"):
     layer = RecurrentLayer(name, 5, 7, True)
     frames = [torch.randn(3, 6, 5, requires_grad=True) for _ in range(2)]
