@@ -47,11 +47,11 @@ class Recognizer(nn.Module):
 
     def encode_batch(self, batch: Batch, augment: Augment | None = None) -> tuple[Tensor, Tensor]:
         """As `encode`, of a batch's waveforms or cached frames: → (N, T', D), (N,)."""
-        seeds = batch.seeds if augment is not None else None
-        warps = augment.warps(seeds) if augment is not None and seeds is not None else None
-        frames, lengths = self.features.of_batch(batch, warps)
-        if augment is not None and seeds is not None:
-            frames = augment.mask(frames, lengths, seeds)
+        if augment is None or batch.seeds is None:
+            frames, lengths = self.features.of_batch(batch)
+        else:
+            frames, lengths = self.features.of_batch(batch, augment.warps(batch.seeds))
+            frames = augment.mask(frames, lengths, batch.seeds)
         encoded: tuple[Tensor, Tensor] = self.encoder(frames, lengths)
         return encoded
 
