@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from asr import lstm
 from asr.batch import length_mask
 from asr.criteria import CTC, CTCConfig
 from asr.encoder import Encoder, EncoderConfig
@@ -23,6 +24,12 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 each_cell = pytest.mark.parametrize("cell", CELLS)
 each_direction = pytest.mark.parametrize("bidirectional", [False, True])
+
+
+@pytest.fixture(autouse=True)
+def own_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The form for large networks, though those of these tests are small."""
+    monkeypatch.setattr(lstm, "SMALL", 0)
 
 
 def stack(cell: str, bidirectional: bool, layers: int = 2, dropout: float = 0.0) -> RecurrentStack:
@@ -80,6 +87,32 @@ def test_the_fast_form_equals_the_readable_one(
     fast = outcome(recurrent, lambda frames: recurrent(frames, lengths), frames)
     slow = outcome(recurrent, lambda frames: readable(recurrent, frames, lengths), frames)
     assert_near(fast, slow, TOLERANCE[dtype])
+
+
+@each_direction
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_small_lstm_is_torchs(
+    dtype: torch.dtype, bidirectional: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+
+    def counted(cell: lstm.LSTM, frames: Tensor) -> Tensor:
+        called.append(cell)
+        return fused(cell, frames)
+
+    fused = lstm.LSTM.fused
+    monkeypatch.setattr(lstm.LSTM, "fused", counted)
+    recurrent, frames = stack("lstm", bidirectional).to(dtype), torch.randn(5, 9, INPUT).to(dtype)
+    large = outcome(recurrent, lambda frames: recurrent(frames, RAGGED), frames)
+    assert not called
+    monkeypatch.setattr(lstm, "SMALL", len(frames) * HIDDEN + 1)
+    small = outcome(recurrent, lambda frames: recurrent(frames, RAGGED), frames)
+    assert len(called) == 2 * (1 + bidirectional)
+    assert_near(small, large, TOLERANCE[dtype])
+    with torch.no_grad():  # torch is faster here, whatever the size
+        monkeypatch.setattr(lstm, "SMALL", 0)
+        assert_near([recurrent(frames, RAGGED)], large[:1], TOLERANCE[dtype])
+    assert len(called) == 4 * (1 + bidirectional)
 
 
 @each_direction

@@ -37,6 +37,8 @@ CELLS: dict[str, type[Cell]] = {
     "ligru": LiGRU,
 }
 
+SMALL = 2000  # utterances × cells of an LSTM below which torch trains it faster on a CPU
+
 
 class RecurrentLayer(nn.Module):
     """One layer, in one direction or both.
@@ -103,11 +105,15 @@ def without_padding(values: Tensor, lengths: Tensor) -> Tensor:
 def fast(cells: Sequence[Cell], sequences: Sequence[Tensor]) -> list[Tensor]:
     """`cell.unroll(frames).hidden` for each cell and its frames, in the fastest way there is."""
     frames = sequences[0]
+    known = [cell for cell in cells if isinstance(cell, TorchCell)]
     if frames.is_cpu and frames.dtype in (torch.float32, torch.float64):
-        from asr.lstm.kernels import KERNELS  # numba takes half a second to come
+        small = not torch.is_grad_enabled() or len(frames) * cells[0].hidden < SMALL
+        if not (small and type(cells[0]) is LSTM):
+            from asr.lstm.kernels import KERNELS  # numba takes half a second to come
 
-        return recurrence.unroll(KERNELS[cells[0].kernel], cells, sequences)
-    known = [cell for cell in cells if isinstance(cell, TorchCell) and not frames.is_cpu]
+            return recurrence.unroll(KERNELS[cells[0].kernel], cells, sequences)
+    elif frames.is_cpu:
+        known = []
     if known:
         return [cell.fused(frames) for cell, frames in zip(known, sequences, strict=True)]
     if frames.is_cuda and cells[0].kernel == "lstm" and find_spec("triton"):

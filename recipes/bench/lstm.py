@@ -1,9 +1,10 @@
 """The LSTM family against torch's recurrent networks, and against the matrix products in them.
 
-    python recipes/bench/lstm.py [turns]
+    python recipes/bench/lstm.py [turns] [sizes]
 
 3 layers × 250 cells × 2 directions on 16 utterances: the network of CTC-3l-250h (Graves et al.
 2013). Runners take turns. Machines are noisy: quote the ratios, medians of those within a turn.
+With `sizes`: only the two forms of a plain LSTM, at several sizes, which say where to change over.
 With OMP_NUM_THREADS=1 seconds are CPU time, which other work on the machine hardly changes.
 """
 
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from asr.batch import pad, reverse
-from asr.lstm import CELLS, RecurrentLayer, RecurrentStack, TorchCell
+from asr.lstm import CELLS, RecurrentLayer, RecurrentStack, TorchCell, recurrence
 from asr.lstm.base import linear, packed
+from asr.lstm.kernels import KERNELS
 from asr.lstm.recurrence import side_by_side
 
 COUNT, STEPS, INPUT, HIDDEN, LAYERS = 16, 300, 123, 250, 3
@@ -127,8 +129,44 @@ def packed_lstm(lstm: nn.LSTM, frames: Tensor, lengths: Tensor) -> Tensor:
     return nn.utils.rnn.pad_packed_sequence(lstm(sequence)[0], batch_first=True)[0]
 
 
+def sizes() -> None:
+    """Time of the two forms that a plain LSTM has, for both directions of one layer."""
+    print(f"\ntorch.lstm, time against our form; {torch.get_num_threads()} threads, {TURNS} turns")
+    print("cells × utterances       forward and backward   forward")
+    for hidden in (64, 128, 250, 320):
+        for count in (1, 4, 8, 16, 32):
+            cells = RecurrentLayer("lstm", 2 * hidden, hidden, True).cells
+            frames = [torch.randn(count, 200, 2 * hidden, requires_grad=True)] * 2
+            forms = {
+                "own": lambda cells=cells, frames=frames: recurrence.unroll(
+                    KERNELS["lstm"], cells, frames
+                ),
+                "torch": lambda cells=cells, frames=frames: [
+                    cell.fused(frames) for cell, frames in zip(cells, frames, strict=True)
+                ],
+            }
+            with torch.no_grad():
+                forward = timed(forms)
+            both = timed(
+                {
+                    name: lambda run=run: torch.cat(run(), 2).sum().backward()
+                    for name, run in forms.items()
+                }
+            )
+            ratios = [
+                statistics.median(a / b for a, b in zip(one["torch"], one["own"], strict=True))
+                for one in (both, forward)
+            ]
+            print(
+                f"{hidden:5} × {count:<3} {hidden * count:9,} {ratios[0]:19.2f} {ratios[1]:11.2f}"
+            )
+
+
 def main() -> None:
     torch.manual_seed(0)
+    if "sizes" in sys.argv:
+        sizes()
+        return
     stacks = {cell: ours(cell) for cell in CELLS}
     peers = {kind.__name__: theirs(kind) for kind in (nn.LSTM, nn.GRU, nn.RNN)}
     lstm = peers["LSTM"]
