@@ -12,6 +12,7 @@ DOORS = {
     "ngram": "manifests → a phone n-gram language model",
     "tune": "a checkpoint and dev → the search with the best dev PER",
     "decode": "a checkpoint and a manifest → hypotheses",
+    "align": "a checkpoint and a manifest → the times of its phones",
     "score": "references and hypotheses → phone error rate",
     "report": "a finished run → one HTML page",
     "show": "audio files → pictures of what is in them",

@@ -5,10 +5,11 @@ have modules of their own.
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from asr.phones import unknown_phone
-from asr.records import DataError, Segment, raise_problems
+from asr.records import DataError, Segment, atomic_open, raise_problems
 
 # A label may end this far behind the audio: TIMIT's last labels overshoot by a few samples.
 OVERSHOOT_SAMPLES = 160
@@ -80,6 +81,14 @@ def read_phn(
         Segment(phone, start / sample_rate, min(end, samples) / sample_rate)
         for _, start, end, phone in rows
     )
+
+
+def write_phn(path: str | Path, segments: Iterable[Segment], sample_rate: int) -> None:
+    """Write `start end label` lines in samples."""
+    with atomic_open(path) as file:
+        for segment in segments:
+            start, end = (round(time * sample_rate) for time in (segment.start_s, segment.end_s))
+            file.write(f"{start} {end} {segment.phone}\n")
 
 
 def _remedy(parts: list[str]) -> str:

@@ -84,7 +84,11 @@ class Recognizer(nn.Module):
             for id, paths in zip(ids, found, strict=True)
         ]
 
-    def time_s(self, frame: int) -> float:
+    def edge_s(self, frame: int) -> float:
+        """The time at which an encoded frame begins and the one before it ends."""
+        return self.time_s(frame - 0.5)
+
+    def time_s(self, frame: float) -> float:
         """The middle of the samples that an encoded frame was made of, itself and no neighbours."""
         features, stacked = self.config.features, self.config.encoder.subsampling
         first = 0.0  # librosa's windows begin half outside

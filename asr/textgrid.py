@@ -1,14 +1,15 @@
 """Labels with times that are no `.phn`: Praat's TextGrid and the `.lab` files of HTK and others.
 
-Both give `(start_s, end_s, label)`. This file knows no phone set and checks no times against
-audio; it reads Praat's text formats, long and short, and no binary TextGrid.
+Both give `(start_s, end_s, label)`; a TextGrid is also written. This file knows no phone set and
+checks no times against audio; it reads Praat's text formats, long and short, and no binary
+TextGrid.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from asr.records import DataError
+from asr.records import DataError, Segment, atomic_open
 
 PHONE_TIERS = ("phones", "phone", "phn", "phonemes", "segments")
 HTK_UNIT_S = 1e-7  # HTK counts 100 ns
@@ -28,6 +29,29 @@ def read_phones(path: Path) -> Iterator[Interval]:
     for start, end, label in named[0] if named else tiers[0][1]:
         if label.strip():
             yield start, end, label.strip()
+
+
+def write_phones(path: Path, segments: Sequence[Segment], duration_s: float) -> None:
+    """Write one tier, `phones`, in Praat's long format, with empty intervals between segments."""
+    intervals: list[Interval] = []
+    end_s = 0.0
+    for segment in segments:
+        if segment.start_s > end_s:
+            intervals.append((end_s, segment.start_s, ""))
+        intervals.append((segment.start_s, segment.end_s, segment.phone))
+        end_s = segment.end_s
+    if duration_s > end_s:
+        intervals.append((end_s, duration_s, ""))
+    extent = f"xmin = 0\nxmax = {duration_s!r}\n"
+    with atomic_open(path) as file:
+        file.write(f'File type = "ooTextFile"\nObject class = "TextGrid"\n\n{extent}')
+        file.write("tiers? <exists>\nsize = 1\nitem []:\nitem [1]:\n")
+        file.write(f'class = "IntervalTier"\nname = "phones"\n{extent}')
+        file.write(f"intervals: size = {len(intervals)}\n")
+        for number, (start_s, end_s, label) in enumerate(intervals, start=1):
+            quoted = label.replace('"', '""')
+            file.write(f"intervals [{number}]:\nxmin = {start_s!r}\nxmax = {end_s!r}\n")
+            file.write(f'text = "{quoted}"\n')
 
 
 def read_tiers(path: Path) -> list[tuple[str, list[Interval]]]:

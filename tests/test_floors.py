@@ -19,7 +19,7 @@ FLOORS = [
     },
     {"corpora", "dataset"},
     {"encoder", "criteria"},
-    {"recognizer", "checkpoint"},
+    {"recognizer", "checkpoint", "aligner"},
     {"config", "lesson"},
     {
         "download",
@@ -33,6 +33,7 @@ FLOORS = [
         "show",
         "explain",
         "exchange",
+        "align",
     },
 ]
 # Within a floor, these stand below their neighbours.
@@ -42,6 +43,7 @@ BELOW = {
     ("labels", "phones"),
     ("textgrid", "records"),
     ("checkpoint", "recognizer"),
+    ("aligner", "recognizer"),
 }
 CONFIGURED = {"config", "prepare", "train", "tune", "decode"}
 

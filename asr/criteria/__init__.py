@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig
+from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig, Span
 from asr.criteria.ctc import CTC, CTCConfig
 from asr.criteria.transducer import Transducer, TransducerConfig
 
@@ -16,6 +16,7 @@ __all__ = [
     "CriterionConfig",
     "Path",
     "SearchConfig",
+    "Span",
     "Transducer",
     "TransducerConfig",
     "build",

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from asr.batch import Batch
 from asr.language_model import Graph
+from asr.records import DataError
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,15 @@ class Path:
     confidences: tuple[float, ...] | None = None
 
 
+@dataclass(frozen=True)
+class Span:
+    """Frames start…end (exclusive) of one aligned label, and its mean probability there."""
+
+    start: int
+    end: int
+    confidence: float
+
+
 class Criterion(nn.Module, ABC):
     """Head, loss and search of one method."""
 
@@ -98,6 +108,29 @@ class Criterion(nn.Module, ABC):
         language_model: Graph | None = None,
     ) -> list[list[Path]]:
         """As `decode`, of emissions: (N, T', E), (N,) → N × n-best."""
+
+    @abstractmethod
+    def align(
+        self, encoded: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
+    ) -> list[list[Span]]:
+        """The frames of every label of known transcripts: N × U, in the order of the labels.
+
+        Shapes: (N, T', D), (N,), (N, U), (N,). Spans do not overlap; frames between two of them
+        belong to neither. Raises `DataError` where an utterance has fewer frames than it needs.
+        """
+
+    def frames_needed(self, targets: Tensor, target_lengths: Tensor) -> Tensor:
+        """The fewest frames in which labels can be aligned: (N, U), (N,) → (N,)."""
+        return target_lengths.clamp(min=1)
+
+    def require_frames(self, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> None:
+        """Raise `DataError` where an utterance of a batch is too short to be aligned."""
+        needed = self.frames_needed(targets, target_lengths)
+        for n in (lengths < needed).nonzero().flatten().tolist():
+            raise DataError(
+                f"utterance {n} of the batch has {int(lengths[n])} frames, but its "
+                f"{int(target_lengths[n])} labels need {int(needed[n])} to be aligned"
+            )
 
     def tunable(self, search: SearchConfig) -> tuple[str, ...]:
         """Keys of `search` that are worth trying on dev, which `asr.tune` does."""

@@ -10,11 +10,12 @@ from torchaudio.functional import forced_align
 
 from asr import prefix_beam
 from asr.batch import Batch, length_mask
-from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig
+from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig, Span
 from asr.language_model import Graph, no_language_model
 from asr.records import DataError
 
 BLANK = 0
+ALIGNMENT_PENALTY = 4.0  # nats taken from the blank where phones are known; see docs/alignment.md
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,23 @@ class CTC(Criterion):
         graph = language_model or no_language_model(self.head.out_features)
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
             return list(threads.map(lambda one: beam_search(one, search, graph), utterances))
+
+    def align(
+        self, encoded: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
+    ) -> list[list[Span]]:
+        """The best alignment, where each blank costs `ALIGNMENT_PENALTY`, so that labels last."""
+        self.require_frames(lengths, targets, target_lengths)
+        log_probs = self.log_probs(encoded).detach().float().cpu()
+        found = []
+        for frames, length, labels, count in zip(
+            log_probs, lengths.tolist(), targets.cpu(), target_lengths.tolist(), strict=True
+        ):
+            alignment = align(penalised(frames[:length], ALIGNMENT_PENALTY), labels[:count])
+            found.append(spans_of(alignment, frames[:length]))
+        return found
+
+    def frames_needed(self, targets: Tensor, target_lengths: Tensor) -> Tensor:
+        return frames_needed(targets, target_lengths)
 
     def tunable(self, search: SearchConfig) -> tuple[str, ...]:
         if search.beam == 1:
@@ -121,6 +139,18 @@ def align(log_probs: Tensor, labels: Tensor) -> Tensor:
     return alignment[0].long()  # type: ignore[no-any-return]
 
 
+def spans_of(alignment: Tensor, log_probs: Tensor) -> list[Span]:
+    """The runs of labels in an alignment (T,), with probabilities from (T, V)."""
+    probs = log_probs.gather(1, alignment.unsqueeze(1)).squeeze(1).exp()
+    joined, sizes = torch.unique_consecutive(alignment, return_counts=True)
+    ends = sizes.cumsum(0)
+    return [
+        Span(end - size, end, float(probs[end - size : end].mean()))
+        for label, size, end in zip(joined.tolist(), sizes.tolist(), ends.tolist(), strict=True)
+        if label != BLANK
+    ]
+
+
 def path_of(alignment: Tensor, along: Tensor, score: float) -> Path:
     """The path of an alignment (T,) with log-probabilities `along` it, (T,)."""
     joined, run, sizes = (
@@ -138,6 +168,13 @@ def path_of(alignment: Tensor, along: Tensor, score: float) -> Path:
     )
 
 
+def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """U + repeats, between which there must be a blank, and at least one: (N, U), (N,) → (N,)."""
+    real = length_mask(target_lengths, targets.shape[1])
+    repeats = (targets[:, 1:] == targets[:, :-1]) & real[:, 1:]
+    return (target_lengths + repeats.sum(dim=1)).clamp(min=1)
+
+
 def require_alignable(lengths: Tensor, batch: Batch, vocabulary_size: int) -> None:
     """Raise `DataError` that names every utterance whose loss would mean nothing.
 
@@ -146,8 +183,7 @@ def require_alignable(lengths: Tensor, batch: Batch, vocabulary_size: int) -> No
     """
     real = length_mask(batch.target_lengths, batch.targets.shape[1])
     foreign = ((batch.targets <= BLANK) | (batch.targets >= vocabulary_size)) & real
-    repeats = (batch.targets[:, 1:] == batch.targets[:, :-1]) & real[:, 1:]
-    needed = (batch.target_lengths + repeats.sum(dim=1)).clamp(min=1)
+    needed = frames_needed(batch.targets, batch.target_lengths)
     short = lengths < needed
     if not (foreign.any() | short.any()):
         return

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torchaudio.functional import rnnt_loss
 
 from asr.batch import Batch, length_mask, pad
-from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig
+from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig, Span
 from asr.language_model import Graph, no_language_model
 from asr.lstm import RecurrentLayer, State
 from asr.records import DataError
@@ -219,6 +219,62 @@ class Transducer(Criterion):
             stays = labels == BLANK
             frame, here = frame + stays, (here + 1).where(~stays, 0)
         return [_path(found, score) for found, score in zip(emitted, scores.tolist(), strict=True)]
+
+    # ── alignment ────────────────────────────────────────────────────────────────────────────
+
+    @torch.no_grad()
+    def align(
+        self, encoded: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
+    ) -> list[list[Span]]:
+        """The likeliest way through each lattice with no more than one label in a frame.
+
+        The lattice itself lets a frame have several, but then they would have no frame of their
+        own. A span is the one frame in which its label is emitted.
+        """
+        self.require_frames(lengths, targets, target_lengths)
+        frames = self.joint.of_frames(encoded)
+        prefixes = self.joint.of_prefixes(self.prediction(targets, target_lengths))
+        return [
+            self._align(frames[n, :length], prefixes[n, : phones + 1], targets[n, :phones])
+            for n, (length, phones) in enumerate(
+                zip(lengths.tolist(), target_lengths.tolist(), strict=True)
+            )
+        ]
+
+    def _align(self, frames: Tensor, prefixes: Tensor, labels: Tensor) -> list[Span]:
+        """Viterbi over one lattice: (T', J), (U + 1, J), (U,) → U."""
+        stay, emit = self._steps(frames, prefixes, labels)
+        best = np.full(len(labels) + 1, -np.inf)  # after a frame, by the number of labels so far
+        best[0] = 0.0
+        grew = np.zeros(stay.shape, dtype=bool)
+        for t in range(len(stay)):
+            longer = np.concatenate([[-np.inf], best[:-1] + emit[t]])
+            grew[t] = longer > best
+            best = np.maximum(best, longer) + stay[t]
+        spans = []
+        u = len(labels)
+        for t in reversed(range(len(stay))):
+            if grew[t, u]:
+                u -= 1
+                spans.append(Span(t, t + 1, math.exp(emit[t, u])))
+        return spans[::-1]
+
+    def _steps(
+        self, frames: Tensor, prefixes: Tensor, labels: Tensor
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Log-probabilities of all blanks, (T', U + 1), and of the labels, (T', U).
+
+        Not more than `config.lattice` logits are in memory at once, or one frame.
+        """
+        at_once = max(1, self.config.lattice // (len(prefixes) * self.vocabulary_size))
+        stay, emit = [], []
+        for some in torch.split(frames, at_once):
+            nodes = self.joint(some.unsqueeze(1), prefixes.unsqueeze(0))
+            log_probs = nodes.log_softmax(dim=2, dtype=torch.float64)
+            stay.append(log_probs[:, :, BLANK])
+            at = labels.expand(len(some), -1).unsqueeze(2)
+            emit.append(log_probs[:, :-1].gather(2, at).squeeze(2))
+        return torch.cat(stay).cpu().numpy(), torch.cat(emit).cpu().numpy()
 
     # ── transcripts alone ────────────────────────────────────────────────────────────────────
 

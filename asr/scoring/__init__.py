@@ -9,12 +9,12 @@ Neither torch nor Hydra is imported here, and numba, jiwer and matplotlib only b
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from asr.records import DataError
-from asr.scoring import analysis, intervals, significance
+from asr.scoring import analysis, boundaries, intervals, significance
 from asr.scoring.alignment import COSTS, align
 from asr.scoring.base import (
     LENGTH_BIN,
@@ -30,6 +30,7 @@ from asr.scoring.base import (
     Transcript,
     Transcripts,
 )
+from asr.scoring.boundaries import TimedPair, Timing
 from asr.scoring.formats import FORMATS, detect_format, pair, read_transcripts
 from asr.scoring.protocols import Protocol, protocol, protocol_names
 
@@ -44,9 +45,12 @@ __all__ = [
     "Report",
     "Runs",
     "Score",
+    "TimedPair",
+    "Timing",
     "Transcript",
     "Transcripts",
     "compare",
+    "compare_times",
     "count_large_files",
     "investigate",
     "protocol",
@@ -283,6 +287,17 @@ def compare(
         significance.mapsswe((steps[0][id_], steps[1][id_]) for id_ in steps[0]),
         significance.paired_bootstrap(counts_a, counts_b, by, replicates, seed),
     )
+
+
+def compare_times(pairs: Iterable[TimedPair], replicates: int = 1000, seed: int = 0) -> Timing:
+    """How far times that were found lie from hand-made ones, with 95 % intervals by speaker."""
+    timing = boundaries.measure(pairs)
+    found = {}
+    for name, speakers in timing.rates.items():
+        wrong = intervals.by_speaker(speakers, replicates, seed)
+        if wrong is not None:
+            found[name] = Interval(100.0 - wrong.high, 100.0 - wrong.low)
+    return replace(timing, intervals=found)
 
 
 def _sclite_steps(score: Score, optional: frozenset[str]) -> dict[str, str]:

@@ -1,0 +1,168 @@
+"""Known phones and their speech → the times of the phones.
+
+A criterion says in which frames of the network each phone was heard; frames between two phones
+belong to neither. The boundary is put where the speech itself changes most there, so that it is
+finer than the network's frames. Nothing here reads or writes files (see `asr.align`).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from asr.batch import Batch
+from asr.features import Features, FeaturesConfig
+from asr.recognizer import Recognizer
+from asr.records import DataError, Segment, Utterance
+
+# Phones that stand for silence: where a vocabulary has one, transcripts leave no time unlabelled.
+SILENCES = frozenset({"h#", "pau", "epi", "sil", "sp", "spn", "SIL", "<sil>"})
+# What a boundary is looked for in: narrow windows at a short hop, few filters.
+HOP_MS, WINDOW_MS, FILTERS = 5.0, 16.0, 23
+PAUSE_S = 0.15  # quiet for so long between two phones is a pause; closures of stops are shorter
+QUIET = (5, 95)  # percentiles of the loudness in dB; below the middle of them it is quiet
+
+Frames = np.ndarray[Any, np.dtype[np.float64]]
+Stretch = tuple[int, int]  # frames begin…end (exclusive) of those in which boundaries are found
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The phones of one utterance with their times, and the mean probability of each."""
+
+    segments: tuple[Segment, ...]
+    confidences: tuple[float, ...]
+
+
+class Aligner:
+    """Forced alignment by a recogniser, which must be in evaluation mode."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.recognizer = recognizer
+        self.pauses = SILENCES.isdisjoint(recognizer.vocabulary.phones)
+        config = FeaturesConfig(
+            bins=FILTERS,
+            deltas=0,
+            normalization="none",
+            sample_rate=recognizer.config.features.sample_rate,
+            window_ms=WINDOW_MS,
+            hop_ms=min(HOP_MS, recognizer.config.features.hop_ms),
+            energy=False,
+            snip_edges=False,
+        )
+        self.hop_samples = config.hop_samples
+        self.features = Features(config).to(recognizer.device)
+
+    def require_room(self, utterance: Utterance, samples: int) -> None:
+        """Raise `DataError` where an utterance is too short for its phones, or one is unknown."""
+        if not utterance.phones:
+            raise DataError(f"{utterance.id}: no phones to align; leave it out")
+        try:
+            labels = torch.tensor([self.recognizer.vocabulary.encode(utterance.phones)])
+        except DataError as error:
+            raise DataError(f"{utterance.id}: {error} of the checkpoint") from None
+        subsampling = self.recognizer.config.encoder.subsampling
+        frames = int(self.recognizer.features.frame_counts(torch.tensor([samples])))
+        frames = -(-frames // subsampling)
+        criterion = self.recognizer.criterion
+        needed = int(criterion.frames_needed(labels, torch.tensor([labels.shape[1]])))
+        if frames < needed:
+            raise DataError(
+                f"{utterance.id}: {frames} frames of the network, but {needed} are needed to align "
+                f"{labels.shape[1]} phones; is this its transcript?"
+            )
+
+    def __call__(self, batch: Batch, encoded: torch.Tensor, lengths: torch.Tensor) -> list[Aligned]:
+        """The times of a batch's targets; `encoded` (N, T', D) is of its waveforms."""
+        criterion = self.recognizer.criterion
+        spans = criterion.align(encoded, lengths, batch.targets, batch.target_lengths)
+        frames, counts = self.features.static(batch.waveforms, batch.waveform_lengths)
+        found = []
+        for n, of_labels in enumerate(spans):
+            count, samples = int(counts[n]), int(batch.waveform_lengths[n])
+            cores = [(self._frame(span.start), self._frame(span.end)) for span in of_labels]
+            cores = [(begin, min(end, count)) for begin, end in cores]
+            speech = frames[n, :count].double().cpu().numpy()
+            labels = batch.targets[n, : int(batch.target_lengths[n])].tolist()
+            segments = (
+                Segment(
+                    phone, self._time_s(begin, count, samples), self._time_s(end, count, samples)
+                )
+                for phone, (begin, end) in zip(
+                    self.recognizer.vocabulary.decode(labels),
+                    stretches(speech, cores, self.pause_frames if self.pauses else None),
+                    strict=True,
+                )
+            )
+            found.append(Aligned(tuple(segments), tuple(span.confidence for span in of_labels)))
+        return found
+
+    @property
+    def pause_frames(self) -> int:
+        return round(PAUSE_S * self.features.config.sample_rate / self.hop_samples)
+
+    def _frame(self, edge: int) -> int:
+        """The frame of `features` that begins nearest to an edge of the network's frames."""
+        place = self.recognizer.edge_s(edge) * self.features.config.sample_rate / self.hop_samples
+        return max(0, math.floor(place + 0.5))
+
+    def _time_s(self, edge: int, count: int, samples: int) -> float:
+        """A whole number of samples, and at the end of the frames the end of the audio."""
+        sample = samples if edge == count else edge * self.hop_samples
+        return sample / self.features.config.sample_rate
+
+
+def stretches(
+    speech: Frames, cores: Sequence[Stretch], pause_frames: int | None = None
+) -> list[Stretch]:
+    """What belongs to each phone of which the core is known, in `speech` (T, F).
+
+    Cores do not overlap. Between two of them the boundary is where the speech changes most. With
+    `pause_frames` a stretch that is quiet for so long, between two phones or at either end, is a
+    pause and belongs to none; without, the phones take up all of the time.
+    """
+    if not cores:
+        return []
+    parts = [(core, True) for core in cores]
+    if pause_frames is not None:
+        parts += [(pause, False) for pause in quiet_stretches(speech, cores, pause_frames)]
+        parts.sort()
+    places = [core for core, _ in parts]
+    sums = np.concatenate([np.zeros((1, speech.shape[1])), np.cumsum(speech, axis=0)])
+    inner = [change(sums, left, right) for left, right in pairwise(places)]
+    edges = [0, *inner, len(speech)]
+    return [
+        (edges[number], edges[number + 1]) for number, (_, is_phone) in enumerate(parts) if is_phone
+    ]
+
+
+def change(sums: Frames, left: Stretch, right: Stretch) -> int:
+    """Where, between two cores, the second begins: left[1]…right[0].
+
+    Of all ways to cut left[0]…right[1] in two there, the one with the least squared distance of the
+    frames from the mean of their part. `sums` (T + 1, F) are of the frames before each edge.
+    """
+    cuts = np.arange(left[1], right[0] + 1)
+    first = sums[cuts] - sums[left[0]]
+    second = sums[right[1]] - sums[cuts]
+    explained = (first**2).sum(1) / (cuts - left[0]) + (second**2).sum(1) / (right[1] - cuts)
+    return int(cuts[explained.argmax()])
+
+
+def quiet_stretches(speech: Frames, cores: Sequence[Stretch], at_least: int) -> Iterator[Stretch]:
+    """The longest quiet stretch before, between and behind the cores, where it lasts."""
+    loudness = speech.mean(axis=1)
+    quiet = loudness < np.percentile(loudness, QUIET).mean()
+    begins = [0, *(end for _, end in cores)]
+    ends = [*(begin for begin, _ in cores), len(speech)]
+    for begin, end in zip(begins, ends, strict=True):
+        steps = np.diff(np.concatenate([[0], quiet[begin:end].astype(np.int8), [0]]))
+        starts, stops = (steps == 1).nonzero()[0], (steps == -1).nonzero()[0]
+        if len(starts):
+            longest = int((stops - starts).argmax())
+            if stops[longest] - starts[longest] >= at_least:
+                yield begin + int(starts[longest]), begin + int(stops[longest])

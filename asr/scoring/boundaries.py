@@ -1,0 +1,137 @@
+"""How far the times of the same phones lie apart: boundaries, and labels of 10 ms frames.
+
+Both sides have the same phones in the same order, as after a forced alignment; what differs is when
+they are. Recognised phones are compared in time by `analysis`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from asr.phones import fold_to_39
+from asr.records import DataError, Segment
+from asr.scoring.base import ErrorCounts, Interval
+
+TOLERANCES_S = (0.010, 0.020, 0.030, 0.050)
+FRAME_S = 0.010
+MERCY_S = 1e-9  # 0.31 − 0.30 is a little more than 0.01 in binary
+
+BySpeaker = Mapping[str, ErrorCounts]
+Errors = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class TimedPair:
+    """The times of one utterance's phones as labelled by hand, and as found."""
+
+    id: str
+    speaker: str
+    reference: Sequence[Segment]
+    found: Sequence[Segment]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What is right and how far the rest is off.
+
+    `rates` are boundaries within a tolerance, and frames with the right label; what is not right
+    counts as substituted. `errors_s` are found minus labelled, of all boundaries.
+    """
+
+    utterances: int
+    errors_s: Errors
+    rates: Mapping[str, BySpeaker]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)  # of `rates`, by speaker
+
+    def percent(self, name: str) -> float:
+        """The share that is right; there must be a boundary or frame."""
+        total = sum(self.rates[name].values(), ErrorCounts())
+        return 100.0 * total.corr / total.ref
+
+    def text(self) -> str:
+        """A table for people."""
+        speakers = len(next(iter(self.rates.values())))
+        off_ms = 1000.0 * np.abs(self.errors_s)
+        lines = [
+            f"{len(self.errors_s)} boundaries in {self.utterances} utterances of {speakers} "
+            f"speakers: mean absolute error {off_ms.mean():.1f} ms, median {np.median(off_ms):.1f} "
+            f"ms, found {1000.0 * self.errors_s.mean():+.1f} ms late on average"
+        ]
+        for name in self.rates:
+            by_speaker = (
+                f"  95 % by speaker {self.intervals[name]}" if name in self.intervals else ""
+            )
+            lines.append(f"{name:<36} {self.percent(name):6.2f} %{by_speaker}")
+        return "\n".join(lines)
+
+
+def measure(pairs: Iterable[TimedPair]) -> Timing:
+    """Boundaries between phones, and frames; `DataError` where the phones are not the same.
+
+    The outer edges of an utterance are no boundaries. One that two phones share on both sides
+    counts once. Frames whose label folds to nothing (q) are left out of the folded count, which is
+    made where all labels are TIMIT's.
+    """
+    pairs = list(pairs)
+    errors: list[Errors] = []
+    rates: dict[str, dict[str, ErrorCounts]] = {}
+
+    def add(name: str, speaker: str, right: Any) -> None:
+        correct = int(np.sum(right))
+        counts = ErrorCounts(1, len(right), correct, len(right) - correct)
+        by_speaker = rates.setdefault(name, {})
+        by_speaker[speaker] = by_speaker.get(speaker, ErrorCounts()) + counts
+
+    fold = fold_to_39().target
+    is_timit = all(segment.phone in fold for pair in pairs for segment in pair.reference)
+    for pair in pairs:
+        _require_same_phones(pair)
+        errors.append(_errors(pair))
+        for tolerance in TOLERANCES_S:
+            right = np.abs(errors[-1]) <= tolerance + MERCY_S
+            add(f"boundaries within {1000 * tolerance:.0f} ms", pair.speaker, right)
+        end_s = max((segment.end_s for segment in pair.reference), default=0.0)
+        times = (np.arange(round(end_s / FRAME_S)) + 0.5) * FRAME_S
+        said, heard = _labels_at(pair.reference, times), _labels_at(pair.found, times)
+        add("frames of 10 ms, labels as they are", pair.speaker, said == heard)
+        if is_timit:
+            said, heard = (np.array([fold.get(x) for x in side], object) for side in (said, heard))
+            counted = np.array([label is not None for label in said], bool)
+            add("frames of 10 ms, 39 labels", pair.speaker, (said == heard)[counted])
+    if not sum(map(len, errors)):
+        raise DataError("no boundary to compare: no utterance has two phones with times")
+    return Timing(len(pairs), np.concatenate(errors), rates)
+
+
+def _require_same_phones(pair: TimedPair) -> None:
+    said, heard = ([segment.phone for segment in side] for side in (pair.reference, pair.found))
+    if said != heard:
+        raise DataError(
+            f"{pair.id}: the labelled phones are {' '.join(said)!r}, those with times "
+            f"{' '.join(heard)!r}; boundaries can only be compared between the same phones"
+        )
+
+
+def _errors(pair: TimedPair) -> Errors:
+    """Found minus labelled, in seconds: of the ends but the last, and of starts that differ."""
+    found = []
+    for (said, next_said), (heard, next_heard) in zip(
+        pairwise(pair.reference), pairwise(pair.found), strict=True
+    ):
+        found.append(heard.end_s - said.end_s)
+        shared = next_said.start_s == said.end_s and next_heard.start_s == heard.end_s
+        if not shared:
+            found.append(next_heard.start_s - next_said.start_s)
+    return np.array(found)
+
+
+def _labels_at(segments: Sequence[Segment], times: Any) -> Any:
+    """The label at each time, "" where there is none."""
+    starts = np.array([segment.start_s for segment in segments])
+    ends = np.array([segment.end_s for segment in segments])
+    at = np.searchsorted(starts, times, side="right") - 1
+    phones = np.array([*(segment.phone for segment in segments), ""], dtype=object)
+    return phones[np.where((at >= 0) & (times < ends[at]), at, -1)]
