@@ -1,0 +1,106 @@
+"""Whether to fold 61 labels to 39 before the search or after it, on a network trained with CTC.
+
+    python recipes/bench/fold.py exp/timit-sample/1 exp/timit-sample/2 exp/timit-sample/3
+
+After: the search sees 61 labels, and what it finds is folded while it is scored, as `asr decode`
+and `asr score` do. Before: probabilities of labels that fold together are added in each frame,
+those of labels that fold to nothing (q) to the blank, and the search sees 39. The blank penalty is
+chosen on dev for each; test is then searched once. PER is of the protocol strict.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from asr import checkpoint, scoring
+from asr.batch import pad
+from asr.criteria import CTC, CTCConfig, SearchConfig
+from asr.dataset import Batches
+from asr.phones import Vocabulary, fold_to_39, phone_set
+from asr.recognizer import Recognizer, encode_all
+from asr.records import Manifest
+
+BLANK = 0
+PENALTIES = tuple(n / 2 for n in range(11))  # nats
+BEAMS = (1, 100)
+BATCH_SIZE = 16
+
+Emissions = Mapping[str, Tensor]  # log-probabilities (T', V) by id
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("run", type=Path, nargs="+", help="run directory of a CTC network")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    protocol = scoring.protocol("strict")
+    print(f"{'run':<24} {'beam':>4}  {'fold':<6} {'penalty':>7} {'dev':>6} {'test':>6}")
+    for run in arguments.run:
+        recognizer = checkpoint.load(run / "checkpoint-best.safetensors").recognizer
+        splits = {name: Manifest(run / "manifests" / f"{name}.jsonl") for name in ("dev", "test")}
+        heard = {name: emissions_of(recognizer, split) for name, split in splits.items()}
+        few = Vocabulary(phone_set("timit39"))
+        folded = {
+            name: {id: fold(one, recognizer.vocabulary, few) for id, one in found.items()}
+            for name, found in heard.items()
+        }
+        for beam in BEAMS:
+            on_test = {}
+            for name, emissions, vocabulary in (
+                ("after", heard, recognizer.vocabulary),
+                ("before", folded, few),
+            ):
+                tried = {
+                    penalty: per(splits["dev"], emissions["dev"], vocabulary, beam, penalty)
+                    for penalty in PENALTIES
+                }
+                best = min(PENALTIES, key=lambda one: tried[one].total.per)
+                on_test[name] = per(splits["test"], emissions["test"], vocabulary, beam, best)
+                print(
+                    f"{run!s:<24} {beam:>4}  {name:<6} {best:>7} {tried[best].total.per:>6.2f} "
+                    f"{on_test[name].total.per:>6.2f}"
+                )
+            found = scoring.compare(on_test["after"], on_test["before"], protocol)
+            print(f"  A after, B before: p {found.mapsswe.p:.3f} (MAPSSWE). {found.verdict()}")
+
+
+def emissions_of(recognizer: Recognizer, split: Manifest) -> Emissions:
+    sample_rate = recognizer.config.features.sample_rate
+    batches = Batches(split, recognizer.vocabulary, sample_rate, BATCH_SIZE)
+    found = {}
+    for batch, encoded, lengths in encode_all(recognizer, batches):
+        log_probs = recognizer.criterion.emissions(encoded).detach()
+        for id, one, length in zip(batch.ids, log_probs, lengths.tolist(), strict=True):
+            found[id] = one[:length]
+    return found
+
+
+def fold(log_probs: Tensor, many: Vocabulary, few: Vocabulary) -> Tensor:
+    """Log-probabilities of the labels of `few` and the blank: (T', V) → (T', fewer)."""
+    target = fold_to_39().target
+    into = [BLANK]
+    for phone in many.phones:
+        coarser = target[phone]
+        into.append(BLANK if coarser is None else few.encode([coarser])[0])
+    sums = log_probs.new_zeros(len(log_probs), len(few), dtype=torch.float64)
+    return sums.index_add(1, torch.tensor(into), log_probs.double().exp()).log().float()
+
+
+def per(
+    split: Manifest, emissions: Emissions, vocabulary: Vocabulary, beam: int, penalty: float
+) -> scoring.Score:
+    padded, lengths = pad(list(emissions.values()))
+    search = SearchConfig(beam=beam, blank_penalty=penalty)
+    paths = CTC(CTCConfig(), 1, len(vocabulary)).search(padded, lengths, search)
+    hypotheses = {
+        id: vocabulary.decode(found[0].labels) for id, found in zip(emissions, paths, strict=True)
+    }
+    references = {utterance.id: utterance.phones for utterance in split}
+    return scoring.score(references, {id: hypotheses[id] for id in references})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,525 @@
+"""Laws of forced alignment: the best of all alignments, boundaries where speech changes."""
+
+import itertools
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from asr import align, audio, checkpoint, labels, scoring, textgrid
+from asr.aligner import Aligner, change, stretches
+from asr.checkpoint import Checkpoint
+from asr.criteria import CTC, Criterion, CTCConfig, Span, Transducer, TransducerConfig
+from asr.criteria.ctc import ALIGNMENT_PENALTY
+from asr.dataset import Batches
+from asr.encoder import EncoderConfig
+from asr.features import FeaturesConfig
+from asr.phones import Vocabulary
+from asr.recognizer import Recognizer, RecognizerConfig
+from asr.records import DataError, Segment, Utterance, read_jsonl, write_jsonl
+
+VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
+RATE = 16_000
+OFF_S = 0.0125  # half a window of the aligner and a hop
+
+
+def criterion_of(name: str, seed: int, size: int = 4) -> Criterion:
+    """A random one over frames of width 5, with clear preferences."""
+    torch.manual_seed(seed)
+    criterion: Criterion
+    if name == "ctc":
+        criterion = CTC(CTCConfig(), 5, size)
+        with torch.no_grad():
+            criterion.head.weight *= 8
+    else:
+        criterion = Transducer(TransducerConfig(hidden=6, joint=7, lattice=64), 5, size)
+        with torch.no_grad():
+            criterion.joint.output.weight *= 3
+    return criterion.eval()
+
+
+def align_one(criterion: Criterion, encoded: Tensor, target: tuple[int, ...]) -> list[Span]:
+    (spans,) = criterion.align(
+        encoded.unsqueeze(0),
+        torch.tensor([len(encoded)]),
+        torch.tensor([target], dtype=torch.long),
+        torch.tensor([len(target)]),
+    )
+    return spans
+
+
+# ── the best alignment ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("target", [(), (1,), (2, 2), (1, 3, 1), (3, 3, 2)])
+@pytest.mark.parametrize("frames", [5, 6])
+def test_ctc_finds_the_best_of_all_alignments(target: tuple[int, ...], frames: int) -> None:
+    for seed in range(4):
+        criterion = criterion_of("ctc", seed)
+        encoded = torch.randn(frames, 5)
+        log_probs = criterion.emissions(encoded.unsqueeze(0))[0].detach()
+        scores: dict[tuple[int, ...], float] = {}
+        for alignment in itertools.product(range(4), repeat=frames):
+            if tuple(label for label, _ in itertools.groupby(alignment) if label) == target:
+                along = sum(float(log_probs[t, label]) for t, label in enumerate(alignment))
+                scores[alignment] = along - ALIGNMENT_PENALTY * alignment.count(0)
+        best = max(scores, key=scores.__getitem__)
+        expected, t = [], 0
+        for label, run in itertools.groupby(best):
+            size = len(list(run))
+            if label:
+                sure = log_probs[t : t + size, label].exp().mean()
+                expected.append(Span(t, t + size, pytest.approx(float(sure))))
+            t += size
+        assert align_one(criterion, encoded, target) == expected
+
+
+@pytest.mark.parametrize("target", [(), (1,), (2, 2), (1, 3, 1)])
+@pytest.mark.parametrize("frames", [3, 5])
+def test_the_transducer_finds_the_best_of_all_alignments(
+    target: tuple[int, ...], frames: int
+) -> None:
+    """Of those with one label in a frame at most; probabilities from prefixes taken one by one."""
+    for seed in range(4):
+        criterion = criterion_of("transducer", seed)
+        assert isinstance(criterion, Transducer)
+        encoded = torch.randn(frames, 5)
+        states = [criterion.prediction.start(1)]
+        for label in target:
+            states.append(criterion.prediction.step(torch.tensor([label]), states[-1]))
+        prefixes = criterion.joint.of_prefixes(torch.cat([state.hidden for state in states]))
+        nodes = criterion.joint(
+            criterion.joint.of_frames(encoded).unsqueeze(1), prefixes.unsqueeze(0)
+        )
+        log_probs = nodes.log_softmax(2).detach()
+        scores: dict[tuple[int, ...], float] = {}
+        for at in itertools.combinations(range(frames), len(target)):
+            u, total = 0, 0.0
+            for t in range(frames):
+                if t in at:
+                    total += float(log_probs[t, u, target[u]])
+                    u += 1
+                total += float(log_probs[t, u, 0])
+            scores[at] = total
+        best = max(scores, key=scores.__getitem__)
+        found = align_one(criterion, encoded, target)
+        assert [(span.start, span.end) for span in found] == [(t, t + 1) for t in best]
+        for u, span in enumerate(found):
+            sure = float(log_probs[span.start, u, target[u]].exp())
+            assert span.confidence == pytest.approx(sure, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ctc", "transducer"])
+def test_spans_follow_each_other_whatever_stands_beside_them(name: str) -> None:
+    draw = np.random.default_rng(1)
+    criterion = criterion_of(name, 1)
+    lengths = torch.tensor([30, 9, 17, 41])
+    encoded = 3 * torch.randn(4, 45, 5)  # padding is not zero
+    counts = torch.tensor([12, 4, 0, 20])
+    targets = torch.from_numpy(draw.integers(1, 4, (4, 22)))
+    found = criterion.align(encoded, lengths, targets, counts)
+    for n, spans in enumerate(found):
+        assert len(spans) == counts[n]
+        edges = [edge for span in spans for edge in (span.start, span.end)]
+        assert edges == sorted(edges)
+        assert all(0 <= span.start < span.end <= lengths[n] for span in spans)
+        assert all(0 <= span.confidence <= 1 for span in spans)
+        target = tuple(targets[n, : counts[n]].tolist())
+        alone = align_one(criterion, encoded[n, : lengths[n]], target)
+        assert [(s.start, s.end) for s in alone] == [(s.start, s.end) for s in spans]
+        assert [s.confidence for s in alone] == pytest.approx(
+            [s.confidence for s in spans], abs=1e-5
+        )
+
+
+@pytest.mark.parametrize(("name", "needed"), [("ctc", 4), ("transducer", 3)])
+def test_too_few_frames_are_refused(name: str, needed: int) -> None:
+    """CTC needs a blank between equal labels."""
+    criterion = criterion_of(name, 1)
+    assert len(align_one(criterion, torch.randn(needed, 5), (1, 1, 2))) == 3
+    with pytest.raises(DataError, match=f"utterance 0 .* {needed - 1} frames, .* need {needed}"):
+        align_one(criterion, torch.randn(needed - 1, 5), (1, 1, 2))
+
+
+# ── boundaries ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_boundary_is_where_two_means_leave_the_least_distance() -> None:
+    draw = np.random.default_rng(2)
+    for _ in range(30):
+        speech = draw.standard_normal((20, 3))
+        a, b, c, d = sorted(draw.choice(21, 4, replace=False).tolist())
+        sums = np.concatenate([np.zeros((1, 3)), np.cumsum(speech, axis=0)])
+
+        def distance(cut: int) -> float:
+            parts = (speech[a:cut], speech[cut:d])  # noqa: B023
+            return sum(float(((part - part.mean(axis=0)) ** 2).sum()) for part in parts)
+
+        cut = change(sums, (a, b), (c, d))
+        assert b <= cut <= c
+        assert distance(cut) == pytest.approx(min(map(distance, range(b, c + 1))))
+
+
+def test_phones_hold_their_cores_and_without_pauses_all_of_the_time() -> None:
+    draw = np.random.default_rng(3)
+    for pause_frames in (None, 3):
+        for _ in range(50):
+            edges = sorted(draw.choice(61, 10, replace=False).tolist())
+            cores = list(zip(edges[::2], edges[1::2], strict=True))
+            found = stretches(draw.standard_normal((60, 2)), cores, pause_frames)
+            assert len(found) == len(cores)
+            for (begin, end), core in zip(found, cores, strict=True):
+                assert begin <= core[0] < core[1] <= end
+            flat = [edge for stretch in found for edge in stretch]
+            assert flat == sorted(flat)
+            if pause_frames is None:
+                assert flat[0] == 0
+                assert flat[-1] == 60
+                assert flat[1:-1:2] == flat[2::2]
+
+
+def test_pauses_are_long_and_quiet() -> None:
+    """The first two quiet stretches are pauses, the third is too short; it belongs to a phone."""
+    loudness = np.repeat([-60.0, 0.0, -60.0, 5.0, -60.0, 0.0], [40, 30, 35, 20, 10, 25])
+    speech = loudness[:, None] + 0.01 * np.random.default_rng(4).standard_normal((160, 4))
+    cores = [(50, 52), (110, 112), (140, 150)]
+    assert stretches(speech, cores, 30)[:2] == [(40, 70), (105, 125)]
+    assert stretches(speech, cores, 30)[2] == (125, 160)
+    assert stretches(speech, cores)[0][0] == 0
+
+
+# ── the whole, on tones ──────────────────────────────────────────────────────────────────────
+
+
+class Oracle(Criterion):
+    """Hears each phone for one frame, in its middle."""
+
+    def __init__(self, utterances: list[Utterance], recognizer: Recognizer) -> None:
+        super().__init__()
+        self.middles = {
+            tuple(recognizer.vocabulary.encode(u.phones)): [
+                (segment.start_s + segment.end_s) / 2 for segment in u.segments or ()
+            ]
+            for u in utterances
+        }
+        self.recognizer = [recognizer]  # no part of this module
+
+    def align(
+        self, encoded: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
+    ) -> list[list[Span]]:
+        spans = []
+        for target, count in zip(targets.tolist(), target_lengths.tolist(), strict=True):
+            first_s, step_s = self.recognizer[0].time_s(0), self.recognizer[0].time_s(1)
+            step_s -= first_s
+            frames = [round((s - first_s) / step_s) for s in self.middles[tuple(target[:count])]]
+            spans.append([Span(frame, frame + 1, 0.5) for frame in frames])
+        return spans
+
+    def loss(self, *_: object) -> Tensor:
+        raise NotImplementedError
+
+    emissions = search = loss  # type: ignore[assignment]
+
+
+def recognizer_of(phones: list[str], subsampling: int = 1, **features: object) -> Recognizer:
+    torch.manual_seed(0)
+    config = RecognizerConfig(
+        FeaturesConfig(**{"bins": 8, "deltas": 0} | features),  # type: ignore[arg-type]
+        EncoderConfig(hidden=4, layers=1, subsampling=subsampling),
+        CTCConfig(),
+    )
+    return Recognizer(config, Vocabulary(phones)).eval()
+
+
+@pytest.fixture
+def timed(tmp_path: Path) -> list[Utterance]:
+    """Utterances of tones one after the other, between silences, labelled to the sample."""
+    draw = np.random.default_rng(5)
+    frequency = {"aa": 300.0, "iy": 900.0, "s": 2700.0, "m": 600.0}
+    utterances = []
+    for number in range(4):
+        phones = draw.permutation(list(frequency))[: 1 + number].tolist()
+        pieces = [0.001 * draw.standard_normal(4000)]
+        segments = [Segment("h#", 0.0, 4000 / RATE)]
+        for phone in [*phones, "h#"]:
+            size = int(draw.integers(1600, 4000)) if phone != "h#" else 4000
+            wave = 0.3 * np.sin(2 * np.pi * frequency.get(phone, 0.0) * np.arange(size) / RATE)
+            pieces.append(wave + 0.001 * draw.standard_normal(size))
+            start_s = segments[-1].end_s
+            segments.append(Segment(phone, start_s, (round(start_s * RATE) + size) / RATE))
+        waveform = np.concatenate(pieces)
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, waveform, RATE, subtype="FLOAT")
+        utterances.append(
+            Utterance(
+                id=f"tones{number}",
+                audio=str(path),
+                duration_s=len(waveform) / RATE,
+                speaker=f"speaker{number % 2}",
+                phones=tuple(segment.phone for segment in segments),
+                segments=tuple(segments),
+            )
+        )
+    return utterances
+
+
+@pytest.mark.parametrize(
+    ("subsampling", "features"),
+    [
+        (1, {}),
+        (3, {}),
+        (1, {"snip_edges": False}),
+        (2, {"family": "librosa", "energy": False}),
+    ],
+)
+@pytest.mark.parametrize("silence", [True, False])
+def test_boundaries_of_tones_are_found_to_the_grid(
+    timed: list[Utterance], silence: bool, subsampling: int, features: dict[str, object]
+) -> None:
+    """From one frame in the middle of each, whatever the network's frames are."""
+    if not silence:
+        timed = [replace(u, segments=u.segments[1:-1], phones=u.phones[1:-1]) for u in timed]  # type: ignore[index]
+    phones = ["aa", "iy", "m", "s"] + ["h#"] * silence
+    recognizer = recognizer_of(phones, subsampling, **features)
+    recognizer.criterion = Oracle(timed, recognizer)
+    aligner = Aligner(recognizer)
+    (batch,) = Batches(timed, recognizer.vocabulary, RATE, batch_size=9)
+    by_id = {utterance.id: utterance for utterance in timed}
+    encoded, lengths = recognizer.encode_batch(batch)
+    for id, aligned in zip(batch.ids, aligner(batch, encoded, lengths), strict=True):
+        expected = by_id[id].segments
+        assert expected is not None
+        assert [s.phone for s in aligned.segments] == [s.phone for s in expected]
+        for found, known in zip(aligned.segments, expected, strict=True):
+            assert found.start_s == pytest.approx(
+                known.start_s, abs=0.0125
+            )  # half a window and a hop
+            assert found.end_s == pytest.approx(known.end_s, abs=OFF_S)
+        if silence:
+            assert aligned.segments[0].start_s == 0
+            assert aligned.segments[-1].end_s == by_id[id].duration_s
+            for left, right in itertools.pairwise(aligned.segments):
+                assert left.end_s == right.start_s
+
+
+def test_an_edge_lies_between_the_middles_of_two_frames() -> None:
+    recognizer = recognizer_of(["aa"], subsampling=3)
+    for frame in range(4):
+        middle = (recognizer.time_s(frame - 1) + recognizer.time_s(frame)) / 2
+        assert recognizer.edge_s(frame) == pytest.approx(middle)
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────
+
+
+SEGMENTS = (
+    Segment('a"b', 0.0, 333 / RATE),
+    Segment("s", 333 / RATE, 5001 / RATE),
+    Segment("s", 0.5, 0.75),
+)
+
+
+def test_times_are_read_back_to_the_sample(tmp_path: Path) -> None:
+    labels.write_phn(tmp_path / "one.phn", SEGMENTS, RATE)
+    known = frozenset({'a"b', "s"})
+    assert labels.read_phn(tmp_path / "one.phn", RATE, RATE, known) == SEGMENTS
+    textgrid.write_phones(tmp_path / "one.TextGrid", SEGMENTS, 1.0)
+    found = [
+        Segment(label, *times) for *times, label in textgrid.read_phones(tmp_path / "one.TextGrid")
+    ]
+    assert tuple(found) == SEGMENTS
+    ((name, intervals),) = textgrid.read_tiers(tmp_path / "one.TextGrid")
+    assert name == "phones"
+    assert [(start, end) for start, end, label in intervals if not label] == [
+        (5001 / RATE, 0.5),
+        (0.75, 1.0),
+    ]
+
+
+def test_praatio_reads_what_is_written(tmp_path: Path) -> None:
+    praatio = pytest.importorskip("praatio.textgrid")
+    textgrid.write_phones(tmp_path / "one.TextGrid", SEGMENTS, 1.0)
+    grid = praatio.openTextgrid(str(tmp_path / "one.TextGrid"), includeEmptyIntervals=False)
+    entries = grid.getTier("phones").entries
+    assert [Segment(e.label.replace('""', '"'), e.start, e.end) for e in entries] == list(SEGMENTS)
+    assert grid.maxTimestamp == 1.0
+
+
+@pytest.fixture
+def run(tmp_path: Path, timed: list[Utterance]) -> tuple[Path, Path]:
+    """An untrained checkpoint and a manifest."""
+    recognizer = recognizer_of(["aa", "h#", "iy", "m", "s"])
+    checkpoint.save(tmp_path / "checkpoint.safetensors", Checkpoint(recognizer))
+    write_jsonl(tmp_path / "in.jsonl", timed)
+    return tmp_path / "checkpoint.safetensors", tmp_path / "in.jsonl"
+
+
+def test_the_door_writes_the_same_times_into_all_files(
+    run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = {
+        "manifest": tmp_path / "out.jsonl",
+        "textgrid": tmp_path / "grids",
+        "phn": tmp_path / "phn",
+        "ctm": tmp_path / "out.ctm",
+    }
+    named = [part for name, path in outputs.items() for part in (f"--{name}", str(path))]
+    assert align.main([*map(str, run), *named, "--compare"]) == 0
+    shown = capsys.readouterr().out
+    assert "boundaries within 20 ms" in shown
+    assert "95 % by speaker" in shown
+    before, after = (read_jsonl(path, Utterance) for path in (run[1], outputs["manifest"]))
+    assert [u.id for u in before] == [u.id for u in after]
+    ctm = [line.split() for line in outputs["ctm"].read_text().splitlines()]
+    for old, new in zip(before, after, strict=True):
+        assert new.segments is not None
+        assert new == replace(old, segments=new.segments)
+        assert tuple(segment.phone for segment in new.segments) == old.phones
+        header = audio.info(old.audio)
+        known = frozenset(new.phones)
+        path = outputs["phn"] / f"{new.id}.phn"
+        assert labels.read_phn(path, header.samples, RATE, known) == new.segments
+        grid = textgrid.read_phones(outputs["textgrid"] / f"{new.id}.TextGrid")
+        assert tuple(Segment(label, start, end) for start, end, label in grid) == new.segments
+        rows = [row for row in ctm if row[0] == new.id]
+        assert [row[4] for row in rows] == list(new.phones)
+        assert [float(row[2]) for row in rows] == pytest.approx(
+            [segment.start_s for segment in new.segments], abs=1e-6
+        )
+
+
+def test_nothing_is_written_where_alignment_fails(
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise DataError("in the middle")
+
+    monkeypatch.setattr(Aligner, "__call__", fail)
+    out = tmp_path / "out"
+    assert align.main([*map(str, run), "--manifest", f"{out}/a.jsonl", "--phn", f"{out}/phn"]) == 1
+    assert not out.exists()
+
+
+def test_all_that_cannot_be_aligned_is_named_before_the_work(
+    run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = read_jsonl(run[1], Utterance)[0]
+    soundfile.write(tmp_path / "slow.wav", np.zeros(4000), 8000)
+    bad = [
+        replace(good, id="foreign", phones=("aa", "zz")),
+        replace(good, id="slow", audio=str(tmp_path / "slow.wav")),
+        replace(good, id="long", phones=("aa", "aa") * 200),
+        replace(good, id="empty", phones=()),
+        replace(good, id="absent", audio=str(tmp_path / "absent.wav")),
+    ]
+    write_jsonl(tmp_path / "bad.jsonl", [good, *bad])
+    assert align.main([str(run[0]), str(tmp_path / "bad.jsonl"), "--ctm", str(tmp_path / "x")]) == 1
+    shown = capsys.readouterr().err
+    assert "5 problems" in shown
+    for sentence in (
+        "foreign: phone 'zz' is not in the vocabulary of the checkpoint",
+        "slow: ",
+        "8000 Hz",
+        "long: ",
+        "799 are needed to align 400 phones",
+        "empty: no phones",
+        "absent: ",
+    ):
+        assert sentence in shown
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("change_of", "arguments", "message"),
+    [
+        ({"segments": None}, ["--compare"], "--compare needs `segments`"),
+        ({"id": "a/b"}, ["--phn", "phn"], "'a/b': is no name of a file"),
+        ({}, ["--manifest", "in.jsonl"], "is the manifest that is read"),
+        ({}, ["--ctm", "."], "is a folder"),
+        ({}, ["--textgrid", "in.jsonl"], "is a file, expected a folder"),
+    ],
+)
+def test_what_cannot_be_written_or_compared_is_refused_first(
+    run: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change_of: dict[str, object],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, *others = read_jsonl(run[1], Utterance)
+    write_jsonl("in.jsonl", [replace(first, **change_of), *others])  # type: ignore[arg-type]
+    monkeypatch.setattr(checkpoint, "load", None)
+    assert align.main([str(run[0]), "in.jsonl", *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+# ── the measure ──────────────────────────────────────────────────────────────────────────────
+
+
+def shifted(segments: tuple[Segment, ...], by_s: float) -> tuple[Segment, ...]:
+    """All inner boundaries later, the outer edges as they are."""
+    edges = [segments[0].start_s, *(s.end_s + by_s for s in segments[:-1]), segments[-1].end_s]
+    return tuple(
+        Segment(segment.phone, start_s, end_s)
+        for segment, (start_s, end_s) in zip(segments, itertools.pairwise(edges), strict=True)
+    )
+
+
+HAND_MADE = tuple(
+    Segment(phone, n / 10, (n + 1) / 10) for n, phone in enumerate(["h#", "q", "ix", "ih"])
+)
+
+
+def timing_of(found: tuple[Segment, ...], speaker: str = "one") -> scoring.Timing:
+    return scoring.compare_times([scoring.TimedPair("id", speaker, HAND_MADE, found)])
+
+
+@pytest.mark.parametrize(
+    ("by_s", "shares"), [(0.0, [100] * 4), (0.025, [0, 0, 100, 100]), (-0.02, [0, 100, 100, 100])]
+)
+def test_a_shift_moves_all_boundaries_out_of_a_tolerance(by_s: float, shares: list[float]) -> None:
+    timing = timing_of(shifted(HAND_MADE, by_s))
+    assert timing.errors_s == pytest.approx([by_s] * 3)
+    names = [f"boundaries within {ms} ms" for ms in (10, 20, 30, 50)]
+    assert [timing.percent(name) for name in names] == shares
+
+
+def test_frames_are_counted_at_their_middles_and_q_folds_to_nothing() -> None:
+    """Shifted by 20 ms, 2 of each 10 frames are wrong but of the first phone; ix is ih."""
+    timing = timing_of(shifted(HAND_MADE, 0.02))
+    assert timing.percent("frames of 10 ms, labels as they are") == 100 * 34 / 40
+    assert timing.percent("frames of 10 ms, 39 labels") == pytest.approx(100 * 28 / 30)
+
+
+def test_a_gap_has_two_boundaries() -> None:
+    found = list(HAND_MADE)
+    found[1] = Segment("q", 0.1, 0.19)
+    assert timing_of(tuple(found)).errors_s == pytest.approx([0, -0.01, 0, 0], abs=1e-9)
+
+
+def test_a_timing_has_intervals_by_speaker_where_there_are_two() -> None:
+    assert timing_of(HAND_MADE).intervals == {}
+    pairs = [
+        scoring.TimedPair(speaker, speaker, HAND_MADE, shifted(HAND_MADE, by_s))
+        for speaker, by_s in (("a", 0.0), ("b", 0.1 / 4))
+    ]
+    timing = scoring.compare_times(pairs)
+    interval = timing.intervals["boundaries within 20 ms"]
+    assert (interval.low, interval.high) == (0, 100)
+    assert "6 boundaries in 2 utterances of 2 speakers" in timing.text()
+    assert math.isclose(timing.percent("boundaries within 20 ms"), 50)
+
+
+def test_other_phones_cannot_be_compared() -> None:
+    with pytest.raises(DataError, match="id: the labelled phones are 'h# q ix ih'"):
+        timing_of(HAND_MADE[:-1])
+    with pytest.raises(DataError, match="no boundary to compare"):
+        scoring.compare_times([])
