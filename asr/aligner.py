@@ -23,7 +23,7 @@ from asr.records import DataError, Segment, Utterance
 SILENCES = frozenset({"h#", "pau", "epi", "sil", "sp", "spn", "SIL", "<sil>"})
 # What a boundary is looked for in: narrow windows at a short hop, few filters.
 HOP_MS, WINDOW_MS, FILTERS = 5.0, 16.0, 23
-PAUSE_S = 0.15  # quiet for so long between two phones is a pause; closures of stops are shorter
+PAUSE_S = 0.1  # quiet for so long between two phones is a pause; most closures are shorter
 QUIET = (5, 95)  # percentiles of the loudness in dB; below the middle of them it is quiet
 
 Frames = np.ndarray[Any, np.dtype[np.float64]]

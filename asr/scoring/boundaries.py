@@ -72,8 +72,8 @@ def measure(pairs: Iterable[TimedPair]) -> Timing:
     """Boundaries between phones, and frames; `DataError` where the phones are not the same.
 
     The outer edges of an utterance are no boundaries. One that two phones share on both sides
-    counts once. Frames whose label folds to nothing (q) are left out of the folded count, which is
-    made where all labels are TIMIT's.
+    counts once. Frames that have no label, or one that folds to nothing (q), are left out of the
+    folded count, which is made where all labels are TIMIT's.
     """
     pairs = list(pairs)
     errors: list[Errors] = []

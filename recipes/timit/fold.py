@@ -1,6 +1,6 @@
 """Whether to fold 61 labels to 39 before the search or after it, on a network trained with CTC.
 
-    python recipes/bench/fold.py exp/timit-sample/1 exp/timit-sample/2 exp/timit-sample/3
+    python recipes/timit/fold.py exp/timit-sample/1 exp/timit-sample/2 exp/timit-sample/3
 
 After: the search sees 61 labels, and what it finds is folded while it is scored, as `asr decode`
 and `asr score` do. Before: probabilities of labels that fold together are added in each frame,
