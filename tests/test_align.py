@@ -307,6 +307,14 @@ def test_boundaries_of_tones_are_found_to_the_grid(
                 assert left.end_s == right.start_s
 
 
+def test_a_network_that_gives_no_numbers_is_refused(timed: list[Utterance]) -> None:
+    recognizer = recognizer_of(["aa", "h#", "iy", "m", "s"])
+    (batch,) = Batches(timed, recognizer.vocabulary, RATE, batch_size=9)
+    encoded, lengths = recognizer.encode_batch(batch)
+    with pytest.raises(DataError, match="not numbers"):
+        Aligner(recognizer)(batch, encoded * torch.nan, lengths)
+
+
 def test_an_edge_lies_between_the_middles_of_two_frames() -> None:
     recognizer = recognizer_of(["aa"], subsampling=3)
     for frame in range(4):
