@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from asr.batch import Batch
 from asr.criteria.base import HMM, Estimated, FrameTimes, HMMConfig, SearchConfig, without_times
 
-FEWEST_FRAMES = 3.0  # of a component that is kept; one that is split has twice as many
+FEWEST_FRAMES = 10.0  # of a component that is kept; one that is split has twice as many
 SPLIT_STDS = 0.2  # halves of a component move apart by so many standard deviations, each (HTK)
 
 
