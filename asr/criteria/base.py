@@ -31,10 +31,10 @@ class CriterionConfig:
 class SearchConfig:
     """How hypotheses are searched for. What is added to log-probabilities is in nats."""
 
-    beam: int = 1  # prefixes kept in each frame; 1: greedy, the best alignment
+    beam: int = 1  # prefixes (HMMs: tokens) kept in each frame; 1: greedy, the best alignment
     n_best: int = 1  # hypotheses of each utterance
-    threshold: float = 15.0  # prefixes so far below the best one of a frame are dropped
-    blank_penalty: float = 0.0  # taken from the blank in each frame
+    threshold: float = 15.0  # those so far below the best one of a frame are dropped
+    blank_penalty: float = 0.0  # taken from the blank, or HMMs' label 0, in each frame
     bonus: float = 0.0  # added for each phone
     language_model: str = ""  # ARPA file of the same phones; "": none
     lm_weight: float = 1.0  # its log-probability counts so many times
@@ -238,12 +238,13 @@ class HMM(Criterion):
         middles = (self.times.first + frames * self.times.step).expand(len(lengths), -1)
         real = length_mask(batch.target_lengths, batch.targets.shape[1])
         ends = batch.target_ends.double().masked_fill(~real, torch.inf)
-        ends = torch.nn.functional.pad(ends, (0, 1), value=torch.inf)
+        ends = nn.functional.pad(ends, (0, 1), value=torch.inf)
         place = torch.searchsorted(ends, middles.double().contiguous(), right=True)
-        place = place.clamp(max=max(0, batch.targets.shape[1] - 1))
-        labels, starts, ends = (
-            each.gather(1, place) for each in (batch.targets, batch.target_starts, ends)
+        labels, starts = (
+            nn.functional.pad(each, (0, 1)).gather(1, place)
+            for each in (batch.targets, batch.target_starts)
         )
+        ends = ends.gather(1, place)
         states = ((middles - starts) / (ends - starts) * self.config.states).long()
         columns = 1 + (labels - 1) * self.config.states + states
         inside = (starts <= middles) & (middles < ends) & ends.isfinite()
@@ -332,11 +333,12 @@ class HMM(Criterion):
             scores.numpy(), labels.numpy(), self.config.states, self.config.duration_floor
         )
         if score == -np.inf:
-            chain = self.config.states * self.config.duration_floor
+            needed = len(labels) * self.config.states * self.config.duration_floor
+            if len(scores) >= needed:
+                raise DataError(f"{name}: no path through its phones has a probability above 0")
             raise DataError(
-                f"{name}: {len(labels)} phones need {len(labels) * chain} frames, there are "
-                f"{len(scores)}; lower criterion.states, criterion.duration_floor or "
-                f"encoder.subsampling"
+                f"{name}: {len(labels)} phones need {needed} frames, there are {len(scores)}; "
+                f"lower criterion.states, criterion.duration_floor or encoder.subsampling"
             )
         return torch.from_numpy(columns), places, score
 

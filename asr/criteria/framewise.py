@@ -19,6 +19,7 @@ from asr.criteria.base import HMM, FrameTimes, HMMConfig, Split, require_times, 
 @dataclass(frozen=True)
 class FramewiseConfig(HMMConfig):
     name: str = "framewise"
+    acoustic_scale: float = 0.3  # a posterior has heard its neighbours too
 
 
 class Framewise(HMM):
