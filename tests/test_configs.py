@@ -72,7 +72,6 @@ def test_features_have_the_width_in_their_name(name: str) -> None:
         ("corpus.root=", 2, "corpus.root is empty; say where the corpus lies"),
         ("encoder.dropout=1.5", 2, "encoder.dropout is 1.5, expected 0 ≤ dropout < 1"),
         ("encoder.layers=-1", 2, "encoder.layers is -1, expected at least 0"),
-        ("criterion=gmm", 2, "encoder.layers is 3, but criterion.name is gmm, which is trained"),
         ("training.batch_size=0", 2, "training.batch_size is 0, expected at least 1"),
         (
             "training.schedule=cosine",

@@ -14,7 +14,7 @@ from torch import Tensor
 from asr import checkpoint, decode, train, tune, viterbi
 from asr.batch import Batch, pad
 from asr.checkpoint import Checkpoint
-from asr.config import AdamConfig, RunConfig, TrainingConfig, TuneConfig
+from asr.config import AdamConfig, RunConfig, TrainingConfig, TuneConfig, compose
 from asr.corpora import TimitConfig
 from asr.criteria import (
     GMM,
@@ -384,6 +384,16 @@ def test_what_cannot_be_done_is_said() -> None:
 def test_wrong_values_are_refused(config, values: dict[str, float], says: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=says):
         config(**values)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["encoder.layers=1", "encoder.dropout=0.5", "training.weight_noise=1.0"],
+)
+def test_what_needs_gradients_is_refused_with_mixtures(override: str) -> None:
+    assert compose(["criterion=gmm"]).encoder.layers == 0
+    with pytest.raises(ValueError, match=r"but criterion\.name is gmm, which is trained without"):
+        compose(["criterion=gmm", override])
 
 
 # ── mixtures ─────────────────────────────────────────────────────────────────────────────────
