@@ -65,9 +65,7 @@ class Aligner:
             labels = torch.tensor([self.recognizer.vocabulary.encode(utterance.phones)])
         except DataError as error:
             raise DataError(f"{utterance.id}: {error} of the checkpoint") from None
-        subsampling = self.recognizer.config.encoder.subsampling
-        frames = int(self.recognizer.features.frame_counts(torch.tensor([samples])))
-        frames = -(-frames // subsampling)
+        frames = int(self.recognizer.encoded_lengths(torch.tensor([samples])))
         criterion = self.recognizer.criterion
         needed = int(criterion.frames_needed(labels, torch.tensor([labels.shape[1]])))
         if frames < needed:

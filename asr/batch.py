@@ -13,10 +13,11 @@ class Batch:
     """Utterances of unequal length, padded with zeros at the end.
 
     Shapes: waveforms (N, S) float32, waveform_lengths (N,), targets (N, U) labels,
-    target_lengths (N,), target_ends (N, U) ends of the phones in samples where known, ids N,
-    speakers N. `seeds` N are those of the augmentation, None where nothing is augmented. `frames`
-    (N, T, static width) are features from a cache; `waveforms` is then (N, 0), while
-    `waveform_lengths` still counts the samples that the frames were made of.
+    target_lengths (N,), target_starts and target_ends (N, U) of the phones in samples, −1 in
+    utterances whose times are not known, ids N, speakers N. `seeds` N are those of the
+    augmentation, None where nothing is augmented. `frames` (N, T, static width) are features from a
+    cache; `waveforms` is then (N, 0), while `waveform_lengths` still counts the samples that the
+    frames were made of.
     """
 
     waveforms: Tensor
@@ -28,6 +29,7 @@ class Batch:
     speakers: tuple[str, ...] = ()
     seeds: tuple[int, ...] | None = None
     frames: Tensor | None = None
+    target_starts: Tensor | None = None
 
     def to(self, device: torch.device) -> Self:
         moved: dict[str, Any] = {

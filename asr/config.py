@@ -132,6 +132,7 @@ class TuneConfig:
     lm_weight: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2])
     bonus: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 1.5, 2.0])
     blank_penalty: list[float] = field(default_factory=lambda: [0.0, 1.0, 2.0, 3.0, 4.0])
+    prior_scale: list[float] = field(default_factory=lambda: [0.0, 0.25, 0.5, 0.75, 1.0])
 
     def __post_init__(self) -> None:
         if self.trials < 0:
@@ -194,6 +195,18 @@ class RunConfig:
                 f"corpus.sample_rate is {self.corpus.sample_rate}, but features.sample_rate is "
                 f"{self.features.sample_rate}; give both the same"
             )
+        if self.criterion.name == "gmm":
+            for key, value in (
+                ("encoder.layers", self.encoder.layers),
+                ("encoder.dropout", self.encoder.dropout),
+                ("training.weight_noise", self.training.weight_noise),
+                ("training.initial_range", self.training.initial_range),
+            ):
+                if value:
+                    raise ValueError(
+                        f"{key} is {value}, but criterion.name is gmm, which is trained without "
+                        f"gradients; expected 0"
+                    )
         if self.training.initial_range and self.encoder.forget_bias:
             raise ValueError(
                 f"training.initial_range is {self.training.initial_range}, which all weights are "

@@ -189,22 +189,25 @@ class Collate:
             waveform_lengths,
             targets,
             target_lengths,
-            self._ends(examples),
+            self._times(examples, "end_s"),
             tuple(utterance.id for utterance in utterances),
             tuple(utterance.speaker for utterance in utterances),
             seeds if len(seeds) == len(examples) else None,
             frames,
+            self._times(examples, "start_s"),
         )
 
-    def _ends(self, examples: Sequence[Example]) -> torch.Tensor | None:
-        ends = []
+    def _times(self, examples: Sequence[Example], edge: str) -> torch.Tensor:
+        times = []
         for example in examples:
-            if example.utterance.segments is None:
-                return None
             scale = self.sample_rate / example.speed
             segments = example.utterance.segments
-            ends.append(torch.tensor([round(segment.end_s * scale) for segment in segments]))
-        return pad(ends)[0]
+            if segments is None:
+                found = [-1] * len(example.utterance.phones)
+            else:
+                found = [round(getattr(segment, edge) * scale) for segment in segments]
+            times.append(torch.tensor(found, dtype=torch.long))
+        return pad(times)[0]
 
 
 def _chunks(order: list[int], size: int) -> list[list[int]]:

@@ -13,7 +13,7 @@ class EncoderConfig:
 
     cell: str = "lstm"  # a name in asr.lstm.CELLS
     hidden: int = 250  # cells in each direction
-    layers: int = 3
+    layers: int = 3  # 0: the frames themselves, stacked
     bidirectional: bool = True
     projection: int = 0  # width of a direction's output; only of cell=projected, which needs it
     forget_bias: float = 0.0  # added to the initial bias of the forget gate
@@ -23,9 +23,11 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         if self.cell not in CELLS:
             raise ValueError(f"encoder.cell is {self.cell!r}, expected one of {', '.join(CELLS)}")
-        for key in ("hidden", "layers", "subsampling"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"encoder.{key} is {getattr(self, key)}, expected at least 1")
+        for key, least in (("hidden", 1), ("layers", 0), ("subsampling", 1)):
+            if getattr(self, key) < least:
+                raise ValueError(
+                    f"encoder.{key} is {getattr(self, key)}, expected at least {least}"
+                )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"encoder.dropout is {self.dropout}, expected 0 ≤ dropout < 1")
         if self.cell == "projected" and not 1 <= self.projection < self.hidden:
@@ -80,4 +82,9 @@ def stack_frames(frames: Tensor, lengths: Tensor, factor: int) -> tuple[Tensor, 
     missing = -frames.shape[1] % factor
     frames = nn.functional.pad(frames, (0, 0, 0, missing))
     stacked = frames.reshape(len(frames), -1, factor * frames.shape[2])
-    return stacked, (lengths + factor - 1).div(factor, rounding_mode="floor")
+    return stacked, stacked_lengths(lengths, factor)
+
+
+def stacked_lengths(lengths: Tensor, factor: int) -> Tensor:
+    """T' for each T: (N,) → (N,)."""
+    return (lengths + factor - 1).div(factor, rounding_mode="floor")

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from asr import criteria
 from asr.augment import Augment
 from asr.batch import Batch
-from asr.criteria import CriterionConfig, Path, SearchConfig
-from asr.encoder import Encoder, EncoderConfig
+from asr.criteria import CriterionConfig, FrameTimes, Path, SearchConfig
+from asr.encoder import Encoder, EncoderConfig, stacked_lengths
 from asr.features import Features, FeaturesConfig
 from asr.language_model import load_graph
 from asr.phones import Vocabulary
@@ -35,7 +35,24 @@ class Recognizer(nn.Module):
         self.vocabulary = vocabulary
         self.features = Features(config.features)
         self.encoder = Encoder(config.encoder, config.features.width)
-        self.criterion = criteria.build(config.criterion, self.encoder.output_size, len(vocabulary))
+        self.criterion = criteria.build(
+            config.criterion, self.encoder.output_size, len(vocabulary), self.frame_times
+        )
+
+    @property
+    def frame_times(self) -> FrameTimes:
+        """By the samples that an encoded frame was made of, itself and no neighbours."""
+        features, stacked = self.config.features, self.config.encoder.subsampling
+        first = 0.0  # librosa's windows begin half outside
+        if features.family == "kaldi":
+            first = (features.window_samples if features.snip_edges else features.hop_samples) / 2
+        hop = features.hop_samples
+        return FrameTimes(first + (stacked - 1) / 2 * hop, stacked * hop)
+
+    def encoded_lengths(self, waveform_lengths: Tensor) -> Tensor:
+        """T' for each S: (N,) → (N,)."""
+        frame_lengths = self.features.frame_counts(waveform_lengths)
+        return stacked_lengths(frame_lengths, self.config.encoder.subsampling)
 
     def encode(
         self, waveforms: Tensor, lengths: Tensor, speakers: Sequence[str] = ()
@@ -90,12 +107,8 @@ class Recognizer(nn.Module):
 
     def time_s(self, frame: float) -> float:
         """The middle of the samples that an encoded frame was made of, itself and no neighbours."""
-        features, stacked = self.config.features, self.config.encoder.subsampling
-        first = 0.0  # librosa's windows begin half outside
-        if features.family == "kaldi":
-            first = (features.window_samples if features.snip_edges else features.hop_samples) / 2
-        middle = (frame + 0.5) * stacked - 0.5  # in feature frames
-        return (middle * features.hop_samples + first) / features.sample_rate
+        times = self.frame_times
+        return (times.first + frame * times.step) / self.config.features.sample_rate
 
     def _hypothesis(self, id: str, path: Path) -> Hypothesis:
         return Hypothesis(

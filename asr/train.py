@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from asr import __version__, checkpoint, criteria, scoring
+from asr import __version__, checkpoint, scoring
 from asr.augment import Augment
 from asr.batch import Batch
 from asr.checkpoint import Checkpoint, TrainingState
@@ -40,7 +40,7 @@ from asr.config import (
     door,
     frame_cache,
 )
-from asr.criteria import SearchConfig
+from asr.criteria import Estimated, SearchConfig, Split
 from asr.dataset import Batches
 from asr.features.cache import FrameCache
 from asr.phones import Vocabulary
@@ -114,11 +114,9 @@ def run(config: RunConfig) -> None:
             if "features" not in carried:
                 recognizer.features.fit_normalization(batch.to(device) for batch in plain)
             if "criterion" not in carried:
-                transcripts = (
-                    (vocabulary.encode(utterance.phones) for utterance in split)
-                    for split in (train, dev)
+                recognizer.criterion.prepare(
+                    _split(recognizer, train, plain), _split(recognizer, dev, dev_batches)
                 )
-                criteria.pretrain(recognizer.criterion, *transcripts)
         else:
             optimizer.load_state_dict(state.optimizer)
             history = state.history
@@ -145,6 +143,7 @@ def run(config: RunConfig) -> None:
                 torch.manual_seed(random.Random(f"{config.seed} {epoch}").getrandbits(63))
                 batches.set_epoch(epoch)
                 recognizer.train()
+                criterion = recognizer.criterion
                 total, phones = 0.0, 0
                 progress = tqdm(batches, f"epoch {epoch}", leave=False, disable=None)
                 for step, batch in enumerate(progress):
@@ -154,11 +153,18 @@ def run(config: RunConfig) -> None:
                     for group in optimizer.param_groups:
                         group["lr"] = rate
                     batch = batch.to(device)
-                    losses = train_step(
-                        recognizer, optimizer, batch, training, augment, phase.weight_noise
-                    )
+                    if isinstance(criterion, Estimated):
+                        encoded, lengths = recognizer.encode_batch(batch, augment)
+                        losses = criterion.accumulate(encoded, lengths, batch)
+                    else:
+                        losses = train_step(
+                            recognizer, optimizer, batch, training, augment, phase.weight_noise
+                        )
                     total += float(losses.sum())
                     phones += int(batch.target_lengths.sum())
+                if isinstance(criterion, Estimated):
+                    criterion.update()
+                    rate = 0.0
                 dev_loss, heard = evaluate(recognizer, dev_batches, config.search)
                 history.append(
                     {
@@ -175,6 +181,17 @@ def run(config: RunConfig) -> None:
                 _keep(run_dir, config, recognizer, state, phase)
                 log.info("%s", describe(phase, history, training))
         _finish(run_dir, config, recognizer, history, device)
+
+
+def _split(recognizer: Recognizer, utterances: Sequence[Utterance], batches: Batches) -> Split:
+    """A split as `Criterion.prepare` wants it; nothing is read before it is asked for."""
+    return Split(
+        (recognizer.vocabulary.encode(utterance.phones) for utterance in utterances),
+        (
+            (moved, recognizer.encoded_lengths(moved.waveform_lengths))
+            for moved in (batch.to(recognizer.device) for batch in batches)
+        ),
+    )
 
 
 def train_step(
@@ -439,11 +456,12 @@ def draw_learning_curve(path: Path, history: History, dev: str) -> None:
         axes = figure.add_subplot(1, 2, column, xlabel="epoch")
         axes.set_title(title, loc="left", fontsize=10)
         axes.plot(epochs, [record[key] for record in history], marker=marker)
-        axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        if min(record[key] for record in history) > 0:  # log densities may not be
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.2)
         for before, record in pairwise(history):
             if record["phase"] != before["phase"]:

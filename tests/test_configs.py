@@ -71,7 +71,7 @@ def test_features_have_the_width_in_their_name(name: str) -> None:
         ("experiment=timit", 2, "corpus.root is missing; say corpus.root=…"),
         ("corpus.root=", 2, "corpus.root is empty; say where the corpus lies"),
         ("encoder.dropout=1.5", 2, "encoder.dropout is 1.5, expected 0 ≤ dropout < 1"),
-        ("encoder.layers=0", 2, "encoder.layers is 0, expected at least 1"),
+        ("encoder.layers=-1", 2, "encoder.layers is -1, expected at least 0"),
         ("training.batch_size=0", 2, "training.batch_size is 0, expected at least 1"),
         (
             "training.schedule=cosine",

@@ -15,7 +15,7 @@ FLOORS = [
     {"records", "phones", "labels", "textgrid", "batch", "compiled"},
     {
         *("audio", "augment", "espeak", "features", "language_model", "lexicon", "lstm", "memory"),
-        *("pictures", "prefix_beam", "scoring"),
+        *("pictures", "prefix_beam", "scoring", "viterbi"),
     },
     {"corpora", "dataset"},
     {"encoder", "criteria"},

@@ -1,13 +1,23 @@
 """What a method of training and search is: a head, its `loss`, and its search, `decode`."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
-from asr.batch import Batch
-from asr.language_model import Graph
+from asr import viterbi
+from asr.batch import Batch, length_mask
+from asr.language_model import Graph, no_language_model
 from asr.records import DataError
+
+Array = npt.NDArray[np.int64]
+
+NO_PHONE = 0  # the label of frames outside all phones
 
 
 @dataclass(frozen=True)
@@ -21,13 +31,14 @@ class CriterionConfig:
 class SearchConfig:
     """How hypotheses are searched for. What is added to log-probabilities is in nats."""
 
-    beam: int = 1  # prefixes kept in each frame; 1: greedy, the best alignment
+    beam: int = 1  # prefixes (HMMs: tokens) kept in each frame; 1: greedy, the best alignment
     n_best: int = 1  # hypotheses of each utterance
-    threshold: float = 15.0  # prefixes so far below the best one of a frame are dropped
-    blank_penalty: float = 0.0  # taken from the blank in each frame
+    threshold: float = 15.0  # those so far below the best one of a frame are dropped
+    blank_penalty: float = 0.0  # taken from the blank, or HMMs' label 0, in each frame
     bonus: float = 0.0  # added for each phone
     language_model: str = ""  # ARPA file of the same phones; "": none
     lm_weight: float = 1.0  # its log-probability counts so many times
+    prior_scale: float = 1.0  # framewise: so much of each state's log prior is taken away
 
     def __post_init__(self) -> None:
         for key in ("beam", "n_best"):
@@ -39,8 +50,9 @@ class SearchConfig:
             )
         if not self.threshold > 0:
             raise ValueError(f"search.threshold is {self.threshold}, expected more than 0")
-        if not self.lm_weight >= 0:
-            raise ValueError(f"search.lm_weight is {self.lm_weight}, expected at least 0")
+        for key in ("lm_weight", "prior_scale"):
+            if not getattr(self, key) >= 0:
+                raise ValueError(f"search.{key} is {getattr(self, key)}, expected at least 0")
         for key in ("language_model", "bonus"):
             if self.beam == 1 and getattr(self, key):
                 raise ValueError(
@@ -75,8 +87,27 @@ class Span:
     confidence: float
 
 
+@dataclass(frozen=True)
+class FrameTimes:
+    """Where encoded frames lie: the middle of frame t is at `first` + t · `step` samples."""
+
+    first: float
+    step: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a criterion may want of a split before training; each is gone through when asked for."""
+
+    transcripts: Iterable[Sequence[int]]  # labels
+    batches: Iterable[tuple[Batch, Tensor]]  # with T' of each utterance, (N,)
+
+
 class Criterion(nn.Module, ABC):
     """Head, loss and search of one method."""
+
+    def prepare(self, train: Split, dev: Split) -> None:
+        """Learn what needs no encoded frames, once, before the first epoch; by default nothing."""
 
     @abstractmethod
     def loss(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
@@ -135,3 +166,244 @@ class Criterion(nn.Module, ABC):
     def tunable(self, search: SearchConfig) -> tuple[str, ...]:
         """Keys of `search` that are worth trying on dev, which `asr.tune` does."""
         return ()
+
+
+class Estimated(Criterion):
+    """A criterion without gradients: an epoch sums over the training set, and ends in new values.
+
+    The encoder has no weights then (`encoder.layers` is 0).
+    """
+
+    @abstractmethod
+    def accumulate(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Add a batch to the sums of this epoch; its loss as in `loss`, (N,)."""
+
+    @abstractmethod
+    def update(self) -> None:
+        """Take the values that the sums of this epoch give."""
+
+
+# ── hidden Markov models ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class HMMConfig(CriterionConfig):
+    """The model of a phone: states from left to right, and how long it stays in each."""
+
+    states: int = 3  # of a phone
+    duration_floor: int = 1  # frames that a phone stays in each state, at least
+    acoustic_scale: float = 1.0  # a frame's log-likelihood counts so many times in a Viterbi search
+
+    def __post_init__(self) -> None:
+        for key in ("states", "duration_floor"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"criterion.{key} is {getattr(self, key)}, expected at least 1")
+        if not self.acoustic_scale > 0:
+            raise ValueError(
+                f"criterion.acoustic_scale is {self.acoustic_scale}, expected more than 0"
+            )
+
+
+class HMM(Criterion):
+    """Hidden Markov models of phones, without the densities of their K states (Rabiner 1989).
+
+    Column 0 of K = 1 + (V − 1) · states is label 0, no phone; then come the states of label 1, of
+    label 2, and so on. Buffer `occupancy` (K,) has the training frames of each state; a state with
+    none is never entered by a search, but may be by `align`.
+    """
+
+    occupancy: Tensor
+
+    def __init__(self, config: HMMConfig, vocabulary_size: int, times: FrameTimes) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary_size = vocabulary_size
+        self.columns = 1 + (vocabulary_size - 1) * config.states
+        self.times = times
+        ones = torch.ones(self.columns, dtype=torch.float64)  # until they are counted
+        self.register_buffer("occupancy", ones)
+
+    @abstractmethod
+    def state_scores(self, emissions: Tensor, prior_scale: float) -> Tensor:
+        """log p(frame | state), up to a constant of each frame: (N, T', E) → (N, T', K)."""
+
+    @abstractmethod
+    def posteriors(self, emissions: Tensor) -> Tensor:
+        """log P(state | frame): (N, T', E) → (N, T', K)."""
+
+    def log_priors(self) -> Tensor:
+        """log P(state) in training, a state without frames counted as one with one frame, (K,)."""
+        return (self.occupancy.clamp(min=1) / self.occupancy.sum()).log().float()
+
+    def label_posteriors(self, emissions: Tensor) -> Tensor:
+        """log P(label | frame), summed over the states: (N, T', E) → (N, T', V)."""
+        log_probs = self.posteriors(emissions)
+        phones = log_probs[..., 1:].reshape(*log_probs.shape[:-1], -1, self.config.states)
+        return torch.cat([log_probs[..., :1], phones.logsumexp(dim=-1)], dim=-1)
+
+    def tunable(self, search: SearchConfig) -> tuple[str, ...]:
+        """Greedy, the penalty of label 0, if training had frames outside all phones."""
+        if search.beam == 1:
+            return ("blank_penalty",) if self.occupancy[NO_PHONE] else ()
+        lm_weight = ("lm_weight",) if search.language_model else ()
+        return (*lm_weight, "bonus", "prior_scale")
+
+    def frame_states(self, lengths: Tensor, batch: Batch) -> Tensor:
+        """The column of each frame by the phones' times, (N, T'); undefined behind an end.
+
+        A frame belongs to the phone that its middle lies in, and to the state by the part of the
+        phone, all parts being equally long. Raises `DataError` where there are no times.
+        """
+        require_times(without_times(batch))
+        assert batch.target_starts is not None
+        assert batch.target_ends is not None
+        frames = torch.arange(int(lengths.max()), device=lengths.device)
+        middles = (self.times.first + frames * self.times.step).expand(len(lengths), -1)
+        real = length_mask(batch.target_lengths, batch.targets.shape[1])
+        ends = batch.target_ends.double().masked_fill(~real, torch.inf)
+        ends = nn.functional.pad(ends, (0, 1), value=torch.inf)
+        place = torch.searchsorted(ends, middles.double().contiguous(), right=True)
+        labels, starts = (
+            nn.functional.pad(each, (0, 1)).gather(1, place)
+            for each in (batch.targets, batch.target_starts)
+        )
+        ends = ends.gather(1, place)
+        states = ((middles - starts) / (ends - starts) * self.config.states).long()
+        columns = 1 + (labels - 1) * self.config.states + states
+        inside = (starts <= middles) & (middles < ends) & ends.isfinite()
+        return columns.where(inside, NO_PHONE)
+
+    def search(
+        self,
+        emissions: Tensor,
+        lengths: Tensor,
+        search: SearchConfig,
+        language_model: Graph | None = None,
+    ) -> list[list[Path]]:
+        """With a beam the best path through states and language model; greedy: each frame's label.
+
+        Greedy, repeats of the likeliest label are joined, and label 0 is left out. There is one
+        path. Torch's threads share the utterances.
+        """
+        emissions = emissions.detach().float().cpu()
+        if emissions.isnan().any():
+            raise DataError("the model's log-probabilities are not numbers; was it trained?")
+        if search.n_best > 1:
+            raise DataError(
+                f"search.n_best is {search.n_best}, but a Viterbi search finds one path; expected 1"
+            )
+        label_log_probs = self.label_posteriors(emissions)
+        label_log_probs[..., NO_PHONE] -= search.blank_penalty
+        utterances = list(zip(label_log_probs, lengths.tolist(), strict=True))
+        if search.beam == 1:
+            return [[greedy(log_probs[:length])] for log_probs, length in utterances]
+        scores = self.config.acoustic_scale * self.state_scores(emissions, search.prior_scale)
+        scores[..., NO_PHONE] -= search.blank_penalty
+        scores = scores.masked_fill(self.occupancy.cpu() == 0, -torch.inf)
+        graph = language_model or no_language_model(self.vocabulary_size)
+
+        def found(n: int) -> list[Path]:
+            log_probs, length = utterances[n]
+            labels, starts, score = viterbi.search(
+                scores[n, :length].numpy(),
+                graph,
+                self.config.states,
+                self.config.duration_floor,
+                search.lm_weight,
+                search.bonus,
+                search.beam,
+                search.threshold,
+            )
+            return [path_of(log_probs[:length], labels, starts, score)]
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            return list(threads.map(found, range(len(utterances))))
+
+    @torch.no_grad()
+    def align(
+        self, encoded: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
+    ) -> list[list[Span]]:
+        """Where the labels of each utterance are: (N, T', D), (N,), (N, U), (N,) → N × U.
+
+        By the best path through their states, with label 0 wherever that is better.
+        """
+        emissions = self.emissions(encoded).float().cpu()
+        scores = self.state_scores(emissions, prior_scale=1.0)
+        probs = self.label_posteriors(emissions).exp()
+        aligned = []
+        for n, (length, count) in enumerate(
+            zip(lengths.tolist(), target_lengths.tolist(), strict=True)
+        ):
+            labels = targets[n, :count].cpu()
+            _, places, _ = self.align_one(scores[n, :length], labels, f"utterance {n} of the batch")
+            spans = []
+            for u, label in enumerate(labels.tolist()):
+                (frames,) = (places == u).nonzero()
+                mean = float(probs[n, frames, label].mean())
+                spans.append(Span(int(frames[0]), int(frames[-1]) + 1, mean))
+            aligned.append(spans)
+        return aligned
+
+    def frames_needed(self, targets: Tensor, target_lengths: Tensor) -> Tensor:
+        return (target_lengths * self.config.states * self.config.duration_floor).clamp(min=1)
+
+    def align_one(self, scores: Tensor, labels: Tensor, name: str) -> tuple[Tensor, Array, float]:
+        """Columns (T,), places in `labels` (T,) and score of one utterance: (T, K), (U,).
+
+        Raises `DataError` with `name` where there are too few frames.
+        """
+        if self.occupancy[NO_PHONE] == 0:
+            scores = scores.clone()
+            scores[:, NO_PHONE] = -torch.inf
+        columns, places, score = viterbi.align(
+            scores.numpy(), labels.numpy(), self.config.states, self.config.duration_floor
+        )
+        if score == -np.inf:
+            needed = len(labels) * self.config.states * self.config.duration_floor
+            if len(scores) >= needed:
+                raise DataError(f"{name}: no path through its phones has a probability above 0")
+            raise DataError(
+                f"{name}: {len(labels)} phones need {needed} frames, there are {len(scores)}; "
+                f"lower criterion.states, criterion.duration_floor or encoder.subsampling"
+            )
+        return torch.from_numpy(columns), places, score
+
+
+def greedy(log_probs: Tensor) -> Path:
+    """The likeliest label of each frame, repeats joined, (T, V)."""
+    along, labels = log_probs.max(dim=1)
+    joined, sizes = torch.unique_consecutive(labels, return_counts=True)
+    starts = sizes.cumsum(0) - sizes
+    return path_of(log_probs, joined.numpy(), starts.numpy(), float(along.sum()))
+
+
+def path_of(log_probs: Tensor, labels: Array, starts: Array, score: float) -> Path:
+    """The path of labels (n,) that begin in frames (n,), 0 between them; log_probs (T, V)."""
+    found, frames, confidences = [], [], []
+    ends = [*starts[1:], len(log_probs)]
+    for label, start, end in zip(labels.tolist(), starts.tolist(), ends, strict=True):
+        if label != NO_PHONE:
+            along = log_probs[start:end, label]
+            likeliest = int(along.argmax())
+            found.append(label)
+            frames.append(start + likeliest)
+            confidences.append(float(along[likeliest].exp()))
+    return Path(tuple(found), score, tuple(frames), tuple(confidences))
+
+
+def without_times(batch: Batch) -> list[str]:
+    """The utterances whose phones have no times."""
+    if batch.target_starts is None or batch.target_ends is None:
+        return list(batch.ids)
+    unknown = (batch.target_starts < 0).any(dim=1).tolist()
+    return [id for id, missing in zip(batch.ids, unknown, strict=True) if missing]
+
+
+def require_times(without: Sequence[str]) -> None:
+    """Raise `DataError` where there are utterances without times."""
+    if without:
+        named = ", ".join(without[:5]) + (", …" if len(without) > 5 else "")
+        raise DataError(
+            f"{len(without)} utterances have no times of their phones ({named}), which this "
+            f"criterion learns from; make them with `asr align`"
+        )

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torchaudio.functional import rnnt_loss
 
 from asr.batch import Batch, length_mask, pad
-from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig, Span
+from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig, Span, Split
 from asr.language_model import Graph, no_language_model
 from asr.lstm import RecurrentLayer, State
 from asr.records import DataError
@@ -277,6 +277,10 @@ class Transducer(Criterion):
         return torch.cat(stay).cpu().numpy(), torch.cat(emit).cpu().numpy()
 
     # ── transcripts alone ────────────────────────────────────────────────────────────────────
+
+    def prepare(self, train: Split, dev: Split) -> None:
+        if self.config.pretraining:
+            self.pretrain(list(train.transcripts), list(dev.transcripts))
 
     def pretrain(self, transcripts: Transcripts, held_out: Transcripts) -> float:
         """Train the prediction network to tell the next phone, for `config.pretraining` epochs.

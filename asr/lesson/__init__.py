@@ -80,6 +80,11 @@ class Choice:
 
 def network(found: Checkpoint, name: str = "") -> Network:
     """A network as the page names it: as asked, or else by its kind of cell."""
+    if not found.recognizer.config.encoder.layers:
+        raise DataError(
+            f"{name or 'the checkpoint'}: a {found.recognizer.config.criterion.name} without "
+            f"recurrent layers (encoder.layers is 0), expected a network with cells to look into"
+        )
     kind = found.recognizer.config.encoder.cell
     return Network(name or CELL_NAMES[kind], found.recognizer, found.about)
 

@@ -124,7 +124,7 @@ def fast(cells: Sequence[Cell], sequences: Sequence[Tensor]) -> list[Tensor]:
 
 
 class RecurrentStack(nn.Module):
-    """Layers one above the other, with dropout below all but the first."""
+    """Layers one above the other, with dropout below all but the first; no layers: the identity."""
 
     def __init__(
         self,
@@ -138,11 +138,12 @@ class RecurrentStack(nn.Module):
         forget_bias: float = 0.0,
     ) -> None:
         super().__init__()
-        self.output_size = (projection or hidden) * (2 if bidirectional else 1)
-        sizes = [input_size] + [self.output_size] * (layers - 1)
+        width = (projection or hidden) * (2 if bidirectional else 1)
+        sizes = [input_size, *[width] * layers]
+        self.output_size = sizes[-1]
         self.layers = nn.ModuleList(
             RecurrentLayer(cell, size, hidden, bidirectional, projection, forget_bias)
-            for size in sizes
+            for size in sizes[:-1]
         )
         self.dropout = nn.Dropout(dropout)
 

@@ -1,0 +1,60 @@
+"""The framewise hybrid: a network's state posteriors in place of an HMM's densities.
+
+It is trained by cross-entropy on the states that the phones' times give to frames. A posterior
+divided by the state's prior is the state's likelihood up to a constant of the frame (Bourlard &
+Morgan 1994), and that is all an HMM wants.
+
+Not here: topology, search and alignment, which are those of `HMM`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from asr.batch import Batch, length_mask
+from asr.criteria.base import HMM, FrameTimes, HMMConfig, Split, require_times, without_times
+
+
+@dataclass(frozen=True)
+class FramewiseConfig(HMMConfig):
+    name: str = "framewise"
+    acoustic_scale: float = 0.3  # a posterior has heard its neighbours too
+
+
+class Framewise(HMM):
+    """A linear layer to the K states of all phones, and of label 0, no phone."""
+
+    def __init__(
+        self, config: FramewiseConfig, input_size: int, vocabulary_size: int, times: FrameTimes
+    ) -> None:
+        super().__init__(config, vocabulary_size, times)
+        self.head = nn.Linear(input_size, self.columns)
+
+    def prepare(self, train: Split, dev: Split) -> None:
+        """Count the training frames of each state, after a look at all times there should be."""
+        without = [id for batch, _ in dev.batches for id in without_times(batch)]
+        occupancy = torch.zeros_like(self.occupancy)
+        for batch, lengths in train.batches:
+            without += without_times(batch)
+            if not without:
+                states = self.frame_states(lengths, batch)
+                real = length_mask(lengths, states.shape[1])
+                occupancy += torch.bincount(states[real], minlength=len(occupancy))
+        require_times(without)
+        self.occupancy.copy_(occupancy)
+
+    def loss(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy, summed over the frames of each utterance."""
+        states = self.frame_states(lengths, batch)
+        surprise = -self.emissions(encoded).gather(2, states.unsqueeze(2)).squeeze(2)
+        return surprise.masked_fill(~length_mask(lengths, states.shape[1]), 0.0).sum(dim=1)
+
+    def emissions(self, encoded: Tensor) -> Tensor:
+        return self.head(encoded).log_softmax(dim=2)  # type: ignore[no-any-return]
+
+    def state_scores(self, emissions: Tensor, prior_scale: float) -> Tensor:
+        return emissions - prior_scale * self.log_priors().to(emissions.device)
+
+    def posteriors(self, emissions: Tensor) -> Tensor:
+        return emissions

@@ -1,0 +1,229 @@
+"""GMM-HMM monophones, the baseline before networks: Gaussian mixtures in place of a head.
+
+Each state has a mixture of Gaussians with diagonal covariances. An epoch is one pass of Viterbi
+training (Rabiner 1989; Young et al., The HTK Book): frames are aligned with states, by the phones'
+times or in equal parts in the first pass and by the best path from then on; the mixtures then take
+a step of EM on the frames of their state. Mixtures grow 1 → 2 → 4 … by splitting.
+
+Not here: topology, search and alignment, which are those of `HMM`. The encoder must be without
+layers, so that encoded frames are features, stacked or not.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from asr.batch import Batch
+from asr.criteria.base import HMM, Estimated, FrameTimes, HMMConfig, SearchConfig, without_times
+
+FEWEST_FRAMES = 10.0  # of a component that is kept; one that is split has twice as many
+SPLIT_STDS = 0.2  # halves of a component move apart by so many standard deviations, each (HTK)
+
+
+@dataclass(frozen=True)
+class GMMConfig(HMMConfig):
+    """Size and training of the mixtures."""
+
+    name: str = "gmm"
+    acoustic_scale: float = 0.1  # neighbouring frames say nearly the same
+    mixtures: int = 8  # components of a state, at most
+    passes: int = 4  # of training before components are split; training.epochs counts passes too
+    variance_floor: float = 0.01  # of a component, in parts of the variance of all frames
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("mixtures", "passes"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"criterion.{key} is {getattr(self, key)}, expected at least 1")
+        if not self.variance_floor > 0:
+            raise ValueError(
+                f"criterion.variance_floor is {self.variance_floor}, expected more than 0"
+            )
+
+
+class GMM(HMM, Estimated):
+    """K mixtures of at most M components over D values: a component that is not there weighs 0.
+
+    They begin as one standard normal density each, which normalised features have on the whole. A
+    state that training never meets keeps the density of all frames.
+    """
+
+    config: GMMConfig
+    passes: Tensor
+    least_variances: Tensor  # (D,)
+
+    def __init__(
+        self, config: GMMConfig, input_size: int, vocabulary_size: int, times: FrameTimes
+    ) -> None:
+        super().__init__(config, vocabulary_size, times)
+        shape = (self.columns, config.mixtures, input_size)
+        log_weights = torch.full(shape[:2], -math.inf)
+        log_weights[:, 0] = 0.0
+        self.log_weights = nn.Parameter(log_weights, requires_grad=False)
+        self.means = nn.Parameter(torch.zeros(shape), requires_grad=False)
+        self.variances = nn.Parameter(torch.ones(shape), requires_grad=False)
+        self.register_buffer("passes", torch.tensor(0))
+        self.register_buffer("least_variances", torch.zeros(input_size))
+        self.sums: Sums | None = None  # of this epoch
+
+    # ── densities ────────────────────────────────────────────────────────────────────────────
+
+    def component_log_probs(self, frames: Tensor) -> Tensor:
+        """log of weight times density: (T, D) → (T, K, M)."""
+        precisions = 1 / self.variances
+        constant = self.log_weights - 0.5 * (
+            (self.means.square() * precisions).sum(2)
+            + self.variances.log().sum(2)
+            + frames.shape[1] * math.log(2 * math.pi)
+        )
+        by_value = torch.cat([-0.5 * precisions, self.means * precisions], 2).flatten(0, 1)
+        values = torch.cat([frames.square(), frames], 1)
+        return (values @ by_value.T).view(-1, *constant.shape) + constant
+
+    @torch.no_grad()
+    def emissions(self, encoded: Tensor) -> Tensor:
+        """log p(frame | state), (N, T', K)."""
+        return torch.stack([self.component_log_probs(one).logsumexp(2) for one in encoded])
+
+    def state_scores(self, emissions: Tensor, prior_scale: float) -> Tensor:
+        """As they are: densities hold no priors that could be taken away."""
+        return emissions
+
+    def posteriors(self, emissions: Tensor) -> Tensor:
+        return (emissions + self.log_priors().to(emissions.device)).log_softmax(dim=-1)
+
+    def tunable(self, search: SearchConfig) -> tuple[str, ...]:
+        return tuple(key for key in super().tunable(search) if key != "prior_scale")
+
+    # ── training ─────────────────────────────────────────────────────────────────────────────
+
+    @torch.no_grad()
+    def loss(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """−log density of the frames along the best path through the targets' states."""
+        losses = [
+            -self._aligned(self.component_log_probs(frames), labels, id)[1]
+            for frames, labels, id in _utterances(encoded, lengths, batch)
+        ]
+        return torch.tensor(losses, device=encoded.device)
+
+    @torch.no_grad()
+    def accumulate(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        if self.sums is None:
+            if self.passes and self.passes % self.config.passes == 0:
+                self.split()
+            self.sums = Sums(self.means)
+        first = None if self.passes else self._first_states(lengths, batch)
+        losses = []
+        for n, (frames, labels, id) in enumerate(_utterances(encoded, lengths, batch)):
+            log_probs = self.component_log_probs(frames)
+            if first is None:
+                states, score = self._aligned(log_probs, labels, id)
+            else:
+                states = first[n, : len(frames)]
+                score = float(log_probs.logsumexp(2).gather(1, states.unsqueeze(1)).sum())
+            losses.append(-score)
+            of_state = log_probs[torch.arange(len(frames), device=frames.device), states]
+            self.sums.add(frames, states, of_state.softmax(dim=1))
+        return torch.tensor(losses, device=encoded.device)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Maximisation: weights, means and variances of the frames that components stand for.
+
+        A component with fewer than FEWEST_FRAMES is dropped, unless its state has no larger one.
+        """
+        assert self.sums is not None, "no batch was accumulated"
+        counts, means, variances = self.sums.moments()
+        of_states = counts.sum(1)
+        if not self.passes:
+            everything = counts.sum()
+            share = (counts / everything).unsqueeze(2)
+            mean = (share * means).sum((0, 1))
+            variance = (share * (variances + means.square())).sum((0, 1)) - mean.square()
+            self.least_variances.copy_(self.config.variance_floor * variance)
+            self.means[:, 0], self.variances[:, 0] = mean.float(), variance.float()
+        largest = counts == counts.amax(1, keepdim=True)
+        alive = (counts >= FEWEST_FRAMES) | (largest & (counts > 0))
+        kept = counts.where(alive, 0.0)
+        weights = kept / kept.sum(1, keepdim=True)
+        seen = (of_states > 0).unsqueeze(1)
+        self.log_weights.copy_(weights.log().float().where(seen, self.log_weights))
+        self.means.copy_(means.where(alive.unsqueeze(2), self.means))
+        self.variances.copy_(variances.where(alive.unsqueeze(2), self.variances))
+        self.variances.clamp_(min=self.least_variances)
+        self.occupancy.copy_(of_states)
+        self.passes += 1
+        self.sums = None
+
+    @torch.no_grad()
+    def split(self) -> None:
+        """Double the components of each state, as far as there is room and they have frames."""
+        frames = self.occupancy.unsqueeze(1) * self.log_weights.exp()
+        for state, counts in enumerate(frames.tolist()):
+            room = [m for m, count in enumerate(counts) if count == 0]
+            heaviest = sorted(set(range(len(counts))) - set(room), key=lambda m: -counts[m])
+            for m, new in zip(heaviest, room, strict=False):
+                if counts[m] < 2 * FEWEST_FRAMES:
+                    break
+                shift = SPLIT_STDS * self.variances[state, m].sqrt()
+                self.log_weights[state, m] -= math.log(2)
+                self.log_weights[state, new] = self.log_weights[state, m]
+                self.variances[state, new] = self.variances[state, m]
+                self.means[state, new] = self.means[state, m] + shift
+                self.means[state, m] -= shift
+
+    def _aligned(self, log_probs: Tensor, labels: Tensor, id: str) -> tuple[Tensor, float]:
+        """The state of each frame along the best path and its log density: (T, K, M), (U,)."""
+        scores = log_probs.logsumexp(2).cpu()
+        states, _, score = self.align_one(scores, labels.cpu(), id)
+        return states.to(log_probs.device), score
+
+    def _first_states(self, lengths: Tensor, batch: Batch) -> Tensor:
+        """States by the phones' times, and where there are none in equal parts, (N, T')."""
+        known = torch.tensor([id not in without_times(batch) for id in batch.ids])
+        edges = torch.arange(batch.targets.shape[1] + 1, device=lengths.device)
+        part = lengths * self.times.step / batch.target_lengths.clamp(min=1)
+        times = self.times.first - self.times.step / 2 + edges * part.unsqueeze(1)
+        starts, ends = times[:, :-1], times[:, 1:]
+        if batch.target_starts is not None and batch.target_ends is not None:
+            known = known.to(lengths.device).unsqueeze(1)
+            starts = batch.target_starts.where(known, starts)
+            ends = batch.target_ends.where(known, ends)
+        return self.frame_states(lengths, replace(batch, target_starts=starts, target_ends=ends))
+
+
+class Sums:
+    """How many frames each component stands for, their sum and their squares', in double precision.
+
+    They are summed around 0: of normalised features nothing is lost.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.counts = like.new_zeros(like.shape[:2], dtype=torch.float64)
+        self.totals = like.new_zeros(like.shape, dtype=torch.float64)
+        self.squares = like.new_zeros(like.shape, dtype=torch.float64)
+
+    def add(self, frames: Tensor, states: Tensor, shares: Tensor) -> None:
+        """Frames (T, D), the state of each (T,), and the share of its components, (T, M)."""
+        frames, shares = frames.double(), shares.double()
+        self.counts.index_add_(0, states, shares)
+        parts = shares.unsqueeze(2) * frames.unsqueeze(1)
+        self.totals.index_add_(0, states, parts)
+        self.squares.index_add_(0, states, parts * frames.unsqueeze(1))
+
+    def moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Counts (K, M), means and variances (K, M, D); 0 of a component without frames."""
+        size = self.counts.clamp(min=1e-10).unsqueeze(2)
+        means = self.totals / size
+        return self.counts, means, (self.squares / size - means.square()).clamp(min=0)
+
+
+def _utterances(encoded: Tensor, lengths: Tensor, batch: Batch) -> list[tuple[Tensor, Tensor, str]]:
+    """Frames (T', D), labels (U,) and id of each utterance."""
+    sizes = zip(lengths.tolist(), batch.target_lengths.tolist(), strict=True)
+    return [
+        (encoded[n, :frames], batch.targets[n, :phones], batch.ids[n])
+        for n, (frames, phones) in enumerate(sizes)
+    ]
