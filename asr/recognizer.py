@@ -12,7 +12,7 @@ from asr.batch import Batch
 from asr.criteria import CriterionConfig, Path, SearchConfig
 from asr.encoder import Encoder, EncoderConfig
 from asr.features import Features, FeaturesConfig
-from asr.language_model import load_graph
+from asr.language_model import Graph, load_graph
 from asr.phones import Vocabulary
 from asr.records import Hypothesis
 
@@ -72,11 +72,18 @@ class Recognizer(nn.Module):
 
     @torch.no_grad()
     def search(
-        self, encoded: Tensor, lengths: Tensor, ids: Sequence[str], search: SearchConfig
+        self,
+        encoded: Tensor,
+        lengths: Tensor,
+        ids: Sequence[str],
+        search: SearchConfig,
+        graph: Graph | None = None,
     ) -> list[list[Hypothesis]]:
-        """As `transcribe`, of encoded frames: (N, T', D), (N,) → N × n-best."""
-        graph = None
-        if search.language_model:
+        """As `transcribe`, of encoded frames: (N, T', D), (N,) → N × n-best.
+
+        `graph` is the language model, where it is not in the file that `search` names.
+        """
+        if graph is None and search.language_model:
             graph = load_graph(search.language_model, self.vocabulary.phones)
         found = self.criterion.decode(encoded, lengths, search, graph)
         return [

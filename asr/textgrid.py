@@ -1,11 +1,12 @@
 """Labels with times that are no `.phn`: Praat's TextGrid and the `.lab` files of HTK and others.
 
 Both give `(start_s, end_s, label)`. This file knows no phone set and checks no times against
-audio; it reads Praat's text formats, long and short, and no binary TextGrid.
+audio; it reads Praat's text formats, long and short, writes the long one, and knows no binary
+TextGrid.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from asr.records import DataError
@@ -66,6 +67,57 @@ def read_tiers(path: Path) -> list[tuple[str, list[Interval]]]:
     except (StopIteration, ValueError) as error:
         raise DataError(f"{path}: not a complete TextGrid in Praat's text format") from error
     return tiers
+
+
+def text_of(tiers: Mapping[str, Sequence[Interval]], duration_s: float) -> str:
+    """Interval tiers by name as Praat's long text; what lies between intervals is left empty.
+
+    Intervals are in order, do not overlap, and end by `duration_s`.
+    """
+    lines = [
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        f"xmax = {duration_s:.4f}",
+        "tiers? <exists>",
+        f"size = {len(tiers)}",
+        "item []:",
+    ]
+    for number, (name, intervals) in enumerate(tiers.items(), start=1):
+        filled = list(_without_gaps(intervals, duration_s))
+        lines += [
+            f"    item [{number}]:",
+            '        class = "IntervalTier"',
+            f"        name = {_quoted(name)}",
+            "        xmin = 0",
+            f"        xmax = {duration_s:.4f}",
+            f"        intervals: size = {len(filled)}",
+        ]
+        for place, (start_s, end_s, label) in enumerate(filled, start=1):
+            lines += [
+                f"        intervals [{place}]:",
+                f"            xmin = {start_s:.4f}",
+                f"            xmax = {end_s:.4f}",
+                f"            text = {_quoted(label)}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _without_gaps(intervals: Sequence[Interval], duration_s: float) -> Iterator[Interval]:
+    reached = 0.0
+    for start_s, end_s, label in intervals:
+        if start_s > reached:
+            yield reached, start_s, ""
+        yield start_s, end_s, label
+        reached = end_s
+    if reached < duration_s:
+        yield reached, duration_s, ""
+
+
+def _quoted(text: str) -> str:
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def read_lab(path: Path) -> Iterator[Interval]:

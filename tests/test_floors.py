@@ -33,6 +33,8 @@ FLOORS = [
         "show",
         "explain",
         "exchange",
+        "transcribe",
+        "ship",
     },
 ]
 # Within a floor, these stand below their neighbours.
