@@ -229,7 +229,8 @@ def _not_finite(path: str | Path, waveform: Waveform, start: int = 0) -> Iterato
 
 def _in_16_bits(waveform: Waveform) -> Samples16:
     scaled = np.rint(waveform * np.float32(FULL_SCALE))
-    return np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    samples: Samples16 = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    return samples
 
 
 @dataclass

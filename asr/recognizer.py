@@ -136,11 +136,14 @@ def encode_all(
 
 
 def transcribe_all(
-    recognizer: Recognizer, batches: Iterable[Batch], search: SearchConfig
+    recognizer: Recognizer,
+    batches: Iterable[Batch],
+    search: SearchConfig,
+    graph: Graph | None = None,
 ) -> dict[str, Hypothesis]:
     """The best hypothesis of every utterance, by id; leaves the recogniser in evaluation mode."""
     best: dict[str, Hypothesis] = {}
     for batch, encoded, lengths in encode_all(recognizer, batches):
-        found = recognizer.search(encoded, lengths, batch.ids, search)
+        found = recognizer.search(encoded, lengths, batch.ids, search, graph)
         best |= {id: hypotheses[0] for id, hypotheses in zip(batch.ids, found, strict=True)}
     return best

@@ -141,13 +141,21 @@ def placed(
     if hypothesis.times_s is None or hypothesis.confidences is None:
         raise DataError(f"{hypothesis.id}: this model's search does not say when a phone was heard")
     moments = _apart(hypothesis.times_s, min(frame_s, duration_s), duration_s)
-    between = [(a + b) / 2 for a, b in pairwise(moments)]
-    starts = [max(b, m - REACH_S) for b, m in zip([0.0, *between], moments, strict=True)]
-    ends = [min(b, m + REACH_S) for b, m in zip([*between, duration_s], moments, strict=True)]
+    between = ((a + b) / 2 for a, b in pairwise(moments))
+    boundaries = [0.0, *between, duration_s] if moments else []
     return [
-        Heard(phone, round(start_s + start, 4), round(start_s + end, 4), confidence)
-        for phone, start, end, confidence in zip(
-            hypothesis.phones, starts, ends, hypothesis.confidences, strict=True
+        Heard(
+            phone,
+            round(start_s + max(before, moment - REACH_S), 4),
+            round(start_s + min(after, moment + REACH_S), 4),
+            confidence,
+        )
+        for phone, moment, confidence, (before, after) in zip(
+            hypothesis.phones,
+            moments,
+            hypothesis.confidences,
+            pairwise(boundaries),
+            strict=True,
         )
     ]
 
