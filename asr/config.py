@@ -278,7 +278,7 @@ def overrides(saved: Mapping[str, Any]) -> list[str]:
         *("skip_bad", "device", "threads", "training.workers"),
     }
     experiment = [f"experiment={saved['name']}"]
-    default = _leaves(compose(experiment).to_dict())
+    default = _leaves(compose([*experiment, "corpus.root=unused"]).to_dict())
     return experiment + [
         f"{key}={value}"
         for key, value in _leaves(saved).items()

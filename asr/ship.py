@@ -128,7 +128,6 @@ def described(
         results="\n".join(_rows(scores)),
         sexes="\n".join(_by_sex(scores)) or "| – | not known | | | |",
         speakers=sum(len(one.speakers) for one in scores.values()),
-        longest=40,
     )
 
 
@@ -145,12 +144,17 @@ def _description(recognizer: Recognizer) -> str:
 
 def _search(shipped: Checkpoint) -> str:
     search, model = shipped.search, shipped.language_model
-    if search is None or search.beam == 1:
+    if search is None:
         return "greedy"
-    said = f"a beam of {search.beam}, {search.bonus:g} nats for each phone"
-    if model is None:
-        return said
-    return f"{said}, a phone {model.order}-gram with the weight {search.lm_weight:g}"
+    parts = [f"a beam of {search.beam}" if search.beam > 1 else "greedy"]
+    if model is not None:
+        parts.append(f"a phone {model.order}-gram with the weight {search.lm_weight:g}")
+    parts += [
+        f"{name} {value:g}"
+        for name, value in (("bonus", search.bonus), ("blank penalty", search.blank_penalty))
+        if value
+    ]
+    return ", ".join(parts)
 
 
 def _machine(training: dict[str, Any]) -> str:

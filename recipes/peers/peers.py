@@ -35,14 +35,9 @@ from asr.transcribe import Piece, Transcriber
 # As CMU's documentation has them for phonemes; a beam is the factor below the best path.
 ALLPHONE = {"lw": 2.0, "beam": 1e-20, "pbeam": 1e-20}
 WORDS: dict[str, float] = {}  # the package's defaults
-GRIDS = {
-    "allphone": {
-        "lw": (1.0, 1.5, 2.0),
-        "pip": (0.3, 1.0, 3.0),
-        "beam": (1e-20,),
-        "pbeam": (1e-20,),
-    },
-    "words": {"lw": (4.0, 6.5, 9.0), "wip": (0.2, 0.65)},
+GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
+    "allphone": {"lw": (1.0, 1.25, 1.5, 1.75, 2.0), "beam": (1e-20,), "pbeam": (1e-20,)},
+    "words": {"lw": (2.5, 4.0, 6.5), "wip": (0.05, 0.2, 0.65)},
 }
 TUNED_ON = 32  # dev utterances at most
 STOPS = frozenset(("b", "d", "g", "p", "t", "k", "ch", "jh"))
