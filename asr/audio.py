@@ -37,6 +37,7 @@ OFFSET = 0.02  # warn when the mean is further from 0 than this part of full sca
 AS_TEXT = 20  # warn when a file has so many bytes 0x0B, so many 0x0F, and no 0x0D
 STREAM = 0x7FFFF000  # from this size on a data chunk says: length unknown (ffmpeg, sox in a pipe)
 BLOCK = 1 << 18  # samples that `stream` reads at a time
+LOWEST_RATE = 4_000  # below it there is no speech, and what is resampled would fill any memory
 EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 
 
@@ -133,8 +134,8 @@ def stream(
     """Yield a file block by block, its channels mixed into one, at `sample_rate`: each (S,).
 
     `warn` gets a sentence for all that was changed or looks distorted. Raises `DataError` as `load`
-    does, for a file shorter than a window of `window_samples`, and behind the last block for one
-    that is silent.
+    does, for a file shorter than a window of `window_samples` or below `LOWEST_RATE`, and behind
+    the last block for one that is silent.
     """
     with _open(path) as (file, header, extent):
         rate = header.sample_rate
@@ -142,14 +143,20 @@ def stream(
             raise DataError(problem)
         for problem in _too_short(path, header.samples, window_samples * rate / sample_rate, rate):
             raise DataError(problem)
+        if rate < LOWEST_RATE:
+            raise DataError(
+                f"{path}: sampled at {rate} Hz, expected at least {LOWEST_RATE} Hz; is the header "
+                f"right?"
+            )
         if extent.endless:
             warn(_says_endless(path, header.samples))
         if changes := list(_changes(header, sample_rate)):
             warn(f"{path}: {', '.join(changes)}")
         resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
         levels = _Levels()
-        for start in range(0, header.samples, BLOCK):
-            stop = min(start + BLOCK, header.samples)
+        size = max(1, BLOCK // header.channels)
+        for start in range(0, header.samples, size):
+            stop = min(start + size, header.samples)
             block: Waveform = _read(path, file, header.samples, "float32", start, stop)
             for problem in _not_finite(path, block, start):
                 raise DataError(problem)

@@ -191,6 +191,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (truncate, "truncated, the header says 14400 samples, the file holds 4478"),
     "nan": (not_a_number, "sample 1234 is nan, expected a finite number"),
     "silent": (silence, "silent, all 16000 samples are 0"),
+    "slow": (lambda path: soundfile.write(path, tones_of(PHONES), 1), "sampled at 1 Hz, expected"),
     "short": (short, "1000 samples, expected at least one window of 1102.5 (25 ms)"),
 }
 
