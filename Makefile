@@ -37,6 +37,9 @@ timit: require-root $(READY) ## The same on TIMIT, or on NLTK's sample of it: ma
 graves2013: require-timit $(READY) ## The networks of the paper of 2013, in a table beside it: make graves2013 ROOT=/path/to/TIMIT
 	@$(MAKE) --no-print-directory -f recipes/graves2013/Makefile
 
+peers: require-corpus $(READY) ## Our model beside pocketsphinx on the same files: make peers ROOT=/path/to/corpus
+	@$(MAKE) --no-print-directory -f recipes/peers/Makefile
+
 explain: $(READY) ## One page on what an LSTM is: trains three small networks and looks inside one
 	@$(MAKE) --no-print-directory -f recipes/explain/Makefile
 
@@ -79,7 +82,10 @@ require-root:
 require-timit:
 	@test -n "$(ROOT)$(CORPUS)" || { echo "error: where is the corpus? make graves2013 ROOT=/path/to/TIMIT, or CORPUS=corpus=synthetic" >&2; exit 2; }
 
+require-corpus:
+	@test -n "$(ROOT)" || { echo "error: where is the corpus? make peers ROOT=/path/to/TIMIT or /path/to/LibriSpeech" >&2; exit 2; }
+
 require-speech:
 	@test -n "$(ROOT)" || { echo "error: where is the speech? make folder ROOT=/path" >&2; exit 2; }
 
-.PHONY: help demo librispeech folder timit-sample timit graves2013 explain test lint types check format bench clean require-root require-timit require-speech
+.PHONY: help demo librispeech folder timit-sample timit graves2013 peers explain test lint types check format bench clean require-root require-timit require-corpus require-speech

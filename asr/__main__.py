@@ -17,6 +17,8 @@ DOORS = {
     "report": "a finished run → one HTML page",
     "show": "audio files → pictures of what is in them",
     "explain": "a recording and a network → a page on what an LSTM is",
+    "transcribe": "audio files → phones with start, end and confidence",
+    "ship": "a finished run → one small model file to give away, and its card",
     "exchange": "manifests → Kaldi data directories, Lhotse manifests",
 }
 
@@ -24,7 +26,7 @@ USAGE = "\n".join(
     [
         "usage: asr DOOR …, the same as python -m asr.DOOR …",
         "",
-        *(f"  {door:<8} {does}" for door, does in DOORS.items()),
+        *(f"  {door:<10} {does}" for door, does in DOORS.items()),
         "",
         "asr DOOR --help says more. prepare, train, tune and decode take Hydra overrides:",
         "  asr train experiment=demo encoder.hidden=320",

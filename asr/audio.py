@@ -1,15 +1,16 @@
 """Files to waveforms, through soundfile, and the checks that libraries leave out.
 
-Reads whatever libsndfile reads: RIFF, NIST SPHERE (also inside `.wav`), FLAC, Ogg/Opus. It never
-resamples and never mixes channels down: a file that is not what was asked for is an error, and so
-is one that holds less than its header promises. AIFF, CAF, W64 and RF64 are taken at libsndfile's
-word. It knows no labels.
+Reads whatever libsndfile reads: RIFF, NIST SPHERE (also inside `.wav`), FLAC, Ogg/Opus. `load`
+never resamples and never mixes channels down: a file that is not what was asked for is an error,
+and so is one that holds less than its header promises. `stream`, for files that belong to no
+corpus, does both and says so. AIFF, CAF, W64 and RF64 are taken at libsndfile's word. It knows no
+labels.
 """
 
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import soundfile
+import soxr
 
 from asr.records import DataError
 
@@ -34,6 +36,8 @@ LOUD = 8192  # below this peak, few steps make many samples equal
 OFFSET = 0.02  # warn when the mean is further from 0 than this part of full scale
 AS_TEXT = 20  # warn when a file has so many bytes 0x0B, so many 0x0F, and no 0x0D
 STREAM = 0x7FFFF000  # from this size on a data chunk says: length unknown (ffmpeg, sox in a pipe)
+BLOCK = 1 << 18  # samples that `stream` reads at a time
+LOWEST_RATE = 4_000  # below it there is no speech, and what is resampled would fill any memory
 EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 
 
@@ -102,10 +106,7 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
             if problems:
                 return Inspection(_intact(header, extent), tuple(problems))
             if extent.endless:
-                warnings.append(
-                    f"{path}: the header does not say how much audio follows (a stream); all "
-                    f"{header.samples} samples up to the end of the file are taken"
-                )
+                warnings.append(_says_endless(path, header.samples))
             dtype = "int16" if file.subtype in EXACT_IN_INT16 else "float32"
             samples = _read(path, file, header.samples, dtype)
     except DataError as error:
@@ -114,26 +115,70 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
         problems.extend(_not_finite(path, samples))
         if problems:
             return Inspection(header, tuple(problems))
-        scaled = np.rint(samples * np.float32(FULL_SCALE))
-        samples = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
-    low, high = int(samples.min()), int(samples.max())
-    if low == high and header.samples > 1:
-        problems.append(
-            f"{path}: silent, all {header.samples} samples are {low}; replace the file or leave it "
-            f"out"
-        )
-        return Inspection(header, tuple(problems))
-    if header.samples < window_samples:
-        window_ms = 1000 * window_samples / sample_rate
-        problems.append(
-            f"{path}: {header.samples} samples, expected at least one window of {window_samples} "
-            f"({window_ms:g} ms); leave it out"
-        )
-    warnings.extend(_distorted(path, samples, low, high))
+        samples = _in_16_bits(samples)
+    levels = _Levels()
+    levels.add(samples)
+    if levels.silent:
+        return Inspection(header, (levels.says_silent(path),))
+    problems.extend(_too_short(path, header.samples, window_samples, sample_rate))
+    warnings.extend(levels.distorted(path))
     content = hashlib.blake2b(samples.data, digest_size=8).digest()
     return Inspection(
         header, tuple(problems), tuple(warnings), int.from_bytes(content, byteorder="little")
     )
+
+
+def stream(
+    path: str | Path, sample_rate: int, window_samples: int, warn: Callable[[str], None]
+) -> Iterator[Waveform]:
+    """Yield a file block by block, its channels mixed into one, at `sample_rate`: each (S,).
+
+    `warn` gets a sentence for all that was changed or looks distorted. Raises `DataError` as `load`
+    does, for a file shorter than a window of `window_samples` or below `LOWEST_RATE`, and behind
+    the last block for one that is silent.
+    """
+    with _open(path) as (file, header, extent):
+        rate = header.sample_rate
+        for problem in _wrong_extent(path, header, extent):
+            raise DataError(problem)
+        for problem in _too_short(path, header.samples, window_samples * rate / sample_rate, rate):
+            raise DataError(problem)
+        if rate < LOWEST_RATE:
+            raise DataError(
+                f"{path}: sampled at {rate} Hz, expected at least {LOWEST_RATE} Hz; is the header "
+                f"right?"
+            )
+        if extent.endless:
+            warn(_says_endless(path, header.samples))
+        if changes := list(_changes(header, sample_rate)):
+            warn(f"{path}: {', '.join(changes)}")
+        resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
+        levels = _Levels()
+        size = max(1, BLOCK // header.channels)
+        for start in range(0, header.samples, size):
+            stop = min(start + size, header.samples)
+            block: Waveform = _read(path, file, header.samples, "float32", start, stop)
+            for problem in _not_finite(path, block, start):
+                raise DataError(problem)
+            levels.add(_in_16_bits(block))
+            mono = block.mean(axis=1) if block.ndim == 2 else block
+            if resampler is not None:
+                mono = resampler.resample_chunk(mono, last=stop == header.samples)
+            yield mono
+    if levels.silent:
+        raise DataError(levels.says_silent(path))
+    for warning in levels.distorted(path):
+        warn(warning)
+
+
+def _changes(header: AudioInfo, sample_rate: int) -> Iterator[str]:
+    """What `stream` does to a file before anybody hears it."""
+    if header.channels != 1:
+        yield f"{header.channels} channels mixed into one"
+    if header.sample_rate != sample_rate:
+        yield f"resampled from {header.sample_rate} Hz to {sample_rate} Hz"
+    if header.sample_rate < sample_rate:
+        yield f"nothing above {header.sample_rate // 2} Hz is in it, so expect more errors"
 
 
 def require_mono(path: str | Path, channels: int) -> None:
@@ -160,36 +205,102 @@ def _wrong_rate(path: str | Path, found: int, expected: int) -> str:
     )
 
 
-def _not_finite(path: str | Path, waveform: Waveform) -> Iterator[str]:
+def _too_short(
+    path: str | Path, samples: int, window_samples: float, sample_rate: int
+) -> Iterator[str]:
+    if samples < window_samples:
+        window_ms = 1000 * window_samples / sample_rate
+        yield (
+            f"{path}: {samples} samples, expected at least one window of {window_samples:g} "
+            f"({window_ms:g} ms); leave it out"
+        )
+
+
+def _says_endless(path: str | Path, samples: int) -> str:
+    return (
+        f"{path}: the header does not say how much audio follows (a stream); all {samples} samples "
+        f"up to the end of the file are taken"
+    )
+
+
+def _not_finite(path: str | Path, waveform: Waveform, start: int = 0) -> Iterator[str]:
+    """A sentence about the first sample, (S,) or (S, channels), that is no finite number."""
     finite = np.isfinite(waveform)
     if not finite.all():
-        first = int(np.argmin(finite))
+        first, *channel = (int(n) for n in np.unravel_index(np.argmin(finite), finite.shape))
         yield (
-            f"{path}: sample {first} is {waveform[first]}, expected a finite number; write the "
-            f"file anew"
+            f"{path}: sample {start + first} is {waveform[first, *channel]}, expected a finite "
+            f"number; write the file anew"
         )
 
 
-def _distorted(path: str | Path, samples: Samples16, low: int, high: int) -> Iterator[str]:
-    """Warnings about samples that are not as recorded; `low` and `high` bound them."""
-    sound = samples.tobytes()
-    if b"\x0d" not in sound and min(sound.count(b"\x0b"), sound.count(b"\x0f")) >= AS_TEXT:
-        yield (
-            f"{path}: copied as text, none of its {len(sound)} bytes is 0x0D (carriage return); "
-            f"samples are changed, and behind a lost byte there is noise; fetch it again, as binary"
+def _in_16_bits(waveform: Waveform) -> Samples16:
+    scaled = np.rint(waveform * np.float32(FULL_SCALE))
+    samples: Samples16 = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    return samples
+
+
+@dataclass
+class _Levels:
+    """What tells, of 16-bit samples that come in blocks, whether they are as recorded."""
+
+    low: int = FULL_SCALE
+    high: int = -FULL_SCALE - 1
+    at_low: int = 0
+    at_high: int = 0
+    total: int = 0
+    count: int = 0
+    tabs: int = 0  # bytes 0x0B
+    shifts: int = 0  # bytes 0x0F
+    returns: bool = False  # a byte 0x0D
+
+    def add(self, samples: Samples16) -> None:
+        low, high = int(samples.min()), int(samples.max())
+        if low <= self.low:
+            before = self.at_low if low == self.low else 0
+            self.at_low = int(np.count_nonzero(samples == low)) + before
+            self.low = low
+        if high >= self.high:
+            before = self.at_high if high == self.high else 0
+            self.at_high = int(np.count_nonzero(samples == high)) + before
+            self.high = high
+        self.total += int(samples.sum(dtype=np.int64))
+        self.count += samples.size
+        sound = samples.tobytes()
+        self.returns = self.returns or b"\x0d" in sound
+        if not self.returns:
+            self.tabs += sound.count(b"\x0b")
+            self.shifts += sound.count(b"\x0f")
+
+    @property
+    def silent(self) -> bool:
+        return self.low == self.high and self.count > 1
+
+    def says_silent(self, path: str | Path) -> str:
+        return (
+            f"{path}: silent, all {self.count} samples are {self.low}; replace the file or leave "
+            f"it out"
         )
-    peak = max(high, -low)
-    if peak >= LOUD:
-        at_limit = np.count_nonzero(samples == high) + np.count_nonzero(samples == low)
-        share = float(at_limit / len(samples))
-        if share > (CLIPPED if peak >= FULL_SCALE - 1 else FLAT):
+
+    def distorted(self, path: str | Path) -> Iterator[str]:
+        """Warnings about samples that are not as recorded."""
+        if not self.returns and min(self.tabs, self.shifts) >= AS_TEXT:
             yield (
-                f"{path}: clipped, {share:.2%} of the samples are at the extremes, {low} and "
-                f"{high} of {FULL_SCALE}"
+                f"{path}: copied as text, none of its {2 * self.count} bytes is 0x0D (carriage "
+                f"return); samples are changed, and behind a lost byte there is noise; fetch it "
+                f"again, as binary"
             )
-    offset = float(samples.mean()) / FULL_SCALE
-    if abs(offset) > OFFSET:
-        yield f"{path}: the mean is {offset:+.2%} of full scale, expected about 0 (DC offset)"
+        peak = max(self.high, -self.low)
+        if peak >= LOUD:
+            share = (self.at_low + self.at_high) / self.count
+            if share > (CLIPPED if peak >= FULL_SCALE - 1 else FLAT):
+                yield (
+                    f"{path}: clipped, {share:.2%} of the samples are at the extremes, {self.low} "
+                    f"and {self.high} of {FULL_SCALE}"
+                )
+        offset = self.total / self.count / FULL_SCALE
+        if abs(offset) > OFFSET:
+            yield f"{path}: the mean is {offset:+.2%} of full scale, expected about 0 (DC offset)"
 
 
 # ---------------------------------------------------------------- files
@@ -266,19 +377,26 @@ def _intact(header: AudioInfo, extent: _Extent) -> AudioInfo | None:
 
 
 def _read(
-    path: str | Path, file: soundfile.SoundFile, samples: int, dtype: str
+    path: str | Path,
+    file: soundfile.SoundFile,
+    samples: int,
+    dtype: str,
+    start: int = 0,
+    stop: int | None = None,
 ) -> npt.NDArray[Any]:
+    """Samples `start` to `stop`, of so many in all; the file stands at `start`."""
+    wanted = (samples if stop is None else stop) - start
     try:
-        found: npt.NDArray[Any] = file.read(samples, dtype=dtype)
+        found: npt.NDArray[Any] = file.read(wanted, dtype=dtype)
     except soundfile.LibsndfileError as error:
         raise DataError(
             f"{path}: truncated or damaged, the {file.format} stream cannot be decoded; "
             f"fetch it again"
         ) from error
-    if len(found) < samples:
+    if len(found) < wanted:
         raise DataError(
-            f"{path}: truncated, the header says {samples} samples, the file holds {len(found)}; "
-            f"fetch it again"
+            f"{path}: truncated, the header says {samples} samples, the file holds "
+            f"{start + len(found)}; fetch it again"
         )
     return found
 

@@ -1,11 +1,15 @@
 """One self-describing file: weights, configuration, vocabulary, normalisation, training state.
 
+A file that is to be given away has, in place of the training state, the search that was tuned for
+it, with its language model, and its weights in half precision (`asr ship`).
+
 The file is a safetensors file, so that reading it executes nothing. Its metadata holds JSON under
 `asr`, and a SHA-256 of everything, because safetensors itself would not notice a flipped byte.
 """
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,8 +21,10 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from asr import criteria
+from asr.criteria import SearchConfig
 from asr.encoder import EncoderConfig
 from asr.features import FeaturesConfig
+from asr.language_model import LanguageModel
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import DataError, atomic_open
@@ -42,12 +48,23 @@ class Checkpoint:
     recognizer: Recognizer
     about: dict[str, Any] = field(default_factory=dict)  # corpus, experiment, seed, epoch, dev PER
     training: TrainingState | None = None
+    search: SearchConfig | None = None  # the one to use; its language model is no file, but below
+    language_model: LanguageModel | None = None
 
 
-def save(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write the file; it takes its name, and replaces an earlier one, only when complete."""
+def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
+    """Write the file; it takes its name, and replaces an earlier one, only when complete.
+
+    With `half` weights take 2 bytes each; normalisation keeps its precision. Raises `DataError`
+    where a weight is beyond ±65504.
+    """
     recognizer = checkpoint.recognizer
     tensors = {f"model.{name}": tensor for name, tensor in recognizer.state_dict().items()}
+    if half:
+        for name, weights in recognizer.named_parameters():
+            tensors[f"model.{name}"] = weights.half()
+            if not tensors[f"model.{name}"].isfinite().all():
+                raise DataError(f"{path}: {name} has weights too large for half precision")
     header: dict[str, Any] = {
         "format": FORMAT,
         "recognizer": asdict(recognizer.config),
@@ -62,6 +79,11 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
             "history": checkpoint.training.history,
             "optimizer": state,
         }
+    if checkpoint.search is not None:
+        header["search"] = asdict(checkpoint.search)
+    if checkpoint.language_model is not None:
+        header["language_model"], ngrams = _packed(checkpoint.language_model)
+        tensors |= ngrams
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(header)
     data = to_bytes(tensors, metadata={"asr": text, "sha256": _digest(text, tensors)})
@@ -97,7 +119,26 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     if "training" in header:
         state = header["training"]
         training = TrainingState(state["run"], state["history"], _join(state["optimizer"], tensors))
-    return Checkpoint(recognizer.to(device).eval(), header["about"], training)
+    search = SearchConfig(**header["search"]) if "search" in header else None
+    model = _unpacked(header["language_model"], tensors) if "language_model" in header else None
+    return Checkpoint(recognizer.to(device).eval(), header["about"], training, search, model)
+
+
+def tuned_search(path: Path, best: Path) -> SearchConfig:
+    """The search that `asr.tune` chose for the checkpoint `best`."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file; run `python -m asr.tune` with the same overrides")
+    with open(best, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        search = SearchConfig(**found["search"])
+        made_for = found["checkpoint"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not as asr.tune writes it ({error}); run it again") from error
+    if made_for != digest:
+        raise DataError(f"{path}: tuned for another checkpoint than {best}; run asr.tune again")
+    return search
 
 
 def carry_over(path: str | Path, recognizer: Recognizer) -> tuple[str, ...]:
@@ -192,3 +233,35 @@ def _join(node: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(node, list):
         return [_join(value, tensors) for value in node]
     return node
+
+
+def _packed(model: LanguageModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """An n-gram in 4 bytes a number: symbols as indices from 1 (0: none), no back-off as NaN."""
+    symbols = sorted({symbol for ngram in model.log10_probs for symbol in ngram})
+    index = {symbol: n for n, symbol in enumerate(symbols, start=1)}
+    # a history may have a back-off and, in a pruned model of others, no probability
+    ngrams = list({**model.log10_probs, **model.log10_backoffs})
+    rows = [[index[symbol] for symbol in ngram] for ngram in ngrams]
+    missing = float("nan")
+    tensors = {
+        "ngrams": torch.tensor([row + [0] * (model.order - len(row)) for row in rows]).short(),
+        "log10_probs": torch.tensor([model.log10_probs.get(n, missing) for n in ngrams]),
+        "log10_backoffs": torch.tensor([model.log10_backoffs.get(n, missing) for n in ngrams]),
+    }
+    header = {"order": model.order, "symbols": symbols, "about": model.about}
+    return header, {f"language_model.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _unpacked(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> LanguageModel:
+    """Undo `_packed`, but for its rounding."""
+    rows, probs, backoffs = (
+        tensors[f"language_model.{name}"].tolist()
+        for name in ("ngrams", "log10_probs", "log10_backoffs")
+    )
+    symbols = ["", *header["symbols"]]
+    ngrams = [tuple(symbols[n] for n in row if n) for row in rows]
+    log10_probs, log10_backoffs = (
+        {n: value for n, value in zip(ngrams, values, strict=True) if not math.isnan(value)}
+        for values in (probs, backoffs)
+    )
+    return LanguageModel(header["order"], log10_probs, log10_backoffs, header["about"])

@@ -23,6 +23,7 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from asr import corpora, criteria
 from asr.augment import AugmentConfig
@@ -265,6 +266,46 @@ def compose(overrides: Sequence[str]) -> RunConfig:
             return from_omegaconf(hydra.compose("config", list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(explain(error)) from error
+
+
+def saved(path: str | Path) -> dict[str, Any]:
+    """The configuration that a run has left in `config.yaml`; `DataError` where there is none."""
+    try:
+        found = OmegaConf.to_object(OmegaConf.load(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except YAMLError as error:
+        raise DataError(f"{path}: expected YAML, as a run writes it") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: expected the configuration of a run, found {found!r}")
+    return {str(key): value for key, value in found.items()}
+
+
+def overrides(saved: Mapping[str, Any]) -> list[str]:
+    """The command line behind a saved configuration: its experiment, and what was said besides.
+
+    Left out is where files lie on a machine and how, not what, is computed.
+    """
+    left_out = {
+        *("corpus.root", "corpus.lexicon", "run_dir", "resume", "split", "tuned", "jobs", "cache"),
+        *("skip_bad", "device", "threads", "training.workers"),
+    }
+    experiment = [f"experiment={saved['name']}"]
+    default = _leaves(compose([*experiment, "corpus.root=unused"]).to_dict())
+    return experiment + [
+        f"{key}={value}"
+        for key, value in _leaves(saved).items()
+        if value != default.get(key)
+        and key not in left_out
+        and not key.startswith(("search.", "tune."))
+    ]
+
+
+def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of nested dicts by their dotted keys."""
+    if not isinstance(tree, Mapping):
+        return {prefix.removesuffix("."): tree}
+    return {k: v for key, node in tree.items() for k, v in _leaves(node, f"{prefix}{key}.").items()}
 
 
 def with_features(name: str) -> RunConfig:

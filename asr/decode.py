@@ -4,7 +4,6 @@ python -m asr.decode experiment=timit split=test
 python -m asr.decode experiment=timit split=test tuned=true
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterable
@@ -12,10 +11,9 @@ from pathlib import Path
 
 from asr import checkpoint
 from asr.config import RunConfig, choose_device, door, frame_cache
-from asr.criteria import SearchConfig
 from asr.dataset import Batches
 from asr.recognizer import encode_all
-from asr.records import DataError, Hypothesis, Manifest, atomic_open, write_jsonl
+from asr.records import Hypothesis, Manifest, atomic_open, write_jsonl
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +28,9 @@ def run(config: RunConfig) -> None:
     utterances = Manifest(run_dir / "manifests" / f"{config.split}.jsonl")
     best = run_dir / "checkpoint-best.safetensors"
     recognizer = checkpoint.load(best, device).recognizer
-    search = tuned_search(run_dir / "search.json", best) if config.tuned else config.search
+    search = config.search
+    if config.tuned:
+        search = checkpoint.tuned_search(run_dir / "search.json", best)
     features = recognizer.config.features
     batches = Batches(
         utterances,
@@ -49,23 +49,6 @@ def run(config: RunConfig) -> None:
     path = run_dir / f"{config.split}.hyp.jsonl"
     write_jsonl(path, (found[id][0] for id in ids))
     log.info("%s: %d hypotheses", path, len(ids))
-
-
-def tuned_search(path: Path, best: Path) -> SearchConfig:
-    """The search that `asr.tune` chose for the checkpoint `best`."""
-    if not path.exists():
-        raise DataError(f"{path}: no such file; run `python -m asr.tune` with the same overrides")
-    with open(best, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        search = SearchConfig(**found["search"])
-        made_for = found["checkpoint"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not as asr.tune writes it ({error}); run it again") from error
-    if made_for != digest:
-        raise DataError(f"{path}: tuned for another checkpoint than {best}; run asr.tune again")
-    return search
 
 
 def write_n_best(path: Path, utterances: Iterable[list[Hypothesis]]) -> None:

@@ -12,7 +12,7 @@ from asr.batch import Batch
 from asr.criteria import CriterionConfig, FrameTimes, Path, SearchConfig
 from asr.encoder import Encoder, EncoderConfig, stacked_lengths
 from asr.features import Features, FeaturesConfig
-from asr.language_model import load_graph
+from asr.language_model import Graph, load_graph
 from asr.phones import Vocabulary
 from asr.records import Hypothesis
 
@@ -89,11 +89,18 @@ class Recognizer(nn.Module):
 
     @torch.no_grad()
     def search(
-        self, encoded: Tensor, lengths: Tensor, ids: Sequence[str], search: SearchConfig
+        self,
+        encoded: Tensor,
+        lengths: Tensor,
+        ids: Sequence[str],
+        search: SearchConfig,
+        graph: Graph | None = None,
     ) -> list[list[Hypothesis]]:
-        """As `transcribe`, of encoded frames: (N, T', D), (N,) → N × n-best."""
-        graph = None
-        if search.language_model:
+        """As `transcribe`, of encoded frames: (N, T', D), (N,) → N × n-best.
+
+        `graph` is the language model, where it is not in the file that `search` names.
+        """
+        if graph is None and search.language_model:
             graph = load_graph(search.language_model, self.vocabulary.phones)
         found = self.criterion.decode(encoded, lengths, search, graph)
         return [
@@ -146,11 +153,14 @@ def encode_all(
 
 
 def transcribe_all(
-    recognizer: Recognizer, batches: Iterable[Batch], search: SearchConfig
+    recognizer: Recognizer,
+    batches: Iterable[Batch],
+    search: SearchConfig,
+    graph: Graph | None = None,
 ) -> dict[str, Hypothesis]:
     """The best hypothesis of every utterance, by id; leaves the recogniser in evaluation mode."""
     best: dict[str, Hypothesis] = {}
     for batch, encoded, lengths in encode_all(recognizer, batches):
-        found = recognizer.search(encoded, lengths, batch.ids, search)
+        found = recognizer.search(encoded, lengths, batch.ids, search, graph)
         best |= {id: hypotheses[0] for id, hypotheses in zip(batch.ids, found, strict=True)}
     return best

@@ -1,12 +1,12 @@
 """Labels with times that are no `.phn`: Praat's TextGrid and the `.lab` files of HTK and others.
 
-Both give `(start_s, end_s, label)`; a TextGrid is also written. This file knows no phone set and
-checks no times against audio; it reads Praat's text formats, long and short, and no binary
+Both give `(start_s, end_s, label)`. This file knows no phone set and checks no times against
+audio; it reads Praat's text formats, long and short, writes the long one, and knows no binary
 TextGrid.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from asr.records import DataError, Segment, atomic_open
@@ -32,26 +32,10 @@ def read_phones(path: Path) -> Iterator[Interval]:
 
 
 def write_phones(path: Path, segments: Sequence[Segment], duration_s: float) -> None:
-    """Write one tier, `phones`, in Praat's long format, with empty intervals between segments."""
-    intervals: list[Interval] = []
-    end_s = 0.0
-    for segment in segments:
-        if segment.start_s > end_s:
-            intervals.append((end_s, segment.start_s, ""))
-        intervals.append((segment.start_s, segment.end_s, segment.phone))
-        end_s = segment.end_s
-    if duration_s > end_s:
-        intervals.append((end_s, duration_s, ""))
-    extent = f"xmin = 0\nxmax = {duration_s!r}\n"
+    """Write one tier, `phones`."""
+    intervals = [(segment.start_s, segment.end_s, segment.phone) for segment in segments]
     with atomic_open(path) as file:
-        file.write(f'File type = "ooTextFile"\nObject class = "TextGrid"\n\n{extent}')
-        file.write("tiers? <exists>\nsize = 1\nitem []:\nitem [1]:\n")
-        file.write(f'class = "IntervalTier"\nname = "phones"\n{extent}')
-        file.write(f"intervals: size = {len(intervals)}\n")
-        for number, (start_s, end_s, label) in enumerate(intervals, start=1):
-            quoted = label.replace('"', '""')
-            file.write(f"intervals [{number}]:\nxmin = {start_s!r}\nxmax = {end_s!r}\n")
-            file.write(f'text = "{quoted}"\n')
+        file.write(text_of({"phones": intervals}, duration_s))
 
 
 def read_tiers(path: Path) -> list[tuple[str, list[Interval]]]:
@@ -90,6 +74,57 @@ def read_tiers(path: Path) -> list[tuple[str, list[Interval]]]:
     except (StopIteration, ValueError) as error:
         raise DataError(f"{path}: not a complete TextGrid in Praat's text format") from error
     return tiers
+
+
+def text_of(tiers: Mapping[str, Sequence[Interval]], duration_s: float) -> str:
+    """Interval tiers by name as Praat's long text; what lies between intervals is left empty.
+
+    Intervals are in order, do not overlap, and end by `duration_s`.
+    """
+    lines = [
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        f"xmax = {duration_s!r}",
+        "tiers? <exists>",
+        f"size = {len(tiers)}",
+        "item []:",
+    ]
+    for number, (name, intervals) in enumerate(tiers.items(), start=1):
+        filled = list(_without_gaps(intervals, duration_s))
+        lines += [
+            f"    item [{number}]:",
+            '        class = "IntervalTier"',
+            f"        name = {_quoted(name)}",
+            "        xmin = 0",
+            f"        xmax = {duration_s!r}",
+            f"        intervals: size = {len(filled)}",
+        ]
+        for place, (start_s, end_s, label) in enumerate(filled, start=1):
+            lines += [
+                f"        intervals [{place}]:",
+                f"            xmin = {start_s!r}",
+                f"            xmax = {end_s!r}",
+                f"            text = {_quoted(label)}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _without_gaps(intervals: Sequence[Interval], duration_s: float) -> Iterator[Interval]:
+    reached = 0.0
+    for start_s, end_s, label in intervals:
+        if start_s > reached:
+            yield reached, start_s, ""
+        yield start_s, end_s, label
+        reached = end_s
+    if reached < duration_s:
+        yield reached, duration_s, ""
+
+
+def _quoted(text: str) -> str:
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def read_lab(path: Path) -> Iterator[Interval]:

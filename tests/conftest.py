@@ -1,12 +1,23 @@
 """Fixtures that several tests share: small corpora, and the real speech where it is at hand."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from asr import checkpoint
+from asr.audio import Waveform
+from asr.batch import Batch, pad
+from asr.criteria import CTCConfig
+from asr.dataset import Batches
+from asr.encoder import EncoderConfig
+from asr.features import FeaturesConfig
+from asr.phones import Vocabulary
+from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Utterance
 
 REPOSITORY = Path(__file__).parents[1]
@@ -49,3 +60,50 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
             )
         )
     return utterances
+
+
+TONES_HZ = {"aa": 300.0, "iy": 900.0, "m": 600.0, "s": 2700.0}
+
+
+def tones_of(phones: Sequence[str], rate: int = 16_000, tone_s: float = 0.15) -> Waveform:
+    """Phones as tones, one after the other, with a little noise."""
+    time = np.arange(round(tone_s * rate)) / rate
+    tones = [np.sin(2 * np.pi * TONES_HZ[p] * time) * np.hanning(len(time)) for p in phones]
+    noise = np.random.default_rng(0).standard_normal(len(time) * len(phones))
+    return (0.3 * np.concatenate(tones) + 0.001 * noise).astype(np.float32)
+
+
+def spoken(rng: np.random.Generator) -> Batch:
+    """A batch of random tones, to learn from."""
+    targets = torch.from_numpy(rng.integers(1, 5, size=(8, 5)))
+    waveforms, lengths = pad(
+        [
+            torch.from_numpy(tones_of([sorted(TONES_HZ)[n - 1] for n in row], 16_000, tone_s))
+            for row, tone_s in zip(targets.tolist(), rng.uniform(0.1, 0.2, size=8), strict=True)
+        ]
+    )
+    return Batch(waveforms, lengths, targets, torch.full((8,), 5), None, tuple("abcdefgh"))
+
+
+@pytest.fixture(scope="session")
+def tone_model(tones: list[Utterance], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small network that hears the phones of `tones_of`."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    config = RecognizerConfig(
+        # a floor above the noise, which is another after every codec and every change of rate
+        FeaturesConfig(family="librosa", bins=20, deltas=0, energy=False, log_floor=0.1),
+        EncoderConfig(hidden=24, layers=1, subsampling=2),
+        CTCConfig(),
+    )
+    recognizer = Recognizer(config, Vocabulary(["aa", "iy", "m", "s"]))
+    batches = list(Batches(tones, recognizer.vocabulary, 16_000, batch_size=9))
+    recognizer.features.fit_normalization(batches)
+    optimizer = torch.optim.Adam(recognizer.parameters(), lr=0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        recognizer.loss(spoken(rng)).mean().backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("model") / "tones.safetensors"
+    checkpoint.save(path, checkpoint.Checkpoint(recognizer.eval(), {"corpus": "tones"}))
+    return path

@@ -34,6 +34,8 @@ FLOORS = [
         "explain",
         "exchange",
         "align",
+        "transcribe",
+        "ship",
     },
 ]
 # Within a floor, these stand below their neighbours.

@@ -1,0 +1,311 @@
+"""Our models and pocketsphinx on the same files, under the same protocols: make peers ROOT=…
+
+    python recipes/peers/peers.py experiment=timit-sample corpus.root=ROOT --split all
+
+All systems hear an utterance one after the other, in turn, on one thread, so that their times can
+be compared; loading is not timed. Pocketsphinx runs with the settings that its documentation gives,
+and with the best of a small grid on dev. Writes `table.md`, the references and every system's
+hypotheses, for `asr score`, into a folder.
+"""
+
+import argparse
+import itertools
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+from asr import audio, corpora, scoring, transcribe
+from asr.audio import Waveform
+from asr.augment import add_at, babble, coloured_noise, seed_of
+from asr.config import compose
+from asr.phones import phone_set
+from asr.records import DataError, Hypothesis, Utterance, write_jsonl
+from asr.scoring import Score
+from asr.transcribe import Piece, Transcriber
+
+# As CMU's documentation has them for phonemes; a beam is the factor below the best path.
+ALLPHONE = {"lw": 2.0, "beam": 1e-20, "pbeam": 1e-20}
+WORDS: dict[str, float] = {}  # the package's defaults
+GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
+    "allphone": {"lw": (1.0, 1.25, 1.5, 1.75, 2.0), "beam": (1e-20,), "pbeam": (1e-20,)},
+    "words": {"lw": (2.5, 4.0, 6.5), "wip": (0.05, 0.2, 0.65)},
+}
+TUNED_ON = 32  # dev utterances at most
+STOPS = frozenset(("b", "d", "g", "p", "t", "k", "ch", "jh"))
+SILENCES = ("<s>", "</s>", "<sil>", "SIL")
+BABBLING = 4  # voices
+CLEAN = ""
+
+Settings = Mapping[str, float]
+
+
+@dataclass
+class Tally:
+    """What a system made of the utterances: phones by id, seconds of computing and of speech."""
+
+    phones: dict[str, tuple[str, ...]]
+    computed_s: float = 0.0
+    heard_s: float = 0.0
+
+
+class Pocketsphinx:
+    """Its US English model, as a loop over phones or as a word decoder with its dictionary."""
+
+    def __init__(self, kind: str, settings: Settings, name: str) -> None:
+        from pocketsphinx import Decoder, get_model_path
+
+        folder = Path(get_model_path()) / "en-us"
+        acoustic = [path for path in (folder / "en-us").iterdir() if path.is_file()]
+        self.words = kind == "words"
+        if self.words:
+            used = [*acoustic, folder / "en-us.lm.bin", folder / "cmudict-en-us.dict"]
+            self.decoder = Decoder(loglevel="FATAL", **settings)
+        else:
+            used = [*acoustic, folder / "en-us-phone.lm.bin"]
+            graph = {"allphone": str(folder / "en-us-phone.lm.bin"), "lm": None}
+            self.decoder = Decoder(loglevel="FATAL", **graph, **settings)
+        said = ", ".join(f"{key} {value:g}" for key, value in settings.items()) or "its defaults"
+        self.name = f"pocketsphinx {kind}, {name} ({said})"
+        self.size_mb = sum(path.stat().st_size for path in used) / 1e6
+
+    def hear(self, waveform: Waveform) -> tuple[str, ...]:
+        sound = np.clip(waveform * 32768, -32768, 32767).astype(np.int16).tobytes()
+        self.decoder.start_utt()
+        self.decoder.process_raw(sound, full_utt=True)
+        self.decoder.end_utt()
+        return tuple(phone for part in self.decoder.seg() for phone in self._phones(part.word))
+
+    def _phones(self, word: str) -> list[str]:
+        if word in SILENCES or word[0] in "+[<(":  # noises, which are no phones either
+            return ["sil"]
+        return (self.decoder.lookup_word(word) if self.words else word).lower().split()
+
+
+class Ours:
+    """A model file of this project, with the search that it brings."""
+
+    def __init__(self, path: Path) -> None:
+        self.transcriber: Transcriber = transcribe.load(path)
+        self.name = f"asr, {path.stem}"
+        self.size_mb = path.stat().st_size / 1e6
+
+    def hear(self, waveform: Waveform) -> tuple[str, ...]:
+        return self.transcriber.hypothesis(Piece(waveform, 0, 0, len(waveform)), "").phones
+
+
+System = Pocketsphinx | Ours
+
+
+def listen(
+    systems: Sequence[System], utterances: Sequence[Utterance], noise: str, snr_db: float | None
+) -> list[Tally]:
+    """Let every system hear every utterance, the first to hear it another each time."""
+    tallies = [Tally({}) for _ in systems]
+    for system in systems:
+        system.hear(audio.load(utterances[0].audio))  # compiled, and in memory
+    for n, utterance in enumerate(utterances):
+        waveform = audio.load(utterance.audio)
+        if snr_db is not None:
+            waveform = noisy(waveform, utterance, utterances, noise, snr_db)
+        for place in range(len(systems)):
+            k = (n + place) % len(systems)
+            begin = time.process_time()
+            phones = systems[k].hear(waveform)
+            tallies[k].computed_s += time.process_time() - begin
+            tallies[k].heard_s += len(waveform) / 16_000
+            tallies[k].phones[utterance.id] = phones
+        if sys.stderr.isatty():
+            print(f"\r{n + 1} / {len(utterances)}", end="", file=sys.stderr)
+    return tallies
+
+
+def noisy(
+    waveform: Waveform,
+    utterance: Utterance,
+    utterances: Sequence[Utterance],
+    kind: str,
+    snr_db: float,
+) -> Waveform:
+    """With white noise, or with other speakers behind it; the same for every system and model."""
+    draw = np.random.default_rng(seed_of(0, 0, utterance.id))
+    if kind == "white":
+        return add_at(snr_db, waveform, coloured_noise(draw, len(waveform), 16_000, 0.0))
+    others = [one for one in utterances if one.speaker != utterance.speaker]
+    chosen = draw.choice(len(others), size=BABBLING, replace=False)
+    voices = [audio.load(others[n].audio) for n in chosen]
+    return add_at(snr_db, waveform, babble(draw, voices, len(waveform)))
+
+
+def tuned(kind: str, dev: Sequence[Utterance]) -> Settings:
+    """The settings of the grid with the lowest dev PER under `arpabet`."""
+    step = -(-len(dev) // TUNED_ON)
+    some = dev[::step]
+    grid = GRIDS[kind]
+    tried = []
+    for values in itertools.product(*grid.values()):
+        settings = dict(zip(grid, values, strict=True))
+        (tally,) = listen([Pocketsphinx(kind, settings, "")], some, "", None)
+        per = scored(some, tally.phones, "arpabet").total.per
+        print(f"dev, {kind}: {settings} {per:.2f}", file=sys.stderr)
+        tried.append((per, settings))
+    return min(tried, key=lambda one: one[0])[1]
+
+
+# ---------------------------------------------------------------- scoring
+
+
+def in_timit(phones: Sequence[str], closures: bool) -> tuple[str, ...]:
+    """CMUdict's phones in the labels of TIMIT, where an utterance begins and ends with silence.
+
+    With `closures` a stop or affricate has a closure before it, which `strict` folds to silence.
+    Labels of TIMIT stay as they are.
+    """
+    if not {*phones} <= {*phone_set("arpabet39"), "sil"}:
+        return tuple(phones)
+    said = ["sil", *phones, "sil"]
+    if closures:
+        said = [
+            label for phone in said for label in (["sil", phone] if phone in STOPS else [phone])
+        ]
+    return tuple(
+        label for before, label in itertools.pairwise(["", *said]) if not before == label == "sil"
+    )
+
+
+def scored(
+    utterances: Sequence[Utterance], heard: Mapping[str, Sequence[str]], column: str
+) -> Score:
+    """The score of a column: a protocol, or `strict, closures`."""
+    name = column.partition(",")[0]
+    if name == "strict":
+        heard = {id: in_timit(phones, column != name) for id, phones in heard.items()}
+    return scoring.score(
+        {one.id: one.phones for one in utterances},
+        heard,
+        name,
+        speakers={one.id: one.speaker for one in utterances},
+    )
+
+
+def table(
+    systems: Sequence[System],
+    tallies: Sequence[Tally],
+    utterances: Sequence[Utterance],
+    columns: Sequence[str],
+) -> Iterator[str]:
+    """Markdown: a line for each system, then each of our systems against each peer."""
+    scores = [
+        [scoring.with_intervals(scored(utterances, tally.phones, column)) for column in columns]
+        for tally in tallies
+    ]
+    yield f"| system | MB | real-time factor | {' | '.join(columns)} |"
+    yield f"|---|---:|---:|{'---|' * len(columns)}"
+    for system, tally, found in zip(systems, tallies, scores, strict=True):
+        rates = " | ".join(f"**{one.total.per:.2f}** ({_interval(one)})" for one in found)
+        factor = tally.computed_s / tally.heard_s
+        yield f"| {system.name} | {system.size_mb:.1f} | {factor:.3f} | {rates} |"
+    pairs = [
+        (n, k)
+        for n, ours in enumerate(systems)
+        for k, peer in enumerate(systems)
+        if isinstance(ours, Ours) and isinstance(peer, Pocketsphinx)
+    ]
+    if pairs:
+        yield ""
+        yield "| ours − peer | protocol | points | 95 % by speaker | p, by speaker | p, MAPSSWE |"
+        yield "|---|---|---:|---|---:|---:|"
+    for n, k in pairs:
+        for column, a, b in zip(columns, scores[n], scores[k], strict=True):
+            yield _compared(f"{systems[n].name} − {systems[k].name}", column, a, b)
+
+
+def _interval(score: Score) -> str:
+    return str(score.intervals.get("speaker", "one speaker"))
+
+
+def _compared(names: str, column: str, a: Score, b: Score) -> str:
+    found = scoring.compare(a, b, scoring.protocol(a.protocol))
+    drawn = found.bootstrap
+    by_speaker = f"{drawn.interval} | {drawn.p:.3f}" if drawn else "– | –"
+    return (
+        f"| {names} | {column} | {found.difference:+.2f} | {by_speaker} | {found.mapsswe.p:.2g} |"
+    )
+
+
+# ---------------------------------------------------------------- run
+
+
+def read(overrides: Sequence[str], split: str) -> tuple[str, list[Utterance], list[Utterance], str]:
+    """Name, dev, what is to be heard, and the corpus's protocol; `all` is every split."""
+    config = compose(overrides).corpus
+    found = corpora.find(config)
+    wanted = list(found.splits) if split == "all" else [split]
+    splits = {
+        one: [corpora.examine(recording, one, found) for recording in found.splits[one]]
+        for one in {*wanted, "dev"}
+    }
+    return found.corpus, splits["dev"], [u for one in wanted for u in splits[one]], config.protocol
+
+
+def run(options: argparse.Namespace) -> str:
+    torch.set_num_threads(1)
+    try:
+        import pocketsphinx  # noqa: F401
+    except ImportError:
+        raise DataError("pocketsphinx is not installed; say: pip install 'asr[peers]'") from None
+    name, dev, utterances, protocol = read(options.overrides, options.split)
+    models = options.model or [path for path in [transcribe.MODEL] if path.exists()]
+    systems: list[System] = [Ours(path) for path in models]
+    systems.append(Pocketsphinx("allphone", ALLPHONE, "as documented"))
+    systems.append(Pocketsphinx("words", WORDS, "as documented"))
+    if options.tune:
+        systems += [Pocketsphinx(kind, tuned(kind, dev), "tuned on dev") for kind in GRIDS]
+    columns = ["strict", "strict, closures", "arpabet"] if protocol == "strict" else ["arpabet"]
+    speakers = len({one.speaker for one in utterances})
+    lines = [f"# {name}, {options.split}: {len(utterances)} utterances of {speakers} speakers"]
+    folder = Path(options.output)
+    write_jsonl(folder / "references.jsonl", utterances)
+    for snr_db in [None, *options.snr]:
+        condition = CLEAN if snr_db is None else f"{options.noise} noise at {snr_db:g} dB"
+        tallies = listen(systems, utterances, options.noise, snr_db)
+        lines += ["", f"## {condition or 'As recorded'}", ""]
+        lines += table(systems, tallies, utterances, columns)
+        for n, tally in enumerate(tallies):
+            place = folder / f"{condition.replace(' ', '-') or 'clean'}-{n}.hyp.jsonl"
+            write_jsonl(place, (Hypothesis(id, phones) for id, phones in tally.phones.items()))
+    if not models:
+        lines += ["", "No model of ours: none is in the package, and --model named none."]
+    text = "\n".join(lines) + "\n"
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("overrides", nargs="+", help="of the corpus: experiment=… corpus.root=…")
+    parser.add_argument("--model", type=Path, action="append", help="else the one in the package")
+    parser.add_argument("--split", default="test", help="what is heard; all: every split")
+    parser.add_argument("--tune", action="store_true", help="tune pocketsphinx on dev too")
+    parser.add_argument("--snr", type=float, nargs="*", default=[], help="dB, of noisy copies")
+    parser.add_argument("--noise", choices=("white", "babble"), default="white")
+    parser.add_argument("--output", default="exp/peers", help="folder")
+    options: Any = parser.parse_args(arguments)
+    try:
+        print(run(options), end="")
+    except (DataError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""`make peers`: every system on the same sound, scored alike, and a table that says so."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import tones_of
+
+from asr.records import Hypothesis, Utterance, read_jsonl
+
+REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY / "recipes" / "peers"))
+
+import peers  # noqa: E402
+
+PHONES = ("aa", "s", "m", "iy")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A tree in the layout of NLTK's sample, in which everybody says the same tones."""
+    root = tmp_path / "sample"
+    speakers = (REPOSITORY / "asr/tables/timit-sample-speakers.txt").read_text().splitlines()
+    rows = [line.split() for line in speakers if line.strip() and not line.startswith("#")]
+    names = {split: [row[0] for row in rows if row[-1] == split] for split in ("dev", "test")}
+    samples = (tones_of(PHONES) * 32767).astype(np.int16)
+    edges = np.linspace(0, len(samples), len(PHONES) + 1, dtype=int)
+    rng = np.random.default_rng(0)
+    for name in [*names["dev"], *names["test"], "mxyz0"]:
+        folder = root / f"dr1-{name}"
+        folder.mkdir(parents=True)
+        for sentence in ("si1", "sx2"):
+            noise = rng.integers(-20, 20, len(samples))
+            soundfile.write(folder / f"{sentence}.wav", samples + noise.astype(np.int16), 16_000)
+            lines = [f"{a} {b} {p}" for a, b, p in zip(edges[:-1], edges[1:], PHONES, strict=True)]
+            (folder / f"{sentence}.phn").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_cmudict_s_phones_become_timit_s() -> None:
+    said = ("sil", "hh", "ae", "d", "sil", "jh")
+    plain = ("sil", "hh", "ae", "d", "sil", "jh", "sil")
+    assert peers.in_timit(said, closures=False) == plain
+    closed = ("sil", "hh", "ae", "sil", "d", "sil", "jh", "sil")
+    assert peers.in_timit(said, closures=True) == closed
+    timit = ("h#", "hv", "ae", "dcl", "d", "h#")
+    assert peers.in_timit(timit, closures=True) == timit
+    assert peers.in_timit((), closures=True) == ("sil",)
+
+
+def test_noise_has_its_ratio_and_its_seed(tmp_path: Path) -> None:
+    utterances = []
+    for n in range(6):
+        path = tmp_path / f"{n}.wav"
+        soundfile.write(path, tones_of(PHONES[n % 2 :]), 16_000)
+        utterances.append(Utterance(f"u{n}", str(path), 0.6, f"s{n}", PHONES))
+    clean = tones_of(PHONES)
+    for kind in ("white", "babble"):
+        noisy = peers.noisy(clean, utterances[0], utterances, kind, 10.0)
+        again = peers.noisy(clean, utterances[0], utterances, kind, 10.0)
+        np.testing.assert_array_equal(noisy, again)
+        ratio = clean.var() / (noisy - clean).var()
+        assert 10 * np.log10(ratio) == pytest.approx(10.0, abs=0.01)
+
+
+def test_the_table_is_what_asr_score_says(
+    corpus: Path, tone_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pocketsphinx", reason="needs the extra `peers`")
+    output = tmp_path / "out"
+    overrides = ["experiment=timit-sample", f"corpus.root={corpus}"]
+    arguments = [*overrides, "--model", str(tone_model), "--snr", "10", "--output", str(output)]
+    assert peers.main([*arguments, "--split", "test"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (output / "table.md").read_text()
+    assert "## As recorded" in printed
+    assert "## white noise at 10 dB" in printed
+    references = read_jsonl(output / "references.jsonl", Utterance)
+    for n, name in enumerate(("asr, tones", "pocketsphinx allphone", "pocketsphinx words")):
+        heard = read_jsonl(output / f"clean-{n}.hyp.jsonl", Hypothesis)
+        assert {one.id for one in heard} == {one.id for one in references}
+        phones = {one.id: one.phones for one in heard}
+        (line,) = [x for x in printed.splitlines()[:9] if x.startswith(f"| {name}")]
+        for column in ("strict", "strict, closures", "arpabet"):
+            assert f"**{peers.scored(references, phones, column).total.per:.2f}**" in line
+    ours = read_jsonl(output / "clean-0.hyp.jsonl", Hypothesis)
+    assert {one.phones for one in ours} == {PHONES}
+    compared = [x for x in printed.splitlines() if x.startswith("| asr, tones − ")]
+    assert len(compared) == 2 * 2 * 3
+
+
+def test_without_pocketsphinx_it_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    assert peers.main(["experiment=timit-sample", "corpus.root=nowhere"]) == 1
+    assert "pip install 'asr[peers]'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_tells_the_corpus_by_its_layout(tmp_path: Path) -> None:
+    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
+    (tmp_path / "sample" / "dr1-fvmh0").mkdir(parents=True)
+    (tmp_path / "LibriSpeech").mkdir()
+    (tmp_path / "LibriSpeech" / "SPEAKERS.TXT").touch()
+
+    def dry(*options: str) -> str:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+        command = ["make", "-n", "-f", "recipes/peers/Makefile", *options]
+        made = subprocess.run(
+            command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=True
+        )
+        return " ".join(made.stdout.replace("\\\n", "").split())
+
+    printed = dry("ROOT=sample", "TUNE=1")
+    assert "experiment=timit-sample corpus.root='sample' --split all --tune" in printed
+    printed = dry("ROOT=LibriSpeech", "TEST=test-part", "SNR=20 10", "MODEL=a.safetensors")
+    assert "experiment=librispeech corpus.root='LibriSpeech' corpus.test='test-part'" in printed
+    assert "--split test --model 'a.safetensors' --snr 20 10 --noise white" in printed
+    assert "experiment=timit corpus.root='elsewhere'" in dry("ROOT=elsewhere")

@@ -1,0 +1,178 @@
+"""What a run gives away: the same phones from half the bytes, with its search, and a true card."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from asr import checkpoint, config, scoring, ship, transcribe
+from asr.checkpoint import Checkpoint, TrainingState
+from asr.config import compose
+from asr.criteria import CTC, SearchConfig
+from asr.dataset import Batches
+from asr.language_model import estimate, graph, write_arpa
+from asr.recognizer import transcribe_all
+from asr.records import DataError, Utterance, write_jsonl
+
+PHONES = ("aa", "iy", "m", "s")
+
+
+@pytest.fixture
+def run_dir(tones: list[Utterance], tone_model: Path, tmp_path: Path) -> Path:
+    """A finished, tuned run whose best checkpoint is the model of tones."""
+    folder = tmp_path / "run"
+    sexed = [
+        replace(one, sex="m" if one.speaker == "speaker0" else "f", corpus="librispeech")
+        for one in tones
+    ]
+    for split, some in (("dev", sexed[:4]), ("test", sexed[4:])):
+        write_jsonl(
+            folder / "manifests" / f"{split}.jsonl", [replace(one, split=split) for one in some]
+        )
+    found = checkpoint.load(tone_model)
+    state = TrainingState({}, [], {"state": {0: torch.zeros(1000)}})
+    about = {"corpus": "librispeech", "experiment": "librispeech", "seed": 3}
+    best = folder / "checkpoint-best.safetensors"
+    checkpoint.save(best, Checkpoint(found.recognizer, about, state))
+    training = {
+        **about,
+        "best_epoch": 7,
+        "seconds": 7200.0,
+        "device": "cpu",
+        "machine": "x86_64, 2 cores",
+    }
+    (folder / "training.json").write_text(json.dumps(training))
+    overrides = ["experiment=librispeech", "corpus.root=here", "encoder.hidden=24", "seed=3"]
+    (folder / "config.yaml").write_text(compose(overrides).to_yaml())
+    write_arpa(folder / "lm.arpa", estimate([one.phones for one in tones], 3, PHONES))
+    search = SearchConfig(beam=8, n_best=4, language_model="gone/lm.arpa", lm_weight=0.3)
+    tuned = {"search": vars(search), "checkpoint": digest_of(best)}
+    (folder / "search.json").write_text(json.dumps(tuned))
+    return folder
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_shipped_model_hears_the_same_from_half_the_bytes(
+    run_dir: Path, tones: list[Utterance], tmp_path: Path
+) -> None:
+    path = tmp_path / "given.safetensors"
+    ship.run(run_dir, path)
+    best = checkpoint.load(run_dir / "checkpoint-best.safetensors").recognizer
+    found = checkpoint.load(path)
+    assert found.training is None
+    (batch,) = Batches(tones, best.vocabulary, 16_000, batch_size=len(tones))
+    log_probs = []
+    for recognizer in (best, found.recognizer):
+        assert isinstance(recognizer.criterion, CTC)
+        with torch.no_grad():
+            encoded, _ = recognizer.encode_batch(batch)
+            log_probs.append(recognizer.criterion.log_probs(encoded))
+    likely = log_probs[0] > -4.0
+    assert (log_probs[0] - log_probs[1])[likely].abs().max() < 1e-2
+    greedy = [transcribe_all(one, [batch], SearchConfig()) for one in (best, found.recognizer)]
+    assert all(greedy[0][id].phones == greedy[1][id].phones for id in batch.ids)
+    weights = sum(4 * parameter.numel() for parameter in best.parameters())
+    assert path.stat().st_size < 0.6 * weights + 20_000
+    assert torch.equal(best.features.mean, found.recognizer.features.mean)
+
+
+def test_the_search_and_its_language_model_travel_inside(run_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "given.safetensors"
+    ship.run(run_dir, path)
+    (run_dir / "lm.arpa").unlink()
+    found = checkpoint.load(path)
+    assert found.search == SearchConfig(beam=8, lm_weight=0.3)
+    transcriber = transcribe.load(path)
+    assert transcriber.search == found.search
+    assert transcriber.graph is not None
+    log_probs = torch.randn(3, 40, 5, generator=torch.Generator().manual_seed(0)).log_softmax(2)
+    lengths = torch.tensor([40, 31, 25])
+    criterion = found.recognizer.criterion
+    with_model = criterion.search(log_probs, lengths, found.search, transcriber.graph)
+    without = criterion.search(log_probs, lengths, found.search)
+    assert [paths[0].labels for paths in with_model] != [paths[0].labels for paths in without]
+
+
+def test_a_language_model_is_read_back_as_it_was_to_single_precision(
+    tones: list[Utterance], tone_model: Path, tmp_path: Path
+) -> None:
+    model = estimate([one.phones for one in tones], 3, PHONES)
+    recognizer = checkpoint.load(tone_model).recognizer
+    checkpoint.save(tmp_path / "a.safetensors", Checkpoint(recognizer, language_model=model))
+    found = checkpoint.load(tmp_path / "a.safetensors").language_model
+    assert found is not None
+    assert (found.order, found.about, found.phones) == (3, model.about, model.phones)
+    assert found.log10_probs == pytest.approx(dict(model.log10_probs), rel=1e-6)
+    assert found.log10_backoffs == pytest.approx(dict(model.log10_backoffs), rel=1e-6)
+    for ours, theirs in zip(graph(found, PHONES), graph(model, PHONES), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+def test_the_card_says_what_the_file_does(run_dir: Path, tmp_path: Path) -> None:
+    card = ship.run(run_dir, tmp_path / "given.safetensors").read_text()
+    assert digest_of(tmp_path / "given.safetensors") in card
+    assert "CC BY 4.0" in card
+    assert "asr train experiment=librispeech encoder.hidden=24 seed=3\n" in card
+    assert "Seed 3, best epoch 7" in card
+    assert "a beam of 8, a phone 3-gram with the weight 0.3" in card
+    assert "$" not in card
+    for split in ("dev", "test"):
+        score = scoring.score_transcripts(
+            scoring.read_transcripts(run_dir / "manifests" / f"{split}.jsonl"),
+            scoring.read_transcripts(run_dir / f"{split}.shipped.hyp.jsonl"),
+            scoring.protocol("arpabet"),
+        )
+        assert f"librispeech {split} | {score.total.per:.2f} |" in card
+    assert "| test | f | 2 |" in card
+    assert "| test | m | 1 |" in card
+
+
+def test_the_licence_is_that_of_the_corpus(run_dir: Path, tmp_path: Path) -> None:
+    training = json.loads((run_dir / "training.json").read_text())
+    (run_dir / "training.json").write_text(json.dumps(training | {"corpus": "timit"}))
+    card = ship.run(run_dir, tmp_path / "given.safetensors").read_text()
+    assert "CC BY 4.0" not in card
+    assert "LDC" in card
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda run: (run / "training.json").unlink(), "the run is not finished"),
+        (lambda run: (run / "config.yaml").unlink(), "config.yaml: cannot be read"),
+        (lambda run: (run / "lm.arpa").unlink(), "lm.arpa: cannot be read"),
+        (lambda run: (run / "search.json").write_text("{}"), "not as asr.tune writes it"),
+    ],
+)
+def test_what_cannot_be_shipped_is_refused_before_anything_is_written(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: object, says: str
+) -> None:
+    spoil(run_dir)  # type: ignore[operator]
+    target = tmp_path / "given.safetensors"
+    assert ship.main([str(run_dir), str(target)]) == 1
+    assert says in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_weights_beyond_half_precision_are_refused(tone_model: Path, tmp_path: Path) -> None:
+    recognizer = checkpoint.load(tone_model).recognizer
+    with torch.no_grad():
+        next(recognizer.parameters()).fill_(1e6)
+    with pytest.raises(DataError, match="too large for half precision"):
+        checkpoint.save(tmp_path / "a.safetensors", Checkpoint(recognizer), half=True)
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_overrides_give_the_configuration_again() -> None:
+    said = ["experiment=timit-sample", "encoder.cell=gru", "features.bins=23", "augment.speed=0.1"]
+    run = compose([*said, "corpus.root=/there", "threads=1"])
+    again = config.overrides(run.to_dict())
+    assert again[0] == "experiment=timit-sample"
+    assert set(again[1:]) == set(said[1:])
+    assert compose([*again, "corpus.root=/there", "threads=1"]) == run
