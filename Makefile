@@ -40,6 +40,9 @@ graves2013: require-timit $(READY) ## The networks of the paper of 2013, in a ta
 peers: require-corpus $(READY) ## Our model beside pocketsphinx on the same files: make peers ROOT=/path/to/corpus
 	@$(MAKE) --no-print-directory -f recipes/peers/Makefile
 
+methods: require-timit $(READY) ## HMMs, RNN, GRU and LSTM by every criterion and search, in one table: make methods ROOT=/path/to/timit-sample
+	@$(MAKE) --no-print-directory -f recipes/methods/Makefile
+
 explain: $(READY) ## One page on what an LSTM is: trains three small networks and looks inside one
 	@$(MAKE) --no-print-directory -f recipes/explain/Makefile
 
@@ -80,7 +83,7 @@ require-root:
 	@test -n "$(ROOT)" || { echo "error: where is the corpus? make timit ROOT=/path/to/TIMIT" >&2; exit 2; }
 
 require-timit:
-	@test -n "$(ROOT)$(CORPUS)" || { echo "error: where is the corpus? make graves2013 ROOT=/path/to/TIMIT, or CORPUS=corpus=synthetic" >&2; exit 2; }
+	@test -n "$(ROOT)$(CORPUS)" || { echo "error: where is the corpus? make graves2013 ROOT=/path/to/TIMIT, or CORPUS=corpus=synthetic (and so make methods)" >&2; exit 2; }
 
 require-corpus:
 	@test -n "$(ROOT)" || { echo "error: where is the corpus? make peers ROOT=/path/to/TIMIT or /path/to/LibriSpeech" >&2; exit 2; }
@@ -88,4 +91,4 @@ require-corpus:
 require-speech:
 	@test -n "$(ROOT)" || { echo "error: where is the speech? make folder ROOT=/path" >&2; exit 2; }
 
-.PHONY: help demo librispeech folder timit-sample timit graves2013 peers explain test lint types check format bench clean require-root require-timit require-corpus require-speech
+.PHONY: help demo librispeech folder timit-sample timit graves2013 methods peers explain test lint types check format bench clean require-root require-timit require-corpus require-speech
