@@ -69,8 +69,12 @@ def run(config: RunConfig) -> None:
     values = ", ".join(f"{key} {value:g}" for key, value in chosen.items())
     log.info("best dev %%PER %.2f of %d searches: %s", best["dev_per"], len(tried), values)
     for key, value in chosen.items():
-        if value == max(getattr(config.tune, key)):
-            log.info("%s=%g is the highest that was tried; give tune.%s more", key, value, key)
+        edges = {"highest": max(getattr(config.tune, key))}
+        if key == "bonus":  # the others have their end at 0
+            edges["lowest"] = min(config.tune.bonus)
+        for edge, end in edges.items():
+            if value == end:
+                log.info("%s=%g is the %s that was tried; give tune.%s more", key, value, edge, key)
 
 
 def combinations(

@@ -227,3 +227,25 @@ def test_decode_writes_all_hypotheses_when_asked(config: RunConfig) -> None:
         found = [Hypothesis.from_dict(one) for one in record["n_best"]]
         assert (record["id"], found[0]) == (hypothesis.id, hypothesis)
         assert len({one.phones for one in found}) == 4
+
+
+@pytest.mark.parametrize(("bonus", "edge"), [(-1.0, "lowest"), (0.0, ""), (1.0, "highest")])
+def test_the_best_at_an_end_of_its_values_is_said(
+    bonus: float,
+    edge: str,
+    config: RunConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trials = [
+        {"bonus": tried, "blank_penalty": 0.0, "dev_per": 10.0 + abs(tried - bonus)}
+        for tried in (-1.0, 0.0, 1.0)
+    ]
+    monkeypatch.setattr(tune, "tune", lambda *args: trials)
+    grid = TuneConfig(bonus=[-1.0, 0.0, 1.0])
+    with caplog.at_level("INFO"):
+        tune.run(dataclasses.replace(config, tune=grid))
+    said = [message for message in caplog.messages if "that was tried" in message]
+    assert said == (
+        [f"bonus={bonus:g} is the {edge} that was tried; give tune.bonus more"] if edge else []
+    )
