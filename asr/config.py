@@ -312,8 +312,8 @@ def with_features(name: str) -> RunConfig:
     """A run whose features are those of `conf/features/<name>.yaml`; `DataError` if none are."""
     try:
         return compose([f"features={name}"])
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise DataError(explain(error)) from error
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def from_omegaconf(composed: DictConfig) -> RunConfig:
