@@ -75,8 +75,8 @@ class AugmentConfig:
 
     @property
     def needs_waveforms(self) -> bool:
-        """Whether features must be computed anew in every epoch: masks alone do without."""
-        kinds = (self.speed, self.vtlp, self.gain_db, self.noise, self.babble, self.reverb)
+        """Whether features must be computed anew in every epoch: masks and paces do without."""
+        kinds = (self.vtlp, self.gain_db, self.noise, self.babble, self.reverb)
         return any(kind > 0 for kind in kinds)
 
 
@@ -91,6 +91,11 @@ class Augment:
         self.sample_rate = sample_rate
         self.mel_bins = torch.tensor(mel_bins)
 
+    def pace(self, seed: int) -> int:
+        """Percent of its pace at which an utterance is played: one of three."""
+        step = round(100 * self.config.speed)
+        return 100 + step * int(_draw("speed", seed).integers(-1, 2)) if step else 100
+
     def waveform(
         self, waveform: Tensor, seed: int, others: Callable[[int], Tensor]
     ) -> tuple[Tensor, float]:
@@ -100,11 +105,8 @@ class Augment:
         `others(n)` is the waveform of some other training utterance, for babble.
         """
         config = self.config
-        samples: Waveform = waveform.numpy()
-        percent = 100
-        if config.speed:
-            percent += round(100 * config.speed) * int(_draw("speed", seed).integers(-1, 2))
-            samples = accelerate(samples, percent)
+        percent = self.pace(seed)
+        samples = accelerate(waveform.numpy(), percent)
         if draw := _chosen("reverb", config.reverb, seed):
             rt60_s = draw.uniform(config.rt60_min_s, config.rt60_max_s)
             drr_db = draw.uniform(config.drr_min_db, config.drr_max_db)

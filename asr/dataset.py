@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asr import audio
-from asr.augment import Augment, seed_of
+from asr.augment import Augment, accelerate, seed_of
 from asr.batch import Batch, pad
 from asr.features import Features
 from asr.features.cache import CachedFrames, FrameCache
@@ -64,8 +64,9 @@ class SpeechDataset(Dataset[Example]):
         utterance = self.utterances[index]
         seed = None if self.augment is None else seed_of(self.seed, self.epoch, utterance.id)
         if self.cache is not None:
-            cached = self.cache.get(utterance.audio, lambda: self._computed(index))
-            return Example(utterance, torch.zeros(0), seed, cached=cached)
+            pace = 100 if self.augment is None or seed is None else self.augment.pace(seed)
+            cached = self.cache.get(utterance.audio, lambda: self._computed(index, pace), pace)
+            return Example(utterance, torch.zeros(0), seed, pace / 100, cached)
         waveform = self.waveform(index)
         if self.augment is None or seed is None:
             return Example(utterance, waveform)
@@ -87,8 +88,8 @@ class SpeechDataset(Dataset[Example]):
         assert self.cache is not None
         return Features(self.cache.config)
 
-    def _computed(self, index: int) -> CachedFrames:
-        waveform = self.waveform(index)
+    def _computed(self, index: int, pace: int) -> CachedFrames:
+        waveform = torch.from_numpy(accelerate(self.waveform(index).numpy(), pace))
         frames, counts = self._features.static(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
         return CachedFrames(frames[0, : counts[0]], len(waveform))
 

@@ -91,7 +91,7 @@ def test_losses_are_the_same_bits_with_and_without(
 ) -> None:
     recognizer = recognizer_of(config)
     recognizer.features.fit_normalization(batches(tones, None))
-    augment = Augment(AugmentConfig(time_masks=2), 16_000, (0,) * config.width)
+    augment = Augment(AugmentConfig(speed=0.1, time_masks=2), 16_000, (0,) * config.width)
     cache = FrameCache(tmp_path, config)
     expected = batches(tones, None, augment=augment)
     for cached in (batches(tones, cache, augment=augment) for _ in ("filling", "filled")):
@@ -99,6 +99,7 @@ def test_losses_are_the_same_bits_with_and_without(
             assert with_cache.ids == without.ids
             assert with_cache.waveforms.shape[1] == 0
             assert torch.equal(with_cache.waveform_lengths, without.waveform_lengths)
+            assert torch.equal(with_cache.target_ends, without.target_ends)
             for masks in (None, augment):
                 loss = recognizer.loss(without, masks)
                 assert torch.equal(recognizer.loss(with_cache, masks), loss)

@@ -2,6 +2,7 @@
 
     FOLDER/<configuration>/about.json              what the entries depend on
     FOLDER/<configuration>/frames/4f/4f6c…         an entry, named by the SHA-256 of the audio file
+    FOLDER/<configuration>/frames/4f/4f6c…-110     the same, played at 110 % of its pace
     FOLDER/<configuration>/seen/b0/b07a… → 4f6c…   a link, named by path, size and times of the file
 
 A configuration is all that static frames depend on beside the audio: the fields of `FeaturesConfig`
@@ -39,7 +40,7 @@ PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
 AFTER_STATIC = frozenset({"deltas", "delta_window", "context", "normalization", "cmn_window"})
 # From a file to its static frames; another text of these makes all entries stale.
 SOURCES = (
-    *(Path(__file__).parents[1] / name for name in ("audio.py", "batch.py")),
+    *(Path(__file__).parents[1] / name for name in ("audio.py", "augment.py", "batch.py")),
     *sorted(Path(__file__).parent.glob("*.py")),
 )
 LIBRARIES = ("librosa", "numpy", "torch", "torchaudio")
@@ -78,20 +79,24 @@ class FrameCache:
         if not (self.folder / "about.json").exists():
             self._write(self.folder / "about.json", text.encode())
 
-    def get(self, path: str | Path, compute: Callable[[], CachedFrames]) -> CachedFrames:
+    def get(
+        self, path: str | Path, compute: Callable[[], CachedFrames], pace: int = 100
+    ) -> CachedFrames:
         """The frames of an audio file: kept ones, or else those that `compute` gives, kept now.
 
+        `pace` tells apart what is computed of one file: percent of the pace at which it is played.
         Both are rounded to the precision of the cache. Kept frames in float32 are memory-mapped:
         pages of the file, which the system drops at need.
         """
         try:
-            stamp = _stamp(path)
-            seen = self._place("seen", hashlib.sha256(stamp.encode()).hexdigest())
+            stamp, variant = _stamp(path), "" if pace == 100 else f"-{pace}"
+            seen = self._place("seen", hashlib.sha256(stamp.encode()).hexdigest() + variant)
             if (found := _read(seen)) is not None:
                 return found
             settled = time.time_ns() - os.stat(path).st_ctime_ns > UNSETTLED_NS
             with open(path, "rb") as file:
-                entry = self._place("frames", hashlib.file_digest(file, "sha256").hexdigest())
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            entry = self._place("frames", digest + variant)
         except OSError:
             return compute()  # which says what is wrong with the file
         found = _read(entry)
