@@ -32,7 +32,7 @@ timit-sample: $(READY) ## The same on NLTK's sample of TIMIT, which it downloads
 	@$(MAKE) --no-print-directory -f recipes/timit/Makefile ROOT=data/timit DOWNLOAD=data/timit
 
 timit: require-root $(READY) ## The same on TIMIT, or on NLTK's sample of it: make timit ROOT=/path/to/TIMIT
-	@$(MAKE) --no-print-directory -f recipes/timit/Makefile
+	@$(MAKE) --no-print-directory -f recipes/timit/$(if $(FOLDS),left-out.mk,Makefile)
 
 graves2013: require-timit $(READY) ## The networks of the paper of 2013, in a table beside it: make graves2013 ROOT=/path/to/TIMIT
 	@$(MAKE) --no-print-directory -f recipes/graves2013/Makefile

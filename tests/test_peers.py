@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from conftest import tones_of
 
-from asr.records import Hypothesis, Utterance, read_jsonl
+from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "recipes" / "peers"))
@@ -92,6 +92,20 @@ def test_the_table_is_what_asr_score_says(
     assert {one.phones for one in ours} == {PHONES}
     compared = [x for x in printed.splitlines() if x.startswith("| asr, tones − ")]
     assert len(compared) == 2 * 2 * 3
+    # What was heard before is a line without times, with the same figures.
+    before = output / "before.jsonl"
+    write_jsonl(before, ours)
+    given = [*overrides, "--model", str(tone_model), "--heard", str(before), "--output"]
+    assert peers.main([*given, str(tmp_path / "again")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [x for x in lines if x.startswith("| asr, out/before |")]
+    (same,) = [x for x in lines if x.startswith("| asr, tones |")]
+    assert line.split("|")[2:4] == [" – ", " – "]
+    assert line.split("|")[4:] == same.split("|")[4:]
+    write_jsonl(before, ours[:1])
+    assert peers.main([*given, str(tmp_path / "never")]) == 1
+    assert f"{len(ours) - 1} of {len(ours)} utterances are not in it" in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
 
 
 def test_without_pocketsphinx_it_says_how_to_get_it(

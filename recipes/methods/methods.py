@@ -27,10 +27,11 @@ REPLICATES = 10_000
 # ── searches of one network ───────────────────────────────────────────────────────────────────────
 
 
-def search(run_dir: Path, order: int, overrides: Sequence[str]) -> None:
+def search(run_dir: Path, order: int, overrides: Sequence[str], width: int = 100) -> None:
     """Tune each search on dev, decode test once with it, and keep what was heard and chosen.
 
-    `searches.json`, written last, has the dev PER of each. HMMs are not searched greedily.
+    `width` is that of the beams. `searches.json`, written last, has the dev PER of each. HMMs are
+    not searched greedily.
     """
     from asr import checkpoint, decode, ngram, tune
     from asr.config import compose
@@ -42,7 +43,8 @@ def search(run_dir: Path, order: int, overrides: Sequence[str]) -> None:
     names = list(SEARCHES)[1:] if isinstance(criterion, HMM) else SEARCHES
     dev_pers = {}
     for name in names:
-        config = compose([*overrides, f"search={name}", "split=test"])
+        beam = [] if name == "greedy" else [f"search.beam={width}"]
+        config = compose([*overrides, f"search={name}", *beam, "split=test"])
         if criterion.tunable(config.search):
             tune.run(config)
             config = replace(config, tuned=True)
@@ -153,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=("search", "table"))
     parser.add_argument("folder", type=Path, help="a run, or for table the folder of them all")
     parser.add_argument("--order", type=int, default=2, help="of the phone n-gram")
+    parser.add_argument("--width", type=int, default=100, help="of the beam")
     parser.add_argument("--overrides", nargs="*", default=[], help="of the run, for search")
     parser.add_argument("--methods", nargs="+", default=[])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
@@ -161,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         if arguments.command == "search":
-            search(arguments.folder, arguments.order, arguments.overrides)
+            search(arguments.folder, arguments.order, arguments.overrides, arguments.width)
             return 0
         text = table(arguments.folder, arguments.methods, arguments.seeds, arguments.protocol)
         with atomic_open(arguments.folder / "methods.md") as file:

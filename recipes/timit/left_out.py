@@ -1,0 +1,75 @@
+"""Every speaker tested by a network that never heard them: folds of speakers, then one transcript.
+
+    python recipes/timit/left_out.py split ROOT FOLDS OUTPUT
+    python recipes/timit/left_out.py join exp/timit-sample-6-folds --seeds 1 2 3
+
+`split` writes a speaker list for each fold, `fold-1.txt`, …: one part of the speakers is test, the
+next part dev, the others train. `join` puts the test utterances of all folds into one file of
+references and one of hypotheses for each seed, for `asr score`. The Makefile `left-out.mk` trains
+in between.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from asr.corpora.base import survey
+from asr.records import DataError, Hypothesis, Manifest, atomic_open, read_jsonl, write_jsonl
+
+
+def split(root: Path, folds: int, output: Path) -> None:
+    """Write the speaker lists; speakers go to the parts in turn, so that dialects are spread."""
+    recordings, _ = survey(root)
+    regions = {one.speaker.lower(): one.dialect or "" for one in recordings}
+    speakers = sorted(regions, key=lambda speaker: (regions[speaker], speaker))
+    if not 3 <= folds <= len(speakers):
+        raise DataError(
+            f"{folds} folds, expected 3 to {len(speakers)}: {root} has {len(speakers)} speakers, "
+            f"and a fold needs some to train, to develop and to test"
+        )
+    for fold in range(folds):
+        parts = {fold: "test", (fold + 1) % folds: "dev"}
+        lines = [
+            f"{speaker} {parts.get(place % folds, 'train')}\n"
+            for place, speaker in enumerate(speakers)
+        ]
+        with atomic_open(output / f"fold-{fold + 1}.txt") as file:
+            file.writelines(lines)
+
+
+def join(runs: Path, seeds: Sequence[int]) -> None:
+    """Write `references.jsonl` and `heard-SEED.jsonl` of the test utterances of all folds."""
+    folds = sorted(runs.glob("fold-*.txt"), key=lambda path: int(path.stem.partition("-")[2]))
+    for seed in seeds:
+        run_dirs = [path.with_suffix("") / str(seed) for path in folds]
+        references = [u for one in run_dirs for u in Manifest(one / "manifests" / "test.jsonl")]
+        heard = [h for one in run_dirs for h in read_jsonl(one / "test.hyp.jsonl", Hypothesis)]
+        write_jsonl(runs / "references.jsonl", references)
+        write_jsonl(runs / f"heard-{seed}.jsonl", heard)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    splitting = commands.add_parser("split")
+    splitting.add_argument("root", type=Path)
+    splitting.add_argument("folds", type=int)
+    splitting.add_argument("output", type=Path)
+    joining = commands.add_parser("join")
+    joining.add_argument("runs", type=Path)
+    joining.add_argument("--seeds", nargs="+", type=int, default=[1])
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.command == "split":
+            split(arguments.root, arguments.folds, arguments.output)
+        else:
+            join(arguments.runs, arguments.seeds)
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
