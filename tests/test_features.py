@@ -434,6 +434,25 @@ def test_dither_is_the_same_noise_for_every_utterance() -> None:
     assert not torch.equal(frames[0, 0], frames[0, 10])
 
 
+def test_relative_dither_is_so_far_below_the_utterance() -> None:
+    config = replace(KALDI, deltas=0, normalization="none")
+    tone = 0.2 * torch.sin(0.3 * torch.arange(16_000))
+    gated = torch.cat([tone, torch.zeros(16_000)]) + 0.1
+    batch = batch_of([gated, 0.01 * gated, gated[:24_000], torch.zeros(4000)])
+    clean, counts = Features(config).of_batch(batch)
+    frames, _ = Features(replace(config, dither_db=40.0)).of_batch(batch)
+    one_by_one, _ = Features(replace(config, dither_db=40.0)).of_batch(batch_of([gated[:24_000]]))
+    assert torch.equal(one_by_one[0], frames[2, : counts[2]])
+    # In the pause is noise of a ten-thousandth of the variance, an offset being none of it.
+    energy = frames[0, 110 : counts[0] - 1, 0].exp().mean() / 399 / 32768**2
+    assert math.isclose(float(energy), float(gated.var()) * 1e-4, rel_tol=0.05)
+    # It is heard the same at any level, and in speech not at all; digital silence stays.
+    louder = frames[0, : counts[0]] - frames[1, : counts[1]]
+    torch.testing.assert_close(louder, torch.full_like(louder, math.log(1e4)), atol=2e-3, rtol=0)
+    assert (frames[0, :90, 0] - clean[0, :90, 0]).abs().max() < 1e-2
+    assert torch.equal(frames[3, : counts[3]], clean[3, : counts[3]])
+
+
 # ── configuration ────────────────────────────────────────────────────────────────────────────
 
 
@@ -510,6 +529,7 @@ def test_wrong_values_are_refused_by_key(wrong: dict[str, object], says: str) ->
         ({"remove_dc": False}, "features.remove_dc is False, but features.family is 'librosa'"),
         ({"snip_edges": False}, "features.snip_edges is False, but features.family is 'librosa'"),
         ({"dither": 1.0}, "features.dither is 1.0, but features.family is 'librosa'"),
+        ({"dither_db": 9.0}, "features.dither_db is 9.0, but features.family is 'librosa'"),
         ({"kind": "mfcc", "lifter": 0.0}, "features.lifter is 0.0, but features.family is 'libros"),
         ({"log_floor": 0.0}, "features.log_floor is 0.0, expected more than 0"),
         ({"kind": "mfcc", "log_floor": 1e-5}, "features.log_floor is 1e-05, but features.kind is"),

@@ -31,6 +31,7 @@ ONLY_WITH: tuple[tuple[str, str, tuple[object, ...]], ...] = (
     ("lifter", "kind", ("mfcc",)),
     ("snip_edges", "family", ("kaldi",)),
     ("dither", "family", ("kaldi",)),
+    ("dither_db", "family", ("kaldi",)),
     ("mel_scale", "family", ("librosa",)),
     ("pad_mode", "family", ("librosa",)),
     ("log_floor", "family", ("librosa",)),
@@ -70,6 +71,7 @@ class FeaturesConfig:
     remove_dc: bool = True  # each window's own mean
     snip_edges: bool = True  # whole windows only; false: frames to the end, mirrored at the edges
     dither: float = 0.0  # standard deviation of the noise that is added, in 16-bit steps
+    dither_db: float = 0.0  # more of it, so many dB below the utterance; 0: none
     lifter: float = 22.0  # of the cepstra; 0: none
     # librosa's family
     mel_scale: str = "slaney"  # or "htk"
@@ -100,7 +102,7 @@ class FeaturesConfig:
         for key, least in (("bins", 4), ("delta_window", 1), ("context", 0), ("cmn_window", 2)):
             if not getattr(self, key) >= least:
                 self._refuse(key, f"at least {least}")
-        for key in ("energy_floor", "dither", "lifter"):
+        for key in ("energy_floor", "dither", "dither_db", "lifter"):
             if not 0 <= getattr(self, key) < float("inf"):
                 self._refuse(key, "at least 0")
         for key in ("sample_rate", "log_floor"):

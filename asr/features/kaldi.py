@@ -31,19 +31,33 @@ class Kaldi(Frontend):
         self.register_buffer("cosines", cosines(config) * lifter, persistent=False)
         # The same noise for every utterance: the same frames in training, in use and from a cache.
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(DITHER_PERIOD if config.dither else 0, generator=generator)
+        size = DITHER_PERIOD if config.dither or config.dither_db else 0
+        noise = torch.randn(size, generator=generator)
         self.register_buffer("noise", noise, persistent=False)
 
     def extended(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         config = self.config
-        if config.dither:
+        if len(self.noise):
             size = waveforms.shape[1]
             noise = self.noise.repeat(-(-size // DITHER_PERIOD))[:size]
-            waveforms = waveforms + config.dither / INT16_SCALE * noise
+            waveforms = waveforms + self.dither(waveforms, lengths) * noise
         if config.snip_edges:
             return waveforms
         before = config.window_samples // 2 - config.hop_samples // 2
         return extend(waveforms, lengths, before, config.window_samples, "symmetric")
+
+    def dither(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """Standard deviation of the noise for each utterance, (N, S), (N,) → (N, 1)."""
+        everywhere = waveforms.new_full((len(lengths), 1), self.config.dither / INT16_SCALE)
+        if not self.config.dither_db:
+            return everywhere
+        samples = lengths.clamp(min=1).unsqueeze(1)
+        # In double precision the order of a sum, which depends on threads, is lost in rounding.
+        exact = waveforms.double()
+        mean = exact.sum(dim=1, keepdim=True) / samples
+        power = exact.square().sum(dim=1, keepdim=True) / samples - mean.square()
+        below = power.clamp(min=0).sqrt() * 10 ** (-self.config.dither_db / 20)
+        return everywhere + below.to(everywhere)
 
     def values(self, mel: Tensor, energy: Tensor, counts: Tensor) -> Tensor:
         config = self.config
