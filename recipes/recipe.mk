@@ -2,7 +2,7 @@
 #   manifests → checkpoint → hypotheses → score → report
 # A recipe names its EXPERIMENT (conf/experiment) and includes this file. Run from the top folder.
 # It may set CORPUS, overrides that say which data (quoted for the shell), PROTOCOL, and DOWNLOAD,
-# files that must be there first, METHOD and TRAIN, overrides of all stages and of training alone,
+# files that must be there first, METHOD and TRAINING, overrides of all stages and of training alone,
 # which may depend on the run, $(*D)/$(*F). TUNE=1 tunes a beam search with a phone ORDER-gram on dev.
 SEEDS ?= 1
 NAME ?= $(EXPERIMENT)
@@ -33,7 +33,7 @@ $(RUNS)/%/vocabulary.txt: $$(shell [ "$$$$(cat '$(RUNS)/$$*/root.txt' 2>/dev/nul
 	@printf '%s' "$(DATA)" > '$(@D)/root.txt'
 
 $(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt
-	$(PY) -m asr.train $(strip $(OVERRIDES) $(TRAIN)) resume=auto
+	$(PY) -m asr.train $(strip $(OVERRIDES) $(TRAINING)) resume=auto
 
 $(RUNS)/%/search.json: $(RUNS)/%/training.json
 	$(PY) -m asr.ngram '$(@D)/manifests/train.jsonl' --vocabulary '$(@D)/vocabulary.txt' \

@@ -135,7 +135,9 @@ def test_librispeech_without_root_fetches_what_is_not_there(tmp_path: Path) -> N
     printed = dry("librispeech", tmp_path, "TRAIN=train-clean-5+train-clean-100")
     fetched = [line.split()[-1] for line in printed.splitlines() if "asr.download" in line]
     assert fetched == ["train-clean-5", "train-clean-100", "test-clean", "cmudict"]
-    assert "corpus.root='data/LibriSpeech' corpus.train='train-clean-5+train-clean-100'" in printed
+    data = "corpus.root='data/LibriSpeech' corpus.train='train-clean-5+train-clean-100'"
+    (training,) = [line for line in printed.splitlines() if "-m asr.train" in line]
+    assert training.endswith(f"{data} resume=auto")
     assert printed.count("--protocol arpabet") == 2
 
 
