@@ -104,15 +104,21 @@ class TrainingConfig:
     initial_range: float = 0.0  # all weights begin uniform within ±this; 0: each module has its own
     weight_noise: float = 0.0  # σ of what is added to all weights, drawn anew for every batch
     start_from: str = ""  # checkpoint whose encoder, and criterion if it is the same, come first
+    frozen_epochs: int = 0  # the encoder of start_from stays as it is for the first so many epochs
     workers: int = 0  # processes that read audio; 0: this one
 
     def __post_init__(self) -> None:
         for key in ("epochs", "patience", "batch_size", "plateau"):
             if getattr(self, key) < 1:
                 raise ValueError(f"training.{key} is {getattr(self, key)}, expected at least 1")
-        for key in ("initial_range", "weight_noise", "workers"):
+        for key in ("initial_range", "weight_noise", "frozen_epochs", "workers"):
             if getattr(self, key) < 0:
                 raise ValueError(f"training.{key} is {getattr(self, key)}, expected at least 0")
+        if self.frozen_epochs and not self.start_from:
+            raise ValueError(
+                f"training.frozen_epochs is {self.frozen_epochs}, but training.start_from names no "
+                f"checkpoint: an encoder without training would be frozen"
+            )
         if self.max_gradient_norm <= 0:
             raise ValueError(
                 f"training.max_gradient_norm is {self.max_gradient_norm}, expected more than 0"

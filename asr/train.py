@@ -143,6 +143,7 @@ def run(config: RunConfig) -> None:
                 torch.manual_seed(random.Random(f"{config.seed} {epoch}").getrandbits(63))
                 batches.set_epoch(epoch)
                 recognizer.train()
+                recognizer.encoder.requires_grad_(epoch > training.frozen_epochs)
                 criterion = recognizer.criterion
                 total, phones = 0.0, 0
                 progress = tqdm(batches, f"epoch {epoch}", leave=False, disable=None)

@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,6 +109,47 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
         assert all(torch.equal(found[name], tensor) for name, tensor in expected_weights.items())
     log = (Path(config.run_dir) / "train.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3]
+
+
+def test_a_frozen_encoder_waits_for_its_criterion(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train.run(config)
+    source = weights(config, "best")
+    original = train.train_step
+
+    def run(name: str, frozen: int, stop_at: int = 0) -> RunConfig:
+        steps = 0
+
+        def step(*args):  # type: ignore[no-untyped-def]
+            nonlocal steps
+            steps += 1
+            if steps == stop_at:
+                raise KeyboardInterrupt
+            return original(*args)
+
+        best = f"{config.run_dir}/checkpoint-best.safetensors"
+        training = dataclasses.replace(config.training, start_from=best, frozen_epochs=frozen)
+        other = dataclasses.replace(config, training=training, run_dir=str(tmp_path / name))
+        if not Path(other.run_dir).exists():
+            shutil.copytree(Path(config.run_dir) / "manifests", tmp_path / name / "manifests")
+            shutil.copy(Path(config.run_dir) / "vocabulary.txt", tmp_path / name)
+        monkeypatch.setattr(train, "train_step", step)
+        train.run(dataclasses.replace(other, resume="auto"))
+        return other
+
+    for frozen in (2, 3):
+        found = weights(run(f"frozen-{frozen}", frozen))
+        for key, value in found.items():
+            changed = key.startswith("criterion.") or (frozen == 2 and key.startswith("encoder."))
+            assert torch.equal(value, source[key]) != changed, key
+    with pytest.raises(KeyboardInterrupt):
+        run("interrupted", 2, stop_at=5)  # in the second of three epochs of three steps
+    again = weights(run("interrupted", 2))
+    expected = weights(run("frozen-2", 2))
+    assert all(torch.equal(again[key], value) for key, value in expected.items())
+    with pytest.raises(ValueError, match=r"training\.start_from names no checkpoint"):
+        TrainingConfig(frozen_epochs=1)
 
 
 def test_a_finished_run_is_not_trained_further(
