@@ -18,7 +18,7 @@ import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -394,9 +394,11 @@ def _earlier_state(
         )
     found = checkpoint.load(path)
     assert found.training is not None
+    parts = ("features", "augment", "encoder", "criterion", "optimizer", "training")
+    defaults = {part: asdict(type(getattr(config, part))()) for part in parts}
+    begun = _flat(defaults) | _flat(found.training.run)  # which may not know a newer key
     for key, value in _flat(unchanging).items():
-        before = _flat(found.training.run).get(key)
-        if before != value:
+        if (before := begun.get(key)) != value:
             raise DataError(
                 f"{run_dir}: cannot be continued, it was begun with {key}={before} and now has "
                 f"{value}; give another run_dir (make: NAME=), or remove the folder"

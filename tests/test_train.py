@@ -173,6 +173,23 @@ def test_a_run_is_neither_overwritten_nor_continued_as_another(config: RunConfig
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(config).items())
 
 
+def test_a_run_of_an_earlier_version_is_continued_with_what_is_new_at_its_default(
+    config: RunConfig,
+) -> None:
+    train.run(config)
+    path = Path(config.run_dir) / "checkpoint-last.safetensors"
+    found = checkpoint.load(path)
+    assert found.training is not None
+    del found.training.run["training"]["patience"]
+    del found.training.run["features"]["dither_db"]
+    checkpoint.save(path, found)
+    train.run(dataclasses.replace(config, resume="auto"))
+    features = dataclasses.replace(config.features, dither_db=45.0)
+    other = dataclasses.replace(config, features=features, resume="auto")
+    with pytest.raises(DataError, match=r"begun with features\.dither_db=0\.0 and now has 45\.0"):
+        train.run(other)
+
+
 def test_the_seed_decides_and_nothing_else(config: RunConfig, tmp_path: Path) -> None:
     train.run(config)
     runs = {}
