@@ -26,6 +26,7 @@ from asr.records import (
     Manifest,
     Utterance,
     atomic_open,
+    exit_code,
     raise_problems,
     write_jsonl,
 )
@@ -138,7 +139,8 @@ def _require_names(
         )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@exit_code
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr align",
@@ -161,27 +163,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders = (options.textgrid, options.phn)
     if not (options.compare or any(outputs) or any(folders)):
         parser.error("give --manifest, --textgrid, --phn, --ctm or --compare")
-    try:
-        utterances = Manifest(options.source)
-        _require_names(utterances, options.compare, folders, [path for path in outputs if path])
-        found = run(options.checkpoint, utterances)
-        write(
-            found,
-            utterances,
-            manifest=options.manifest,
-            textgrids=options.textgrid,
-            phns=options.phn,
-            ctm=options.ctm,
-        )
-        if options.compare:
-            print(compare(found, utterances).text())
-        for path in (*folders, *outputs):
-            if path:
-                print(path)
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    utterances = Manifest(options.source)
+    _require_names(utterances, options.compare, folders, [path for path in outputs if path])
+    found = run(options.checkpoint, utterances)
+    write(
+        found,
+        utterances,
+        manifest=options.manifest,
+        textgrids=options.textgrid,
+        phns=options.phn,
+        ctm=options.ctm,
+    )
+    if options.compare:
+        print(compare(found, utterances).text())
+    for path in (*folders, *outputs):
+        if path:
+            print(path)
 
 
 if __name__ == "__main__":

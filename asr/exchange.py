@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from asr import audio
-from asr.records import DataError, Utterance, atomic_open, read_jsonl
+from asr.records import DataError, Utterance, atomic_open, exit_code, read_jsonl
 
 
 def run(format_name: str, source: Path, target: Path) -> list[Path]:
@@ -129,7 +129,8 @@ def _write(path: Path, lines: Iterable[str]) -> None:
         file.writelines(f"{line}\n" for line in lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@exit_code
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr exchange",
@@ -142,13 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("target", type=Path, help="folder to write into")
     options = parser.parse_args(arguments)
-    try:
-        for folder in run(options.format, options.manifest, options.target):
-            print(folder)
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    for folder in run(options.format, options.manifest, options.target):
+        print(folder)
 
 
 if __name__ == "__main__":

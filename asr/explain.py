@@ -17,7 +17,7 @@ from asr import audio, checkpoint, lesson
 from asr.corpora.folder import LABELS, read_labels
 from asr.lesson import Network, Sentence
 from asr.phones import phone_set
-from asr.records import DataError, Manifest, Utterance, atomic_open, raise_problems
+from asr.records import DataError, Manifest, Utterance, atomic_open, exit_code, raise_problems
 
 RUNS = Path("exp/explain")  # of `make explain`
 COMPARED = {"GRU": "gru", "tanh RNN": "tanh"}  # its other networks
@@ -169,7 +169,8 @@ def _study(
 # ── the command ──────────────────────────────────────────────────────────────────────────────
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@exit_code
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="asr explain",
         description=(__doc__ or "").splitlines()[0],
@@ -195,24 +196,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     pairs = [text.partition("=")[::2] for text in arguments.compare]
     if any(not name or not path for name, path in pairs):
         parser.error("--compare: expected NAME=CHECKPOINT, as in tanh=exp/explain/tanh/1/…")
-    try:
-        print(
-            run(
-                arguments.file,
-                arguments.checkpoint,
-                dict(pairs),
-                arguments.manifest,
-                arguments.utterance,
-                arguments.output,
-            )
+    print(
+        run(
+            arguments.file,
+            arguments.checkpoint,
+            dict(pairs),
+            arguments.manifest,
+            arguments.utterance,
+            arguments.output,
         )
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename}: cannot be written ({error.strerror})", file=sys.stderr)
-        return 1
-    return 0
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from asr.language_model import ORDERS, LanguageModel, estimate, write_arpa
 from asr.phones import Vocabulary
-from asr.records import DataError, Utterance, stream_jsonl
+from asr.records import DataError, Utterance, exit_code, stream_jsonl
 
 
 def run(
@@ -38,7 +38,8 @@ def _sentences(manifest: str | Path) -> Iterable[Sequence[str]]:
     return (utterance.phones for utterance in stream_jsonl(manifest, Utterance))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@exit_code
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr ngram",
@@ -64,18 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--perplexity", nargs="+", default=[], metavar="MANIFEST", help="measure it on these"
     )
     options = parser.parse_args(arguments)
-    try:
-        model = run(
-            options.manifest, options.order, options.output, options.vocabulary, options.smoothing
-        )
-        counts = ", ".join(f"{model.count(n)} {n}-grams" for n in range(1, model.order + 1))
-        print(f"{options.output}: {counts}; {model.about}")
-        for manifest in options.perplexity:
-            print(f"perplexity {model.perplexity(_sentences(manifest)):7.2f}  {manifest}")
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    model = run(
+        options.manifest, options.order, options.output, options.vocabulary, options.smoothing
+    )
+    counts = ", ".join(f"{model.count(n)} {n}-grams" for n in range(1, model.order + 1))
+    print(f"{options.output}: {counts}; {model.about}")
+    for manifest in options.perplexity:
+        print(f"perplexity {model.perplexity(_sentences(manifest)):7.2f}  {manifest}")
 
 
 if __name__ == "__main__":

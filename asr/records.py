@@ -7,13 +7,15 @@ ordinary text tools. This file does not open audio and knows no phone set.
 import json
 import os
 import re
+import sys
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import IO, Any, Self, TypeVar, overload
+from typing import IO, Any, ParamSpec, Self, TypeVar, overload
 
 
 class DataError(ValueError):
@@ -40,6 +42,33 @@ def raise_problems(problems: Iterable[str]) -> None:
         raise DataError(lines[0])
     if lines:
         raise DataError("\n".join([f"{len(lines)} problems:", *lines]), lines)
+
+
+P = ParamSpec("P")
+
+
+def exit_code(command: Callable[P, int | None]) -> Callable[P, int]:
+    """Decorator of a command line: what is wrong with its input or the disk is one sentence.
+
+    The exit code is what the command returns, or 0; 1 with the sentence; 130 when interrupted.
+    """
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            return command(*args, **kwargs) or 0
+        except DataError as error:
+            sentence = str(error)
+        except OSError as error:
+            where = f"{error.filename}: cannot" if error.filename else "something cannot"
+            sentence = f"{where} be read or written ({error.strerror or error})"
+        except KeyboardInterrupt:
+            print("error: interrupted", file=sys.stderr)
+            return 130
+        print(f"error: {sentence}", file=sys.stderr)
+        return 1
+
+    return run
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from asr import audio, checkpoint, pictures
 from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.recognizer import Recognizer
-from asr.records import DataError, Hypothesis, Utterance, atomic_open, read_jsonl
+from asr.records import DataError, Hypothesis, Utterance, atomic_open, exit_code, read_jsonl
 
 BODY = Template("""$synthetic
 <p class="per"><code>$per</code></p>
@@ -183,17 +183,13 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def main(argv: list[str] | None = None) -> int:
+@exit_code
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="asr report", description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", type=Path, help="folder of a finished run, e.g. exp/demo/1")
     parser.add_argument("--utterance", metavar="ID", help="the test utterance to draw")
     arguments = parser.parse_args(argv)
-    try:
-        print(run(arguments.run_dir, arguments.utterance))
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    print(run(arguments.run_dir, arguments.utterance))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from asr.dataset import Batches
 from asr.language_model import graph, read_arpa
 from asr.phones import TABLES
 from asr.recognizer import Recognizer, transcribe_all
-from asr.records import DataError, Manifest, atomic_open, write_jsonl
+from asr.records import DataError, Manifest, atomic_open, exit_code, write_jsonl
 from asr.scoring import Score
 
 # What may be done with a model that was trained on a corpus.
@@ -189,7 +189,8 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@exit_code
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr ship", description="Write the model of a finished run to be given away."
@@ -197,12 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run_dir", type=Path, help="exp/EXPERIMENT/SEED")
     parser.add_argument("output", type=Path, help="FILE.safetensors; its card is FILE.md")
     options = parser.parse_args(arguments)
-    try:
-        print(run(options.run_dir, options.output).read_text(encoding="utf-8"), end="")
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    print(run(options.run_dir, options.output).read_text(encoding="utf-8"), end="")
 
 
 if __name__ == "__main__":

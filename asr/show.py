@@ -30,7 +30,15 @@ from asr.config import RunConfig, with_features
 from asr.corpora.folder import LABELS, read_labels
 from asr.features import Features, FeaturesConfig
 from asr.labels import read_lines
-from asr.records import DataError, Segment, Utterance, atomic_open, raise_problems, stream_jsonl
+from asr.records import (
+    DataError,
+    Segment,
+    Utterance,
+    atomic_open,
+    exit_code,
+    raise_problems,
+    stream_jsonl,
+)
 
 LONGEST_S = 60.0
 INCHES_PER_S = 2.2
@@ -376,7 +384,8 @@ def _page(
     return pictures.page(title, "\n".join(parts))
 
 
-def main(argv: list[str] | None = None) -> int:
+@exit_code
+def main(argv: list[str] | None = None) -> None:
     """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr show",
@@ -405,24 +414,16 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("give audio files, or --manifest with --utterance")
     if options.utterance and not options.manifest:
         parser.error("--utterance needs --manifest")
-    try:
-        print(
-            run(
-                options.files,
-                options.output,
-                options.features,
-                options.manifest,
-                options.utterance,
-                options.augment,
-            )
+    print(
+        run(
+            options.files,
+            options.output,
+            options.features,
+            options.manifest,
+            options.utterance,
+            options.augment,
         )
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from asr.criteria import SearchConfig
 from asr.language_model import Graph
 from asr.language_model import graph as graph_of
 from asr.recognizer import Recognizer
-from asr.records import DataError, Hypothesis, atomic_open, raise_problems
+from asr.records import DataError, Hypothesis, atomic_open, exit_code, raise_problems
 
 MODEL = Path(__file__).parent / "models" / "librispeech.safetensors"
 FORMATS = {"text": ".txt", "json": ".json", "textgrid": ".TextGrid"}
@@ -314,6 +314,7 @@ def _warn(sentence: str) -> None:
     print(f"warning: {sentence}", file=sys.stderr)
 
 
+@exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0 done, 1 a file or the model is bad, 2 wrong use."""
     parser = argparse.ArgumentParser(
@@ -324,14 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", choices=sorted(FORMATS), default="text")
     parser.add_argument("--output", type=Path, help="folder for one file each; else it is printed")
     options = parser.parse_args(arguments)
-    try:
-        problems = run(options.files, options.model, options.format, options.output)
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
+    problems = run(options.files, options.model, options.format, options.output)
     return 1 if problems else 0
 
 

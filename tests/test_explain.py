@@ -564,7 +564,11 @@ def test_without_a_checkpoint_the_newest_run_of_make_explain_is_taken() -> None:
         ("", "--manifest test.jsonl --utterance no", "no utterance 'no'; one is 'tone0'"),
         ("", "tone0.wav --utterance tone0", "expected one of them"),
         ("", "", "no recording: give a FILE"),
-        ("", "tone0.wav --output tone1.phn/page.html", "tone1.phn: cannot be written"),
+        (
+            "",
+            "tone0.wav --output tone1.phn/page.html",
+            "tone1.phn: cannot be read or written (File exists)",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence_and_leaves_nothing(

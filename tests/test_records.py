@@ -12,6 +12,7 @@ from asr.records import (
     Segment,
     Utterance,
     atomic_open,
+    exit_code,
     read_jsonl,
     write_jsonl,
 )
@@ -84,3 +85,39 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         file.write("after")
     assert path.read_text() == "after"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (DataError("a.wav: empty"), 1, "error: a.wav: empty\n"),
+        (
+            OSError(28, "No space left"),
+            1,
+            "error: something cannot be read or written (No space left)\n",
+        ),
+        (OSError(2, "Gone", "x"), 1, "error: x: cannot be read or written (Gone)\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+    ],
+)
+def test_a_command_line_ends_with_a_sentence_and_a_code(
+    raised: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @exit_code
+    def command(fails: bool, returns: int | None = None) -> int | None:
+        if fails:
+            raise raised
+        return returns
+
+    assert command(True) == code
+    assert capsys.readouterr().err == said
+    assert [command(False), command(False, 3)] == [0, 3]
+
+
+def test_a_fault_of_the_program_is_not_made_a_sentence() -> None:
+    @exit_code
+    def command() -> None:
+        raise ValueError("shape")
+
+    with pytest.raises(ValueError, match="shape"):
+        command()

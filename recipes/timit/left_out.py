@@ -15,7 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asr.corpora.base import survey
-from asr.records import DataError, Hypothesis, Manifest, atomic_open, read_jsonl, write_jsonl
+from asr.records import (
+    DataError,
+    Hypothesis,
+    Manifest,
+    atomic_open,
+    exit_code,
+    read_jsonl,
+    write_jsonl,
+)
 
 
 def split(root: Path, folds: int, output: Path) -> None:
@@ -49,7 +57,8 @@ def join(runs: Path, seeds: Sequence[int]) -> None:
         write_jsonl(runs / f"heard-{seed}.jsonl", heard)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@exit_code
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     splitting = commands.add_parser("split")
@@ -60,15 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     joining.add_argument("runs", type=Path)
     joining.add_argument("--seeds", nargs="+", type=int, default=[1])
     arguments = parser.parse_args(argv)
-    try:
-        if arguments.command == "split":
-            split(arguments.root, arguments.folds, arguments.output)
-        else:
-            join(arguments.runs, arguments.seeds)
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    if arguments.command == "split":
+        split(arguments.root, arguments.folds, arguments.output)
+    else:
+        join(arguments.runs, arguments.seeds)
 
 
 if __name__ == "__main__":
