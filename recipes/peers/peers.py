@@ -299,9 +299,10 @@ def run(options: argparse.Namespace) -> str:
         condition = CLEAN if snr_db is None else f"{options.noise} noise at {snr_db:g} dB"
         tallies = listen(systems, utterances, options.noise, snr_db)
         lines += ["", f"## {condition or 'As recorded'}", ""]
+        named: list[System | Heard] = [*systems]
         if snr_db is None:
-            tallies += before
-        lines += table([*systems, *heard][: len(tallies)], tallies, utterances, columns)
+            named, tallies = [*systems, *heard], [*tallies, *before]
+        lines += table(named, tallies, utterances, columns)
         for n, tally in enumerate(tallies):
             place = folder / f"{condition.replace(' ', '-') or 'clean'}-{n}.hyp.jsonl"
             write_jsonl(place, (Hypothesis(id, phones) for id, phones in tally.phones.items()))

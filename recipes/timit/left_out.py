@@ -49,11 +49,11 @@ def split(root: Path, folds: int, output: Path) -> None:
 def join(runs: Path, seeds: Sequence[int]) -> None:
     """Write `references.jsonl` and `heard-SEED.jsonl` of the test utterances of all folds."""
     folds = sorted(runs.glob("fold-*.txt"), key=lambda path: int(path.stem.partition("-")[2]))
+    run_dirs = {seed: [path.with_suffix("") / str(seed) for path in folds] for seed in seeds}
+    said = [one / "manifests" / "test.jsonl" for one in run_dirs[seeds[0]]]
+    write_jsonl(runs / "references.jsonl", [one for path in said for one in Manifest(path)])
     for seed in seeds:
-        run_dirs = [path.with_suffix("") / str(seed) for path in folds]
-        references = [u for one in run_dirs for u in Manifest(one / "manifests" / "test.jsonl")]
-        heard = [h for one in run_dirs for h in read_jsonl(one / "test.hyp.jsonl", Hypothesis)]
-        write_jsonl(runs / "references.jsonl", references)
+        heard = [h for d in run_dirs[seed] for h in read_jsonl(d / "test.hyp.jsonl", Hypothesis)]
         write_jsonl(runs / f"heard-{seed}.jsonl", heard)
 
 
