@@ -145,7 +145,8 @@ def carry_over(path: str | Path, recognizer: Recognizer) -> tuple[str, ...]:
     """Give `recognizer` what of a checkpoint fits, and say which parts that is.
 
     Normalisation and encoder must fit: `DataError` says what differs. The criterion is carried over
-    too where it is of the same kind and size, over the same phones; otherwise it stays as it is.
+    too where it is of the same kind and size, over the same phones; one over other phones begins
+    with what the old one knows of them (`Criterion.begin_with`), and is no part that was carried.
     Without a path nothing is carried.
     """
     if not path:
@@ -168,6 +169,9 @@ def carry_over(path: str | Path, recognizer: Recognizer) -> tuple[str, ...]:
         parts.append("criterion")
     for part in parts:
         getattr(recognizer, part).load_state_dict(getattr(found, part).state_dict())
+    if "criterion" not in parts:
+        labels = recognizer.vocabulary.counterparts(found.vocabulary)
+        recognizer.criterion.begin_with(found.criterion, labels)
     return tuple(parts)
 
 

@@ -76,6 +76,20 @@ def fold_to_39() -> Folding:
     return _folding("timit39", column=2)
 
 
+@cache
+def fold_to_arpabet() -> Folding:
+    """TIMIT's labels, and CMUdict's in either letter case, with stress or not → CMUdict's 39."""
+    target: dict[str, str | None] = {}
+    for line in table_lines("timit-to-arpabet.txt"):
+        label, phone = line.split()
+        target[label] = None if phone == DELETED else phone
+    for phone in phone_set("arpabet39"):
+        for label in (phone, *(f"{phone}{stress}" for stress in "012")):
+            target.setdefault(label, phone)
+            target.setdefault(label.upper(), phone)
+    return Folding("TIMIT's and CMUdict's phones", target)
+
+
 def _folding(name: str, column: int) -> Folding:
     target: dict[str, str | None] = {}
     for row in _table():
@@ -134,6 +148,14 @@ class Vocabulary:
                 raise IndexError(f"label {label} is not one of 1…{len(self) - 1}")
             phones.append(self.phones[label - 1])
         return tuple(phones)
+
+    def counterparts(self, other: "Vocabulary") -> list[int | None]:
+        """For each of our labels that of `other` for the same phone, or for the phone of CMUdict's
+        that it folds to; None where `other` has neither. Blank is blank.
+        """
+        arpabet = fold_to_arpabet().target
+        known = other._label
+        return [other.blank, *(known.get(p, known.get(arpabet.get(p) or "")) for p in self.phones)]
 
     def save(self, path: str | Path) -> None:
         """One symbol a line; the line number, counted from 0, is the label."""

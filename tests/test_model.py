@@ -140,6 +140,21 @@ def test_a_blank_penalty_brings_phones_out() -> None:
     assert criterion.decode(encoded, lengths, SearchConfig(blank_penalty=2.0))[0][0].labels == (1,)
 
 
+def test_labels_that_share_a_counterpart_share_its_probability() -> None:
+    """Sums over labels with the same counterpart are what the other head says."""
+    torch.manual_seed(0)
+    coarse, fine = CTC(CTCConfig(), 6, 4), CTC(CTCConfig(), 6, 7)
+    labels = [0, 2, 1, 2, 3, 2, 3]
+    fine.begin_with(coarse, labels)
+    encoded = torch.randn(2, 5, 6)
+    summed = torch.zeros(2, 5, 4)
+    summed.index_add_(2, torch.tensor(labels), fine.log_probs(encoded).exp())
+    torch.testing.assert_close(summed, coarse.log_probs(encoded).exp())
+    fine.begin_with(coarse, [0, 1, 1, 2, 3, None, None])
+    odds = fine.log_probs(encoded)[..., 3:5].diff()
+    torch.testing.assert_close(odds, coarse.log_probs(encoded)[..., 2:4].diff())
+
+
 def test_an_utterance_too_short_for_ctc_is_named() -> None:
     criterion = CTC(CTCConfig(), 6, 3)
     targets, target_lengths = pad([torch.tensor([1, 1, 2]), torch.tensor([1, 2])])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.phones import BLANK, Vocabulary, fold_to_39, fold_to_48, phone_set
+from asr.phones import BLANK, Vocabulary, fold_to_39, fold_to_48, fold_to_arpabet, phone_set
 from asr.records import DataError
 
 
@@ -32,6 +32,23 @@ def test_folding_in_two_steps_is_folding_in_one() -> None:
 def test_folding_is_idempotent() -> None:
     for fold, coarse in ((fold_to_48(), "timit48"), (fold_to_39(), "timit39")):
         assert fold(phone_set(coarse)) == phone_set(coarse)
+
+
+def test_every_phone_of_cmudict_is_one_of_timit_and_only_silence_is_none() -> None:
+    arpabet = phone_set("arpabet39")
+    assert fold_to_arpabet()(arpabet) == arpabet
+    assert fold_to_arpabet()(["AH0", "ax", "ah1"]) == ("ah", "ah", "ah")
+    assert set(fold_to_arpabet()(phone_set("timit61"))) == set(arpabet)
+    nothing = {phone for phone in phone_set("timit61") if fold_to_arpabet()([phone]) == ()}
+    assert nothing == {"h#", "pau", "epi", "q"}
+
+
+def test_counterparts_are_the_same_phone_or_the_one_it_folds_to() -> None:
+    timit = Vocabulary(["aa", "ax", "bcl", "h#", "zh"])
+    arpabet = Vocabulary(["ah", "b", "aa"])
+    assert timit.counterparts(arpabet) == [0, 3, 1, 2, None, None]
+    assert arpabet.counterparts(timit) == [0, None, None, 1]
+    assert timit.counterparts(timit) == list(range(len(timit)))
 
 
 def test_an_unknown_phone_is_named_with_the_nearest() -> None:

@@ -109,6 +109,13 @@ class Criterion(nn.Module, ABC):
     def prepare(self, train: Split, dev: Split) -> None:
         """Learn what needs no encoded frames, once, before the first epoch; by default nothing."""
 
+    def begin_with(self, other: "Criterion", labels: Sequence[int | None]) -> None:
+        """Begin with what another criterion over other phones knows, if it can be of use.
+
+        `labels` has, for each of our labels, the one of `other` to begin with, if there is one. By
+        default nothing is taken.
+        """
+
     @abstractmethod
     def loss(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Loss of each utterance in nats: (N, T', D), (N,) → (N,). The caller reduces."""

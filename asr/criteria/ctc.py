@@ -1,5 +1,7 @@
 """Connectionist temporal classification (Graves et al. 2006): loss, greedy and beam search."""
 
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -34,6 +36,22 @@ class CTC(Criterion):
     def log_probs(self, encoded: Tensor) -> Tensor:
         """(N, T', D) → (N, T', V), normalised over V."""
         return self.head(encoded).log_softmax(dim=2)  # type: ignore[no-any-return]
+
+    def begin_with(self, other: Criterion, labels: Sequence[int | None]) -> None:
+        """Labels with one counterpart share its probability; those without begin as the mean."""
+        if not isinstance(other, CTC):
+            return
+        shares = Counter(labels)
+        mixture = torch.zeros(len(labels), other.head.out_features)
+        for row, label in zip(mixture, labels, strict=True):
+            if label is None:
+                row[1:] = 1 / len(row[1:])
+            else:
+                row[label] = 1
+        with torch.no_grad():
+            self.head.weight.copy_(mixture @ other.head.weight)
+            share = torch.tensor([shares[label] for label in labels]).log()
+            self.head.bias.copy_(mixture @ other.head.bias - share)
 
     def loss(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         require_alignable(lengths, batch, self.head.out_features)

@@ -13,12 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from asr.phones import DELETED, TABLES, fold_to_39, phone_set, unknown_phone
+from asr.phones import TABLES, fold_to_39, fold_to_arpabet, phone_set, unknown_phone
 from asr.records import DataError
 from asr.scoring.base import Transcript, Transcripts
 
 Side = Literal["reference", "hypothesis"]
 EVERY_PHONE = "*"
+FOLDINGS = {"timit39": fold_to_39, "arpabet39": fold_to_arpabet}
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def protocol(name: str, map_file: str | Path | None = None) -> Protocol:
         "reference": frozenset(entry.get("merge_reference", ())),
         "hypothesis": frozenset(entry.get("merge_hypothesis", ())),
     }
-    target, releases, set_name = _target(entry, map_file)
+    target, set_name = _target(entry, map_file)
     says = entry["says"]
     if map_file is not None:
         says = f"map {Path(map_file).name}" + (f", {says}" if "fold" in entry else "")
@@ -135,7 +136,7 @@ def protocol(name: str, map_file: str | Path | None = None) -> Protocol:
         source=entry["source"],
         set_name=set_name,
         target=target,
-        releases=releases,
+        releases={label: frozenset(by) for label, by in entry.get("releases", {}).items()},
         merged=merged,
         optional=frozenset(entry.get("optional", ())),
     )
@@ -148,21 +149,20 @@ def _definitions() -> dict[str, dict[str, Any]]:
 
 def _target(
     entry: Mapping[str, Any], map_file: str | Path | None
-) -> tuple[dict[str, str | None] | None, dict[str, frozenset[str]], str]:
-    if "table" in entry:
-        if map_file is not None:
-            raise DataError("this protocol has its own table: give --map with another one")
-        return *_read_table(entry["table"]), "TIMIT's and CMUdict's phones"
+) -> tuple[dict[str, str | None] | None, str]:
+    if map_file is not None and "releases" in entry:
+        raise DataError("this protocol has its own table: give --map with another one")
     if map_file is not None:
         target, set_name = _read_map(Path(map_file)), str(map_file)
         _require_phones_of_rules(entry, target, set_name)
     elif "fold" in entry:
-        target, set_name = dict(fold_to_39().target), fold_to_39().name
+        fold = FOLDINGS[entry["fold"]]()
+        target, set_name = dict(fold.target), fold.name
     else:
-        return None, {}, "the labels"
+        return None, "the labels"
     target |= entry.get("map", {})
     deleted = entry.get("delete", ())
-    return {p: None if t in deleted else t for p, t in target.items()}, {}, set_name
+    return {p: None if t in deleted else t for p, t in target.items()}, set_name
 
 
 def _require_phones_of_rules(
@@ -232,20 +232,3 @@ def _require_61_48_39(path: Path, rows: list[tuple[int, list[str]]]) -> None:
             raise DataError(
                 f"{path}: expected {expected} classes in column {column + 1}, found {len(classes)}"
             )
-
-
-def _read_table(name: str) -> tuple[dict[str, str | None], dict[str, frozenset[str]]]:
-    target: dict[str, str | None] = {}
-    releases: dict[str, frozenset[str]] = {}
-    for line in (TABLES / name).read_text(encoding="utf-8").splitlines():
-        if not line or line.startswith("#"):
-            continue
-        label, phone, *taken_in_by = line.split()
-        target[label] = None if phone == DELETED else phone
-        if taken_in_by:
-            releases[label] = frozenset(taken_in_by[0].split(","))
-    for phone in sorted({phone for phone in target.values() if phone is not None}):
-        for label in (phone, *(f"{phone}{stress}" for stress in "012")):
-            target.setdefault(label, phone)
-            target.setdefault(label.upper(), phone)
-    return target, releases
