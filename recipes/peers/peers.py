@@ -28,7 +28,7 @@ from asr.audio import Waveform
 from asr.augment import add_at, babble, coloured_noise, seed_of
 from asr.config import compose
 from asr.phones import phone_set
-from asr.records import DataError, Hypothesis, Utterance, read_jsonl, write_jsonl
+from asr.records import DataError, Hypothesis, Utterance, atomic_open, read_jsonl, write_jsonl
 from asr.scoring import Score
 from asr.transcribe import Piece, Transcriber
 
@@ -95,7 +95,9 @@ class Ours:
 
     def __init__(self, path: Path) -> None:
         self.transcriber: Transcriber = transcribe.load(path)
-        self.name = f"asr, {path.stem}"
+        run = path.absolute().parent
+        of_a_run = path.stem.startswith("checkpoint-")
+        self.name = f"asr, {f'{run.parent.name}/{run.name}' if of_a_run else path.stem}"
         self.size_mb = path.stat().st_size / 1e6
 
     def hear(self, waveform: Waveform) -> tuple[str, ...]:
@@ -309,7 +311,8 @@ def run(options: argparse.Namespace) -> str:
     if not models:
         lines += ["", "No model of ours: none is in the package, and --model named none."]
     text = "\n".join(lines) + "\n"
-    (folder / "table.md").write_text(text, encoding="utf-8")
+    with atomic_open(folder / "table.md") as file:
+        file.write(text)
     return text
 
 
