@@ -3,16 +3,19 @@
 Reads whatever libsndfile reads: RIFF, NIST SPHERE (also inside `.wav`), FLAC, Ogg/Opus. `load`
 never resamples and never mixes channels down: a file that is not what was asked for is an error,
 and so is one that holds less than its header promises. `stream`, for files that belong to no
-corpus, does both and says so. AIFF, CAF, W64 and RF64 are taken at libsndfile's word. It knows no
-labels.
+corpus, does both and says so. A mono file that was copied as text is read as it probably was
+before, and `inspect` and `stream` say that too. AIFF, CAF, W64 and RF64 are taken at libsndfile's
+word. It knows no labels.
 """
 
 import hashlib
+import io
 import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +24,8 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from asr import copied_as_text
+from asr.copied_as_text import Restored
 from asr.records import DataError
 
 # Of the files that libsndfile reads, in lower case; what a file is its content decides.
@@ -34,9 +39,9 @@ CLIPPED = 5e-3  # warn when more than this part of the samples stands at full sc
 FLAT = 2e-2  # or this part at a lower extreme; of a clean sine it is less than 1 %
 LOUD = 8192  # below this peak, few steps make many samples equal
 OFFSET = 0.02  # warn when the mean is further from 0 than this part of full scale
-AS_TEXT = 20  # warn when a file has so many bytes 0x0B, so many 0x0F, and no 0x0D
 STREAM = 0x7FFFF000  # from this size on a data chunk says: length unknown (ffmpeg, sox in a pipe)
 BLOCK = 1 << 18  # samples that `stream` reads at a time
+FIRST = 1 << 12  # samples in which sound almost always has a byte 0x0D
 LOWEST_RATE = 4_000  # below it there is no speech, and what is resampled would fill any memory
 EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 
@@ -107,6 +112,8 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
                 return Inspection(_intact(header, extent), tuple(problems))
             if extent.endless:
                 warnings.append(_says_endless(path, header.samples))
+            if extent.restored:
+                warnings.append(_says_restored(path, extent.restored))
             dtype = "int16" if file.subtype in EXACT_IN_INT16 else "float32"
             samples = _read(path, file, header.samples, dtype)
     except DataError as error:
@@ -150,6 +157,8 @@ def stream(
             )
         if extent.endless:
             warn(_says_endless(path, header.samples))
+        if extent.restored:
+            warn(_says_restored(path, extent.restored))
         if changes := list(_changes(header, sample_rate)):
             warn(f"{path}: {', '.join(changes)}")
         resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
@@ -223,6 +232,14 @@ def _says_endless(path: str | Path, samples: int) -> str:
     )
 
 
+def _says_restored(path: str | Path, restored: Restored) -> str:
+    return (
+        f"{path}: copied as text, none of its {2 * len(restored.samples)} bytes is 0x0D (carriage "
+        f"return); read with {restored.bytes_put_back} lost bytes put back and "
+        f"{restored.samples_changed} samples mended; better fetch it again, as binary"
+    )
+
+
 def _not_finite(path: str | Path, waveform: Waveform, start: int = 0) -> Iterator[str]:
     """A sentence about the first sample, (S,) or (S, channels), that is no finite number."""
     finite = np.isfinite(waveform)
@@ -250,9 +267,6 @@ class _Levels:
     at_high: int = 0
     total: int = 0
     count: int = 0
-    tabs: int = 0  # bytes 0x0B
-    shifts: int = 0  # bytes 0x0F
-    returns: bool = False  # a byte 0x0D
 
     def add(self, samples: Samples16) -> None:
         low, high = int(samples.min()), int(samples.max())
@@ -266,11 +280,6 @@ class _Levels:
             self.high = high
         self.total += int(samples.sum(dtype=np.int64))
         self.count += samples.size
-        sound = samples.tobytes()
-        self.returns = self.returns or b"\x0d" in sound
-        if not self.returns:
-            self.tabs += sound.count(b"\x0b")
-            self.shifts += sound.count(b"\x0f")
 
     @property
     def silent(self) -> bool:
@@ -284,12 +293,6 @@ class _Levels:
 
     def distorted(self, path: str | Path) -> Iterator[str]:
         """Warnings about samples that are not as recorded."""
-        if not self.returns and min(self.tabs, self.shifts) >= AS_TEXT:
-            yield (
-                f"{path}: copied as text, none of its {2 * self.count} bytes is 0x0D (carriage "
-                f"return); samples are changed, and behind a lost byte there is noise; fetch it "
-                f"again, as binary"
-            )
         peak = max(self.high, -self.low)
         if peak >= LOUD:
             share = (self.at_low + self.at_high) / self.count
@@ -314,6 +317,7 @@ class _Extent:
     stored: int | None = None
     endless: bool = False  # a stream whose header was never completed
     ended: bool = True  # false: an Ogg stream without its last page
+    restored: Restored | None = None  # of a recording that was copied as text
 
 
 @contextmanager
@@ -334,7 +338,40 @@ def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, _E
     with file:
         # Behind the samples that a SPHERE header promises, libsndfile reads whatever follows.
         samples = file.frames if extent.promised is None else min(file.frames, extent.promised)
-        yield file, AudioInfo(samples, file.samplerate, file.channels), extent
+        header = AudioInfo(samples, file.samplerate, file.channels)
+        sound = _copied_as_text(file, header)
+        if sound is None:
+            yield file, header, extent
+            return
+    restored = _restored(sound)
+    memory = io.BytesIO()
+    soundfile.write(memory, restored.samples, header.sample_rate, "PCM_16", format="WAV")
+    memory.seek(0)
+    with soundfile.SoundFile(memory) as file:
+        extent = replace(extent, stored=file.frames, restored=restored)
+        yield file, replace(header, samples=file.frames), extent
+
+
+def _copied_as_text(file: soundfile.SoundFile, header: AudioInfo) -> bytes | None:
+    """All of a mono recording of 16 bits if it looks like it; the file is at its start again."""
+    if file.subtype != "PCM_16" or header.channels != 1:
+        return None
+    try:
+        first = file.read(min(FIRST, header.samples), dtype="int16")
+        file.seek(0)
+        if copied_as_text.CR in first.tobytes():
+            return None
+        samples: Samples16 = file.read(header.samples, dtype="int16")
+        file.seek(0)
+    except soundfile.LibsndfileError:
+        return None  # whoever reads on will say so
+    return samples.tobytes() if copied_as_text.is_copied_as_text(samples) else None
+
+
+@lru_cache(maxsize=256)
+def _restored(sound: bytes) -> Restored:
+    """Kept, because training reads the same files in every epoch."""
+    return copied_as_text.restored(np.frombuffer(sound, np.int16))
 
 
 def _unreadable(path: Path, error: Exception, extent: _Extent) -> str:
