@@ -137,7 +137,7 @@ class TuneConfig:
 
     trials: int = 0  # so many combinations, drawn at random; 0: all of them
     lm_weight: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2])
-    bonus: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 1.5, 2.0])
+    bonus: list[float] = field(default_factory=lambda: [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0])
     blank_penalty: list[float] = field(default_factory=lambda: [0.0, 1.0, 2.0, 3.0, 4.0])
     prior_scale: list[float] = field(default_factory=lambda: [0.0, 0.25, 0.5, 0.75, 1.0])
 
