@@ -2,8 +2,8 @@
 
 Such a copy writes the bytes CR LF (0x0D 0x0A) as LF, and CR alone as LF too. Each pair loses a byte
 and shifts what follows by it, which sounds like noise at full scale, up to the next loss; each CR
-alone changes one sample, by 3 or, in a sample's upper byte, by 768. Copies of NLTK's sample of TIMIT
-are like this: none of their files has a byte 0x0D.
+alone changes one sample, by 3 or, in a sample's upper byte, by 768. There are copies of NLTK's
+sample of TIMIT without a single byte 0x0D.
 """
 
 import math
