@@ -106,6 +106,10 @@ def test_the_nltk_layout_is_split_by_its_list_and_named_a_sample(tmp_path: Path)
     }
     utterance = splits["train"][0]
     assert (utterance.corpus, utterance.dialect) == ("timit-sample", "1")
+    speakers = tmp_path / "speakers.txt"
+    speakers.write_text("mcpm0 train\nmadc0 dev\nfapb0 dev\nfvmh0 test\n")
+    splits = read(TimitConfig(root=str(tmp_path), speakers=str(speakers)))
+    assert {(u.speaker, u.corpus) for u in splits["test"]} == {("fvmh0", "timit-sample")}
 
 
 def test_a_list_of_speakers_takes_the_place_of_the_protocol(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ def find(config: TimitConfig) -> Found:
     """Recordings of train, dev and test, and of test-full where it is asked for.
 
     A tree with TRAIN and TEST is split by the standard protocol, and asserted to be complete
-    unless `config.complete` is false; any tree with `config.speakers` by that list. A flat tree
-    without a list is taken for the NLTK sample, and named so: its PER is no TIMIT PER.
+    unless `config.complete` is false; any tree with `config.speakers` by that list. A flat tree is
+    taken for the NLTK sample, and named so: its PER is no TIMIT PER.
 
     Raises `IncompleteCorpus`, with the rest, where files lack their partners or are too few.
     """
@@ -53,10 +53,10 @@ def find(config: TimitConfig) -> Found:
     recordings, bad = survey(root)
     wrong: list[str] = []
     recordings = [r for r in recordings if not r.id.partition("_")[2].startswith("sa")]
-    name = config.name
+    is_sample = not all(recording.part for recording in recordings)
     if config.speakers is not None:
         splits = split_by_speaker(recordings, Path(config.speakers))
-    elif all(recording.part for recording in recordings):
+    elif not is_sample:
         splits = _standard_protocol(recordings)
         if config.full_test:
             splits["test-full"] = [r for r in recordings if r.part == "test"]
@@ -64,9 +64,9 @@ def find(config: TimitConfig) -> Found:
             wrong = _missing(root, splits)
     else:
         splits = split_by_speaker(recordings, SAMPLE)
-        name = "timit-sample"
         if config.full_test:
             wrong.append(f"{root}: has no TEST folder, which corpus.full_test needs")
+    name = "timit-sample" if is_sample else config.name
     found = Found(name, splits, PhnLabeller(config.phone_set), config.sample_rate)
     if bad or wrong:
         raise IncompleteCorpus(bad, found, wrong)
