@@ -41,6 +41,7 @@ LOUD = 8192  # below this peak, few steps make many samples equal
 OFFSET = 0.02  # warn when the mean is further from 0 than this part of full scale
 STREAM = 0x7FFFF000  # from this size on a data chunk says: length unknown (ffmpeg, sox in a pipe)
 BLOCK = 1 << 18  # samples that `stream` reads at a time
+KEPT = 1 << 21  # bytes of a mended recording that is kept in memory
 FIRST = 1 << 12  # samples in which sound almost always has a byte 0x0D
 LOWEST_RATE = 4_000  # below it there is no speech, and what is resampled would fill any memory
 EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
@@ -234,9 +235,9 @@ def _says_endless(path: str | Path, samples: int) -> str:
 
 def _says_restored(path: str | Path, restored: Restored) -> str:
     return (
-        f"{path}: copied as text, none of its {2 * len(restored.samples)} bytes is 0x0D (carriage "
-        f"return); read with {restored.bytes_put_back} lost bytes put back and "
-        f"{restored.samples_changed} samples mended; better fetch it again, as binary"
+        f"{path}: copied as text, none of its bytes is 0x0D (carriage return); read with "
+        f"{restored.bytes_put_back} lost bytes put back and {restored.samples_changed} samples "
+        f"mended; better fetch it again, as binary"
     )
 
 
@@ -343,7 +344,7 @@ def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, _E
         if sound is None:
             yield file, header, extent
             return
-    restored = _restored(sound)
+    restored = _restored(sound) if len(sound) <= KEPT else _restored.__wrapped__(sound)
     memory = io.BytesIO()
     soundfile.write(memory, restored.samples, header.sample_rate, "PCM_16", format="WAV")
     memory.seek(0)

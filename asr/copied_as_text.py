@@ -17,9 +17,7 @@ Array = npt.NDArray[np.float64]
 
 CR, LF = b"\r", b"\n"
 UPPER = (CR[0] - LF[0]) << 8  # between samples whose upper bytes are CR and LF
-AT_LEAST = (
-    20  # neighbours of CR, 0x0B and 0x0F, that must be there for its absence to mean anything
-)
+AT_LEAST = 20  # bytes 0x0B, and 0x0F, for the absence of 0x0D to mean anything
 LOSS = 60.0  # nats that a lost byte must make the samples smoother by
 REACH = 6  # samples on either side from which one is told
 ROUNDS = 8
