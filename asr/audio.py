@@ -25,14 +25,13 @@ import soundfile
 import soxr
 
 from asr import copied_as_text
-from asr.copied_as_text import Restored
+from asr.copied_as_text import Restored, Samples16
 from asr.records import DataError
 
 # Of the files that libsndfile reads, in lower case; what a file is its content decides.
 ENDINGS = (".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".au", ".sph", ".caf")
 
 Waveform = npt.NDArray[np.float32]
-Samples16 = npt.NDArray[np.int16]
 
 FULL_SCALE = 32768  # of 16-bit samples
 CLIPPED = 5e-3  # warn when more than this part of the samples stands at full scale,
@@ -71,7 +70,10 @@ class Inspection:
 
 
 def info(path: str | Path) -> AudioInfo:
-    """Read the header only; `DataError` if there is no readable, whole, non-empty audio."""
+    """What the header says, or is true once a file that was copied as text is mended.
+
+    `DataError` if there is no readable, whole, non-empty audio.
+    """
     with _open(path) as (_, header, extent):
         for problem in _wrong_extent(path, header, extent):
             raise DataError(problem)

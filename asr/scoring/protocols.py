@@ -150,9 +150,9 @@ def _definitions() -> dict[str, dict[str, Any]]:
 def _target(
     entry: Mapping[str, Any], map_file: str | Path | None
 ) -> tuple[dict[str, str | None] | None, str]:
-    if map_file is not None and "releases" in entry:
-        raise DataError("this protocol has its own table: give --map with another one")
     if map_file is not None:
+        if "releases" in entry:
+            raise DataError("this protocol has its own table: give --map with another one")
         target, set_name = _read_map(Path(map_file)), str(map_file)
         _require_phones_of_rules(entry, target, set_name)
     elif "fold" in entry:
