@@ -3,22 +3,24 @@
     asr align exp/timit/1/checkpoint-best.safetensors exp/timit/1/manifests/test.jsonl --compare
     asr align CHECKPOINT MANIFEST --manifest aligned.jsonl       a manifest with `segments`
     asr align CHECKPOINT MANIFEST --textgrid FOLDER --phn FOLDER --ctm aligned.ctm
+    asr align CHECKPOINT MANIFEST --lexicon manifests/lexicon.txt --manifest aligned.jsonl
 
-The phones of the manifest are taken as they are; nothing is recognised. Files are written when all
+The phones of the manifest are taken as they are; nothing is recognised. With `--lexicon` each word
+gets the one of its pronunciations that fits best, where it has several. Files are written when all
 utterances have been aligned. See docs/alignment.md for how boundaries are found.
 """
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from asr import audio, checkpoint, labels, scoring, textgrid
-from asr.aligner import Aligned, Aligner
+from asr import audio, checkpoint, labels, lexicon, scoring, textgrid
+from asr.aligner import Aligned, Aligner, likeliest
 from asr.dataset import Batches
 from asr.recognizer import encode_all
 from asr.records import (
@@ -51,6 +53,45 @@ def run(checkpoint_path: str | Path, utterances: Sequence[Utterance]) -> dict[st
             found |= zip(batch.ids, aligner(batch, encoded, lengths), strict=True)
             bar.update(len(batch.ids))
     return found
+
+
+def pronounced(
+    checkpoint_path: str | Path, utterances: Sequence[Utterance], known: lexicon.Lexicon
+) -> list[Utterance]:
+    """The same with the pronunciations, of those that a lexicon has, that the network hears best.
+
+    Raises `DataError` where an utterance has no words, or one that the lexicon does not have.
+    """
+    raise_problems(_without_pronunciation(utterances, known))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    recognizer = checkpoint.load(checkpoint_path, device).recognizer
+    rate = recognizer.config.features.sample_rate
+    batches = Batches(utterances, recognizer.vocabulary, rate, BATCH_SIZE)
+    found: dict[str, tuple[str, ...]] = {}
+    words = {u.id: [known[w.lower()] for w in (u.words or "").split()] for u in utterances}
+    with tqdm(total=len(utterances), desc="pronounced", leave=False, disable=None) as bar:
+        for batch, encoded, lengths in encode_all(recognizer, batches):
+            asked = [words[id] for id in batch.ids]
+            for id, chosen in zip(
+                batch.ids, likeliest(recognizer, batch, encoded, lengths, asked), strict=True
+            ):
+                found[id] = tuple(phone for word in chosen for phone in word)
+            bar.update(len(batch.ids))
+    return [
+        replace(u, phones=found[u.id], segments=None, pronunciation="aligned") for u in utterances
+    ]
+
+
+def _without_pronunciation(
+    utterances: Sequence[Utterance], known: lexicon.Lexicon
+) -> Iterator[str]:
+    for utterance in utterances:
+        words = (utterance.words or "").split()
+        if not words:
+            yield f"{utterance.id}: no `words` in the manifest, which --lexicon gives phones to"
+        for word in words:
+            if word.lower() not in known:
+                yield f"{utterance.id}: {word!r} is not in the lexicon; add it, or do without"
 
 
 def problems(aligner: Aligner, utterances: Sequence[Utterance]) -> list[str]:
@@ -150,6 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("checkpoint", type=Path, help="checkpoint-best.safetensors of a run")
     parser.add_argument("source", type=Path, metavar="MANIFEST", help="phones and audio (.jsonl)")
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="write one with `segments`")
+    parser.add_argument(
+        "--lexicon", type=Path, metavar="FILE", help="choose among its pronunciations of each word"
+    )
     parser.add_argument("--textgrid", type=Path, metavar="FOLDER", help="write ID.TextGrid files")
     parser.add_argument("--phn", type=Path, metavar="FOLDER", help="write ID.phn, in samples")
     parser.add_argument("--ctm", type=Path, metavar="FILE", help="write a ctm, with confidences")
@@ -163,8 +207,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folders = (options.textgrid, options.phn)
     if not (options.compare or any(outputs) or any(folders)):
         parser.error("give --manifest, --textgrid, --phn, --ctm or --compare")
-    utterances = Manifest(options.source)
-    _require_names(utterances, options.compare, folders, [path for path in outputs if path])
+    manifest = Manifest(options.source)
+    _require_names(manifest, options.compare, folders, [path for path in outputs if path])
+    utterances: Sequence[Utterance] = manifest
+    if options.lexicon:
+        utterances = pronounced(options.checkpoint, manifest, lexicon.read(options.lexicon))
     found = run(options.checkpoint, utterances)
     write(
         found,

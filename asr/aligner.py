@@ -7,15 +7,16 @@ finer than the network's frames. Nothing here reads or writes files (see `asr.al
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
-from asr.batch import Batch
+from asr.batch import Batch, pad
 from asr.features import Features, FeaturesConfig
+from asr.lexicon import Pronunciation
 from asr.recognizer import Recognizer
 from asr.records import DataError, Segment, Utterance
 
@@ -114,6 +115,57 @@ class Aligner:
         """A whole number of samples, and at the end of the frames the end of the audio."""
         sample = samples if edge == count else edge * self.hop_samples
         return sample / self.features.config.sample_rate
+
+
+def likeliest(
+    recognizer: Recognizer,
+    batch: Batch,
+    encoded: torch.Tensor,
+    lengths: torch.Tensor,
+    words: Sequence[Sequence[Sequence[Pronunciation]]],
+) -> list[list[Pronunciation]]:
+    """The pronunciation of each word under which the recogniser's loss is least.
+
+    `words` has, for each utterance of the batch, the pronunciations of its words. A word is tried
+    in all of them while the others are in their first. `encoded` is (N, T', D).
+    """
+    return [
+        _likeliest_of(recognizer, batch, encoded[n, : int(lengths[n])], of_utterance)
+        for n, of_utterance in enumerate(words)
+    ]
+
+
+def _likeliest_of(
+    recognizer: Recognizer,
+    batch: Batch,
+    encoded: torch.Tensor,
+    words: Sequence[Sequence[Pronunciation]],
+) -> list[Pronunciation]:
+    """As `likeliest`, of one utterance: (T', D)."""
+    criterion = recognizer.criterion
+    chosen = [variants[0] for variants in words]
+    changes = [(0, chosen[0]), *((n, other) for n, all in enumerate(words) for other in all[1:])]
+    transcripts = [
+        torch.tensor(recognizer.vocabulary.encode(phone for word in said for phone in word))
+        for said in ([*chosen[:n], other, *chosen[n + 1 :]] for n, other in changes)
+    ]
+    targets, target_lengths = (part.to(encoded.device) for part in pad(transcripts))
+    fits = criterion.frames_needed(targets, target_lengths) <= len(encoded)
+    losses = torch.full((len(changes),), torch.inf, device=encoded.device)
+    tried = replace(
+        batch,
+        targets=targets[fits],
+        target_lengths=target_lengths[fits],
+        ids=batch.ids[:1] * int(fits.sum()),
+    )
+    shape = (len(tried.targets), *encoded.shape)
+    counts = encoded.new_full(shape[:1], len(encoded), dtype=torch.long)
+    losses[fits] = criterion.loss(encoded.expand(shape), counts, tried).detach()
+    least = {n: float(losses[0]) for n in range(len(words))}
+    for (n, other), loss in zip(changes[1:], losses[1:].tolist(), strict=True):
+        if loss < least[n]:
+            chosen[n], least[n] = other, loss
+    return chosen
 
 
 def stretches(

@@ -17,6 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from asr.batch import length_mask
+
 Waveform = npt.NDArray[np.float32]
 
 LOWEST_HZ = 20.0  # of coloured noise: below, where features see nothing, brown noise has its power
@@ -142,20 +144,24 @@ class Augment:
         config = self.config
         if not (config.time_masks or config.frequency_masks):
             return frames
-        masked = torch.zeros(frames.shape, dtype=torch.bool)
-        for utterance, length, seed in zip(masked, lengths.tolist(), seeds, strict=True):
+        count, size, width = frames.shape
+        stretches, bands = (torch.zeros(count, n, dtype=torch.bool) for n in (size, width))
+        for n, (length, seed) in enumerate(zip(lengths.tolist(), seeds, strict=True)):
             if config.time_masks:
                 share = int(config.time_mask_share * length) // config.time_masks
                 widest = min(config.time_mask_frames, share)
                 for first, end in _spans(_draw("time", seed), config.time_masks, widest, length):
-                    utterance[first:end] = True
+                    stretches[n, first:end] = True
             if config.frequency_masks:
                 bins, widest = int(self.mel_bins.max()) + 1, config.frequency_mask_bins
                 draw = _draw("frequency", seed)
                 for first, end in _spans(draw, config.frequency_masks, widest, bins):
-                    band = (self.mel_bins >= first) & (self.mel_bins < end)
-                    utterance[:length, band] = True
-        return frames.masked_fill(masked.to(frames.device), 0.0)
+                    bands[n] |= (self.mel_bins >= first) & (self.mel_bins < end)
+        stretches, bands = stretches.to(frames.device), bands.to(frames.device)
+        masked = (stretches.unsqueeze(2) | bands.unsqueeze(1)) & length_mask(lengths, size)[
+            ..., None
+        ]
+        return frames.masked_fill(masked, 0.0)
 
     def _add(self, speech: Waveform, noise: Waveform, draw: np.random.Generator) -> Waveform:
         return add_at(draw.uniform(self.config.snr_min_db, self.config.snr_max_db), speech, noise)

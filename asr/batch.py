@@ -17,7 +17,7 @@ class Batch:
     utterances whose times are not known, ids N, speakers N. `seeds` N are those of the
     augmentation, None where nothing is augmented. `frames` (N, T, static width) are features from a
     cache; `waveforms` is then (N, 0), while `waveform_lengths` still counts the samples that the
-    frames were made of.
+    frames were made of. `copies` says how often the same utterances come, see `repeated`.
     """
 
     waveforms: Tensor
@@ -30,6 +30,7 @@ class Batch:
     seeds: tuple[int, ...] | None = None
     frames: Tensor | None = None
     target_starts: Tensor | None = None
+    copies: int = 1
 
     def to(self, device: torch.device) -> Self:
         moved: dict[str, Any] = {
@@ -38,6 +39,23 @@ class Batch:
             if isinstance(value, Tensor)
         }
         return replace(self, **moved)
+
+    def repeated(self, seeds: Sequence[tuple[int, ...]]) -> Self:
+        """All utterances once for each of these seeds of augmentation, copy after copy."""
+        copies = len(seeds)
+        repeated: dict[str, Any] = {
+            name: torch.cat([value] * copies)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(
+            self,
+            **repeated,
+            ids=self.ids * copies,
+            speakers=self.speakers * copies,
+            seeds=tuple(seed for one in seeds for seed in one) or None,
+            copies=copies,
+        )
 
 
 def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -106,6 +106,11 @@ class Split:
 class Criterion(nn.Module, ABC):
     """Head, loss and search of one method."""
 
+    @property
+    def copies(self) -> int:
+        """How often a batch in training has each utterance, every time augmented by itself."""
+        return 1
+
     def prepare(self, train: Split, dev: Split) -> None:
         """Learn what needs no encoded frames, once, before the first epoch; by default nothing."""
 

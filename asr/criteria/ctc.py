@@ -23,15 +23,28 @@ ALIGNMENT_PENALTY = 4.0  # nats taken from the blank where phones are known; see
 @dataclass(frozen=True)
 class CTCConfig(CriterionConfig):
     name: str = "ctc"
+    consistency: float = 0.0  # weight of what two augmented copies of an utterance differ by
+
+    def __post_init__(self) -> None:
+        if not self.consistency >= 0:
+            raise ValueError(f"criterion.consistency is {self.consistency}, expected at least 0")
 
 
 class CTC(Criterion):
-    """A linear layer to V labels, blank = 0, summed over all alignments."""
+    """A linear layer to V labels, blank = 0, summed over all alignments.
+
+    With `consistency` each utterance comes twice, with masks and dropout of its own, and each copy
+    also learns the other's distribution over labels (CR-CTC, Yao et al. 2024).
+    """
 
     def __init__(self, config: CTCConfig, input_size: int, vocabulary_size: int) -> None:
         super().__init__()
         self.config = config
         self.head = nn.Linear(input_size, vocabulary_size)
+
+    @property
+    def copies(self) -> int:
+        return 2 if self.config.consistency else 1
 
     def log_probs(self, encoded: Tensor) -> Tensor:
         """(N, T', D) → (N, T', V), normalised over V."""
@@ -55,14 +68,18 @@ class CTC(Criterion):
 
     def loss(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         require_alignable(lengths, batch, self.head.out_features)
-        return nn.functional.ctc_loss(
-            self.log_probs(encoded).transpose(0, 1),
+        log_probs = self.log_probs(encoded)
+        losses = nn.functional.ctc_loss(
+            log_probs.transpose(0, 1),
             batch.targets,
             lengths,
             batch.target_lengths,
             blank=BLANK,
             reduction="none",
         )
+        if batch.copies == 1:
+            return losses
+        return losses + self.config.consistency * divergence(log_probs, lengths)
 
     def emissions(self, encoded: Tensor) -> Tensor:
         return self.log_probs(encoded)
@@ -108,6 +125,17 @@ class CTC(Criterion):
             return ("blank_penalty",)
         lm_weight = ("lm_weight",) if search.language_model else ()
         return (*lm_weight, "bonus", "blank_penalty")
+
+
+def divergence(log_probs: Tensor, lengths: Tensor) -> Tensor:
+    """Of two copies of N/2 utterances, in nats from the other copy's labels, its gradient stopped.
+
+    KL(other ‖ this), summed over the frames: (N, T, V), (N,) → (N,).
+    """
+    first, second = log_probs.chunk(2)
+    other = torch.cat([second, first]).detach()
+    by_frame = (other.exp() * (other - log_probs)).sum(dim=2)
+    return (by_frame * length_mask(lengths, by_frame.shape[1])).sum(dim=1)
 
 
 def greedy(log_probs: Tensor, lengths: Tensor) -> list[list[Path]]:
