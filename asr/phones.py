@@ -5,9 +5,10 @@ silence or to `q` beyond the folding table is the business of `asr.scoring`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -22,20 +23,22 @@ DELETED = "-"
 class Folding:
     """A map from phones to coarser phones; a phone mapped to None is deleted.
 
-    Calling it with phones gives the folded phones and raises `DataError` on a phone that the map
-    does not know, so that nothing is scored that nobody defined.
+    `releases` names, for a closure, the phones that take it in when they follow. Calling it with
+    phones gives the folded phones and raises `DataError` on a phone that the map does not know, so
+    that nothing is scored that nobody defined.
     """
 
     name: str
     target: Mapping[str, str | None]
+    releases: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-    def __call__(self, phones: Iterable[str]) -> tuple[str, ...]:
+    def __call__(self, phones: Sequence[str]) -> tuple[str, ...]:
         folded = []
-        for phone in phones:
+        for phone, following in pairwise((*phones, "")):
             if phone not in self.target:
                 raise DataError(unknown_phone(phone, self.target, self.name))
             coarser = self.target[phone]
-            if coarser is not None:
+            if coarser is not None and following not in self.releases.get(phone, ()):
                 folded.append(coarser)
         return tuple(folded)
 
@@ -80,14 +83,17 @@ def fold_to_39() -> Folding:
 def fold_to_arpabet() -> Folding:
     """TIMIT's labels, and CMUdict's in either letter case, with stress or not → CMUdict's 39."""
     target: dict[str, str | None] = {}
+    releases: dict[str, frozenset[str]] = {}
     for line in table_lines("timit-to-arpabet.txt"):
-        label, phone = line.split()
+        label, phone, *taking_in = line.split()
         target[label] = None if phone == DELETED else phone
+        if taking_in:
+            releases[label] = frozenset(taking_in)
     for phone in phone_set("arpabet39"):
         for label in (phone, *(f"{phone}{stress}" for stress in "012")):
             target.setdefault(label, phone)
             target.setdefault(label.upper(), phone)
-    return Folding("TIMIT's and CMUdict's phones", target)
+    return Folding("TIMIT's and CMUdict's phones", target, releases)
 
 
 def _folding(name: str, column: int) -> Folding:

@@ -43,6 +43,16 @@ def test_every_phone_of_cmudict_is_one_of_timit_and_only_silence_is_none() -> No
     assert nothing == {"h#", "pau", "epi", "q"}
 
 
+def test_a_closure_is_part_of_its_release() -> None:
+    fold = fold_to_arpabet()
+    assert fold(["tcl", "t", "tcl", "ch", "dcl", "jh", "tcl"]) == ("t", "ch", "jh", "t")
+    assert fold(["tcl", "tcl", "t", "dcl", "t", "tcl", "q"]) == ("t", "t", "d", "t", "t")
+    closures = {phone for phone in phone_set("timit61") if phone.endswith("cl")}
+    assert set(fold.releases) == closures
+    for closure, releases in fold.releases.items():
+        assert fold([closure])[0] in releases
+
+
 def test_counterparts_are_the_same_phone_or_the_one_it_folds_to() -> None:
     timit = Vocabulary(["aa", "ax", "bcl", "h#", "zh"])
     arpabet = Vocabulary(["ah", "b", "aa"])

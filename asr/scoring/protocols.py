@@ -136,7 +136,7 @@ def protocol(name: str, map_file: str | Path | None = None) -> Protocol:
         source=entry["source"],
         set_name=set_name,
         target=target,
-        releases={label: frozenset(by) for label, by in entry.get("releases", {}).items()},
+        releases=_releases(entry),
         merged=merged,
         optional=frozenset(entry.get("optional", ())),
     )
@@ -147,11 +147,15 @@ def _definitions() -> dict[str, dict[str, Any]]:
     return tomllib.loads((TABLES / "protocols.toml").read_text(encoding="utf-8"))
 
 
+def _releases(entry: Mapping[str, Any]) -> Mapping[str, frozenset[str]]:
+    return FOLDINGS[entry["fold"]]().releases if "fold" in entry else {}
+
+
 def _target(
     entry: Mapping[str, Any], map_file: str | Path | None
 ) -> tuple[dict[str, str | None] | None, str]:
     if map_file is not None:
-        if "releases" in entry:
+        if _releases(entry):
             raise DataError("this protocol has its own table: give --map with another one")
         target, set_name = _read_map(Path(map_file)), str(map_file)
         _require_phones_of_rules(entry, target, set_name)
