@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asr.phones import unknown_phone
+from asr.phones import fold_to_arpabet, phone_set, unknown_phone
 from asr.records import DataError, atomic_open
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
@@ -275,6 +275,7 @@ def _number(text: str, kind: type[Any], where: str) -> Any:
 class Graph(NamedTuple):
     """An n-gram as arrays for compiled search; a state is a history, 0 the empty one.
 
+    Where labels fold to the n-gram's phones, other states are a history and a closure behind it.
     The arcs of state s are `first_arc[s]`…`first_arc[s + 1]`, sorted by label; of a label without
     arc, the state `lower[s]` decides, under the factor `backoff[s]`. State 0 has all labels.
     Logarithms are natural.
@@ -288,6 +289,16 @@ class Graph(NamedTuple):
     lower: Any  # (states,) int32
     backoff: Any  # (states,) float64
     end: Any  # (states,) float64, log-probability that the sentence ends
+
+    @property
+    def states_tell_labels(self) -> bool:
+        """Whether a state, but for the empty history, is entered by one label only.
+
+        So it is where no labels fold to one phone.
+        """
+        label_of = np.zeros(len(self.lower), dtype=np.int32)
+        label_of[self.target] = self.label
+        return bool(np.all((label_of[self.target] == self.label) | (self.target == 0)))
 
 
 def no_language_model(vocabulary_size: int) -> Graph:
@@ -308,10 +319,13 @@ def no_language_model(vocabulary_size: int) -> Graph:
 def graph(model: LanguageModel, phones: Sequence[str]) -> Graph:
     """The graph of a model in which phone k has label k + 1.
 
-    Raises `DataError` with the names of the phones that only one side has.
+    A model of CMUdict's phones also serves labels that fold to them, such as TIMIT's. Raises
+    `DataError` with the names of the phones that only one side has.
     """
     absent, extra = set(phones) - set(model.phones), set(model.phones) - set(phones)
-    if absent or extra:
+    if not (absent or extra):
+        return _graph(model, phones)
+    if model.phones != phone_set("arpabet39") or not set(phones) <= fold_to_arpabet().target.keys():
         raise DataError(
             "the language model is of other phones than the recogniser: "
             + "; ".join(
@@ -320,6 +334,11 @@ def graph(model: LanguageModel, phones: Sequence[str]) -> Graph:
                 if names
             )
         )
+    return _folding_graph(_graph(model, model.phones), model.phones, phones)
+
+
+def _graph(model: LanguageModel, phones: Sequence[str]) -> Graph:
+    """The graph of a model of exactly these phones."""
     label = {phone: number for number, phone in enumerate(phones, start=1)}
     histories = {ngram[:-1] for ngram in model.log10_probs} | set(model.log10_backoffs)
     state = {history: s for s, history in enumerate(sorted(histories, key=lambda h: (len(h), h)))}
@@ -345,6 +364,70 @@ def graph(model: LanguageModel, phones: Sequence[str]) -> Graph:
         np.array([LN10 * model.log10_backoffs.get(history, 0.0) for history in state]),
         np.array([model.log_prob(history, END) for history in state]),
     )
+
+
+def _folding_graph(inner: Graph, phones: Sequence[str], labels: Sequence[str]) -> Graph:
+    """`inner`, of CMUdict's `phones`, for a recogniser of `labels` that fold to them.
+
+    A sequence of labels has the log-probability of what `fold_to_arpabet` makes of it. Behind the
+    states of `inner` come those of a history and a closure. A closure costs what its stop costs;
+    of the releases, the stop is then free, and an affricate costs the difference. Before any other
+    label the closure is the stop: the state backs off, for nothing, to the history with it. Silence
+    is free and changes nothing, but that a closure is over.
+    """
+    folding = fold_to_arpabet()
+    number = {phone: n for n, phone in enumerate(phones)}
+    log_prob, target = _after_each_history(inner, len(phones))
+    histories = np.arange(len(inner.lower))
+    sources = np.repeat(histories, np.diff(inner.first_arc))
+    arcs: list[tuple[Any, int, Any, Any]] = []  # states, their label, log-probabilities, targets
+    lower, end = [inner.lower], [inner.end]
+    for label, name in enumerate(labels, start=1):
+        phone = folding.target[name]
+        if phone is None:
+            arcs.append((histories, label, np.zeros(len(histories)), histories))
+            continue
+        n = number[phone]
+        if name not in folding.releases:
+            own = inner.label == n + 1
+            arcs.append((sources[own], label, inner.log_prob[own], inner.target[own]))
+            continue
+        waiting = len(lower) * len(histories) + histories
+        arcs.append((histories, label, log_prob[:, n], waiting))
+        for release in folding.releases[name] & set(labels):
+            r = number[folding.target[release] or ""]
+            difference = log_prob[:, r] - log_prob[:, n]
+            arcs.append((waiting, labels.index(release) + 1, difference, target[:, r]))
+        lower.append(target[:, n])
+        end.append(inner.end[target[:, n]])
+    of_label = np.repeat([arc[1] for arc in arcs], [len(arc[0]) for arc in arcs])
+    states, log_probs, targets = (np.concatenate([arc[k] for arc in arcs]) for k in (0, 2, 3))
+    order = np.lexsort((of_label, states))
+    backoff = np.zeros(len(lower) * len(histories))
+    backoff[: len(histories)] = inner.backoff
+    return Graph(
+        inner.start,
+        np.searchsorted(states[order], np.arange(len(backoff) + 1)),
+        of_label[order].astype(np.int32),
+        log_probs[order],
+        targets[order].astype(np.int32),
+        np.concatenate(lower),
+        backoff,
+        np.concatenate(end),
+    )
+
+
+def _after_each_history(inner: Graph, phones: int) -> tuple[Any, Any]:
+    """Log-probability and target of every phone, back-off included, (states, phones) each."""
+    log_prob = np.zeros((len(inner.lower), phones))
+    target = np.zeros((len(inner.lower), phones), dtype=np.int32)
+    for state, lower in enumerate(inner.lower):  # a shorter history, and so before it
+        log_prob[state] = log_prob[lower] + inner.backoff[state]
+        target[state] = target[lower]
+        arcs = slice(inner.first_arc[state], inner.first_arc[state + 1])
+        log_prob[state, inner.label[arcs] - 1] = inner.log_prob[arcs]
+        target[state, inner.label[arcs] - 1] = inner.target[arcs]
+    return log_prob, target
 
 
 def load_graph(path: str | Path, phones: Sequence[str]) -> Graph:

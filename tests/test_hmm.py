@@ -29,7 +29,7 @@ from asr.dataset import Collate, Example
 from asr.encoder import EncoderConfig
 from asr.features import FeaturesConfig
 from asr.language_model import LanguageModel, estimate, graph, no_language_model, write_arpa
-from asr.phones import Vocabulary
+from asr.phones import Vocabulary, phone_set
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import DataError, Segment, Utterance, write_jsonl
 
@@ -548,6 +548,13 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     assert (tmp_path / "two" / "learning-curve.png").exists()
     decode.run(dataclasses.replace(config, search=SearchConfig(beam=100)))
     assert (tmp_path / "one" / "test.hyp.jsonl").exists()
+
+
+def test_a_language_model_of_the_phones_that_labels_fold_to_is_refused() -> None:
+    composed = graph(estimate([("t", "ch")], 2, phone_set("arpabet39")), ("t", "tcl", "ch", "q"))
+    criterion = framewise()
+    with pytest.raises(DataError, match="a Viterbi search takes only one of the recogniser's own"):
+        criterion.search(torch.zeros(1, 3, 13), torch.tensor([3]), SearchConfig(beam=5), composed)
 
 
 @pytest.mark.parametrize(

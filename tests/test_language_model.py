@@ -3,12 +3,15 @@
 import itertools
 import math
 import random
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from asr import ngram
+from asr import checkpoint, ngram
 from asr.language_model import (
     END,
     START,
@@ -21,8 +24,10 @@ from asr.language_model import (
     read_arpa,
     write_arpa,
 )
-from asr.phones import Vocabulary
+from asr.phones import Vocabulary, phone_set
 from asr.records import DataError, Utterance, write_jsonl
+from asr.scoring import protocol
+from asr.transcribe import MODEL
 
 PHONES = ("aa", "b", "d", "iy", "m", "ow", "r", "s", "sh", "t")
 Sentences = list[tuple[str, ...]]
@@ -269,6 +274,82 @@ def test_other_phones_than_the_recognisers_are_named(tmp_path: Path) -> None:
         load_graph(tmp_path / "absent.arpa", ("aa",))
 
 
+# ── graph of a model of CMUdict's phones for TIMIT's labels ──────────────────────────────────
+
+TIMIT = phone_set("timit61")
+ARPABET = phone_set("arpabet39")
+STOPS = ("tcl", "t", "ch", "dcl", "d", "jh", "dx", "bcl", "b", "q", "pau", "h#", "ix", "ih")
+
+
+@cache
+def of_arpabet(order: int) -> tuple[LanguageModel, Graph]:
+    """An n-gram of CMUdict's phones, with histories of affricates and stops, and its graph."""
+    text = sentences(order, 60, ("t", "ch", "d", "jh", "b", "ih", "s"))
+    model = estimate([*text, *sentences(order, 60, ARPABET)], order, ARPABET)
+    return model, graph(model, TIMIT)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@given(said=st.one_of(*(st.lists(st.sampled_from(labels)) for labels in (TIMIT, STOPS))))
+def test_labels_cost_what_the_phones_cost_that_they_are_scored_as(
+    order: int, said: list[str]
+) -> None:
+    model, found = of_arpabet(order)
+    phones, _ = protocol("arpabet").apply(said, "hypothesis")
+    labels = [TIMIT.index(label) + 1 for label in said]
+    assert walk(found, labels) == pytest.approx(model.log_prob_of(phones), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("said", "phones"),
+    [
+        ("h# tcl t iy h#", "t iy"),
+        ("tcl iy", "t iy"),
+        ("tcl", "t"),
+        ("tcl ch iy", "ch iy"),
+        ("dcl jh iy", "jh iy"),
+        ("dcl ch iy", "d ch iy"),
+        ("tcl tcl t", "t t"),
+        ("tcl t t", "t t"),
+        ("tcl q t", "t t"),
+        ("tcl d", "t d"),
+        ("kcl epi k", "k k"),
+        ("q pau epi", ""),
+        ("bcl b dx", "b t"),
+    ],
+)
+def test_closures_wait_for_their_release(said: str, phones: str) -> None:
+    model, found = of_arpabet(3)
+    labels = [TIMIT.index(label) + 1 for label in said.split()]
+    assert walk(found, labels) == pytest.approx(model.log_prob_of(phones.split()), abs=1e-9)
+
+
+def test_a_composed_graph_is_one_for_search() -> None:
+    model, found = of_arpabet(3)
+    arcs = list(itertools.pairwise(found.first_arc))
+    assert found.label[slice(*arcs[0])].tolist() == list(range(1, len(TIMIT) + 1))
+    assert all(np.all(np.diff(found.label[low:high]) > 0) for low, high in arcs)
+    assert np.isfinite([*found.log_prob, *found.backoff, *found.end]).all()
+    assert not found.states_tell_labels
+    assert graph(model, ARPABET).states_tell_labels
+    assert no_language_model(62).states_tell_labels
+
+
+def test_a_recogniser_may_know_fewer_labels_than_fold() -> None:
+    model, _ = of_arpabet(2)
+    labels = ("t", "tcl", "AH0", "sil")
+    found = graph(model, labels)
+    assert walk(found, [2, 3, 4, 2, 1]) == pytest.approx(model.log_prob_of(("t", "ah", "t")))
+
+
+def test_labels_that_fold_to_no_phone_of_the_model_are_named() -> None:
+    model, _ = of_arpabet(2)
+    with pytest.raises(DataError, match="it lacks h#, æ; it has besides aa, ae"):
+        graph(model, ("h#", "æ"))
+    with pytest.raises(DataError, match="it lacks bcl; it has besides aa"):
+        graph(estimate([("aa", "b")], 2), ("b", "bcl"))
+
+
 def test_a_file_is_read_once_until_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "lm.arpa"
     write_arpa(path, estimate([("aa",)], 1))
@@ -305,6 +386,29 @@ def test_the_door_estimates_and_measures(
         f"perplexity {expected.perplexity(part):7.2f}  {path}"
         for path, part in ((train, text[:50]), (dev, text[50:]))
     ]
+
+
+@pytest.mark.skipif(not MODEL.exists(), reason="this installation comes without a model")
+def test_the_door_takes_the_n_gram_of_a_model_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Vocabulary(TIMIT).save(tmp_path / "timit.txt")
+    Vocabulary(["æ"]).save(tmp_path / "other.txt")
+    told = ["--model", str(MODEL), "--output", str(tmp_path / "lm.arpa"), "--vocabulary"]
+    assert ngram.main([*told, str(tmp_path / "other.txt")]) == 1
+    refused = capsys.readouterr().err
+    assert f"error: {MODEL}: the language model is of other phones" in refused
+    assert not (tmp_path / "lm.arpa").exists()
+    assert ngram.main([*told, str(tmp_path / "timit.txt")]) == 0
+    assert read_arpa(tmp_path / "lm.arpa") == checkpoint.load(MODEL).language_model
+    load_graph(tmp_path / "lm.arpa", TIMIT)
+
+
+def test_the_door_wants_manifests_or_a_model_file(capsys: pytest.CaptureFixture[str]) -> None:
+    for sources in ([], ["train.jsonl", "--model", "a.safetensors"]):
+        with pytest.raises(SystemExit, match="2"):
+            ngram.main([*sources, "--output", "lm.arpa"])
+        assert "say what to learn from: manifests, or --model FILE" in capsys.readouterr().err
 
 
 def test_the_door_refuses_phones_that_the_vocabulary_lacks(

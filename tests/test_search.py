@@ -16,7 +16,7 @@ from asr.criteria import Path as Found
 from asr.encoder import EncoderConfig
 from asr.features import FeaturesConfig
 from asr.language_model import END, START, LanguageModel, estimate, graph, write_arpa
-from asr.phones import Vocabulary
+from asr.phones import Vocabulary, fold_to_arpabet, phone_set
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import DataError, Hypothesis, read_jsonl, write_jsonl
 
@@ -90,6 +90,28 @@ def test_a_full_beam_is_an_exhaustive_search(
         for path in found:
             assert path.score == pytest.approx(expected[path.labels], abs=1e-5)
         assert found[0].labels == max(expected, key=expected.__getitem__)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_a_full_beam_is_exhaustive_with_a_model_of_the_phones_that_labels_fold_to(
+    order: int,
+) -> None:
+    labels = ("t", "tcl", "ch", "q")
+    arpabet = phone_set("arpabet39")
+    draw = np.random.default_rng(order)
+    text = [tuple(draw.choice(("t", "ch", "aa"), draw.integers(1, 7))) for _ in range(40)]
+    model = estimate(text, order, arpabet)
+    config = SearchConfig(beam=500, threshold=math.inf, n_best=500, lm_weight=0.7, bonus=0.5)
+    log_probs = log_probs_of(order, 4, 5)
+    masses = all_scores(log_probs, config, None)
+    folded = {found: fold_to_arpabet()([labels[v - 1] for v in found]) for found in masses}
+    paths = CTC(CTCConfig(), 1, 5).search(
+        log_probs, torch.tensor([4]), config, graph(model, labels)
+    )
+    assert {path.labels for path in paths[0]} == set(masses)
+    for path in paths[0]:
+        expected = masses[path.labels] + 0.7 * model.log_prob_of(folded[path.labels])
+        assert path.score == pytest.approx(expected, abs=1e-5)
 
 
 def test_greedy_and_beam_differ_where_many_alignments_agree() -> None:

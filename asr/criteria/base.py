@@ -36,7 +36,7 @@ class SearchConfig:
     threshold: float = 15.0  # those so far below the best one of a frame are dropped
     blank_penalty: float = 0.0  # taken from the blank, or HMMs' label 0, in each frame
     bonus: float = 0.0  # added for each phone
-    language_model: str = ""  # ARPA file of the same phones; "": none
+    language_model: str = ""  # ARPA file of the same phones, or of CMUdict's; "": none
     lm_weight: float = 1.0  # its log-probability counts so many times
     prior_scale: float = 1.0  # framewise: so much of each state's log prior is taken away
 
@@ -313,6 +313,11 @@ class HMM(Criterion):
         scores[..., NO_PHONE] -= search.blank_penalty
         scores = scores.masked_fill(self.occupancy.cpu() == 0, -torch.inf)
         graph = language_model or no_language_model(self.vocabulary_size)
+        if not graph.states_tell_labels:
+            raise DataError(
+                "the language model is of CMUdict's phones, to which several labels fold; a "
+                "Viterbi search takes only one of the recogniser's own labels"
+            )
 
         def found(n: int) -> list[Path]:
             log_probs, length = utterances[n]
