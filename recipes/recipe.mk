@@ -3,7 +3,8 @@
 # A recipe names its EXPERIMENT (conf/experiment) and includes this file. Run from the top folder.
 # It may set CORPUS, overrides that say which data (quoted for the shell), PROTOCOL, and DOWNLOAD,
 # files that must be there first, METHOD and TRAINING, overrides of all stages and of training alone,
-# which may depend on the run, $(*D)/$(*F). TUNE=1 tunes a beam search with a phone ORDER-gram on dev.
+# which may depend on the run, $(*D)/$(*F). TUNE=1 tunes a beam search with a phone ORDER-gram on dev,
+# of the training transcripts, or with the n-gram of a model file, LM=asr/models/librispeech.safetensors.
 SEEDS ?= 1
 NAME ?= $(EXPERIMENT)
 PROTOCOL ?= strict
@@ -35,10 +36,13 @@ $(RUNS)/%/vocabulary.txt: $$(shell [ "$$$$(cat '$(RUNS)/$$*/root.txt' 2>/dev/nul
 $(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt
 	$(PY) -m asr.train $(strip $(OVERRIDES) $(TRAINING)) resume=auto
 
-$(RUNS)/%/search.json: $(RUNS)/%/training.json
-	$(PY) -m asr.ngram '$(@D)/manifests/train.jsonl' --vocabulary '$(@D)/vocabulary.txt' \
-		--order $(ORDER) --output '$(@D)/lm.arpa'
+# Another LM or ORDER than last time makes the search stale.
+$(RUNS)/%/search.json: $(RUNS)/%/training.json \
+		$$(shell [ "$$$$(cat '$(RUNS)/$$*/ngram.txt' 2>/dev/null)" = "$(or $(LM),$(ORDER))" ] || echo FORCE)
+	$(PY) -m asr.ngram $(if $(LM),--model '$(LM)','$(@D)/manifests/train.jsonl' --order $(ORDER)) \
+		--vocabulary '$(@D)/vocabulary.txt' --output '$(@D)/lm.arpa'
 	$(PY) -m asr.tune $(OVERRIDES) search=beam-lm
+	@printf '%s' "$(or $(LM),$(ORDER))" > '$(@D)/ngram.txt'
 
 # With and without TUNE are two searches: whichever was not asked for last is stale.
 $(RUNS)/%/test.hyp.jsonl: $(RUNS)/%/$(if $(TUNE),search,training).json \

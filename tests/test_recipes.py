@@ -118,6 +118,37 @@ def test_make_n_prints_the_exact_commands(recipe: str, tmp_path: Path) -> None:
     )
 
 
+def test_a_tuned_search_takes_the_n_gram_of_the_transcripts_or_of_a_model(tmp_path: Path) -> None:
+    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
+
+    def ngram_of(*options: str, recipe: str = "Makefile") -> str:
+        command = ("-n", "-f", f"recipes/timit/{recipe}", "ROOT=/c", "TUNE=1")
+        printed = make(*command, *options, folder=tmp_path).stdout
+        return printed.partition("-m asr.ngram ")[2].partition(" \\\n")[0]
+
+    transcripts = "'exp/timit/1/manifests/train.jsonl'"
+    assert ngram_of() == f"{transcripts} --order 3"
+    assert ngram_of("ORDER=2") == f"{transcripts} --order 2"
+    assert ngram_of("LM=a.safetensors") == "--model 'a.safetensors'"
+    assert ngram_of("LM=a.safetensors", "FOLDS=3", recipe="left-out.mk") == ngram_of(
+        "LM=a.safetensors"
+    )
+
+
+def test_another_n_gram_makes_the_search_stale(tmp_path: Path) -> None:
+    run = tmp_path / "exp" / "timit" / "1"
+    run.mkdir(parents=True)
+    (run / "root.txt").write_text("/c")
+    (run / "ngram.txt").write_text("3")
+    for age, name in enumerate(("search.json", "training.json", "vocabulary.txt")):
+        (run / name).touch()
+        os.utime(run / name, (1e9 - age, 1e9 - age))
+    assert stages(dry("timit", tmp_path, "ROOT=/c", "TUNE=1"))[0] == "decode"
+    command = ("-n", "-f", "recipes/timit/Makefile", "ROOT=/c", "TUNE=1")
+    for option in ("ORDER=2", "LM=a.safetensors"):
+        assert stages(make(*command, option, folder=tmp_path).stdout)[:2] == ["ngram", "tune"]
+
+
 def test_the_nltk_sample_is_told_by_its_layout(tmp_path: Path) -> None:
     (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
     (tmp_path / "sample" / "dr1-fvmh0").mkdir(parents=True)
