@@ -20,8 +20,9 @@ import torch
 from tqdm import tqdm
 
 from asr import audio, checkpoint, labels, lexicon, scoring, textgrid
-from asr.aligner import Aligned, Aligner, likeliest
+from asr.aligner import Aligned, Aligner, with_likeliest
 from asr.dataset import Batches
+from asr.phones import Vocabulary, unknown_phone
 from asr.recognizer import encode_all
 from asr.records import (
     DataError,
@@ -36,54 +37,42 @@ from asr.records import (
 BATCH_SIZE = 16  # utterances
 
 
-def run(checkpoint_path: str | Path, utterances: Sequence[Utterance]) -> dict[str, Aligned]:
+def run(
+    checkpoint_path: str | Path,
+    utterances: Sequence[Utterance],
+    known: lexicon.Lexicon | None = None,
+) -> dict[str, Aligned]:
     """The times of the phones of every utterance, by id.
 
-    Raises one `DataError` for all utterances that cannot be aligned, before any is.
+    With `known` the phones are, for each word, those of its pronunciations that fit best. Raises
+    one `DataError` for all utterances that cannot be aligned, before any is.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recognizer = checkpoint.load(checkpoint_path, device).recognizer
     sample_rate = recognizer.config.features.sample_rate
     aligner = Aligner(recognizer)
+    if known is not None:
+        raise_problems(_without_pronunciation(utterances, known, recognizer.vocabulary))
     raise_problems(problems(aligner, utterances))
     batches = Batches(utterances, recognizer.vocabulary, sample_rate, BATCH_SIZE)
+    words = (
+        {u.id: [known[w.lower()] for w in (u.words or "").split()] for u in utterances}
+        if known
+        else {}
+    )
     found: dict[str, Aligned] = {}
     with tqdm(total=len(utterances), desc="aligned", leave=False, disable=None) as bar:
         for batch, encoded, lengths in encode_all(recognizer, batches):
+            if known is not None:
+                said = [words[id] for id in batch.ids]
+                batch = with_likeliest(recognizer, batch, encoded, lengths, said)
             found |= zip(batch.ids, aligner(batch, encoded, lengths), strict=True)
             bar.update(len(batch.ids))
     return found
 
 
-def pronounced(
-    checkpoint_path: str | Path, utterances: Sequence[Utterance], known: lexicon.Lexicon
-) -> list[Utterance]:
-    """The same with the pronunciations, of those that a lexicon has, that the network hears best.
-
-    Raises `DataError` where an utterance has no words, or one that the lexicon does not have.
-    """
-    raise_problems(_without_pronunciation(utterances, known))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    recognizer = checkpoint.load(checkpoint_path, device).recognizer
-    rate = recognizer.config.features.sample_rate
-    batches = Batches(utterances, recognizer.vocabulary, rate, BATCH_SIZE)
-    found: dict[str, tuple[str, ...]] = {}
-    words = {u.id: [known[w.lower()] for w in (u.words or "").split()] for u in utterances}
-    with tqdm(total=len(utterances), desc="pronounced", leave=False, disable=None) as bar:
-        for batch, encoded, lengths in encode_all(recognizer, batches):
-            asked = [words[id] for id in batch.ids]
-            for id, chosen in zip(
-                batch.ids, likeliest(recognizer, batch, encoded, lengths, asked), strict=True
-            ):
-                found[id] = tuple(phone for word in chosen for phone in word)
-            bar.update(len(batch.ids))
-    return [
-        replace(u, phones=found[u.id], segments=None, pronunciation="aligned") for u in utterances
-    ]
-
-
 def _without_pronunciation(
-    utterances: Sequence[Utterance], known: lexicon.Lexicon
+    utterances: Sequence[Utterance], known: lexicon.Lexicon, vocabulary: Vocabulary
 ) -> Iterator[str]:
     for utterance in utterances:
         words = (utterance.words or "").split()
@@ -92,6 +81,11 @@ def _without_pronunciation(
         for word in words:
             if word.lower() not in known:
                 yield f"{utterance.id}: {word!r} is not in the lexicon; add it, or do without"
+                continue
+            for phone in {phone for said in known[word.lower()] for phone in said}:
+                if phone not in vocabulary:
+                    hint = unknown_phone(phone, vocabulary.phones, "the checkpoint's vocabulary")
+                    yield f"{utterance.id}: {word!r} in the lexicon: {hint}"
 
 
 def problems(aligner: Aligner, utterances: Sequence[Utterance]) -> list[str]:
@@ -111,6 +105,11 @@ def problems(aligner: Aligner, utterances: Sequence[Utterance]) -> list[str]:
         except DataError as error:
             found.append(str(error))
     return found
+
+
+def _as_aligned(utterance: Utterance, aligned: Aligned) -> Utterance:
+    phones = tuple(segment.phone for segment in aligned.segments)
+    return replace(utterance, phones=phones, segments=None, pronunciation="aligned")
 
 
 def write(
@@ -208,11 +207,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not (options.compare or any(outputs) or any(folders)):
         parser.error("give --manifest, --textgrid, --phn, --ctm or --compare")
     manifest = Manifest(options.source)
-    _require_names(manifest, options.compare, folders, [path for path in outputs if path])
     utterances: Sequence[Utterance] = manifest
-    if options.lexicon:
-        utterances = pronounced(options.checkpoint, manifest, lexicon.read(options.lexicon))
-    found = run(options.checkpoint, utterances)
+    _require_names(manifest, options.compare, folders, [path for path in outputs if path])
+    known = lexicon.read(options.lexicon) if options.lexicon else None
+    found = run(options.checkpoint, utterances, known)
+    if known is not None:
+        utterances = [_as_aligned(utterance, found[utterance.id]) for utterance in manifest]
     write(
         found,
         utterances,

@@ -117,31 +117,40 @@ class Aligner:
         return sample / self.features.config.sample_rate
 
 
-def likeliest(
+def with_likeliest(
     recognizer: Recognizer,
     batch: Batch,
     encoded: torch.Tensor,
     lengths: torch.Tensor,
     words: Sequence[Sequence[Sequence[Pronunciation]]],
-) -> list[list[Pronunciation]]:
-    """The pronunciation of each word under which the recogniser's loss is least.
+) -> Batch:
+    """The batch with, for each word, the pronunciation under which the recogniser's loss is least.
 
-    `words` has, for each utterance of the batch, the pronunciations of its words. A word is tried
-    in all of them while the others are in their first. `encoded` is (N, T', D).
+    `words` has the pronunciations of the words of each utterance. A word is tried in all of them
+    while the others are in their first. `encoded` is (N, T', D).
     """
-    return [
-        _likeliest_of(recognizer, batch, encoded[n, : int(lengths[n])], of_utterance)
-        for n, of_utterance in enumerate(words)
+    found = [
+        recognizer.vocabulary.encode(phone for word in chosen for phone in word)
+        for chosen in (
+            likeliest(recognizer, batch, encoded[n, : int(lengths[n])], of_utterance)
+            for n, of_utterance in enumerate(words)
+        )
     ]
+    targets, target_lengths = pad([torch.tensor(labels) for labels in found])
+    return replace(
+        batch,
+        targets=targets.to(encoded.device),
+        target_lengths=target_lengths.to(encoded.device),
+    )
 
 
-def _likeliest_of(
+def likeliest(
     recognizer: Recognizer,
     batch: Batch,
     encoded: torch.Tensor,
     words: Sequence[Sequence[Pronunciation]],
 ) -> list[Pronunciation]:
-    """As `likeliest`, of one utterance: (T', D)."""
+    """The pronunciations that `with_likeliest` chooses for one utterance, `encoded` (T', D)."""
     criterion = recognizer.criterion
     chosen = [variants[0] for variants in words]
     changes = [(0, chosen[0]), *((n, other) for n, all in enumerate(words) for other in all[1:])]

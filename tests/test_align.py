@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from asr import align, audio, checkpoint, labels, scoring, textgrid
-from asr.aligner import Aligner, change, stretches
+from asr.aligner import Aligner, change, likeliest, stretches
+from asr.batch import Batch
 from asr.checkpoint import Checkpoint
 from asr.criteria import CTC, Criterion, CTCConfig, Span, Transducer, TransducerConfig
 from asr.criteria.ctc import ALIGNMENT_PENALTY
@@ -191,6 +192,40 @@ def test_pauses_are_long_and_quiet() -> None:
     assert stretches(speech, cores, 30)[:2] == [(40, 70), (105, 125)]
     assert stretches(speech, cores, 30)[2] == (125, 160)
     assert stretches(speech, cores)[0][0] == 0
+
+
+# ── the pronunciation of a word ──────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_word_gets_the_pronunciation_of_least_loss(seed: int) -> None:
+    model = recognizer_of(["aa", "iy", "m", "s"])
+    model.criterion = criterion_of("ctc", seed, 5)
+    encoded = torch.randn(9, 5)
+    words = [[("aa",), ("iy", "m")], [("s",)], [("m",), ("iy",), ("s", "aa")]]
+    nothing = torch.zeros(1, 0)
+    batch = Batch(nothing, torch.tensor([0]), nothing.long(), torch.tensor([0]), None, ("x",))
+
+    def loss(said: list[tuple[str, ...]]) -> float:
+        labels = torch.tensor([model.vocabulary.encode(p for word in said for p in word)])
+        target = replace(batch, targets=labels, target_lengths=torch.tensor([labels.shape[1]]))
+        return model.criterion.loss(encoded.unsqueeze(0), torch.tensor([9]), target).item()
+
+    firsts = [variants[0] for variants in words]
+    expected = [
+        min(variants, key=lambda one: loss([*firsts[:n], one, *firsts[n + 1 :]]))
+        for n, variants in enumerate(words)
+    ]
+    assert likeliest(model, batch, encoded, words) == expected
+
+
+def test_a_pronunciation_that_has_no_room_is_not_chosen() -> None:
+    model = recognizer_of(["aa", "iy", "m", "s"])
+    model.criterion = criterion_of("ctc", 0, 5)
+    nothing = torch.zeros(1, 0)
+    batch = Batch(nothing, torch.tensor([0]), nothing.long(), torch.tensor([0]), None, ("x",))
+    words = [[("aa", "aa"), ("iy", "m", "s", "iy")]]
+    assert likeliest(model, batch, torch.randn(3, 5), words) == [("aa", "aa")]
 
 
 # ── the whole, on tones ──────────────────────────────────────────────────────────────────────
@@ -399,6 +434,35 @@ def test_the_door_writes_the_same_times_into_all_files(
         assert [float(row[2]) for row in rows] == pytest.approx(
             [segment.start_s for segment in new.segments], abs=1e-6
         )
+
+
+def test_the_door_chooses_pronunciations_and_says_so(
+    run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        replace(u, words="Aah " * u.phones.count("aa") + "Ess", phones=("aa", "s"))
+        for u in read_jsonl(run[1], Utterance)
+    ]
+    write_jsonl(tmp_path / "words.jsonl", words)
+    model = recognizer_of(["aa", "iy", "m", "s"])
+    checkpoint.save(tmp_path / "words.safetensors", Checkpoint(model))
+    (tmp_path / "lexicon.txt").write_text("aah aa\naah(2) iy m\ness s\ness(2) m\n")
+    asked = [
+        *(str(tmp_path / "words.safetensors"), str(tmp_path / "words.jsonl")),
+        *("--lexicon", str(tmp_path / "lexicon.txt"), "--manifest", str(tmp_path / "out.jsonl")),
+    ]
+    assert align.main(asked) == 0
+    known = {"Aah": {("aa",), ("iy", "m")}, "Ess": {("s",), ("m",)}}
+    for utterance in read_jsonl(tmp_path / "out.jsonl", Utterance):
+        said = [known[word] for word in (utterance.words or "").split()]
+        possible = {sum(chosen, ()) for chosen in itertools.product(*said)}
+        assert utterance.phones in possible
+        assert utterance.pronunciation == "aligned"
+    (tmp_path / "lexicon.txt").write_text("aah aa\naah(2) zh\n")
+    assert align.main(asked) == 1
+    shown = capsys.readouterr().err
+    assert "'Ess' is not in the lexicon" in shown
+    assert "'Aah' in the lexicon: phone 'zh' is not in the checkpoint's vocabulary" in shown
 
 
 def test_nothing_is_written_where_alignment_fails(

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from asr import checkpoint
+from asr.augment import Augment, AugmentConfig
 from asr.batch import Batch, length_mask, pad, reverse
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.criteria import CTC, CTCConfig, SearchConfig
+from asr.criteria.ctc import divergence
 from asr.dataset import Batches, BucketSampler
 from asr.encoder import EncoderConfig, stack_frames
 from asr.features import FeaturesConfig
@@ -80,6 +83,89 @@ def test_stacking_keeps_every_frame(factor: int) -> None:
     assert lengths.tolist() == [math.ceil(7 / factor)]
     assert stacked.flatten()[:14].tolist() == frames.flatten().tolist()
     assert not stacked.flatten()[14:].any()
+
+
+# ── copies ───────────────────────────────────────────────────────────────────────────────────
+
+
+def consistent(weight: float) -> tuple[CTC, Batch, Tensor, Tensor]:
+    """A criterion, three utterances in two copies, and encoded frames of the six."""
+    torch.manual_seed(3)
+    lengths = torch.tensor([7, 5, 6])
+    batch = Batch(
+        torch.zeros(3, 1),
+        torch.tensor([1, 1, 1]),
+        torch.tensor([[1, 2], [2, 0], [3, 3]]),
+        torch.tensor([2, 1, 2]),
+        None,
+        ("a", "b", "c"),
+    ).repeated([(1, 2, 3), (4, 5, 6)])
+    return CTC(CTCConfig(consistency=weight), 6, 4), batch, torch.randn(6, 7, 6), lengths.repeat(2)
+
+
+def test_a_batch_is_repeated_copy_after_copy() -> None:
+    _, batch, _, _ = consistent(0.2)
+    assert batch.ids == ("a", "b", "c") * 2
+    assert batch.seeds == (1, 2, 3, 4, 5, 6)
+    assert torch.equal(*batch.targets.chunk(2))
+
+
+def test_two_copies_cost_what_their_distributions_differ_by() -> None:
+    criterion, batch, encoded, lengths = consistent(0.7)
+    plain = CTC(CTCConfig(), 6, 4)
+    plain.load_state_dict(criterion.state_dict())
+    alone = torch.cat(
+        [
+            plain.loss(half, lengths[:3], replace(batch, **first(batch), copies=1))
+            for half in encoded.chunk(2)
+        ]
+    )
+    log_probs = criterion.log_probs(encoded)
+    for n, loss in enumerate(criterion.loss(encoded, lengths, batch)):
+        this, other = (log_probs[k, : lengths[n]] for k in (n, (n + 3) % 6))
+        apart = torch.distributions.kl_divergence(
+            torch.distributions.Categorical(logits=other),
+            torch.distributions.Categorical(logits=this),
+        ).sum()
+        torch.testing.assert_close(loss, alone[n] + 0.7 * apart)
+    same = torch.cat([encoded[:3], encoded[:3]])
+    torch.testing.assert_close(
+        criterion.loss(same, lengths, batch),
+        criterion.loss(same, lengths, replace(batch, copies=1)),
+    )
+
+
+def first(batch: Batch) -> dict[str, Tensor]:
+    """The first copy of what a loss reads."""
+    return {name: getattr(batch, name)[:3] for name in ("targets", "target_lengths")}
+
+
+def test_a_copy_learns_from_the_other_and_not_the_other_from_it() -> None:
+    log_probs = torch.randn(2, 4, 3).log_softmax(2).requires_grad_()
+    lengths = torch.tensor([4, 3])
+    (gradient,) = torch.autograd.grad(divergence(log_probs, lengths)[0], log_probs)
+    assert gradient[0].any()
+    assert not gradient[1].any()
+    (gradient,) = torch.autograd.grad(divergence(log_probs, lengths)[1], log_probs)
+    assert not gradient[:, 3].any()
+
+
+def test_copies_are_a_matter_of_training_alone(tones: list[Utterance]) -> None:
+    plain, batch = recognizer(), batch_of(tones)
+    models = []
+    for weight in (0.1, 1.0):
+        config = replace(plain.config, criterion=CTCConfig(consistency=weight))
+        models.append(Recognizer(config, VOCABULARY).eval())
+        models[-1].load_state_dict(plain.state_dict())
+    expected = plain.loss(batch)
+    for model in models:
+        torch.testing.assert_close(model.loss(batch), expected)
+        torch.testing.assert_close(model.train().loss(batch), expected)  # no mask, no difference
+    augment = Augment(AugmentConfig(time_masks=2), 16_000, [-1] * 20)
+    seeded = replace(batch, seeds=tuple(range(len(tones))))
+    little, much = (model.loss(seeded, augment) for model in models)
+    assert little.shape == (len(tones),)
+    assert (much > little).all()
 
 
 # ── CTC ──────────────────────────────────────────────────────────────────────────────────────
