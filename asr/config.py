@@ -29,11 +29,12 @@ from asr import corpora, criteria
 from asr.augment import AugmentConfig
 from asr.corpora import CorpusConfig
 from asr.criteria import CriterionConfig, SearchConfig
+from asr.dataset import Batches
 from asr.encoder import EncoderConfig
 from asr.features import FeaturesConfig
 from asr.features.cache import PRECISIONS, FrameCache
-from asr.recognizer import RecognizerConfig
-from asr.records import DataError
+from asr.recognizer import Recognizer, RecognizerConfig
+from asr.records import DataError, Utterance
 
 # Hydra's plugins that run the jobs of -m otherwise than one by one, and the extras that bring them.
 LAUNCHERS = {
@@ -358,6 +359,20 @@ def choose_device(config: RunConfig) -> torch.device:
 def frame_cache(config: RunConfig, features: FeaturesConfig) -> FrameCache | None:
     """The cache of a run for frames of `features`, if it is to have one."""
     return FrameCache(config.cache, features, config.cache_precision) if config.cache else None
+
+
+def whole_split(
+    config: RunConfig, utterances: Sequence[Utterance], recognizer: Recognizer
+) -> Batches:
+    """All of a split as a trained recogniser hears it, from the cache where the run has one."""
+    features = recognizer.config.features
+    return Batches(
+        utterances,
+        recognizer.vocabulary,
+        features.sample_rate,
+        config.training.batch_size,
+        cache=frame_cache(config, features),
+    )
 
 
 class JobError(Exception):

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from asr import checkpoint
-from asr.config import RunConfig, choose_device, door, frame_cache
-from asr.dataset import Batches
+from asr.config import RunConfig, choose_device, door, whole_split
 from asr.recognizer import encode_all
 from asr.records import Hypothesis, Manifest, atomic_open, write_jsonl
 
@@ -31,15 +30,8 @@ def run(config: RunConfig) -> None:
     search = config.search
     if config.tuned:
         search = checkpoint.tuned_search(run_dir / "search.json", best)
-    features = recognizer.config.features
-    batches = Batches(
-        utterances,
-        recognizer.vocabulary,
-        features.sample_rate,
-        config.training.batch_size,
-        cache=frame_cache(config, features),
-    )
     found: dict[str, list[Hypothesis]] = {}
+    batches = whole_split(config, utterances, recognizer)
     for batch, encoded, lengths in encode_all(recognizer, batches):
         hypotheses = recognizer.search(encoded, lengths, batch.ids, search)
         found |= zip(batch.ids, hypotheses, strict=True)

@@ -24,9 +24,8 @@ from tqdm import tqdm
 
 from asr import checkpoint, scoring
 from asr.batch import pad
-from asr.config import RunConfig, TuneConfig, choose_device, door, frame_cache
+from asr.config import RunConfig, TuneConfig, choose_device, door, whole_split
 from asr.criteria import SearchConfig
-from asr.dataset import Batches
 from asr.language_model import load_graph
 from asr.recognizer import Recognizer, encode_all
 from asr.records import DataError, Manifest, Utterance, atomic_open
@@ -124,15 +123,8 @@ def tune(
 def _emissions(
     config: RunConfig, recognizer: Recognizer, dev: Sequence[Utterance]
 ) -> dict[str, Tensor]:
-    features = recognizer.config.features
-    batches = Batches(
-        dev,
-        recognizer.vocabulary,
-        features.sample_rate,
-        config.training.batch_size,
-        cache=frame_cache(config, features),
-    )
     found: dict[str, Tensor] = {}
+    batches = whole_split(config, dev, recognizer)
     for batch, encoded, lengths in encode_all(recognizer, batches):
         emissions = recognizer.criterion.emissions(encoded).detach().cpu()
         for id, one, length in zip(batch.ids, emissions, lengths.tolist(), strict=True):
