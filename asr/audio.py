@@ -37,6 +37,8 @@ FULL_SCALE = 32768  # of 16-bit samples
 CLIPPED = 5e-3  # warn when more than this part of the samples stands at full scale,
 FLAT = 2e-2  # or this part at a lower extreme; of a clean sine it is less than 1 %
 LOUD = 8192  # below this peak, few steps make many samples equal
+ZEROS_S = 0.01  # samples that are 0 for so long are no recorded silence;
+CUT = 0.01  # warn when more than this part of a recording is of them
 OFFSET = 0.02  # warn when the mean is further from 0 than this part of full scale
 STREAM = 0x7FFFF000  # from this size on a data chunk says: length unknown (ffmpeg, sox in a pipe)
 BLOCK = 1 << 18  # samples that `stream` reads at a time
@@ -132,6 +134,7 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
         return Inspection(header, (levels.says_silent(path),))
     problems.extend(_too_short(path, header.samples, window_samples, sample_rate))
     warnings.extend(levels.distorted(path))
+    warnings.extend(_cut_to_silence(path, samples, header.sample_rate))
     content = hashlib.blake2b(samples.data, digest_size=8).digest()
     return Inspection(
         header, tuple(problems), tuple(warnings), int.from_bytes(content, byteorder="little")
@@ -251,6 +254,18 @@ def _not_finite(path: str | Path, waveform: Waveform, start: int = 0) -> Iterato
         yield (
             f"{path}: sample {start + first} is {waveform[first, *channel]}, expected a finite "
             f"number; write the file anew"
+        )
+
+
+def _cut_to_silence(path: str | Path, samples: Samples16, sample_rate: int) -> Iterator[str]:
+    """A warning where stretches of the samples (S,) are exactly 0, as no microphone leaves them."""
+    size = round(ZEROS_S * sample_rate)
+    stretches = samples[: len(samples) // size * size].reshape(-1, size)
+    share = float(np.mean(~stretches.any(axis=1))) if len(stretches) else 0.0
+    if share > CUT:
+        yield (
+            f"{path}: cut to digital silence, {share:.1%} of it is exactly 0; where features are "
+            f"normalised by utterance, say features.dither_db=45"
         )
 
 

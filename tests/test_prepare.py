@@ -463,6 +463,11 @@ WARNINGS: list[tuple[str, Callable[[Path], Any], str]] = [
         r"SX1\.WAV: the mean is \+(9|10)\.\d\d% of full scale",
     ),
     (
+        "digital-silence",
+        samples(np.where(np.arange(SAMPLES) < SAMPLES // 2, 0, noise(1)).astype(np.int16)),
+        r"SX1\.WAV: cut to digital silence, 50\.0% of it is exactly 0; .* features\.dither_db=45",
+    ),
+    (
         "copied-as-text",
         samples(
             np.frombuffer((4 * noise(1)).astype(np.int16).tobytes().replace(b"\r", b"\n"), np.int16)
