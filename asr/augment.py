@@ -158,10 +158,8 @@ class Augment:
                 for first, end in _spans(draw, config.frequency_masks, widest, bins):
                     bands[n] |= (self.mel_bins >= first) & (self.mel_bins < end)
         stretches, bands = stretches.to(frames.device), bands.to(frames.device)
-        masked = (stretches.unsqueeze(2) | bands.unsqueeze(1)) & length_mask(lengths, size)[
-            ..., None
-        ]
-        return frames.masked_fill(masked, 0.0)
+        real = length_mask(lengths, size).unsqueeze(2)
+        return frames.masked_fill((stretches.unsqueeze(2) | bands.unsqueeze(1)) & real, 0.0)
 
     def _add(self, speech: Waveform, noise: Waveform, draw: np.random.Generator) -> Waveform:
         return add_at(draw.uniform(self.config.snr_min_db, self.config.snr_max_db), speech, noise)

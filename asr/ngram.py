@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
-from asr import checkpoint
 from asr.language_model import ORDERS, LanguageModel, estimate, graph, write_arpa
 from asr.phones import Vocabulary
 from asr.records import DataError, Utterance, exit_code, stream_jsonl
@@ -43,6 +42,8 @@ def extract(
 
     Raises `DataError` where it has none, or one that cannot serve the phones of `vocabulary`.
     """
+    from asr import checkpoint  # torch, which takes seconds to come and estimates need not
+
     model = checkpoint.load(model_file).language_model
     if model is None:
         raise DataError(f"{model_file}: has no n-gram; estimate one from manifests")
