@@ -340,6 +340,20 @@ def test_priors_are_counted_and_taken_away() -> None:
     assert path.score == pytest.approx(max(scores.values()), abs=1e-4)
 
 
+@pytest.mark.parametrize(("states", "percent"), [(1, None), (2, None), (3, "50"), (4, "100")])
+def test_states_that_many_phones_are_too_short_for_are_warned_of(
+    states: int, percent: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    criterion = framewise(states=states)  # frames of 10 samples
+    batch = batch_of([[2, 1], [1, 2]], [[(0, 20), (20, 50)], [(0, 29), (29, 59)]])
+    criterion.prepare(Split((), [(batch, torch.tensor([5, 6]))]), Split((), []))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == (percent is not None)
+    if percent:
+        assert f"{percent} % of the training phones are shorter than {states} frames" in said[0]
+        assert f"criterion.states={states}" in said[0]
+
+
 def test_spans_have_the_mean_posterior_of_their_frames() -> None:
     criterion = framewise(states=2)
     encoded = torch.randn(1, 12, 6)

@@ -285,6 +285,14 @@ class HMM(Criterion):
         inside = (starts <= middles) & (middles < ends) & ends.isfinite()
         return columns.where(inside, NO_PHONE)
 
+    def shorter_than(self, frames: int, batch: Batch) -> int:
+        """How many phones with times are shorter than so many frames."""
+        assert batch.target_starts is not None
+        assert batch.target_ends is not None
+        real = length_mask(batch.target_lengths, batch.targets.shape[1])
+        samples = (batch.target_ends - batch.target_starts)[real]
+        return int((samples < frames * self.times.step).sum())
+
     def search(
         self,
         emissions: Tensor,

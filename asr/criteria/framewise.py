@@ -7,6 +7,7 @@ Morgan 1994), and that is all an HMM wants.
 Not here: topology, search and alignment, which are those of `HMM`.
 """
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,10 @@ from torch import Tensor, nn
 
 from asr.batch import Batch, length_mask
 from asr.criteria.base import HMM, FrameTimes, HMMConfig, Split, require_times, without_times
+
+log = logging.getLogger(__name__)
+
+TOO_SHORT = 1 / 3  # of the training phones, at which the topology is worth a warning
 
 
 @dataclass(frozen=True)
@@ -32,16 +37,33 @@ class Framewise(HMM):
         self.head = nn.Linear(input_size, self.columns)
 
     def prepare(self, train: Split, dev: Split) -> None:
-        """Count the training frames of each state, after a look at all times there should be."""
+        """Count the training frames of each state, after a look at all times there should be.
+
+        Warns of states that a third of the phones are too short for.
+        """
         without = [id for batch, _ in dev.batches for id in without_times(batch)]
         occupancy = torch.zeros_like(self.occupancy)
+        least = self.config.states * self.config.duration_floor
+        short, phones = 0, 0
         for batch, lengths in train.batches:
             without += without_times(batch)
             if not without:
                 states = self.frame_states(lengths, batch)
                 real = length_mask(lengths, states.shape[1])
                 occupancy += torch.bincount(states[real], minlength=len(occupancy))
+                short += self.shorter_than(least, batch)
+                phones += int(batch.target_lengths.sum())
         require_times(without)
+        if short > TOO_SHORT * phones:
+            log.warning(
+                "%.0f %% of the training phones are shorter than %d frames, the least that "
+                "criterion.states=%d and criterion.duration_floor=%d can find; lower these or "
+                "encoder.subsampling",
+                100 * short / phones,
+                least,
+                self.config.states,
+                self.config.duration_floor,
+            )
         self.occupancy.copy_(occupancy)
 
     def loss(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
