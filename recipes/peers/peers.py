@@ -21,6 +21,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import soundfile
 import torch
 
 from asr import audio, corpora, scoring, transcribe
@@ -43,7 +44,7 @@ TUNED_ON = 32  # dev utterances at most
 STOPS = frozenset(("b", "d", "g", "p", "t", "k", "ch", "jh"))
 SILENCES = ("<s>", "</s>", "<sil>", "SIL")
 BABBLING = 4  # voices
-CLEAN = ""
+CLEAN, UNMENDED = "", "peers hear the files as they lie"
 
 Settings = Mapping[str, float]
 
@@ -125,9 +126,17 @@ System = Pocketsphinx | Ours
 
 
 def listen(
-    systems: Sequence[System], utterances: Sequence[Utterance], noise: str, snr_db: float | None
+    systems: Sequence[System],
+    utterances: Sequence[Utterance],
+    noise: str = "white",
+    snr_db: float | None = None,
+    unmended: bool = False,
 ) -> list[Tally]:
-    """Let every system hear every utterance, the first to hear it another each time."""
+    """Let every system hear every utterance, the first to hear it another each time.
+
+    With `unmended` the peers hear the samples that are in the file, as their users would, and ours
+    what it makes of them.
+    """
     tallies = [Tally({}) for _ in systems]
     for system in systems:
         system.hear(audio.load(utterances[0].audio))  # compiled, and in memory
@@ -137,8 +146,11 @@ def listen(
             waveform = noisy(waveform, utterance, utterances, noise, snr_db)
         for place in range(len(systems)):
             k = (n + place) % len(systems)
+            sound = waveform
+            if unmended and isinstance(systems[k], Pocketsphinx):
+                sound = soundfile.read(utterance.audio, dtype="float32")[0]
             begin = time.process_time()
-            phones = systems[k].hear(waveform)
+            phones = systems[k].hear(sound)
             tallies[k].computed_s += time.process_time() - begin
             tallies[k].heard_s += len(waveform) / 16_000
             tallies[k].phones[utterance.id] = phones
@@ -172,7 +184,7 @@ def tuned(kind: str, dev: Sequence[Utterance]) -> Settings:
     tried = []
     for values in itertools.product(*grid.values()):
         settings = dict(zip(grid, values, strict=True))
-        (tally,) = listen([Pocketsphinx(kind, settings, "")], some, "", None)
+        (tally,) = listen([Pocketsphinx(kind, settings, "")], some)
         per = scored(some, tally.phones, "arpabet").total.per
         print(f"dev, {kind}: {settings} {per:.2f}", file=sys.stderr)
         tried.append((per, settings))
@@ -297,9 +309,11 @@ def run(options: argparse.Namespace) -> str:
     lines = [f"# {name}, {options.split}: {len(utterances)} utterances of {speakers} speakers"]
     folder = Path(options.output)
     write_jsonl(folder / "references.jsonl", utterances)
-    for snr_db in [None, *options.snr]:
-        condition = CLEAN if snr_db is None else f"{options.noise} noise at {snr_db:g} dB"
-        tallies = listen(systems, utterances, options.noise, snr_db)
+    conditions: list[tuple[str, float | None]] = [(CLEAN, None)]
+    conditions += [(UNMENDED, None)] * options.unmended
+    conditions += [(f"{options.noise} noise at {snr_db:g} dB", snr_db) for snr_db in options.snr]
+    for condition, snr_db in conditions:
+        tallies = listen(systems, utterances, options.noise, snr_db, condition == UNMENDED)
         lines += ["", f"## {condition or 'As recorded'}", ""]
         named: list[System | Heard] = [*systems]
         if snr_db is None:
@@ -325,6 +339,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--split", default="test", help="what is heard; all: every split")
     parser.add_argument("--tune", action="store_true", help="tune pocketsphinx on dev too")
+    parser.add_argument(
+        "--unmended", action="store_true", help="once more, with the files unmended to the peers"
+    )
     parser.add_argument("--snr", type=float, nargs="*", default=[], help="dB, of noisy copies")
     parser.add_argument("--noise", choices=("white", "babble"), default="white")
     parser.add_argument("--output", default="exp/peers", help="folder")
