@@ -42,6 +42,7 @@ LAUNCHERS = {
     "hydra/launcher/submitit_slurm": "slurm",
     "hydra/launcher/submitit_local": "slurm",
 }
+PRODUCTS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SCHEDULES = ("constant", "plateau", "one_cycle")
 
 # Installed, conf/ lies inside the package; in a checkout beside it.
@@ -107,6 +108,7 @@ class TrainingConfig:
     start_from: str = ""  # checkpoint whose encoder, and criterion if it is the same, come first
     frozen_epochs: int = 0  # the encoder of start_from stays as it is for the first so many epochs
     workers: int = 0  # processes that read audio; 0: this one
+    precision: str = "float32"  # of the encoder's products; "bfloat16": faster, on CPUs with it
 
     def __post_init__(self) -> None:
         for key in ("epochs", "patience", "batch_size", "plateau"):
@@ -127,6 +129,10 @@ class TrainingConfig:
         if self.schedule not in SCHEDULES:
             raise ValueError(
                 f"training.schedule is {self.schedule!r}, expected {', '.join(SCHEDULES)}"
+            )
+        if self.precision not in PRODUCTS:
+            raise ValueError(
+                f"training.precision is {self.precision!r}, expected {' or '.join(PRODUCTS)}"
             )
         if not 0 <= self.warmup < 1:
             raise ValueError(f"training.warmup is {self.warmup}, expected 0 ≤ warmup < 1")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from asr.lstm import CELLS, RecurrentStack, Trace
@@ -48,7 +49,12 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
-    """A recurrent stack over stacked frames."""
+    """A recurrent stack over stacked frames.
+
+    In training its matrix products are of `product_dtype`; weights, gates and states are not.
+    """
+
+    product_dtype: torch.dtype = torch.float32
 
     def __init__(self, config: EncoderConfig, input_size: int) -> None:
         super().__init__()
@@ -69,7 +75,10 @@ class Encoder(nn.Module):
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(N, T, F), (N,) → (N, T', D), (N,) with T' = ⌈T / subsampling⌉."""
         stacked, lengths = stack_frames(frames, lengths, self.subsampling)
-        return self.dropout(self.stack(stacked, lengths)), lengths
+        reduced = self.training and self.product_dtype != torch.float32
+        with torch.autocast(stacked.device.type, self.product_dtype, enabled=reduced):
+            encoded = self.stack(stacked, lengths)
+        return self.dropout(encoded), lengths
 
     def trace(self, frames: Tensor, lengths: Tensor) -> tuple[list[list[Trace]], Tensor]:
         """What every layer and direction did: (N, T, F), (N,) → layers × directions, (N,)."""

@@ -32,6 +32,7 @@ from asr.augment import Augment
 from asr.batch import Batch
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.config import (
+    PRODUCTS,
     OptimizerConfig,
     RunConfig,
     SGDConfig,
@@ -89,10 +90,12 @@ def run(config: RunConfig) -> None:
     train, dev = (_manifest(run_dir, split) for split in ("train", "dev"))
     vocabulary = Vocabulary.load(run_dir / "vocabulary.txt")
     training = config.training
+    _require_precision(training.precision, device)
     with only_run_in(run_dir):
         # ── recogniser and optimiser, new or continued ────────────────────────────────────────
         torch.manual_seed(config.seed)
         recognizer = Recognizer(config.recognizer, vocabulary).to(device)
+        recognizer.encoder.product_dtype = PRODUCTS[training.precision]
         if training.initial_range:
             for weights in recognizer.parameters():
                 nn.init.uniform_(weights, -training.initial_range, training.initial_range)
@@ -182,6 +185,16 @@ def run(config: RunConfig) -> None:
                 _keep(run_dir, config, recognizer, state, phase)
                 log.info("%s", describe(phase, history, training))
         _finish(run_dir, config, recognizer, history, device)
+
+
+def _require_precision(precision: str, device: torch.device) -> None:
+    on_cpu = device.type == "cpu"
+    if precision != "float32" and not (on_cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        what = "this processor" if on_cpu else "a GPU"
+        raise DataError(
+            f"training.precision is {precision}, which is not for {what}; say "
+            f"training.precision=float32"
+        )
 
 
 def _split(recognizer: Recognizer, utterances: Sequence[Utterance], batches: Batches) -> Split:

@@ -17,6 +17,7 @@ from asr.batch import length_mask
 from asr.criteria import CTC, CTCConfig
 from asr.encoder import Encoder, EncoderConfig
 from asr.lstm import CELLS, RecurrentLayer, RecurrentStack, TorchCell
+from asr.lstm.base import linear, packed
 
 INPUT, HIDDEN = 5, 6
 RAGGED = torch.tensor([9, 0, 4, 9, 1])
@@ -155,6 +156,64 @@ def test_the_number_of_threads_changes_nothing(cell: str) -> None:
         torch.set_num_threads(before)
     assert_near(found[1], found[0], 1e-6)
     assert_near(found[2], found[0], 1e-6)
+
+
+# ── products of factors of 16 bits ───────────────────────────────────────────────────────────
+
+in_16_bits = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16"
+)
+
+
+@in_16_bits
+def test_a_product_with_a_weight_of_16_bits_is_that_of_the_rounded_factors() -> None:
+    x, weight, bias = torch.randn(7, 30), torch.randn(11, 30).bfloat16(), torch.randn(11)
+    exact = x.bfloat16().double() @ weight.double().t()
+    found = linear(x, weight, bias)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found - bias, exact.float(), rtol=2**-8, atol=1e-5)
+    torch.testing.assert_close(linear(x, packed(weight, 7), bias), found, rtol=0, atol=0)
+
+
+@in_16_bits
+@each_direction
+@each_cell
+def test_in_autocast_everything_but_the_products_has_32_bits(
+    cell: str, bidirectional: bool
+) -> None:
+    recurrent, frames = stack(cell, bidirectional), torch.randn(5, 9, INPUT)
+
+    def reduced(frames: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return recurrent(frames, RAGGED)
+
+    exact = outcome(recurrent, lambda frames: recurrent(frames, RAGGED), frames)
+    found = outcome(recurrent, reduced, frames)
+    for ours, theirs in zip(found, exact, strict=True):
+        assert ours.dtype == torch.float32
+        assert not torch.equal(ours, theirs)
+        # Normalisation makes much of little, where the cells are nearly alike.
+        tolerance = 0.3 if cell in ("layernorm", "ligru") else 0.05
+        assert float((ours - theirs).norm() / theirs.norm()) < tolerance
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the directions one after the other, in this thread
+    try:
+        assert_near(outcome(recurrent, reduced, frames), found, 1e-6)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@in_16_bits
+def test_an_encoder_takes_16_bits_in_training_only() -> None:
+    encoder = Encoder(EncoderConfig(hidden=HIDDEN, layers=2), INPUT)
+    frames = torch.randn(5, 9, INPUT)
+    exact, _ = encoder(frames, RAGGED)
+    encoder.product_dtype = torch.bfloat16
+    reduced, _ = encoder(frames, RAGGED)
+    assert reduced.dtype == torch.float32
+    assert not torch.equal(reduced, exact)
+    found, _ = encoder.eval()(frames, RAGGED)
+    assert torch.equal(found, exact)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-4, 1.0, 30.0, 1e30])

@@ -204,6 +204,42 @@ def test_the_seed_decides_and_nothing_else(config: RunConfig, tmp_path: Path) ->
     assert not torch.equal(weights(config)[head], weights(runs["other"])[head])
 
 
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16"
+)
+def test_a_run_in_bfloat16_is_another_run_with_weights_of_32_bits(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    train.run(config)
+    (tmp_path / "reduced").mkdir()
+    for part in ("manifests", "vocabulary.txt"):
+        (tmp_path / "reduced" / part).symlink_to(Path(config.run_dir) / part)
+    training = dataclasses.replace(config.training, precision="bfloat16")
+    reduced = dataclasses.replace(config, run_dir=str(tmp_path / "reduced"), training=training)
+    train.run(reduced)
+    exact, found = weights(config), weights(reduced)
+    name = "encoder.stack.layers.0.directions.0.recurrent.weight"
+    assert found[name].dtype == torch.float32
+    assert not torch.equal(found[name], exact[name])
+    losses = [record["train_loss"] for record in records(reduced)]
+    assert losses == pytest.approx([record["train_loss"] for record in records(config)], rel=0.1)
+    with pytest.raises(
+        DataError, match=r"begun with training\.precision=bfloat16 and now has float"
+    ):
+        train.run(dataclasses.replace(config, run_dir=reduced.run_dir, resume="auto"))
+
+
+def test_precision_that_a_device_does_not_have_is_refused_before_work_starts(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "choose_device", lambda config: torch.device("cuda"))
+    training = dataclasses.replace(config.training, precision="bfloat16")
+    with pytest.raises(DataError, match=r"precision is bfloat16, which is not for a GPU; say"):
+        train.run(dataclasses.replace(config, training=training))
+    with pytest.raises(ValueError, match=r"training\.precision is 'int8', expected float32 or"):
+        TrainingConfig(precision="int8")
+
+
 def test_a_second_run_in_the_same_folder_is_refused(config: RunConfig) -> None:
     with open(Path(config.run_dir) / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

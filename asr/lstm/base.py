@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 # Torch knows this operator for its compiler; it is absent from builds without oneDNN.
 ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+IN_ONEDNN = (torch.float32, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ class Affine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return linear(x, weight, bias)
+        ctx.factors = factors(x)
+        return linear(x, weight.to(ctx.factors), bias)
 
     @staticmethod
     @once_differentiable
@@ -190,8 +192,8 @@ class Affine(torch.autograd.Function):
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         d_rows = d_out.flatten(0, -2)
         return (
-            linear(d_out, weight.t()) if wants_x else None,
-            outer(d_rows, x.flatten(0, -2)) if wants_weight else None,
+            linear(d_out, weight.t().to(ctx.factors)) if wants_x else None,
+            outer(d_rows.to(ctx.factors), x.flatten(0, -2)) if wants_weight else None,
             d_rows.sum(0) if wants_bias else None,
         )
 
@@ -199,22 +201,40 @@ class Affine(torch.autograd.Function):
 affine: Callable[[Tensor, Tensor, Tensor | None], Tensor] = Affine.apply
 
 
+def factors(x: Tensor) -> torch.dtype:
+    """The type of both factors of a product with x: inside `torch.autocast` the one it asks for."""
+    device = x.device.type
+    if x.dtype == torch.float32 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return x.dtype
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`, but by oneDNN where it can: torch's MKL does without AVX-512 on AMD."""
-    if ONEDNN and x.is_cpu and x.dtype == torch.float32 and x.numel():
+    """`F.linear`, but by oneDNN where it can: torch's MKL does without AVX-512 on AMD.
+
+    A weight of fewer bits takes the bits of x too; the sum has its own again.
+    """
+    if weight.dtype != x.dtype:
+        product = _linear(x.to(weight.dtype), weight, None).to(x.dtype)
+        return product if bias is None else product.add_(bias)
+    return _linear(x, weight, bias)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if ONEDNN and x.is_cpu and x.dtype in IN_ONEDNN and x.numel():
         found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return found
     return F.linear(x, weight, bias)
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:
-    """The outer products of rows, summed: (M, L), (M, K) → (L, K)."""
+    """The outer products of rows, summed: (M, L), (M, K) → (L, K), with as many bits as `left`."""
     return linear(right.t(), left.contiguous().t()).t()  # oneDNN is very slow where rows have gaps
 
 
 def packed(weight: Tensor, count: int) -> Tensor:
     """The weight in the order in which `linear` likes it best for `count` rows of x, repeatedly."""
-    if ONEDNN and weight.is_cpu and weight.dtype == torch.float32:
+    if ONEDNN and weight.is_cpu and weight.dtype in IN_ONEDNN:
         order: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, count)
         return order
     return weight

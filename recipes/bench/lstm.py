@@ -120,6 +120,12 @@ def by_torch(stack: RecurrentStack, frames: Tensor, lengths: Tensor) -> Tensor:
     return frames
 
 
+def in_16_bits(stack: RecurrentStack, frames: Tensor, lengths: Tensor) -> Tensor:
+    """As `training.precision=bfloat16` has it."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return stack(frames, lengths)  # type: ignore[no-any-return]
+
+
 def readable(stack: RecurrentStack, frames: Tensor, lengths: Tensor) -> Tensor:
     return torch.cat([trace.hidden for trace in stack.trace(frames, lengths)[-1]], 2)
 
@@ -181,6 +187,10 @@ def main() -> None:
     runners |= {
         cell: (stack, lambda stack=stack: stack(frames, lengths)) for cell, stack in stacks.items()
     }
+    runners["lstm, bfloat16"] = (
+        stacks["lstm"],
+        lambda: in_16_bits(stacks["lstm"], frames, lengths),
+    )
     runners["peephole, readable"] = (
         stacks["peephole"],
         lambda: readable(stacks["peephole"], frames, lengths),
