@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from asr.batch import length_mask, reverse
 from asr.lstm import recurrence
-from asr.lstm.base import Cell, State, TorchCell, Trace, factors
+from asr.lstm.base import Cell, State, TorchCell, Trace, factor_dtype
 from asr.lstm.cells import (
     GRU,
     LSTM,
@@ -108,7 +108,7 @@ def fast(cells: Sequence[Cell], sequences: Sequence[Tensor]) -> list[Tensor]:
     known = [cell for cell in cells if isinstance(cell, TorchCell)]
     if frames.is_cpu and frames.dtype in (torch.float32, torch.float64):
         small = not torch.is_grad_enabled() or len(frames) * cells[0].hidden < SMALL
-        small = small and factors(frames) == frames.dtype
+        small = small and factor_dtype(frames) == frames.dtype
         if not (small and type(cells[0]) is LSTM):
             from asr.lstm.kernels import KERNELS  # numba takes half a second to come
 

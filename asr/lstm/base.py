@@ -182,8 +182,8 @@ class Affine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.factors = factors(x)
-        return linear(x, weight.to(ctx.factors), bias)
+        ctx.dtype = factor_dtype(x)
+        return linear(x, weight.to(ctx.dtype), bias)
 
     @staticmethod
     @once_differentiable
@@ -192,8 +192,8 @@ class Affine(torch.autograd.Function):
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         d_rows = d_out.flatten(0, -2)
         return (
-            linear(d_out, weight.t().to(ctx.factors)) if wants_x else None,
-            outer(d_rows.to(ctx.factors), x.flatten(0, -2)) if wants_weight else None,
+            linear(d_out, weight.t().to(ctx.dtype)) if wants_x else None,
+            outer(d_rows.to(ctx.dtype), x.flatten(0, -2)) if wants_weight else None,
             d_rows.sum(0) if wants_bias else None,
         )
 
@@ -201,7 +201,7 @@ class Affine(torch.autograd.Function):
 affine: Callable[[Tensor, Tensor, Tensor | None], Tensor] = Affine.apply
 
 
-def factors(x: Tensor) -> torch.dtype:
+def factor_dtype(x: Tensor) -> torch.dtype:
     """The type of both factors of a product with x: inside `torch.autocast` the one it asks for."""
     device = x.device.type
     if x.dtype == torch.float32 and torch.is_autocast_enabled(device):

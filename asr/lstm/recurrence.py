@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from asr.lstm.base import Arrays, Cell, Gradients, Kernel, factors, linear, outer, packed
+from asr.lstm.base import Arrays, Cell, Gradients, Kernel, factor_dtype, linear, outer, packed
 
 D = TypeVar("D")
 R = TypeVar("R")
@@ -40,8 +40,8 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernel: Kernel, *operands: Tensor) -> tuple[Tensor, ...]:
         directions = [operands[first : first + 3] for first in range(0, len(operands), 3)]
-        ctx.kernel, ctx.factors = kernel, factors(operands[0])
-        work = partial(forward, kernel, ctx.factors)
+        ctx.kernel, ctx.dtype = kernel, factor_dtype(operands[0])
+        work = partial(forward, kernel, ctx.dtype)
         made = side_by_side(work, directions, operands[0].is_cpu)
         ctx.save_for_backward(*(tensor for arrays in made for tensor in arrays), *operands[1::3])
         return tuple(arrays.hidden[1:] for arrays in made)
@@ -54,13 +54,13 @@ class Recurrence(torch.autograd.Function):
             (Arrays(*saved[4 * n : 4 * n + 4]), saved[4 * len(d_hidden) + n], d_h.contiguous())
             for n, d_h in enumerate(d_hidden)
         ]
-        work = partial(backward, ctx.kernel, ctx.factors)
+        work = partial(backward, ctx.kernel, ctx.dtype)
         found = side_by_side(work, directions, d_hidden[0].is_cpu)
         return None, *(gradient for direction in found for gradient in direction)
 
 
-def forward(kernel: Kernel, factors: torch.dtype, operands: Sequence[Tensor]) -> Arrays:
-    """All steps of one direction, the products of `factors` with so many bits."""
+def forward(kernel: Kernel, dtype: torch.dtype, operands: Sequence[Tensor]) -> Arrays:
+    """All steps of one direction, with products of `dtype`."""
     rows, matrix, vectors = operands
     steps, count, _ = rows.shape
     size = matrix.shape[1]
@@ -69,14 +69,14 @@ def forward(kernel: Kernel, factors: torch.dtype, operands: Sequence[Tensor]) ->
     hidden[0], memory[0] = 0.0, 0.0
     arrays = Arrays(rows, hidden, memory, vectors)
     views = Arrays(*map(kernel.view, arrays))
-    ordered = packed(matrix.to(factors), count)
+    ordered = packed(matrix.to(dtype), count)
     for step in range(steps):
         kernel.forward(step, kernel.view(linear(hidden[step], ordered)), views)
     return arrays
 
 
 def backward(
-    kernel: Kernel, factors: torch.dtype, direction: tuple[Arrays, Tensor, Tensor]
+    kernel: Kernel, dtype: torch.dtype, direction: tuple[Arrays, Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the rows, of U and of the vectors of one direction."""
     arrays, matrix, d_hidden = direction
@@ -90,12 +90,12 @@ def backward(
         arrays.vectors.new_zeros(len(later), *arrays.vectors.shape),
     )
     views = Arrays(*map(kernel.view, arrays)), Gradients(*map(kernel.view, gradients))
-    ordered = packed(matrix.t().to(factors), len(later))
+    ordered = packed(matrix.t().to(dtype), len(later))
     for step in reversed(range(len(d_rows))):
         kernel.backward(step, kernel.view(later), *views)
         later = linear(gradients.product[step], ordered)
     before = arrays.hidden[:-1].flatten(0, 1)
-    d_matrix = outer(gradients.product.flatten(0, 1).to(factors), before)
+    d_matrix = outer(gradients.product.flatten(0, 1).to(dtype), before)
     return d_rows, d_matrix, gradients.vectors.sum(0)
 
 
