@@ -264,8 +264,8 @@ def _cut_to_silence(path: str | Path, samples: Samples16, sample_rate: int) -> I
     share = float(np.mean(~stretches.any(axis=1))) if len(stretches) else 0.0
     if share > CUT:
         yield (
-            f"{path}: cut to digital silence, {share:.1%} of it is exactly 0; where features are "
-            f"normalised by utterance, say features.dither_db=45"
+            f"{path}: cut to digital silence, {share:.1%} of it is exactly 0; features that are "
+            f"normalised by utterance need features.dither_db=45, if it is not set"
         )
 
 
