@@ -144,7 +144,8 @@ def tuned_search(path: Path, best: Path) -> SearchConfig:
 def carry_over(path: str | Path, recognizer: Recognizer) -> tuple[str, ...]:
     """Give `recognizer` what of a checkpoint fits, and say which parts that is.
 
-    Normalisation and encoder must fit: `DataError` says what differs. The criterion is carried over
+    Features and encoder must fit: `DataError` says what differs. Of the normalisations those that
+    find mean 0 and variance 1 in what is heard fit each other. The criterion is carried over
     too where it is of the same kind and size, over the same phones; one over other phones begins
     with what the old one knows of them (`Criterion.begin_with`), and is no part that was carried.
     Without a path nothing is carried.
@@ -152,7 +153,9 @@ def carry_over(path: str | Path, recognizer: Recognizer) -> tuple[str, ...]:
     if not path:
         return ()
     found = load(path).recognizer
-    for part, free in (("features", ()), ("encoder", ("dropout", "forget_bias"))):
+    adapt = all(each.config.features.adapts for each in (found, recognizer))
+    of_features = ("normalization", "cmn_window") if adapt else ()
+    for part, free in (("features", of_features), ("encoder", ("dropout", "forget_bias"))):
         theirs, ours = (asdict(getattr(each.config, part)) for each in (found, recognizer))
         differing = [key for key in ours if key not in free and theirs[key] != ours[key]]
         if differing:

@@ -563,7 +563,24 @@ def test_an_encoder_that_does_not_fit_is_refused(ctc: RunConfig) -> None:
             {"bins": 23},
             r"ctc/checkpoint-best\.safetensors: cannot be .* features\.bins=20",
         ),
+        ("features", {"normalization": "speaker"}, r"it has features\.normalization=global"),
     ):
         other = dataclasses.replace(getattr(config, part), **changes)  # type: ignore[arg-type]
         with pytest.raises(DataError, match=says):
             train.run(dataclasses.replace(config, **{part: other}))  # type: ignore[arg-type]
+
+
+def test_normalisations_of_what_is_heard_fit_each_other(
+    ctc: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def normalized(config: RunConfig, normalization: str) -> RunConfig:
+        features = dataclasses.replace(config.features, normalization=normalization)
+        return dataclasses.replace(config, features=features)
+
+    plain = after(ctc, "utterance", CTCConfig(), VOCABULARY.phones)
+    by_utterance = normalized(dataclasses.replace(plain, training=ctc.training), "utterance")
+    train.run(by_utterance)
+    by_speaker = after(by_utterance, "speaker", CTCConfig(), VOCABULARY.phones)
+    found = begun_with(normalized(by_speaker, "speaker"), monkeypatch)
+    source = checkpoint.load(f"{by_utterance.run_dir}/checkpoint-best.safetensors").recognizer
+    assert all(torch.equal(found[key], value) for key, value in source.state_dict().items())

@@ -126,6 +126,11 @@ class FeaturesConfig:
         raise ValueError(f"features.{key} is {getattr(self, key)!r}, expected {expected}")
 
     @property
+    def adapts(self) -> bool:
+        """Whether mean 0 and variance 1 are of what is heard, and of no training set."""
+        return self.normalization in ("speaker", "utterance", "sliding")
+
+    @property
     def window_samples(self) -> int:
         return int(self.sample_rate * self.window_ms / 1000)
 
