@@ -3,6 +3,7 @@
     asr transcribe my.wav
     asr transcribe *.mp3 --format textgrid --output phones
     asr transcribe my.wav --model exp/timit/1/checkpoint-best.safetensors
+    asr transcribe anna/*.wav --one-speaker
 
 Any format, rate and number of channels that libsndfile reads: here, and nowhere else, audio is
 resampled and mixed, with a warning. A recording of any length is heard piece by piece, in bounded
@@ -13,7 +14,8 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +39,7 @@ FORMATS = {"text": ".txt", "json": ".json", "textgrid": ".TextGrid"}
 SHORTEST_S, LONGEST_S = 20.0, 40.0  # of a piece; no utterance of LibriSpeech or TIMIT is longer
 CONTEXT_S = 2.0  # that the network hears on either side of a piece
 QUIET_S = 0.2  # a piece ends in the middle of the quietest stretch of this length
+SPEAKER = "who speaks"  # in what is normalised together: a file, or all files
 REACH_S = 0.1  # a phone lasts at most so long on either side of the moment it was heard
 
 Warn = Callable[[str], None]
@@ -79,29 +82,55 @@ class Transcriber:
         self.graph: Graph | None = None
         if found.language_model is not None:
             self.graph = graph_of(found.language_model, self.recognizer.vocabulary.phones)
+        self.adapted = False
+
+    def adapt(self, recordings: Iterable[Iterator[Waveform]]) -> None:
+        """Normalise, from now on, by these recordings of one speaker together, each in blocks (S,).
+
+        What cannot be read is left out. Raises `DataError` where the model normalises by its
+        training set.
+        """
+        features = self.recognizer.features
+        if not features.config.adapts:
+            raise DataError(
+                f"this model normalises by its training set (features.normalization="
+                f"{features.config.normalization}), whoever speaks; leave --one-speaker out"
+            )
+        features.config = replace(features.config, normalization="speaker")
+        features.fit_speakers(self._batches(recordings))
+        self.adapted = True
+
+    def blocks(self, path: str | Path, warn: Warn) -> Iterator[Waveform]:
+        """A file at the rate that the model takes, block by block, each (S,)."""
+        config = self.recognizer.config.features
+        return audio.stream(path, config.sample_rate, config.window_samples, warn)
+
+    def _batches(self, recordings: Iterable[Iterator[Waveform]]) -> Iterator[Batch]:
+        for blocks in recordings:
+            with suppress(DataError):  # said when the file is heard
+                for piece in pieces(blocks, self.step, self.recognizer.config.features.sample_rate):
+                    yield _batch(piece)
 
     def transcribe(self, path: str | Path, warn: Warn) -> Transcript:
         """The phones of one file; `DataError` where it cannot be read, is too short or silent."""
-        config = self.recognizer.config.features
+        features = self.recognizer.features
+        sample_rate = features.config.sample_rate
         samples = 0
 
-        def blocks(warn: Warn) -> Iterator[Waveform]:
+        def counted() -> Iterator[Waveform]:
             nonlocal samples
-            samples = 0
-            window = config.window_samples
-            for block in audio.stream(path, config.sample_rate, window, warn):
+            for block in self.blocks(path, warn):
                 samples += len(block)
                 yield block
 
-        with self.recognizer.features.speakers_of(
-            _batch(piece, path) for piece in pieces(blocks(_ignore), self.step, config.sample_rate)
-        ):
-            found = [
-                phone
-                for piece in pieces(blocks(warn), self.step, config.sample_rate)
-                for phone in self._heard(piece, str(path))
-            ]
-        return Transcript(str(path), round(samples / config.sample_rate, 4), tuple(found))
+        if not self.adapted:
+            features.fit_speakers(self._batches([self.blocks(path, _ignore)]))
+        found = [
+            phone
+            for piece in pieces(counted(), self.step, sample_rate)
+            for phone in self._heard(piece, str(path))
+        ]
+        return Transcript(str(path), round(samples / sample_rate, 4), tuple(found))
 
     @property
     def step(self) -> int:
@@ -112,7 +141,7 @@ class Transcriber:
     @torch.no_grad()
     def hypothesis(self, piece: Piece, name: str) -> Hypothesis:
         """What is heard in a piece, with times from its own start."""
-        encoded, lengths = self.recognizer.encode(*_padded(piece.waveform), speakers=(name,))
+        encoded, lengths = self.recognizer.encode(*_padded(piece.waveform), speakers=(SPEAKER,))
         first = piece.before // self.step
         last = first + -(-piece.samples // self.step)
         encoded = encoded[:, first : min(last, int(lengths))]
@@ -210,11 +239,11 @@ def _padded(waveform: Waveform) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(waveform).unsqueeze(0), torch.tensor([len(waveform)])
 
 
-def _batch(piece: Piece, path: str | Path) -> Batch:
-    """A piece without its context, for normalisation by speaker: a file is one."""
+def _batch(piece: Piece) -> Batch:
+    """A piece without its context, for normalisation by speaker."""
     own = piece.waveform[piece.before : piece.before + piece.samples]
     nothing = torch.zeros(1, 0, dtype=torch.long)
-    return Batch(*_padded(own), nothing, torch.tensor([0]), None, (str(path),), (str(path),))
+    return Batch(*_padded(own), nothing, torch.tensor([0]), None, ("",), (SPEAKER,))
 
 
 def _ignore(warning: str) -> None:
@@ -229,8 +258,11 @@ def run(
     model: str | Path | None = None,
     format_name: str = "text",
     output: str | Path | None = None,
+    one_speaker: bool = False,
 ) -> list[str]:
     """Transcribe files to standard output, or each into a file of the folder `output`.
+
+    With `one_speaker` the same person speaks in all of them, and they are normalised together.
 
     Returns a sentence for each file that could not be; warnings and these go to standard error too.
     Raises `DataError` before anything is transcribed where the model is missing or damaged, or two
@@ -238,6 +270,8 @@ def run(
     """
     targets = _targets(files, format_name, output)
     transcriber = load(model)
+    if one_speaker:
+        transcriber.adapt(transcriber.blocks(path, _ignore) for path in files)
     problems: list[str] = []
     for path, target in zip(files, targets, strict=True):
         try:
@@ -324,8 +358,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, help="a checkpoint; else the one in the package")
     parser.add_argument("--format", choices=sorted(FORMATS), default="text")
     parser.add_argument("--output", type=Path, help="folder for one file each; else it is printed")
+    parser.add_argument(
+        "--one-speaker",
+        action="store_true",
+        help="one person speaks in all files: better for files of some seconds",
+    )
     options = parser.parse_args(arguments)
-    problems = run(options.files, options.model, options.format, options.output)
+    problems = run(
+        options.files, options.model, options.format, options.output, options.one_speaker
+    )
     return 1 if problems else 0
 
 

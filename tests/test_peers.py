@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ import pytest
 import soundfile
 from conftest import tones_of
 
-from asr import audio
+from asr import audio, checkpoint, transcribe
+from asr.checkpoint import Checkpoint
+from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 
 REPOSITORY = Path(__file__).parents[1]
@@ -80,6 +84,9 @@ def test_unmended_only_the_peers_hear_what_is_in_the_file(tmp_path: Path) -> Non
         def __init__(self) -> None:
             self.heard: list[np.ndarray] = []
 
+        def meet(self, waveforms: Sequence[np.ndarray]) -> None:
+            pass
+
         def hear(self, waveform: np.ndarray) -> tuple[str, ...]:
             self.heard.append(waveform)
             return ()
@@ -94,6 +101,32 @@ def test_unmended_only_the_peers_hear_what_is_in_the_file(tmp_path: Path) -> Non
     np.testing.assert_array_equal(peer.heard[-1] * 32768, samples)
     peers.listen([ours, peer], utterances)
     np.testing.assert_array_equal(peer.heard[-1], audio.load(path))
+
+
+def test_speaker_by_speaker_is_asr_transcribe_of_their_files(
+    tmp_path: Path, tone_model: Path
+) -> None:
+    found = checkpoint.load(tone_model).recognizer
+    features = replace(found.config.features, normalization="utterance")
+    recognizer = Recognizer(replace(found.config, features=features), found.vocabulary)
+    recognizer.load_state_dict(found.state_dict())
+    model = tmp_path / "by-utterance.safetensors"
+    checkpoint.save(model, Checkpoint(recognizer))
+    utterances = []
+    for n, (speaker, loudness) in enumerate((("a", 0.1), ("b", 1.0), ("a", 3.0), ("b", 0.3))):
+        path = tmp_path / f"{n}.wav"
+        soundfile.write(path, loudness * tones_of(PHONES), 16_000, subtype="FLOAT")
+        utterances.append(Utterance(f"u{n}", str(path), 0.6, speaker, PHONES))
+    models = [peers.Ours(model, by_speaker=True), peers.Ours(model)]
+    together, alone = (tally.phones for tally in peers.listen(models, utterances))
+    assert together != alone
+    for speaker in ("a", "b"):
+        transcriber = transcribe.load(model)
+        said = [one for one in utterances if one.speaker == speaker]
+        transcriber.adapt(transcriber.blocks(one.audio, pytest.fail) for one in said)
+        for one in said:
+            heard = transcriber.transcribe(one.audio, pytest.fail).phones
+            assert together[one.id] == tuple(phone.phone for phone in heard)
 
 
 def test_the_table_is_what_asr_score_says(

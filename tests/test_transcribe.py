@@ -110,17 +110,60 @@ def test_a_stream_is_what_load_reads_and_resampling_knows_no_blocks(
     np.testing.assert_allclose(streamed[:size], oracle[:size], atol=1e-5)
 
 
-@pytest.mark.parametrize("normalization", ["speaker", "utterance", "sliding"])
-def test_every_normalisation_is_at_hand(speech: Path, tone_model: Path, normalization: str) -> None:
+def normalized(tone_model: Path, normalization: str) -> Recognizer:
     found = checkpoint.load(tone_model).recognizer
     config = replace(
         found.config, features=replace(found.config.features, normalization=normalization)
     )
     recognizer = Recognizer(config, found.vocabulary).eval()
     recognizer.load_state_dict(found.state_dict())
+    return recognizer
+
+
+@pytest.mark.parametrize("normalization", ["speaker", "utterance", "sliding"])
+def test_every_normalisation_is_at_hand(speech: Path, tone_model: Path, normalization: str) -> None:
+    recognizer = normalized(tone_model, normalization)
     transcriber = Transcriber(Checkpoint(recognizer))
     assert transcriber.transcribe(speech, pytest.fail).phones
-    assert recognizer.features.speakers == {}
+
+
+@pytest.mark.parametrize("normalization", ["speaker", "utterance", "sliding"])
+def test_files_of_one_speaker_are_normalised_together(
+    tmp_path: Path, tone_model: Path, normalization: str
+) -> None:
+    sounds = [loudness * tones_of(PHONES[:last]) for last, loudness in ((2, 0.2), (6, 1), (4, 3))]
+    paths = [tmp_path / f"{number}.wav" for number in range(3)]
+    for path, sound in zip(paths, sounds, strict=True):
+        soundfile.write(path, sound, 16_000, subtype="FLOAT")
+    absent = tmp_path / "absent.wav"
+    transcriber = Transcriber(Checkpoint(normalized(tone_model, normalization)))
+    transcriber.adapt(
+        transcriber.blocks(path, pytest.fail) for path in [paths[0], absent, *paths[1:]]
+    )
+
+    features = transcriber.recognizer.features
+    plain = Features(replace(features.config, normalization="none"))
+    batches = [
+        (torch.from_numpy(sound).unsqueeze(0), torch.tensor([len(sound)])) for sound in sounds
+    ]
+    frames = torch.cat([plain(*batch)[0][0] for batch in batches]).double()
+    mean, std = features.speakers[transcribe.SPEAKER]
+    torch.testing.assert_close(mean, frames.mean(0).float())
+    torch.testing.assert_close(std, frames.std(0, correction=0).float())
+    heard = [transcriber.transcribe(path, pytest.fail).phones for path in paths]
+    alone = Transcriber(Checkpoint(normalized(tone_model, normalization)))
+    assert heard != [alone.transcribe(path, pytest.fail).phones for path in paths]
+    with pytest.raises(DataError, match=r"absent\.wav"):
+        transcriber.transcribe(absent, pytest.fail)
+
+
+def test_one_speaker_is_nothing_to_a_model_that_knows_its_training_set(
+    speech: Path, tone_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert transcribe.main([str(speech), "--one-speaker", "--model", str(tone_model)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "features.normalization=global" in printed.err
 
 
 # ── formats ──────────────────────────────────────────────────────────────────────────────────

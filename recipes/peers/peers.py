@@ -78,6 +78,9 @@ class Pocketsphinx:
         self.name = f"pocketsphinx {kind}, {name} ({said})"
         self.size_mb = sum(path.stat().st_size for path in used) / 1e6
 
+    def meet(self, waveforms: Sequence[Waveform]) -> None:
+        """It normalises each utterance by itself."""
+
     def hear(self, waveform: Waveform) -> tuple[str, ...]:
         sound = np.clip(waveform * 32768, -32768, 32767).astype(np.int16).tobytes()
         self.decoder.start_utt()
@@ -92,14 +95,26 @@ class Pocketsphinx:
 
 
 class Ours:
-    """A model file of this project, with the search that it brings."""
+    """A model file of this project, with the search that it brings.
 
-    def __init__(self, path: Path) -> None:
+    `by_speaker` it normalises by all that a speaker says, as `asr transcribe --one-speaker` does,
+    and as a model must that learned so.
+    """
+
+    def __init__(self, path: Path, by_speaker: bool = False) -> None:
         self.transcriber: Transcriber = transcribe.load(path)
+        features = self.transcriber.recognizer.config.features
+        self.by_speaker = by_speaker or features.normalization == "speaker"
         run = path.absolute().parent
         of_a_run = path.stem.startswith("checkpoint-")
         self.name = f"asr, {f'{run.parent.name}/{run.name}' if of_a_run else path.stem}"
+        self.name += ", by speaker" * self.by_speaker
         self.size_mb = path.stat().st_size / 1e6
+
+    def meet(self, waveforms: Sequence[Waveform]) -> None:
+        """All that the speaker says whom it hears next."""
+        if self.by_speaker:
+            self.transcriber.adapt(iter([waveform]) for waveform in waveforms)
 
     def hear(self, waveform: Waveform) -> tuple[str, ...]:
         return self.transcriber.hypothesis(Piece(waveform, 0, 0, len(waveform)), "").phones
@@ -138,24 +153,40 @@ def listen(
     what it makes of them.
     """
     tallies = [Tally({}) for _ in systems]
-    for system in systems:
-        system.hear(audio.load(utterances[0].audio))  # compiled, and in memory
-    for n, utterance in enumerate(utterances):
+    by_speaker: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        by_speaker.setdefault(utterance.speaker, []).append(utterance)
+
+    def sound_of(utterance: Utterance) -> Waveform:
         waveform = audio.load(utterance.audio)
-        if snr_db is not None:
-            waveform = noisy(waveform, utterance, utterances, noise, snr_db)
-        for place in range(len(systems)):
-            k = (n + place) % len(systems)
-            sound = waveform
-            if unmended and isinstance(systems[k], Pocketsphinx):
-                sound = soundfile.read(utterance.audio, dtype="float32")[0]
+        if snr_db is None:
+            return waveform
+        return noisy(waveform, utterance, utterances, noise, snr_db)
+
+    for system in systems:  # compiled, and in memory
+        system.meet([sound_of(utterances[0])])
+        system.hear(sound_of(utterances[0]))
+    first = 0
+    for said in by_speaker.values():
+        waveforms = [sound_of(utterance) for utterance in said]
+        for system, tally in zip(systems, tallies, strict=True):
             begin = time.process_time()
-            phones = systems[k].hear(sound)
-            tallies[k].computed_s += time.process_time() - begin
-            tallies[k].heard_s += len(waveform) / 16_000
-            tallies[k].phones[utterance.id] = phones
-        if sys.stderr.isatty():
-            print(f"\r{n + 1} / {len(utterances)}", end="", file=sys.stderr)
+            system.meet(waveforms)
+            tally.computed_s += time.process_time() - begin
+        for utterance, waveform in zip(said, waveforms, strict=True):
+            for place in range(len(systems)):
+                k = (first + place) % len(systems)
+                sound = waveform
+                if unmended and isinstance(systems[k], Pocketsphinx):
+                    sound = soundfile.read(utterance.audio, dtype="float32")[0]
+                begin = time.process_time()
+                phones = systems[k].hear(sound)
+                tallies[k].computed_s += time.process_time() - begin
+                tallies[k].heard_s += len(waveform) / 16_000
+                tallies[k].phones[utterance.id] = phones
+            first += 1
+            if sys.stderr.isatty():
+                print(f"\r{first} / {len(utterances)}", end="", file=sys.stderr)
     return tallies
 
 
@@ -298,6 +329,11 @@ def run(options: argparse.Namespace) -> str:
     name, dev, utterances, protocol = read(options.overrides, options.split)
     models = options.model or [path for path in [transcribe.MODEL] if path.exists()]
     systems: list[System] = [Ours(path) for path in models]
+    if options.one_speaker:
+        again = [Ours(path, by_speaker=True) for path in models]
+        systems += [
+            one for one, before in zip(again, systems, strict=True) if one.name != before.name
+        ]
     systems.append(Pocketsphinx("allphone", ALLPHONE, "as documented"))
     systems.append(Pocketsphinx("words", WORDS, "as documented"))
     if options.tune:
@@ -341,6 +377,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tune", action="store_true", help="tune pocketsphinx on dev too")
     parser.add_argument(
         "--unmended", action="store_true", help="once more, with the files unmended to the peers"
+    )
+    parser.add_argument(
+        "--one-speaker", action="store_true", help="ours once more, normalised by speaker"
     )
     parser.add_argument("--snr", type=float, nargs="*", default=[], help="dB, of noisy copies")
     parser.add_argument("--noise", choices=("white", "babble"), default="white")
