@@ -8,6 +8,7 @@ import torch
 from hydra.errors import MissingConfigException
 
 from asr import prepare
+from asr.batch import Batch
 from asr.config import CONF, RunConfig, compose, explain
 from asr.phones import Vocabulary, phone_set
 from asr.recognizer import Recognizer
@@ -34,7 +35,11 @@ def test_every_experiment_composes_and_builds(experiment: str) -> None:
     known = config.corpus.phone_set != "from-labels"
     phones = phone_set(config.corpus.phone_set if known else "timit61")
     recognizer = Recognizer(config.recognizer, Vocabulary(phones))
-    frames, lengths = recognizer.encode(torch.zeros(1, 16_000), torch.tensor([16_000]))
+    second = torch.zeros(1, 16_000), torch.tensor([16_000])
+    nothing = torch.zeros(1, 0, dtype=torch.long), torch.tensor([0])
+    batch = Batch(*second, *nothing, None, ("u",), ("ann",))
+    recognizer.features.fit_speakers([batch])
+    frames, lengths = recognizer.encode_batch(batch)
     assert frames.shape[1] == int(lengths) > 0
 
 
