@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -123,13 +123,13 @@ class Transcriber:
                 samples += len(block)
                 yield block
 
-        if not self.adapted:
-            features.fit_speakers(self._batches([self.blocks(path, _ignore)]))
-        found = [
-            phone
-            for piece in pieces(counted(), self.step, sample_rate)
-            for phone in self._heard(piece, str(path))
-        ]
+        alone = features.speakers_of(self._batches([self.blocks(path, _ignore)]))
+        with nullcontext() if self.adapted else alone:
+            found = [
+                phone
+                for piece in pieces(counted(), self.step, sample_rate)
+                for phone in self._heard(piece, str(path))
+            ]
         return Transcript(str(path), round(samples / sample_rate, 4), tuple(found))
 
     @property

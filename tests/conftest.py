@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,12 @@ def tone_model(tones: list[Utterance], tmp_path_factory: pytest.TempPathFactory)
     path = tmp_path_factory.mktemp("model") / "tones.safetensors"
     checkpoint.save(path, checkpoint.Checkpoint(recognizer.eval(), {"corpus": "tones"}))
     return path
+
+
+def normalized(model: Path, normalization: str) -> Recognizer:
+    """The recogniser of a checkpoint with other features.normalization, the same weights."""
+    found = checkpoint.load(model).recognizer
+    features = replace(found.config.features, normalization=normalization)
+    recognizer = Recognizer(replace(found.config, features=features), found.vocabulary).eval()
+    recognizer.load_state_dict(found.state_dict())
+    return recognizer

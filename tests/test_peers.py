@@ -5,17 +5,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import tones_of
+from conftest import normalized, tones_of
 
 from asr import audio, checkpoint, transcribe
 from asr.checkpoint import Checkpoint
-from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 
 REPOSITORY = Path(__file__).parents[1]
@@ -106,12 +104,8 @@ def test_unmended_only_the_peers_hear_what_is_in_the_file(tmp_path: Path) -> Non
 def test_speaker_by_speaker_is_asr_transcribe_of_their_files(
     tmp_path: Path, tone_model: Path
 ) -> None:
-    found = checkpoint.load(tone_model).recognizer
-    features = replace(found.config.features, normalization="utterance")
-    recognizer = Recognizer(replace(found.config, features=features), found.vocabulary)
-    recognizer.load_state_dict(found.state_dict())
     model = tmp_path / "by-utterance.safetensors"
-    checkpoint.save(model, Checkpoint(recognizer))
+    checkpoint.save(model, Checkpoint(normalized(tone_model, "utterance")))
     utterances = []
     for n, (speaker, loudness) in enumerate((("a", 0.1), ("b", 1.0), ("a", 3.0), ("b", 0.3))):
         path = tmp_path / f"{n}.wav"

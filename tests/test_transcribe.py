@@ -13,15 +13,14 @@ import pytest
 import soundfile
 import soxr
 import torch
-from conftest import tones_of
+from conftest import normalized, tones_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr import audio, checkpoint, textgrid, transcribe
+from asr import audio, textgrid, transcribe
 from asr.audio import Waveform
 from asr.checkpoint import Checkpoint
 from asr.features import Features, FeaturesConfig
-from asr.recognizer import Recognizer
 from asr.records import DataError, Hypothesis
 from asr.transcribe import MODEL, REACH_S, Piece, Transcriber, pieces, placed
 
@@ -110,21 +109,12 @@ def test_a_stream_is_what_load_reads_and_resampling_knows_no_blocks(
     np.testing.assert_allclose(streamed[:size], oracle[:size], atol=1e-5)
 
 
-def normalized(tone_model: Path, normalization: str) -> Recognizer:
-    found = checkpoint.load(tone_model).recognizer
-    config = replace(
-        found.config, features=replace(found.config.features, normalization=normalization)
-    )
-    recognizer = Recognizer(config, found.vocabulary).eval()
-    recognizer.load_state_dict(found.state_dict())
-    return recognizer
-
-
 @pytest.mark.parametrize("normalization", ["speaker", "utterance", "sliding"])
 def test_every_normalisation_is_at_hand(speech: Path, tone_model: Path, normalization: str) -> None:
     recognizer = normalized(tone_model, normalization)
     transcriber = Transcriber(Checkpoint(recognizer))
     assert transcriber.transcribe(speech, pytest.fail).phones
+    assert recognizer.features.speakers == {}
 
 
 @pytest.mark.parametrize("normalization", ["speaker", "utterance", "sliding"])

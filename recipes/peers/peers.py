@@ -328,13 +328,11 @@ def run(options: argparse.Namespace) -> str:
         raise DataError("pocketsphinx is not installed; say: pip install 'asr[peers]'") from None
     name, dev, utterances, protocol = read(options.overrides, options.split)
     models = options.model or [path for path in [transcribe.MODEL] if path.exists()]
-    systems: list[System] = [Ours(path) for path in models]
+    ours = [Ours(path) for path in models]
     if options.one_speaker:
-        again = [Ours(path, by_speaker=True) for path in models]
-        systems += [
-            one for one, before in zip(again, systems, strict=True) if one.name != before.name
-        ]
-    systems.append(Pocketsphinx("allphone", ALLPHONE, "as documented"))
+        others = [path for path, one in zip(models, ours, strict=True) if not one.by_speaker]
+        ours += [Ours(path, by_speaker=True) for path in others]
+    systems: list[System] = [*ours, Pocketsphinx("allphone", ALLPHONE, "as documented")]
     systems.append(Pocketsphinx("words", WORDS, "as documented"))
     if options.tune:
         systems += [Pocketsphinx(kind, tuned(kind, dev), "tuned on dev") for kind in GRIDS]
