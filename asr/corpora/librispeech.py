@@ -28,6 +28,7 @@ from asr.corpora.base import (
     Recording,
     require_folder,
 )
+from asr.labels import read_lines
 from asr.lexicon import Pronunciation, Spoken
 from asr.phones import phone_set, table_lines, unknown_phone
 from asr.records import DataError, Segment, raise_problems
@@ -50,6 +51,7 @@ class LibriSpeechConfig(CorpusConfig):
     train: str = "train-clean-5"  # subsets, joined by + where there are several
     dev: str = "dev-clean-2"
     test: str = "test-clean"
+    utterance_list: str | None = None  # file of `SUBSET ID` lines: only these of the subsets named
     lexicon: str = "data/cmudict-0.7b"  # file in CMUdict's format
     oov_lexicon: str | None = None  # a second one, for the words that the first does not have
     g2p: str = "espeak"  # phones of words that are in no lexicon; "none": they are errors
@@ -113,17 +115,25 @@ def find(config: LibriSpeechConfig) -> Found:
     counts: Counter[str] = Counter()
     first: dict[str, Line] = {}
     sexes = read_speakers(root)
+    listed = _listed(config)
     for split in SPLITS:
         recordings: list[Recording] = []
         names: list[str] = []
         for subset in subsets(getattr(config, split)):
             before, faults = len(recordings), len(problems)
+            chosen = listed.get(subset)
+            absent = set(chosen or ())
             for recording, line in _recordings(root / subset, sexes, problems):
+                if chosen is not None and recording.id not in chosen:
+                    continue
+                absent.discard(recording.id)
                 recordings.append(recording)
                 for word in (recording.words or "").split():
                     counts[word] += 1
                     first.setdefault(word, line)
-            required = config.complete and len(problems) == faults
+            if chosen is not None and absent:
+                wrong.append(_absent(config, root / subset, sorted(absent), len(chosen)))
+            required = config.complete and chosen is None and len(problems) == faults
             names.append(_name(root / subset, len(recordings) - before, required, wrong))
         splits[split] = sorted(recordings, key=by_id)
         named[split] = f"{config.name}/{'+'.join(names)}"
@@ -159,6 +169,59 @@ def _name(folder: Path, utterances: int, required: bool, wrong: list[str]) -> st
             f"to use a part of it say corpus.complete=false"
         )
     return f"part-of-{folder.name}"
+
+
+def read_utterance_list(path: Path) -> dict[str, frozenset[str]]:
+    """Subset → ids of its utterances, of `SUBSET ID` lines; `#` starts a comment line.
+
+    Raises `DataError` with every line that is not so, or whose id has been listed before.
+    """
+    chosen: dict[str, set[str]] = {}
+    first: dict[str, int] = {}
+    problems: list[str] = []
+    for number, line in enumerate(read_lines(path), start=1):
+        parts = line.split()
+        if not parts or line.startswith("#"):
+            continue
+        if len(parts) != 2:
+            problems.append(f"{path}:{number}: found {line!r}, expected `SUBSET ID`")
+        elif first.setdefault(parts[1], number) != number:
+            problems.append(
+                f"{path}:{number}: {parts[1]} is a duplicate of line {first[parts[1]]}; remove one"
+            )
+        else:
+            chosen.setdefault(parts[0], set()).add(parts[1])
+    raise_problems(problems)
+    if not chosen:
+        raise DataError(f"{path}: lists no utterance; expected `SUBSET ID` lines")
+    return {subset: frozenset(ids) for subset, ids in chosen.items()}
+
+
+def _listed(config: LibriSpeechConfig) -> dict[str, frozenset[str]]:
+    """The utterance list of the configuration; each of its subsets belongs to a split."""
+    if config.utterance_list is None:
+        return {}
+    listed = read_utterance_list(Path(config.utterance_list))
+    used = {subset for split in SPLITS for subset in subsets(getattr(config, split))}
+    raise_problems(
+        [
+            f"{config.utterance_list}: lists {len(listed[subset])} utterances of {subset}, which "
+            f"is in no split; add it to corpus.train (make: TRAIN={config.train}+{subset})"
+            for subset in listed
+            if subset not in used
+        ]
+    )
+    return listed
+
+
+def _absent(config: LibriSpeechConfig, folder: Path, ids: list[str], listed: int) -> str:
+    """One sentence about listed utterances that a subset lacks."""
+    few = ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
+    return (
+        f"{folder}: lacks {len(ids)} of the {listed} utterances of {folder.name} that "
+        f"{config.utterance_list} lists ({few}); get the whole subset "
+        f"(`python -m asr.download {folder.name}`), or take them out of the list"
+    )
 
 
 def _take_out_doubles(splits: dict[str, list[Recording]]) -> list[str]:
