@@ -11,8 +11,10 @@ import soundfile
 
 from asr.corpora import LibriSpeechConfig, find, read
 from asr.corpora.base import IncompleteCorpus
+from asr.corpora.librispeech import published, read_utterance_list
 from asr.records import DataError, Segment
 
+LISTS = Path(__file__).parents[1] / "recipes" / "librispeech"
 LEXICON = "the DH AH0\nthe(2) DH IY0\ncat K AE1 T\nsat S AE1 T\n"
 SPEAKERS = (
     "; comment | with | bars\n84   | F | mine-train | 8.0 | A Name\n26 | M | mine-dev | 1 | B\n"
@@ -119,6 +121,122 @@ def test_a_part_of_a_published_subset_is_refused_unless_meant(config: LibriSpeec
         read(whole)
     splits = read(replace(whole, complete=False))
     assert splits["test"][0].corpus == "librispeech/part-of-test-clean"
+
+
+def listing(config: LibriSpeechConfig, *texts: str) -> LibriSpeechConfig:
+    """The configuration with lists of these lines."""
+    paths = [Path(config.root, f"list-{number}.txt") for number in range(len(texts))]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text)
+    return replace(config, utterance_list="+".join(map(str, paths)))
+
+
+def ids_of(config: LibriSpeechConfig) -> dict[str, list[str]]:
+    return {split: [r.id for r in rs] for split, rs in find(config).splits.items()}
+
+
+def test_a_list_selects_from_the_subsets_that_it_names(config: LibriSpeechConfig) -> None:
+    chapter(Path(config.root), "mine-train", "84", ["THE QWRTX SAT", "THE CAT", "SAT"])
+    chosen = listing(config, "# of two\n\nmine-train 84-7-0002\nmine-train 84-7-0001\n")
+    expected = {
+        "train": ["19-7-0000", "84-7-0001", "84-7-0002"],  # mine-more is not named: all of it
+        "dev": ["26-7-0000"],
+        "test": ["7-7-0000"],
+    }
+    assert ids_of(chosen) == expected
+    both = listing(config, "mine-train 84-7-0001\n", "mine-dev 26-7-0000\nmine-train 84-7-0002\n")
+    assert ids_of(both) == expected
+
+
+def test_a_list_decides_between_copies_of_an_utterance(config: LibriSpeechConfig) -> None:
+    chapter(Path(config.root), "mine-more", "84", ["THE CAT SAT", "THE CAT"])  # as in mine-train
+    with pytest.raises(DataError, match="84-7-0000 is also"):
+        find(config)
+    found = find(listing(config, "mine-more 84-7-0000\nmine-train 84-7-0001\n"))
+    assert [Path(r.audio).parts[-4] for r in found.splits["train"]] == ["mine-more", "mine-train"]
+
+
+def test_splits_can_share_a_tree_when_a_list_parts_them(config: LibriSpeechConfig) -> None:
+    folder_of(config, "mine-held").symlink_to("mine-train")
+    lists = listing(config, "mine-train 84-7-0000\nmine-held 84-7-0001\n")
+    ids = ids_of(replace(lists, dev="mine-dev+mine-held"))
+    assert ids["train"] == ["19-7-0000", "84-7-0000"]
+    assert ids["dev"] == ["26-7-0000", "84-7-0001"]
+
+
+def test_what_a_list_names_need_not_be_a_whole_subset(config: LibriSpeechConfig) -> None:
+    folder_of(config, "mine-train").rename(folder_of(config, "dev-other"))
+    config = replace(config, train="dev-other")
+    with pytest.raises(DataError, match="expected the 2864"):
+        find(config)
+    found = find(listing(config, "dev-other 84-7-0001\n"))
+    assert found.name_of("train") == "librispeech/part-of-dev-other"
+
+
+def test_listed_utterances_that_are_absent_are_one_error(config: LibriSpeechConfig) -> None:
+    folder_of(config, "mine-more").rename(folder_of(config, "dev-other"))
+    config = replace(config, train="mine-train+dev-other")
+    absent = [f"dev-other 1-2-{number:04d}\n" for number in range(1200)]
+    lines = ["mine-train 84-7-0009\n", "mine-train 84-7-0000\n", *absent]
+    with pytest.raises(IncompleteCorpus) as error:
+        find(listing(config, "".join(lines)))
+    mine, other = error.value.wrong
+    assert "mine-train: 1 of the 2 utterances" in mine
+    assert "(84-7-0009)" in mine
+    assert "asr.download" not in mine
+    assert "dev-other: 1200 of the 1200 utterances" in other
+    assert "(1-2-0000, 1-2-0001, 1-2-0002, …)" in other
+    assert "`python -m asr.download dev-other`" in other
+    assert error.value.bad == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("mine-train 84-7-0000\nmine-more 84-7-0000\n", r":2: 84-7-0000 is a duplicate of line 1"),
+        ("# a comment\n84-7-0000\n", r":2: found '84-7-0000', expected `SUBSET ID`"),
+        ("# nothing\n", "lists no utterance"),
+        ("mine-old 3-7-0000\n", r"lists 1 utterances of mine-old, which is in no split"),
+    ],
+)
+def test_a_list_that_is_wrong_is_refused(config: LibriSpeechConfig, text: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        find(listing(config, text))
+    with pytest.raises(DataError, match=r"list-0\.txt: cannot be read"):
+        find(replace(config, utterance_list="list-0.txt"))
+
+
+def test_the_lists_of_the_package_keep_train_dev_and_test_apart() -> None:
+    train = read_utterance_list(LISTS / "train-18h.txt")
+    held = read_utterance_list(LISTS / "dev-and-test.txt")
+    assert {subset: len(ids) for subset, ids in (train | held).items()} == {
+        "train-clean-5": 1519,
+        "train-clean-100": 1041,
+        "dev-clean": 2012,
+        "dev-other": 1045,
+        "common-voice-v1": 2768,
+        "dev-part": 121,
+        "dev-clean-10": 80,
+        "common-voice-v1-dev": 110,
+        "test-part": 115,
+    }
+    assert len(train["train-clean-5"]) == published()["train-clean-5"]
+    parts = [train, {"dev": held.pop("test-part")}, held]
+    speakers = [{id_.split("-")[0] for ids in part.values() for id_ in ids} for part in parts]
+    assert not set.intersection(speakers[0], speakers[1] | speakers[2])
+    assert not speakers[1] & speakers[2]
+    clips = [
+        {tuple(id_.split("-")[1:]) for id_ in ids}
+        for ids in (train["common-voice-v1"], held["common-voice-v1-dev"])
+    ]
+    assert not clips[0] & clips[1]
+
+
+def test_the_lists_of_the_package_are_the_speech_at_hand(shared: Path) -> None:
+    root = shared / "corpora" / "LibriSpeech"
+    for name in ("train-18h.txt", "dev-and-test.txt"):
+        for subset, ids in read_utterance_list(LISTS / name).items():
+            assert ids == {path.stem for path in (root / subset).glob("*/*/*-*-*.[of]*")}
 
 
 def test_all_pronunciations_stand_beside_the_manifests(config: LibriSpeechConfig) -> None:

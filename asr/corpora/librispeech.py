@@ -51,7 +51,8 @@ class LibriSpeechConfig(CorpusConfig):
     train: str = "train-clean-5"  # subsets, joined by + where there are several
     dev: str = "dev-clean-2"
     test: str = "test-clean"
-    utterance_list: str | None = None  # file of `SUBSET ID` lines: only these of the subsets named
+    utterance_list: str | None = None  # files of `SUBSET ID` lines, joined by +: of the subsets
+    # that they name, only these utterances
     lexicon: str = "data/cmudict-0.7b"  # file in CMUdict's format
     oov_lexicon: str | None = None  # a second one, for the words that the first does not have
     g2p: str = "espeak"  # phones of words that are in no lexicon; "none": they are errors
@@ -159,8 +160,7 @@ def find(config: LibriSpeechConfig) -> Found:
 
 def _name(folder: Path, utterances: int, required: bool, wrong: list[str]) -> str:
     """What a result on this subset calls it; a part of a published one is called so."""
-    published = dict(line.split() for line in table_lines("librispeech-subsets.txt"))
-    expected = int(published.get(folder.name, utterances))
+    expected = published().get(folder.name, utterances)
     if utterances == expected:
         return folder.name
     if required:
@@ -169,6 +169,12 @@ def _name(folder: Path, utterances: int, required: bool, wrong: list[str]) -> st
             f"to use a part of it say corpus.complete=false"
         )
     return f"part-of-{folder.name}"
+
+
+def published() -> dict[str, int]:
+    """Subset of LibriSpeech → number of its utterances."""
+    rows = (line.split() for line in table_lines("librispeech-subsets.txt"))
+    return {subset: int(utterances) for subset, utterances in rows}
 
 
 def read_utterance_list(path: Path) -> dict[str, frozenset[str]]:
@@ -198,16 +204,17 @@ def read_utterance_list(path: Path) -> dict[str, frozenset[str]]:
 
 
 def _listed(config: LibriSpeechConfig) -> dict[str, frozenset[str]]:
-    """The utterance list of the configuration; each of its subsets belongs to a split."""
-    if config.utterance_list is None:
-        return {}
-    listed = read_utterance_list(Path(config.utterance_list))
+    """Subset → ids, of all utterance lists of the configuration; each subset is in a split."""
+    listed: dict[str, frozenset[str]] = {}
+    for path in subsets(config.utterance_list or ""):
+        for subset, ids in read_utterance_list(Path(path)).items():
+            listed[subset] = listed.get(subset, frozenset()) | ids
     used = {subset for split in SPLITS for subset in subsets(getattr(config, split))}
     raise_problems(
         [
-            f"{config.utterance_list}: lists {len(listed[subset])} utterances of {subset}, which "
-            f"is in no split; add it to corpus.train (make: TRAIN={config.train}+{subset})"
-            for subset in listed
+            f"{config.utterance_list}: lists {len(ids)} utterances of {subset}, which is in no "
+            f"split; add it, for example corpus.train={config.train}+{subset}"
+            for subset, ids in listed.items()
             if subset not in used
         ]
     )
@@ -217,10 +224,13 @@ def _listed(config: LibriSpeechConfig) -> dict[str, frozenset[str]]:
 def _absent(config: LibriSpeechConfig, folder: Path, ids: list[str], listed: int) -> str:
     """One sentence about listed utterances that a subset lacks."""
     few = ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
+    remedy = "docs/corpora.md says where from"
+    if folder.name in published():
+        remedy = f"with `python -m asr.download {folder.name}`"
     return (
-        f"{folder}: lacks {len(ids)} of the {listed} utterances of {folder.name} that "
-        f"{config.utterance_list} lists ({few}); get the whole subset "
-        f"(`python -m asr.download {folder.name}`), or take them out of the list"
+        f"{folder}: {len(ids)} of the {listed} utterances that {config.utterance_list} lists of "
+        f"{folder.name} are not there ({few}); get the whole subset, {remedy}, or remove them from "
+        f"the list"
     )
 
 
@@ -250,7 +260,7 @@ def _spoken_only(splits: dict[str, list[Recording]], spoken: Spoken) -> dict[str
 
 
 def subsets(joined: str) -> list[str]:
-    """Names of subsets joined by `+`."""
+    """Names (of subsets, of files) joined by `+`."""
     return [name.strip() for name in joined.split("+") if name.strip()]
 
 
