@@ -209,6 +209,7 @@ def test_a_list_that_is_wrong_is_refused(config: LibriSpeechConfig, text: str, s
 def test_the_lists_of_the_package_keep_train_dev_and_test_apart() -> None:
     train = read_utterance_list(LISTS / "train-18h.txt")
     held = read_utterance_list(LISTS / "dev-and-test.txt")
+    held |= read_utterance_list(LISTS / "dev-common-voice.txt")
     assert {subset: len(ids) for subset, ids in (train | held).items()} == {
         "train-clean-5": 1519,
         "train-clean-100": 1041,
@@ -234,7 +235,7 @@ def test_the_lists_of_the_package_keep_train_dev_and_test_apart() -> None:
 
 def test_the_lists_of_the_package_are_the_speech_at_hand(shared: Path) -> None:
     root = shared / "corpora" / "LibriSpeech"
-    for name in ("train-18h.txt", "dev-and-test.txt"):
+    for name in ("train-18h.txt", "dev-and-test.txt", "dev-common-voice.txt"):
         for subset, ids in read_utterance_list(LISTS / name).items():
             assert ids == {path.stem for path in (root / subset).glob("*/*/*-*-*.[of]*")}
 

@@ -1,7 +1,7 @@
 """Clips of Common Voice v1 that utterance lists name, into a tree of LibriSpeech's layout.
 
     python recipes/librispeech/common_voice.py cv_corpus_v1 data/LibriSpeech \
-        recipes/librispeech/train-18h.txt recipes/librispeech/dev-and-test.txt
+        recipes/librispeech/train-18h.txt recipes/librispeech/dev-common-voice.txt
 
 The published archive has `cv-valid-dev.csv` and MP3 of 48 kHz, and training resamples nothing; so
 each clip is written anew, as FLAC of 16 kHz with one channel. The id of a clip has its number:
