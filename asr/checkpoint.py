@@ -39,6 +39,7 @@ class TrainingState:
     run: dict[str, Any]  # what may not change between stop and continuation
     history: list[dict[str, Any]]  # one record for each finished epoch
     optimizer: dict[str, Any]  # state_dict of the optimiser
+    average: dict[str, Any] = field(default_factory=dict)  # of the average of the weights, if any
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,13 @@ def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
     }
     if checkpoint.training is not None:
         state, optimizer_tensors = _split(checkpoint.training.optimizer, "optimizer")
-        tensors |= optimizer_tensors
+        average, average_tensors = _split(checkpoint.training.average, "average")
+        tensors |= optimizer_tensors | average_tensors
         header["training"] = {
             "run": checkpoint.training.run,
             "history": checkpoint.training.history,
             "optimizer": state,
+            "average": average,
         }
     if checkpoint.search is not None:
         header["search"] = asdict(checkpoint.search)
@@ -118,7 +121,12 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     training = None
     if "training" in header:
         state = header["training"]
-        training = TrainingState(state["run"], state["history"], _join(state["optimizer"], tensors))
+        training = TrainingState(
+            state["run"],
+            state["history"],
+            _join(state["optimizer"], tensors),
+            _join(state.get("average", {"dict": []}), tensors),
+        )
     search = SearchConfig(**header["search"]) if "search" in header else None
     model = _unpacked(header["language_model"], tensors) if "language_model" in header else None
     return Checkpoint(recognizer.to(device).eval(), header["about"], training, search, model)
@@ -145,23 +153,31 @@ def carry_over(path: str | Path, recognizer: Recognizer) -> tuple[str, ...]:
     """Give `recognizer` what of a checkpoint fits, and say which parts that is.
 
     Features and encoder must fit: `DataError` says what differs. Of the normalisations those that
-    find mean 0 and variance 1 in what is heard fit each other. The criterion is carried over
-    too where it is of the same kind and size, over the same phones; one over other phones begins
-    with what the old one knows of them (`Criterion.begin_with`), and is no part that was carried.
-    Without a path nothing is carried.
+    find mean 0 and variance 1 in what is heard fit each other. An encoder with more layers takes
+    those of the checkpoint for its first ones, and a criterion of its own. Otherwise the criterion
+    is carried over too where it is of the same kind and size, over the same phones; one over other
+    phones begins with what the old one knows of them (`Criterion.begin_with`), and is no part that
+    was carried. Without a path nothing is carried.
     """
     if not path:
         return ()
     found = load(path).recognizer
     adapt = all(each.config.features.adapts for each in (found, recognizer))
-    of_features = ("normalization", "cmn_window") if adapt else ()
-    for part, free in (("features", of_features), ("encoder", ("dropout", "forget_bias"))):
+    of_features = ("normalization", "cmn_window", "active_db") if adapt else ()
+    layers = [each.config.encoder.layers for each in (found, recognizer)]
+    deeper = layers[0] < layers[1]
+    of_encoder = ("dropout", "forget_bias", *(["layers"] if deeper else []))
+    for part, free in (("features", of_features), ("encoder", of_encoder)):
         theirs, ours = (asdict(getattr(each.config, part)) for each in (found, recognizer))
         differing = [key for key in ours if key not in free and theirs[key] != ours[key]]
         if differing:
             named = ", ".join(f"{part}.{key}={theirs[key]}" for key in differing)
             raise DataError(f"{path}: cannot be carried over, it has {named}; say so here too")
     parts = ["features", "encoder"]
+    if deeper:
+        recognizer.features.load_state_dict(found.features.state_dict())
+        recognizer.encoder.load_state_dict(found.encoder.state_dict(), strict=False)
+        return tuple(parts)
     heads = (found.criterion.state_dict(), recognizer.criterion.state_dict())
     shapes = [{name: tensor.shape for name, tensor in head.items()} for head in heads]
     if (

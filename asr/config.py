@@ -105,6 +105,7 @@ class TrainingConfig:
     max_gradient_norm: float = 5.0  # .inf: gradients are taken as they are
     initial_range: float = 0.0  # all weights begin uniform within ±this; 0: each module has its own
     weight_noise: float = 0.0  # σ of what is added to all weights, drawn anew for every batch
+    average: float = 0.0  # decay of a running average of the weights, which is evaluated and kept
     start_from: str = ""  # checkpoint whose encoder, and criterion if it is the same, come first
     frozen_epochs: int = 0  # the encoder of start_from stays as it is for the first so many epochs
     workers: int = 0  # processes that read audio; 0: this one
@@ -134,8 +135,14 @@ class TrainingConfig:
             raise ValueError(
                 f"training.precision is {self.precision!r}, expected {' or '.join(PRODUCTS)}"
             )
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"training.warmup is {self.warmup}, expected 0 ≤ warmup < 1")
+        for key in ("warmup", "average"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ValueError(f"training.{key} is {getattr(self, key)}, expected 0 ≤ {key} < 1")
+        if self.average and self.weight_noise:
+            raise ValueError(
+                f"training.average is {self.average} and training.weight_noise {self.weight_noise}; "
+                f"expected 0 for one of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -215,6 +222,7 @@ class RunConfig:
                 ("encoder.dropout", self.encoder.dropout),
                 ("training.weight_noise", self.training.weight_noise),
                 ("training.initial_range", self.training.initial_range),
+                ("training.average", self.training.average),
             ):
                 if value:
                     raise ValueError(

@@ -75,13 +75,22 @@ class SpeechDataset(Dataset[Example]):
             others = max(1, len(self) - 1)  # a single utterance has but itself
             return self.waveform((index + 1 + number % others) % len(self))
 
-        waveform, speed = self.augment.waveform(waveform, seed, another)
-        return Example(utterance, waveform, seed, speed)
+        changed, waveform, speed = self.augment.example(utterance, waveform, seed, another)
+        return Example(changed, waveform, seed, speed)
 
     def waveform(self, index: int) -> torch.Tensor:
         """(S,) as recorded."""
         path = self.utterances[index].audio
         return torch.from_numpy(audio.load(path, self.sample_rate))
+
+    def durations(self) -> Sequence[float]:
+        """Seconds of each utterance as it comes in this epoch, but for its pace."""
+        augment = self.augment
+        if augment is None or not augment.config.moves:
+            return durations_of(self.utterances)
+        seeds = (seed_of(self.seed, self.epoch, one.id) for one in self.utterances)
+        pairs = zip(self.utterances, seeds, strict=True)
+        return [augment.layout(one, seed).duration_s for one, seed in pairs]
 
     @cached_property
     def _features(self) -> Features:
@@ -139,8 +148,8 @@ class Batches(DataLoader[Batch]):
         augment: Augment | None = None,
         cache: FrameCache | None = None,
     ) -> None:
-        self.bucket_sampler = BucketSampler(durations_of(utterances), batch_size, seed)
         self.speech = SpeechDataset(utterances, sample_rate, augment, seed or 0, cache)
+        self.bucket_sampler = BucketSampler(self.speech.durations(), batch_size, seed)
         super().__init__(
             self.speech,  # type: ignore[arg-type]
             batch_sampler=self.bucket_sampler,
@@ -158,6 +167,7 @@ class Batches(DataLoader[Batch]):
     def set_epoch(self, epoch: int) -> None:
         self.bucket_sampler.epoch = epoch
         self.speech.epoch = epoch
+        self.bucket_sampler.durations = self.speech.durations()
 
 
 def durations_of(utterances: Sequence[Utterance]) -> Sequence[float]:

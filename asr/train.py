@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from asr import __version__, checkpoint, scoring
@@ -123,6 +124,10 @@ def run(config: RunConfig) -> None:
         else:
             optimizer.load_state_dict(state.optimizer)
             history = state.history
+        average = averaged(recognizer, training.average)
+        if average is not None and state is not None:
+            average.load_state_dict(state.average)
+        kept = recognizer if average is None else average.module
         with atomic_open(run_dir / "config.yaml") as file:
             file.write(config.to_yaml())
         log.info(
@@ -164,12 +169,14 @@ def run(config: RunConfig) -> None:
                         losses = train_step(
                             recognizer, optimizer, batch, training, augment, phase.weight_noise
                         )
+                        if average is not None:
+                            average.update_parameters(recognizer)
                     total += float(losses.sum())
                     phones += int(batch.target_lengths.sum())
                 if isinstance(criterion, Estimated):
                     criterion.update()
                     rate = 0.0
-                dev_loss, heard = evaluate(recognizer, dev_batches, config.search)
+                dev_loss, heard = evaluate(kept, dev_batches, config.search)
                 history.append(
                     {
                         "epoch": epoch,
@@ -181,8 +188,13 @@ def run(config: RunConfig) -> None:
                         "seconds": time.monotonic() - started,
                     }
                 )
-                state = TrainingState(unchanging, history, optimizer.state_dict())
-                _keep(run_dir, config, recognizer, state, phase)
+                state = TrainingState(
+                    unchanging,
+                    history,
+                    optimizer.state_dict(),
+                    {} if average is None else average.state_dict(),
+                )
+                _keep(run_dir, config, recognizer, kept, state, phase)
                 log.info("%s", describe(phase, history, training))
         _finish(run_dir, config, recognizer, history, device)
 
@@ -259,6 +271,18 @@ def build_optimizer(config: OptimizerConfig, recognizer: Recognizer) -> torch.op
             recognizer.parameters(), lr=config.learning_rate, momentum=config.momentum
         )
     return torch.optim.Adam(recognizer.parameters(), lr=config.learning_rate)
+
+
+def averaged(recognizer: Recognizer, decay: float) -> AveragedModel | None:
+    """The exponential moving average of the weights, which each step moves by 1 − decay; 0: none.
+
+    Polyak & Juditsky (1992), with the weights that the recogniser has now as its beginning.
+    """
+    if not decay:
+        return None
+    average = AveragedModel(recognizer, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    average.n_averaged += 1  # so that the first step is averaged too, and does not replace
+    return average
 
 
 @torch.no_grad()
@@ -431,9 +455,17 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _keep(
-    run_dir: Path, config: RunConfig, recognizer: Recognizer, state: TrainingState, phase: Phase
+    run_dir: Path,
+    config: RunConfig,
+    recognizer: Recognizer,
+    kept: Recognizer,
+    state: TrainingState,
+    phase: Phase,
 ) -> None:
-    """Write what the finished epoch brought; the last checkpoint comes last."""
+    """Write what the finished epoch brought; the last checkpoint comes last.
+
+    `kept` is what was evaluated: the recogniser, or the running average of its weights.
+    """
     history = state.history
     about = {
         "version": __version__,
@@ -443,7 +475,7 @@ def _keep(
         **history[-1],
     }
     if best(phase.of(history), phase.criterion) is history[-1]:
-        checkpoint.save(run_dir / phase.keeps, Checkpoint(recognizer, about))
+        checkpoint.save(run_dir / phase.keeps, Checkpoint(kept, about))
     checkpoint.save(run_dir / "checkpoint-last.safetensors", Checkpoint(recognizer, about, state))
     with atomic_open(run_dir / "train.jsonl") as file:
         file.writelines(json.dumps(record) + "\n" for record in history)

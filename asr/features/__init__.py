@@ -15,7 +15,7 @@ from asr.features.base import FeaturesConfig, by_utterance, frame_counts
 from asr.features.dynamics import delta, put_deltas, stack_context
 from asr.features.kaldi import INT16_SCALE, Kaldi
 from asr.features.librosa import Librosa
-from asr.features.normalization import Moments, Sums, of_utterances, sliding
+from asr.features.normalization import Moments, Sums, of_active, of_utterances, sliding
 from asr.records import DataError
 
 __all__ = ["INT16_SCALE", "Features", "FeaturesConfig", "delta"]
@@ -171,6 +171,9 @@ class Features(nn.Module):
         match self.config.normalization:
             case "utterance":
                 return of_utterances(frames, counts)
+            case "active":
+                bins = slice(self.config.energy, self.config.static_width)
+                return of_active(frames, counts, bins, self.config.active_db)
             case "sliding":
                 return sliding(frames, counts, self.config.cmn_window)
             case "speaker":

@@ -16,12 +16,13 @@ from asr.records import DataError
 
 FAMILIES = ("kaldi", "librosa")
 WINDOWS = ("povey", "hamming", "hanning", "rectangular", "blackman")
-NORMALIZATIONS = ("global", "speaker", "utterance", "sliding", "none")
+NORMALIZATIONS = ("global", "speaker", "utterance", "active", "sliding", "none")
 # Knobs that mean something only beside certain values of another.
 ONLY_WITH: tuple[tuple[str, str, tuple[object, ...]], ...] = (
     ("ceps", "kind", ("mfcc",)),
     ("delta_window", "deltas", (1, 2)),
     ("cmn_window", "normalization", ("sliding",)),
+    ("active_db", "normalization", ("active",)),
     ("window", "family", ("kaldi",)),
     ("preemphasis", "family", ("kaldi",)),
     ("remove_dc", "family", ("kaldi",)),
@@ -55,8 +56,9 @@ class FeaturesConfig:
     deltas: int = 2  # 1: Δ, 2: Δ and ΔΔ
     delta_window: int = 2  # frames on each side
     context: int = 0  # frames on each side that are stacked with every frame
-    normalization: str = "global"  # or "speaker", "utterance", "sliding", "none"
+    normalization: str = "global"  # or "speaker", "utterance", "active", "sliding", "none"
     cmn_window: int = 300  # frames, sliding only
+    active_db: float = 30.0  # active only: frames this far below the loudest ones count as speech
     sample_rate: int = 16_000
     window_ms: float = 25.0
     hop_ms: float = 10.0
@@ -105,9 +107,11 @@ class FeaturesConfig:
         for key in ("energy_floor", "dither", "dither_db", "lifter"):
             if not 0 <= getattr(self, key) < float("inf"):
                 self._refuse(key, "at least 0")
-        for key in ("sample_rate", "log_floor"):
+        for key in ("sample_rate", "log_floor", "active_db"):
             if not 0 < getattr(self, key) < float("inf"):
                 self._refuse(key, "more than 0")
+        if self.normalization == "active" and self.kind != "fbank":
+            self._refuse("normalization", "another with features.kind=mfcc, which has no levels")
         if self.kind == "mfcc" and not 1 <= self.ceps <= self.bins:
             self._refuse("ceps", f"1…{self.bins} (features.bins)")
         if not 0 <= self.preemphasis <= 1:
@@ -128,7 +132,7 @@ class FeaturesConfig:
     @property
     def adapts(self) -> bool:
         """Whether mean 0 and variance 1 are of what is heard, and of no training set."""
-        return self.normalization in ("speaker", "utterance", "sliding")
+        return self.normalization in ("speaker", "utterance", "active", "sliding")
 
     @property
     def window_samples(self) -> int:

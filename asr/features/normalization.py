@@ -3,6 +3,7 @@
 The variance is nowhere taken to be less than VARIANCE_FLOOR, so that silence stays finite.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from asr.batch import length_mask
 
 VARIANCE_FLOOR = 1e-10  # Kaldi's, of apply-cmvn-sliding
+LOUDEST = 10  # frames: a tenth of a second
+DB_PER_NAT = 10 / math.log(10)  # of a logarithm of power
 
 Moments = tuple[Tensor, Tensor]  # mean and standard deviation
 
@@ -42,6 +45,26 @@ def of_utterances(frames: Tensor, counts: Tensor) -> Moments:
     size = counts.clamp(min=1).reshape(-1, 1, 1)
     mean = frames.masked_fill(outside, 0).sum(1, keepdim=True, dtype=torch.float64) / size
     squares = (frames - mean).masked_fill(outside, 0).square()
+    return mean, _std(squares.sum(1, keepdim=True) / size)
+
+
+def of_active(frames: Tensor, counts: Tensor, bins: slice, active_db: float) -> Moments:
+    """Of the loud frames of each utterance: (N, T, F), (N,) → (N, 1, F), (N, 1, F).
+
+    A frame's level is the mean of its log-mel values, which lie in `bins`. Loud are those at most
+    `active_db` below the `LOUDEST`th loudest frame, so that silence added to an utterance, however
+    long, changes nothing, and neither does a click.
+    """
+    outside = ~length_mask(counts, frames.shape[1])
+    level = frames[:, :, bins].mean(dim=2).masked_fill(outside, -torch.inf)
+    ordered = level.sort(dim=1, descending=True).values
+    place = counts.clamp(min=1, max=LOUDEST).unsqueeze(1) - 1
+    reference = ordered.gather(1, place) if frames.shape[1] else level.new_zeros(len(level), 1)
+    quiet = (level < reference - active_db / DB_PER_NAT) | outside
+    size = (~quiet).sum(dim=1).clamp(min=1).reshape(-1, 1, 1)
+    quiet = quiet.unsqueeze(2)
+    mean = frames.masked_fill(quiet, 0).sum(1, keepdim=True, dtype=torch.float64) / size
+    squares = (frames - mean).masked_fill(quiet, 0).square()
     return mean, _std(squares.sum(1, keepdim=True) / size)
 
 
