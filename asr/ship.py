@@ -10,6 +10,7 @@ and test manifests, whose audio must be at hand. It trains and tunes nothing.
 import argparse
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ LICENCES = {
     ),
     "synthetic": "Trained on speech that espeak-ng spoke; no person was recorded.",
 }
+HELD_OUT = re.compile(r"\b(?:dev|test)-(?:clean|other)\b(?!-)")  # LibriSpeech's subsets for scores
 UNKNOWN_LICENCE = (
     "Trained on the corpus `{}`: whether the weights may be given on, its licence decides. Those "
     "of TIMIT (LDC) and of NLTK's sample (CC BY-NC-SA) do not allow a free use."
@@ -54,13 +56,14 @@ def run(run_dir: str | Path, output: str | Path) -> Path:
     training = _training(run_dir)
     config = saved(run_dir / "config.yaml")
     command = " ".join(["asr train", *overrides(config)])
+    speech = training_set(run_dir / "manifests" / "train.jsonl")
     checkpoint.save(output, reduced(run_dir), half=True)
     shipped = checkpoint.load(output)
     protocol = config["corpus"]["protocol"]
     scores = {split: score(run_dir, shipped, split, protocol) for split in ("dev", "test")}
     card = output.with_suffix(".md")
     with atomic_open(card) as file:
-        file.write(described(output, shipped, training, command, scores))
+        file.write(described(output, shipped, training, speech, command, scores))
     return card
 
 
@@ -99,6 +102,7 @@ def described(
     path: Path,
     shipped: Checkpoint,
     training: dict[str, Any],
+    speech: str,
     command: str,
     scores: dict[str, Score],
 ) -> str:
@@ -117,6 +121,7 @@ def described(
         search=_search(shipped),
         version=__version__,
         licence=LICENCES.get(corpus, UNKNOWN_LICENCE.format(corpus)),
+        training_set=speech,
         training_speech="English that was read aloud" if corpus == "librispeech" else f"`{corpus}`",
         command=command,
         seed=training["seed"],
@@ -129,6 +134,27 @@ def described(
         sexes="\n".join(_by_sex(scores)) or "| – | not known | | | |",
         speakers=sum(len(one.speakers) for one in scores.values()),
     )
+
+
+def training_set(path: Path) -> str:
+    """What the training manifest holds, and which dev and test subsets of LibriSpeech are in it."""
+    manifest = Manifest(path)
+    corpora = sorted({utterance.corpus for utterance in manifest})
+    speakers = len({utterance.speaker for utterance in manifest})
+    text = (
+        f"{len(manifest):,} utterances, {sum(manifest.durations) / 3600:.1f} hours, {speakers} "
+        f"speakers of {', '.join(f'`{corpus}`' for corpus in corpora)}."
+    )
+    if any("common-voice" in corpus for corpus in corpora):
+        text += (
+            " Those of Common Voice v1 (Mozilla, CC0) are not known, and counted as one speaker."
+        )
+    if seen := sorted({part for corpus in corpora for part in HELD_OUT.findall(corpus)}):
+        text += (
+            f" Speech of {' and '.join(seen)} is training data of this model: a score on these "
+            f"subsets is not one on unheard speech."
+        )
+    return text
 
 
 def _description(recognizer: Recognizer) -> str:

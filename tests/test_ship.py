@@ -28,7 +28,7 @@ def run_dir(tones: list[Utterance], tone_model: Path, tmp_path: Path) -> Path:
         replace(one, sex="m" if one.speaker == "speaker0" else "f", corpus="librispeech")
         for one in tones
     ]
-    for split, some in (("dev", sexed[:4]), ("test", sexed[4:])):
+    for split, some in (("train", sexed), ("dev", sexed[:4]), ("test", sexed[4:])):
         write_jsonl(
             folder / "manifests" / f"{split}.jsonl", [replace(one, split=split) for one in some]
         )
@@ -131,6 +131,27 @@ def test_the_card_says_what_the_file_does(run_dir: Path, tmp_path: Path) -> None
         assert f"librispeech {split} | {score.total.per:.2f} |" in card
     assert "| test | f | 2 |" in card
     assert "| test | m | 1 |" in card
+
+
+@pytest.mark.parametrize(
+    ("corpus", "seen"),
+    [
+        ("librispeech/train-clean-5", None),
+        ("librispeech/train-clean-5+dev-clean-10+dev-clean-2+dev-part", None),
+        ("librispeech/part-of-dev-clean+dev-other+common-voice-v1", "dev-clean and dev-other"),
+        ("librispeech/test-clean", "test-clean"),
+    ],
+)
+def test_the_card_says_what_it_learned_from(
+    run_dir: Path, tmp_path: Path, tones: list[Utterance], corpus: str, seen: str | None
+) -> None:
+    train = [replace(one, corpus=corpus, duration_s=1800.0) for one in tones]
+    write_jsonl(run_dir / "manifests" / "train.jsonl", train)
+    card = ship.run(run_dir, tmp_path / "given.safetensors").read_text()
+    assert f"9 utterances, 4.5 hours, 3 speakers of `{corpus}`" in card
+    assert ("training data of this model" in card) == (seen is not None)
+    assert seen is None or f"Speech of {seen} is training data" in card
+    assert ("CC0" in card) == ("common-voice" in corpus)
 
 
 def test_the_licence_is_that_of_the_corpus(run_dir: Path, tmp_path: Path) -> None:
