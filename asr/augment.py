@@ -459,4 +459,4 @@ def _amplitude(db: float) -> float:
 
 def _fft_size(samples: int) -> int:
     """The next power of two: lengths with large prime factors take many times as long."""
-    return 1 << (samples - 1).bit_length()
+    return 1 << max(1, (samples - 1).bit_length())

@@ -140,8 +140,8 @@ class TrainingConfig:
                 raise ValueError(f"training.{key} is {getattr(self, key)}, expected 0 ≤ {key} < 1")
         if self.average and self.weight_noise:
             raise ValueError(
-                f"training.average is {self.average} and training.weight_noise {self.weight_noise}; "
-                f"expected 0 for one of them"
+                f"training.average is {self.average} and training.weight_noise is "
+                f"{self.weight_noise}, expected 0 for one of them"
             )
 
 

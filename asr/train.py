@@ -128,6 +128,7 @@ def run(config: RunConfig) -> None:
         if average is not None and state is not None:
             average.load_state_dict(state.average)
         kept = recognizer if average is None else average.module
+        assert isinstance(kept, Recognizer)
         with atomic_open(run_dir / "config.yaml") as file:
             file.write(config.to_yaml())
         log.info(
@@ -280,7 +281,8 @@ def averaged(recognizer: Recognizer, decay: float) -> AveragedModel | None:
     """
     if not decay:
         return None
-    average = AveragedModel(recognizer, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    moving: Any = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(recognizer, multi_avg_fn=moving)
     average.n_averaged += 1  # so that the first step is averaged too, and does not replace
     return average
 

@@ -30,7 +30,7 @@ from asr.dataset import Batches, Collate, Example
 from asr.encoder import EncoderConfig
 from asr.features import Features, FeaturesConfig
 from asr.phones import Vocabulary
-from asr.records import Segment, Utterance, write_jsonl
+from asr.records import DataError, Segment, Utterance, write_jsonl
 
 RATE = 16_000
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
@@ -41,6 +41,11 @@ EVERYTHING = AugmentConfig(
     noise=0.5,
     babble=0.5,
     reverb=0.5,
+    pauses=0.5,
+    empty=0.1,
+    clipping=0.3,
+    telephone=0.3,
+    lowpass=0.3,
     time_masks=2,
     frequency_masks=2,
 )
@@ -164,6 +169,12 @@ def test_nothing_switched_on_changes_nothing(tones: list[Utterance]) -> None:
     assert not AugmentConfig().needs_waveforms
     assert not AugmentConfig(time_masks=1, frequency_masks=1).needs_waveforms
     assert AugmentConfig(vtlp=0.1).needs_waveforms
+    utterance = tones[0]
+    kept = augment().example(
+        utterance, waveform[: round(RATE * utterance.duration_s)], 1, lambda n: waveform
+    )
+    assert kept[0] == utterance
+    assert torch.equal(kept[1], waveform[: round(RATE * utterance.duration_s)])
 
 
 @pytest.mark.parametrize("kind", ["noise", "babble"])
@@ -182,7 +193,7 @@ def test_the_ratio_of_speech_to_noise_is_the_one_drawn(kind: str) -> None:
     assert np.mean(drawn) == pytest.approx(10, abs=1)
 
 
-@pytest.mark.parametrize("kind", ["noise", "babble", "reverb"])
+@pytest.mark.parametrize("kind", ["noise", "babble", "reverb", "clipping", "telephone"])
 def test_a_share_is_the_share_of_utterances(kind: str) -> None:
     short = speech(400)
     hit = sum(not torch.equal(changed(short, seed, **{kind: 0.3}), short) for seed in range(400))
@@ -403,6 +414,151 @@ def test_a_run_knows_which_values_come_from_which_filter(
     assert len(run.mel_bins) == features.width
 
 
+# ── pieces and pauses ─────────────────────────────────────────────────────────────────────────
+
+
+def sentence(phones: int = 12, pause_every: int = 3) -> Utterance:
+    """Phones of 0.2 s, and after every few of them a pause of 0.3 s."""
+    segments, now = [], 0.25
+    for n in range(phones):
+        segments.append(Segment(("aa", "iy", "m", "s")[n % 4], now, now + 0.2))
+        now += 0.2 if (n + 1) % pause_every else 0.5
+    names = tuple(segment.phone for segment in segments)
+    return Utterance("u", "u.wav", now + 0.25, "s", names, tuple(segments))
+
+
+def sound_of(utterance: Utterance) -> Tensor:
+    """A constant for each phone, its number; 0 in pauses."""
+    samples = torch.zeros(round(utterance.duration_s * RATE))
+    for n, one in enumerate(utterance.segments or (), start=1):
+        samples[round(one.start_s * RATE) : round(one.end_s * RATE)] = n
+    return samples
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_phones_and_their_times_are_those_of_the_sound_that_is_left(seed: int) -> None:
+    utterance = sentence()
+    changes = augment(cut=0.7, pauses=0.7, digital=1.0, cut_min_s=0.5, cut_max_s=2.0)
+    found, sound, _ = changes.example(utterance, sound_of(utterance), seed, lambda n: speech())
+    assert found.segments is not None
+    assert found.phones == tuple(one.phone for one in found.segments)
+    assert len(sound) == pytest.approx(found.duration_s * RATE, abs=3)
+    numbers = [n for n in torch.unique_consecutive(sound).tolist() if n]
+    expected = utterance.phones[int(numbers[0]) - 1 : int(numbers[-1])]
+    assert found.phones == expected
+    for number, one in zip(numbers, found.segments, strict=True):
+        assert float(sound[round((one.start_s + one.end_s) / 2 * RATE)]) == number
+    silent = round(RATE * (found.duration_s - sum(0.2 for _ in found.phones)))
+    assert int((sound == 0).sum()) == pytest.approx(silent, abs=20)
+
+
+def test_a_piece_has_the_length_asked_for_and_begins_and_ends_in_pauses() -> None:
+    utterance = sentence()
+    changes = augment(cut=1.0, cut_min_s=1.0, cut_max_s=2.5)
+    layouts = {changes.layout(utterance, seed).parts for seed in range(60)}
+    starts_and_ends = {0.0, 1.0, 1.9, 2.8, 3.7, utterance.duration_s}
+    assert len(layouts) == 5
+    for ((start, end),) in layouts:
+        assert 1.0 <= end - start <= 2.5
+        assert min(abs(start - edge) for edge in starts_and_ends) < 1e-6
+        assert min(abs(end - edge) for edge in starts_and_ends) < 1e-6
+
+
+def test_pauses_lie_before_within_and_behind() -> None:
+    utterance = sentence()
+    changes = augment(pauses=1.0, pause_max_s=2.0)
+    layouts = [changes.layout(utterance, seed) for seed in range(60)]
+    assert any(layout.pauses[0] for layout in layouts)
+    assert any(layout.pauses[-1] for layout in layouts)
+    assert any(len(layout.parts) > 1 for layout in layouts)
+    assert all(0 <= pause <= 2 for layout in layouts for pause in layout.pauses)
+    assert all(layout.parts[0][0] == 0 for layout in layouts)
+    assert all(layout.parts[-1][1] == utterance.duration_s for layout in layouts)
+    without_times = dataclasses.replace(utterance, segments=None)
+    assert all(len(changes.layout(without_times, seed).parts) == 1 for seed in range(60))
+
+
+def test_digital_silence_is_zero_whatever_else_is_done_and_a_room_is_not() -> None:
+    utterance = sentence()
+    waveform = speech(round(utterance.duration_s * RATE))
+    for digital in (0.0, 1.0):
+        changes = augment(pauses=1.0, digital=digital, noise=1.0, reverb=1.0, speed=0.1, gain_db=6)
+        layout = changes.layout(utterance, 3)
+        begin = layout.begins()[0] + utterance.duration_s if len(layout.parts) == 1 else 0.0
+        _, sound, speed = changes.example(utterance, waveform, 3, lambda n: speech())
+        zeros = sum(layout.pauses) * RATE / speed
+        assert begin >= 0
+        assert int((sound == 0).sum()) == pytest.approx(zeros if digital else 0, abs=50)
+
+
+def test_an_empty_example_has_sound_and_no_phones() -> None:
+    changes = augment(empty=1.0, digital=0.5)
+    levels = []
+    for seed in range(40):
+        found, sound, _ = changes.example(sentence(), speech(), seed, lambda n: speech())
+        assert found.phones == ()
+        assert found.segments == ()
+        assert 1.0 <= len(sound) / RATE <= 8.0
+        levels.append(float(sound.std()))
+    assert 5 < levels.count(0.0) < 35
+    assert max(levels) < 10 ** (-14 / 20)
+
+
+def test_an_utterance_without_times_is_not_cut_in_silence() -> None:
+    without_times = dataclasses.replace(sentence(), segments=None)
+    with pytest.raises(DataError, match=r"^u: .*augment\.cut=0\.5.*asr align --manifest"):
+        augment(cut=0.5).layout(without_times, 1)
+
+
+def test_batches_are_of_like_lengths_as_they_come_after_cutting(tones: list[Utterance]) -> None:
+    changes = Augment(AugmentConfig(cut=1.0, pauses=1.0, pause_max_s=30.0), RATE, BINS)
+    tones = [dataclasses.replace(one, segments=()) for one in tones]
+    loader = Batches(tones, VOCABULARY, RATE, 3, 5, augment=changes)
+    loader.set_epoch(2)
+    lengths = [batch.waveform_lengths / RATE for batch in loader]
+    announced = sorted(loader.speech.durations())
+    assert torch.cat(lengths).sort().values.tolist() == pytest.approx(announced, abs=0.01)
+    pools = sorted((sorted(each.tolist()) for each in lengths), key=lambda each: each[0])
+    assert all(a[-1] <= b[0] for a, b in pairwise(pools))
+
+
+# ── what microphones and lines do ─────────────────────────────────────────────────────────────
+
+
+def test_a_clipped_waveform_is_flat_at_a_share_of_its_peak() -> None:
+    waveform = speech()
+    found = changed(waveform, clipping=1.0)
+    limit = float(found.abs().max())
+    assert 0.15 <= limit / float(waveform.abs().max()) <= 0.8
+    assert torch.equal(found, waveform.clamp(-limit, limit))
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "gone"),
+    [("telephone", (400, 3_300), (5_000, 8_000)), ("lowpass", (50, 3_400), (8_000 - 100, 8_000))],
+)
+def test_frequencies_outside_the_band_are_gone(
+    kind: str, kept: tuple[int, int], gone: tuple[int, int]
+) -> None:
+    waveform = torch.randn(4 * RATE, generator=torch.Generator().manual_seed(1))
+    found = changed(waveform, **{kind: 1.0})
+    hertz = np.fft.rfftfreq(len(waveform), 1 / RATE)
+
+    def level(samples: Tensor, band: tuple[int, int]) -> float:
+        inside = (hertz >= band[0]) & (hertz < band[1])
+        return float(np.square(np.abs(np.fft.rfft(samples.numpy())))[inside].mean())
+
+    assert level(found, kept) / level(waveform, kept) == pytest.approx(1.0, abs=0.05)
+    assert level(found, gone) / level(waveform, gone) < 0.02
+
+
+def test_a_telephone_has_256_levels_spaced_as_mu_law_is() -> None:
+    found = changed(speech(), telephone=1.0)
+    levels = found.unique()
+    assert 50 < len(levels) <= 256
+    assert float(levels.diff().max() / levels.diff().min()) > 20
+
+
 # ── configuration and training ────────────────────────────────────────────────────────────────
 
 
@@ -417,6 +573,9 @@ def test_a_run_knows_which_values_come_from_which_filter(
         ({"voices": 0}, r"augment\.voices is 0, expected at least 1"),
         ({"snr_min_db": 30}, r"augment\.snr_min_db is 30, expected at most 25.*snr_max_db"),
         ({"rt60_min_s": 0}, r"augment\.rt60_min_s is 0, expected at least 0\.01"),
+        ({"cut_min_s": 0}, r"augment\.cut_min_s is 0, expected more than 0"),
+        ({"cut_min_s": 7}, r"augment\.cut_min_s is 7, expected at most 6.*cut_max_s"),
+        ({"pauses": 2}, r"augment\.pauses is 2, expected 0…1"),
         ({"time_mask_share": 2}, r"augment\.time_mask_share is 2, expected 0…1"),
     ],
 )
@@ -448,7 +607,7 @@ def test_a_continued_run_ends_with_the_weights_of_an_uninterrupted_one(
             features=FeaturesConfig(bins=20, deltas=1),
             augment=EVERYTHING,
             encoder=EncoderConfig(hidden=8, layers=1),
-            training=TrainingConfig(epochs=2, batch_size=2, workers=workers),
+            training=TrainingConfig(epochs=2, batch_size=2, workers=workers, average=0.9),
             run_dir=str(tmp_path / name),
             resume="auto",
             device="cpu",
