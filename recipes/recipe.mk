@@ -5,6 +5,7 @@
 # files that must be there first, METHOD and TRAINING, overrides of all stages and of training alone,
 # which may depend on the run, $(*D)/$(*F). TUNE=1 tunes a beam search with a phone ORDER-gram on dev,
 # of the training transcripts, or with the n-gram of a model file, LM=asr/models/librispeech.safetensors.
+# TIMES=asr/models/librispeech.safetensors adds times of phones, found by that model, to the training set.
 SEEDS ?= 1
 NAME ?= $(EXPERIMENT)
 PROTOCOL ?= strict
@@ -31,6 +32,8 @@ DATA := $(strip $(ROOT) $(CORPUS))
 .SECONDEXPANSION:
 $(RUNS)/%/vocabulary.txt: $$(shell [ "$$$$(cat '$(RUNS)/$$*/root.txt' 2>/dev/null)" = "$(DATA)" ] || echo FORCE) | $(DOWNLOAD)
 	$(PY) -m asr.prepare $(OVERRIDES)
+	$(if $(TIMES),$(PY) -m asr.align '$(TIMES)' '$(@D)/manifests/train.jsonl' --manifest '$(@D)/timed.jsonl')
+	$(if $(TIMES),mv '$(@D)/timed.jsonl' '$(@D)/manifests/train.jsonl')
 	@printf '%s' "$(DATA)" > '$(@D)/root.txt'
 
 $(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt

@@ -35,8 +35,17 @@ KINDS = {
     "librosa mfcc": replace(LIBROSA, kind="mfcc"),
     "librosa mirrored": replace(LIBROSA, pad_mode="reflect"),
 }
-NORMALIZATIONS = ("global", "speaker", "utterance", "sliding", "none")
+NORMALIZATIONS = ("global", "speaker", "utterance", "active", "sliding", "none")
 EVERY_KIND = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+EVERY_KIND_NORMALIZED = pytest.mark.parametrize(
+    ("config", "normalization"),
+    [
+        pytest.param(config, normalization, id=f"{name}-{normalization}")
+        for name, config in KINDS.items()
+        for normalization in NORMALIZATIONS
+        if (config.kind, normalization) != ("mfcc", "active")
+    ],
+)
 SAMPLES = [8000, 560, 12_345, 3999, 16_000, 4242, 640, 7999, 8001, 801, 2345, 31, 5000, 720, 900, 1]
 
 
@@ -75,8 +84,7 @@ def fitted(config: FeaturesConfig, *batches: Batch) -> Features:
 # ── batches ──────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@EVERY_KIND
+@EVERY_KIND_NORMALIZED
 def test_an_utterance_in_a_padded_batch_is_the_same_to_the_last_bit(
     config: FeaturesConfig, normalization: str
 ) -> None:
@@ -93,8 +101,7 @@ def test_an_utterance_in_a_padded_batch_is_the_same_to_the_last_bit(
         assert not frames[n, count:].any()
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@EVERY_KIND
+@EVERY_KIND_NORMALIZED
 def test_a_batch_computed_at_once_as_on_a_gpu_is_the_same(
     config: FeaturesConfig, normalization: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,8 +127,7 @@ def test_a_batch_computed_at_once_as_on_a_gpu_is_the_same(
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@EVERY_KIND
+@EVERY_KIND_NORMALIZED
 def test_everything_stays_on_its_device(
     config: FeaturesConfig, normalization: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,8 +232,7 @@ EXTREMES = {
 
 
 @pytest.mark.parametrize("waveform", EXTREMES.values(), ids=EXTREMES)
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@EVERY_KIND
+@EVERY_KIND_NORMALIZED
 def test_extremes_are_finite(config: FeaturesConfig, normalization: str, waveform: Tensor) -> None:
     batch = batch_of([waveform], "a")
     frames, counts = fitted(replace(config, normalization=normalization), batch).of_batch(batch)
@@ -306,6 +311,26 @@ def test_utterance_normalisation_is_of_each_utterance() -> None:
             torch.testing.assert_close(one[:count].mean(0), torch.zeros(82), atol=1e-4, rtol=0)
             spread = one[:count].std(0, correction=0)
             torch.testing.assert_close(spread, torch.ones(82), atol=1e-4, rtol=0)
+
+
+def test_active_normalisation_is_of_the_loud_frames_and_silence_changes_nothing() -> None:
+    features = Features(replace(KALDI, normalization="active", active_db=20.0))
+    noise = torch.randn(16_000, generator=torch.Generator().manual_seed(1))
+    sound = torch.cat([0.3 * noise[:8_000], 1e-3 * noise[8_000:]])
+    alone = features.of_batch(batch_of([sound]))[0][0]
+    raw_frames = raw(KALDI, sound)
+    level = raw_frames[:, KALDI.energy : KALDI.static_width].mean(1)
+    nats = 20.0 / 10 * math.log(10)
+    active = level >= level.sort(descending=True).values[9] - nats
+    assert 10 < int(active.sum()) < len(level)
+    spread = raw_frames[active].std(0, correction=0)
+    expected = (raw_frames - raw_frames[active].mean(0)) / spread
+    torch.testing.assert_close(alone, expected, atol=1e-3, rtol=1e-3)
+    for silence in (torch.zeros(80_000), 1e-4 * noise):
+        longer = features.of_batch(batch_of([torch.cat([sound, silence])]))[0][0]
+        torch.testing.assert_close(longer[:90], alone[:90], atol=1e-4, rtol=1e-4)
+    padded = features.of_batch(batch_of([sound[:9_000], sound]))[0][1]
+    assert torch.equal(padded, alone)
 
 
 def test_speaker_normalisation_is_of_all_frames_of_a_speaker() -> None:
@@ -505,6 +530,15 @@ def test_widths(config: FeaturesConfig, width: int) -> None:
         ({"energy": False, "raw_energy": False}, "features.raw_energy is False, but features.en"),
         ({"dither": -1.0}, "features.dither is -1.0, expected at least 0"),
         ({"dither": math.inf}, "features.dither is inf, expected at least 0"),
+        ({"active_db": 20.0}, "features.active_db is 20.0, but features.normalization is 'global'"),
+        (
+            {"normalization": "active", "active_db": 0.0},
+            "features.active_db is 0.0, expected more than 0",
+        ),
+        (
+            {"normalization": "active", "kind": "mfcc", "bins": 23},
+            "features.normalization is 'active', expected another with features.kind=mfcc",
+        ),
         ({"lifter": 10.0}, "features.lifter is 10.0, but features.kind is 'fbank'"),
         ({"kind": "mfcc", "lifter": -1.0}, "features.lifter is -1.0, expected at least 0"),
         ({"mel_scale": "bark"}, "features.mel_scale is 'bark', expected slaney or htk"),
