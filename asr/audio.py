@@ -3,19 +3,16 @@
 Reads whatever libsndfile reads: RIFF, NIST SPHERE (also inside `.wav`), FLAC, Ogg/Opus. `load`
 never resamples and never mixes channels down: a file that is not what was asked for is an error,
 and so is one that holds less than its header promises. `stream`, for files that belong to no
-corpus, does both and says so. A mono file that was copied as text is read as it probably was
-before, and `inspect` and `stream` say that too. AIFF, CAF, W64 and RF64 are taken at libsndfile's
-word. It knows no labels.
+corpus, does both and says so. AIFF, CAF, W64 and RF64 are taken at libsndfile's word. It knows no
+labels.
 """
 
 import hashlib
-import io
 import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,14 +21,13 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from asr import copied_as_text
-from asr.copied_as_text import Restored, Samples16
 from asr.records import DataError
 
 # Of the files that libsndfile reads, in lower case; what a file is its content decides.
 ENDINGS = (".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".au", ".sph", ".caf")
 
 Waveform = npt.NDArray[np.float32]
+Samples16 = npt.NDArray[np.int16]
 
 FULL_SCALE = 32768  # of 16-bit samples
 CLIPPED = 5e-3  # warn when more than this part of the samples stands at full scale,
@@ -42,8 +38,7 @@ CUT = 0.01  # warn when more than this part of a recording is of them
 OFFSET = 0.02  # warn when the mean is further from 0 than this part of full scale
 STREAM = 0x7FFFF000  # from this size on a data chunk says: length unknown (ffmpeg, sox in a pipe)
 BLOCK = 1 << 18  # samples that `stream` reads at a time
-KEPT = 1 << 21  # bytes of a mended recording that is kept in memory
-FIRST = 1 << 12  # samples in which sound almost always has a byte 0x0D
+LINE_FEEDS = 50  # bytes 0x0A, for the absence of 0x0D in a file to mean anything
 LOWEST_RATE = 4_000  # below it there is no speech, and what is resampled would fill any memory
 EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 
@@ -72,10 +67,7 @@ class Inspection:
 
 
 def info(path: str | Path) -> AudioInfo:
-    """What the header says, or is true once a file that was copied as text is mended.
-
-    `DataError` if there is no readable, whole, non-empty audio.
-    """
+    """What the header says; `DataError` if there is no readable, whole, non-empty audio."""
     with _open(path) as (_, header, extent):
         for problem in _wrong_extent(path, header, extent):
             raise DataError(problem)
@@ -117,8 +109,6 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
                 return Inspection(_intact(header, extent), tuple(problems))
             if extent.endless:
                 warnings.append(_says_endless(path, header.samples))
-            if extent.restored:
-                warnings.append(_says_restored(path, extent.restored))
             dtype = "int16" if file.subtype in EXACT_IN_INT16 else "float32"
             samples = _read(path, file, header.samples, dtype)
     except DataError as error:
@@ -163,8 +153,6 @@ def stream(
             )
         if extent.endless:
             warn(_says_endless(path, header.samples))
-        if extent.restored:
-            warn(_says_restored(path, extent.restored))
         if changes := list(_changes(header, sample_rate)):
             warn(f"{path}: {', '.join(changes)}")
         resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
@@ -235,14 +223,6 @@ def _says_endless(path: str | Path, samples: int) -> str:
     return (
         f"{path}: the header does not say how much audio follows (a stream); all {samples} samples "
         f"up to the end of the file are taken"
-    )
-
-
-def _says_restored(path: str | Path, restored: Restored) -> str:
-    return (
-        f"{path}: copied as text, none of its bytes is 0x0D (carriage return); read with "
-        f"{restored.bytes_put_back} lost bytes put back and {restored.samples_changed} samples "
-        f"mended; better fetch it again, as binary"
     )
 
 
@@ -335,7 +315,6 @@ class _Extent:
     stored: int | None = None
     endless: bool = False  # a stream whose header was never completed
     ended: bool = True  # false: an Ogg stream without its last page
-    restored: Restored | None = None  # of a recording that was copied as text
 
 
 @contextmanager
@@ -357,39 +336,7 @@ def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, _E
         # Behind the samples that a SPHERE header promises, libsndfile reads whatever follows.
         samples = file.frames if extent.promised is None else min(file.frames, extent.promised)
         header = AudioInfo(samples, file.samplerate, file.channels)
-        sound = _copied_as_text(file, header)
-        if sound is None:
-            yield file, header, extent
-            return
-    restored = _restored(sound) if len(sound) <= KEPT else _restored.__wrapped__(sound)
-    memory = io.BytesIO()
-    soundfile.write(memory, restored.samples, header.sample_rate, "PCM_16", format="WAV")
-    memory.seek(0)
-    with soundfile.SoundFile(memory) as file:
-        extent = replace(extent, stored=file.frames, restored=restored)
-        yield file, replace(header, samples=file.frames), extent
-
-
-def _copied_as_text(file: soundfile.SoundFile, header: AudioInfo) -> bytes | None:
-    """All of a mono recording of 16 bits if it looks like it; the file is at its start again."""
-    if file.subtype != "PCM_16" or header.channels != 1:
-        return None
-    try:
-        first = file.read(min(FIRST, header.samples), dtype="int16")
-        file.seek(0)
-        if copied_as_text.CR in first.tobytes():
-            return None
-        samples: Samples16 = file.read(header.samples, dtype="int16")
-        file.seek(0)
-    except soundfile.LibsndfileError:
-        return None  # whoever reads on will say so
-    return samples.tobytes() if copied_as_text.is_copied_as_text(samples) else None
-
-
-@lru_cache(maxsize=256)
-def _restored(sound: bytes) -> Restored:
-    """Kept, because training reads the same files in every epoch."""
-    return copied_as_text.restored(np.frombuffer(sound, np.int16))
+        yield file, header, extent
 
 
 def _unreadable(path: Path, error: Exception, extent: _Extent) -> str:
@@ -410,10 +357,14 @@ def _unreadable(path: Path, error: Exception, extent: _Extent) -> str:
 
 def _wrong_extent(path: str | Path, header: AudioInfo, extent: _Extent) -> Iterator[str]:
     if extent.promised and extent.stored is not None and extent.stored < extent.promised:
-        yield (
-            f"{path}: truncated, the header says {extent.promised} samples, the file holds "
-            f"{extent.stored}; fetch it again"
-        )
+        says = f"the header says {extent.promised} samples, the file holds {extent.stored}"
+        if _came_as_text(path):
+            yield (
+                f"{path}: damaged by a transfer in text mode, {says} and no byte 0x0D; fetch it "
+                f"again as binary"
+            )
+        else:
+            yield f"{path}: truncated, {says}; fetch it again"
     elif not extent.ended:
         yield f"{path}: truncated, the Ogg stream has no last page; fetch it again"
     elif header.samples < 1 and extent.stored:
@@ -423,6 +374,20 @@ def _wrong_extent(path: str | Path, header: AudioInfo, extent: _Extent) -> Itera
         )
     elif header.samples < 1:
         yield f"{path}: no audio, the file holds zero samples; leave it out"
+
+
+def _came_as_text(path: str | Path) -> bool:
+    """Whether a file has no byte 0x0D (CR) where its count of 0x0A (LF) says that it had some.
+
+    A transfer in text mode makes LF of CR LF and of CR.
+    """
+    line_feeds = 0
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            if b"\r" in block:
+                return False
+            line_feeds += block.count(b"\n")
+    return line_feeds >= LINE_FEEDS
 
 
 def _intact(header: AudioInfo, extent: _Extent) -> AudioInfo | None:

@@ -12,7 +12,7 @@ from asr.__main__ import DOORS
 PACKAGE = Path(__file__).parents[1] / "asr"
 
 FLOORS = [
-    {"records", "phones", "labels", "textgrid", "batch", "compiled", "copied_as_text"},
+    {"records", "phones", "labels", "textgrid", "batch", "compiled"},
     {
         *("audio", "augment", "espeak", "features", "language_model", "lexicon", "lstm", "memory"),
         *("pictures", "prefix_beam", "scoring", "viterbi"),

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 import soundfile
 from conftest import normalized, tones_of
 
-from asr import audio, checkpoint, transcribe
+from asr import checkpoint, transcribe
 from asr.checkpoint import Checkpoint
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 
@@ -71,36 +70,6 @@ def test_noise_has_its_ratio_and_its_seed(tmp_path: Path) -> None:
         assert 10 * np.log10(ratio) == pytest.approx(10.0, abs=0.01)
 
 
-def test_unmended_only_the_peers_hear_what_is_in_the_file(tmp_path: Path) -> None:
-    # No byte 0x0D, and 0x0B and 0x0F often: what a copy as text leaves.
-    samples = np.resize(np.array([0x0A0A, 0x0B0F, 0x0E09], np.int16), 16_000)
-    path = tmp_path / "copied.wav"
-    soundfile.write(path, samples, 16_000)
-    utterances = [Utterance("u", str(path), 1.0, "s", PHONES)]
-
-    class Deaf:
-        def __init__(self) -> None:
-            self.heard: list[np.ndarray] = []
-
-        def meet(self, waveforms: Sequence[np.ndarray]) -> None:
-            pass
-
-        def hear(self, waveform: np.ndarray) -> tuple[str, ...]:
-            self.heard.append(waveform)
-            return ()
-
-    class Peer(Deaf, peers.Pocketsphinx):
-        pass
-
-    ours, peer = Deaf(), Peer()
-    peers.listen([ours, peer], utterances, unmended=True)
-    assert not np.array_equal(audio.load(path) * 32768, samples)
-    np.testing.assert_array_equal(ours.heard[-1], audio.load(path))
-    np.testing.assert_array_equal(peer.heard[-1] * 32768, samples)
-    peers.listen([ours, peer], utterances)
-    np.testing.assert_array_equal(peer.heard[-1], audio.load(path))
-
-
 def test_speaker_by_speaker_is_asr_transcribe_of_their_files(
     tmp_path: Path, tone_model: Path
 ) -> None:
@@ -130,13 +99,11 @@ def test_the_table_is_what_asr_score_says(
     output = tmp_path / "out"
     overrides = ["experiment=timit-sample", f"corpus.root={corpus}"]
     arguments = [*overrides, "--model", str(tone_model), "--snr", "10", "--output", str(output)]
-    arguments += ["--unmended"]
     assert peers.main([*arguments, "--split", "test"]) == 0
     printed = capsys.readouterr().out
     assert printed == (output / "table.md").read_text()
     assert "## As recorded" in printed
     assert "## white noise at 10 dB" in printed
-    assert "## peers hear the files as they lie" in printed
     references = read_jsonl(output / "references.jsonl", Utterance)
     for n, name in enumerate(("asr, tones", "pocketsphinx allphone", "pocketsphinx words")):
         heard = read_jsonl(output / f"clean-{n}.hyp.jsonl", Hypothesis)
@@ -148,7 +115,7 @@ def test_the_table_is_what_asr_score_says(
     ours = read_jsonl(output / "clean-0.hyp.jsonl", Hypothesis)
     assert {one.phones for one in ours} == {PHONES}
     compared = [x for x in printed.splitlines() if x.startswith("| asr, tones − ")]
-    assert len(compared) == 3 * 2 * 3
+    assert len(compared) == 2 * 2 * 3
     # What was heard before is a line without times, with the same figures.
     before = output / "before.jsonl"
     write_jsonl(before, ours)

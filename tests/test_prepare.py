@@ -99,14 +99,20 @@ def samples(values: Any, rate: int = RATE, **format: Any) -> Callable[[Path], No
     return change
 
 
-def raw(change: Callable[[bytes], bytes], **format: Any) -> Callable[[Path], None]:
+def raw(change: Callable[[bytes], bytes], gain: int = 1, **format: Any) -> Callable[[Path], None]:
     """Change the bytes of SX1, written in a format."""
 
     def changed(root: Path) -> None:
-        soundfile.write(root / WAV, noise(1), RATE, **{"format": "WAV"} | format)
+        values = (gain * noise(1)).astype(np.int16)
+        soundfile.write(root / WAV, values, RATE, **{"format": "WAV"} | format)
         (root / WAV).write_bytes(change((root / WAV).read_bytes()))
 
     return changed
+
+
+def as_text(file: bytes) -> bytes:
+    """What a transfer in text mode leaves of a file."""
+    return file.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def labels(text: str, encoding: str = "utf-8") -> Callable[[Path], None]:
@@ -174,6 +180,22 @@ ERRORS: list[tuple[str, Callable[[Path], Any], str]] = [
         "01-sphere",
         raw(lambda b: b[:5000], format="NIST"),
         r"truncated, the header says 4800 samples, the file holds 1988",
+    ),
+    (
+        "01-text-mode",
+        raw(as_text, gain=31),
+        r"SX1\.WAV: damaged by a transfer in text mode, the header says 4800 samples, "
+        r"the file holds 47\d\d and no byte 0x0D; fetch it again as binary",
+    ),
+    (
+        "01-text-mode-sphere",
+        raw(as_text, gain=31, format="NIST"),
+        r"SX1\.WAV: damaged by a transfer in text mode, the header says 4800 samples",
+    ),
+    (
+        "01-truncated-silence",
+        raw(lambda b: b[:5000], gain=0),
+        r"SX1\.WAV: truncated, the header says 4800 samples, the file holds 2478",
     ),
     (
         "01-flac",
@@ -466,13 +488,6 @@ WARNINGS: list[tuple[str, Callable[[Path], Any], str]] = [
         "digital-silence",
         samples(np.where(np.arange(SAMPLES) < SAMPLES // 2, 0, noise(1)).astype(np.int16)),
         r"SX1\.WAV: cut to digital silence, 50\.0% of it is exactly 0; .* features\.dither_db=45",
-    ),
-    (
-        "copied-as-text",
-        samples(
-            np.frombuffer((4 * noise(1)).astype(np.int16).tobytes().replace(b"\r", b"\n"), np.int16)
-        ),
-        r"SX1\.WAV: copied as text, none of its bytes is 0x0D",
     ),
     (
         "14-stream",

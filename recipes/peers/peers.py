@@ -21,7 +21,6 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-import soundfile
 import torch
 
 from asr import audio, corpora, scoring, transcribe
@@ -44,7 +43,7 @@ TUNED_ON = 32  # dev utterances at most
 STOPS = frozenset(("b", "d", "g", "p", "t", "k", "ch", "jh"))
 SILENCES = ("<s>", "</s>", "<sil>", "SIL")
 BABBLING = 4  # voices
-CLEAN, UNMENDED = "", "peers hear the files as they lie"
+CLEAN = ""
 
 Settings = Mapping[str, float]
 
@@ -145,13 +144,8 @@ def listen(
     utterances: Sequence[Utterance],
     noise: str = "white",
     snr_db: float | None = None,
-    unmended: bool = False,
 ) -> list[Tally]:
-    """Let every system hear every utterance, the first to hear it another each time.
-
-    With `unmended` the peers hear the samples that are in the file, as their users would, and ours
-    what it makes of them.
-    """
+    """Let every system hear every utterance, the first to hear it another each time."""
     tallies = [Tally({}) for _ in systems]
     by_speaker: dict[str, list[Utterance]] = {}
     for utterance in utterances:
@@ -176,11 +170,8 @@ def listen(
         for utterance, waveform in zip(said, waveforms, strict=True):
             for place in range(len(systems)):
                 k = (first + place) % len(systems)
-                sound = waveform
-                if unmended and isinstance(systems[k], Pocketsphinx):
-                    sound = soundfile.read(utterance.audio, dtype="float32")[0]
                 begin = time.process_time()
-                phones = systems[k].hear(sound)
+                phones = systems[k].hear(waveform)
                 tallies[k].computed_s += time.process_time() - begin
                 tallies[k].heard_s += len(waveform) / 16_000
                 tallies[k].phones[utterance.id] = phones
@@ -344,10 +335,9 @@ def run(options: argparse.Namespace) -> str:
     folder = Path(options.output)
     write_jsonl(folder / "references.jsonl", utterances)
     conditions: list[tuple[str, float | None]] = [(CLEAN, None)]
-    conditions += [(UNMENDED, None)] * options.unmended
     conditions += [(f"{options.noise} noise at {snr_db:g} dB", snr_db) for snr_db in options.snr]
     for condition, snr_db in conditions:
-        tallies = listen(systems, utterances, options.noise, snr_db, condition == UNMENDED)
+        tallies = listen(systems, utterances, options.noise, snr_db)
         lines += ["", f"## {condition or 'As recorded'}", ""]
         named: list[System | Heard] = [*systems]
         if snr_db is None:
@@ -373,9 +363,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--split", default="test", help="what is heard; all: every split")
     parser.add_argument("--tune", action="store_true", help="tune pocketsphinx on dev too")
-    parser.add_argument(
-        "--unmended", action="store_true", help="once more, with the files unmended to the peers"
-    )
     parser.add_argument(
         "--one-speaker", action="store_true", help="ours once more, normalised by speaker"
     )
