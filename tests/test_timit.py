@@ -112,6 +112,22 @@ def test_the_nltk_layout_is_split_by_its_list_and_named_a_sample(tmp_path: Path)
     assert {(u.speaker, u.corpus) for u in splits["test"]} == {("fvmh0", "timit-sample")}
 
 
+def test_all_sixteen_speakers_of_the_nltk_sample_have_a_split(tmp_path: Path) -> None:
+    speakers = {
+        "train": ("1-fvmh0", "2-faem0", "3-falk0", "4-maeb0", "5-ftlg0", "5-mbgt0", "7-madd0"),
+        "dev": ("3-madc0", "6-fapb0"),
+        "test": ("1-mcpm0", "2-marc0", "4-falr0", "6-mbma1", "7-fblv0", "8-fbcg1", "8-mbcg0"),
+    }
+    for split in speakers.values():
+        for speaker in split:
+            write(tmp_path / f"dr{speaker}", "sx1.wav.wav", "sx1.phn")
+    splits = read(TimitConfig(root=str(tmp_path)))
+    assert {
+        split: tuple(sorted(f"{u.dialect}-{u.speaker}" for u in members))
+        for split, members in splits.items()
+    } == speakers
+
+
 def test_a_list_of_speakers_takes_the_place_of_the_protocol(tmp_path: Path) -> None:
     config = tree(tmp_path / "timit")
     speakers = tmp_path / "speakers.txt"
