@@ -110,3 +110,24 @@ def test_shorten_is_named_with_its_remedy(tmp_path: Path) -> None:
     (tmp_path / "SA1.WAV").write_bytes(header.ljust(1024) + b"ajkg\x02" + bytes(500))
     with pytest.raises(DataError, match=r"SA1\.WAV: SPHERE compressed with shorten.*sph2pipe"):
         audio.load(tmp_path / "SA1.WAV")
+
+
+def test_a_transfer_in_text_mode_is_told_from_a_truncated_file(
+    shared: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "one.wav"
+    lost = 0
+    for original in sorted((shared / "corpora" / "timit-sample").rglob("si*.wav")):
+        whole = original.read_bytes()
+        as_text = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lost += len(as_text) < len(whole)
+        for content, cause in (
+            (as_text, "damaged by a transfer in text mode"),
+            (whole, "truncated"),
+        ):
+            path.write_bytes(content[: len(as_text)])
+            problems = audio.inspect(path, 16_000).problems
+            assert [p.split(",")[0] for p in problems] == (
+                [f"{path}: {cause}"] if len(as_text) < len(whole) else []
+            )
+    assert lost
