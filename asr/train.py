@@ -45,6 +45,7 @@ from asr.config import (
 from asr.criteria import Estimated, SearchConfig, Split
 from asr.dataset import Batches
 from asr.features.cache import FrameCache
+from asr.lstm.base import onednn_multiplies
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, encode_all
 from asr.records import DataError, Hypothesis, Manifest, Utterance, atomic_open
@@ -202,10 +203,10 @@ def run(config: RunConfig) -> None:
 
 def _require_precision(precision: str, device: torch.device) -> None:
     on_cpu = device.type == "cpu"
-    if precision != "float32" and not (on_cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    if precision != "float32" and not (on_cpu and onednn_multiplies(PRODUCTS[precision])):
         what = "this processor" if on_cpu else "a GPU"
         raise DataError(
-            f"training.precision is {precision}, which is not for {what}; say "
+            f"training.precision is {precision}, which is not for {what}; set "
             f"training.precision=float32"
         )
 

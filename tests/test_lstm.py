@@ -1,11 +1,13 @@
 """Laws of the recurrent cells: fast equals readable, both equal torch, padding changes nothing."""
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,8 +18,8 @@ from asr import lstm
 from asr.batch import length_mask
 from asr.criteria import CTC, CTCConfig
 from asr.encoder import Encoder, EncoderConfig
-from asr.lstm import CELLS, RecurrentLayer, RecurrentStack, TorchCell
-from asr.lstm.base import linear, packed
+from asr.lstm import CELLS, RecurrentLayer, RecurrentStack, TorchCell, base
+from asr.lstm.base import linear, onednn_multiplies, outer, packed
 
 INPUT, HIDDEN = 5, 6
 RAGGED = torch.tensor([9, 0, 4, 9, 1])
@@ -158,15 +160,47 @@ def test_the_number_of_threads_changes_nothing(cell: str) -> None:
     assert_near(found[2], found[0], 1e-6)
 
 
-# ── products of factors of 16 bits ───────────────────────────────────────────────────────────
+# ── products ─────────────────────────────────────────────────────────────────────────────────
 
-in_16_bits = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16"
-)
+each_way = pytest.mark.parametrize("way", ["oneDNN", "torch"], indirect=True)
 
 
-@in_16_bits
-def test_a_product_with_a_weight_of_16_bits_is_that_of_the_rounded_factors() -> None:
+@pytest.fixture
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of bfloat16 by oneDNN's operators, where there are any, or torch's public way."""
+    if request.param == "torch":
+        monkeypatch.setattr(base, "onednn_multiplies", lambda dtype: False)
+    elif not onednn_multiplies(torch.bfloat16):
+        pytest.skip("this processor has no bfloat16")
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+@pytest.mark.parametrize("gaps", ["none", "x", "weight", "bias"])
+@pytest.mark.parametrize("way", ["oneDNN", "torch"])
+def test_a_product_is_that_of_its_factors_by_either_way(
+    way: str, gaps: str, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dtype = {16: torch.bfloat16, 32: torch.float32}[bits]
+    if way == "torch":
+        monkeypatch.setattr(base, "onednn_multiplies", lambda dtype: False)
+    elif not onednn_multiplies(dtype):
+        pytest.skip(f"oneDNN has no products of {bits} bits on this processor")
+    factors = {"x": torch.randn(7, 30), "weight": torch.randn(11, 30), "bias": torch.randn(11)}
+    x, weight, bias = (
+        torch.stack([f, f], -1)[..., 0] if name == gaps else f
+        for name, f in ((name, factor.to(dtype)) for name, factor in factors.items())
+    )
+    exact = x.double() @ weight.double().t()
+    tolerance = {"rtol": 2.0 ** (-8 if bits == 16 else -20), "atol": 1e-5}
+    for ordered in (weight, packed(weight, 7)):
+        torch.testing.assert_close(linear(x, ordered), exact.to(dtype), **tolerance)
+        found = linear(x, ordered, bias).double()
+        torch.testing.assert_close(found, exact + bias.double(), rtol=2**-7, atol=2**-5)
+    torch.testing.assert_close(outer(x.t(), weight.t()), exact.to(dtype), **tolerance)
+
+
+@each_way
+def test_a_product_with_a_weight_of_16_bits_is_that_of_the_rounded_factors(way: None) -> None:
     x, weight, bias = torch.randn(7, 30), torch.randn(11, 30).bfloat16(), torch.randn(11)
     exact = x.bfloat16().double() @ weight.double().t()
     found = linear(x, weight, bias)
@@ -175,11 +209,11 @@ def test_a_product_with_a_weight_of_16_bits_is_that_of_the_rounded_factors() -> 
     torch.testing.assert_close(linear(x, packed(weight, 7), bias), found, rtol=0, atol=0)
 
 
-@in_16_bits
+@each_way
 @each_direction
 @each_cell
 def test_in_autocast_everything_but_the_products_has_32_bits(
-    cell: str, bidirectional: bool
+    cell: str, bidirectional: bool, way: None
 ) -> None:
     recurrent, frames = stack(cell, bidirectional), torch.randn(5, 9, INPUT)
 
@@ -203,8 +237,8 @@ def test_in_autocast_everything_but_the_products_has_32_bits(
         torch.set_num_threads(threads)
 
 
-@in_16_bits
-def test_an_encoder_takes_16_bits_in_training_only() -> None:
+@each_way
+def test_an_encoder_takes_16_bits_in_training_only(way: None) -> None:
     encoder = Encoder(EncoderConfig(hidden=HIDDEN, layers=2), INPUT)
     frames = torch.randn(5, 9, INPUT)
     exact, _ = encoder(frames, RAGGED)
@@ -214,6 +248,39 @@ def test_an_encoder_takes_16_bits_in_training_only() -> None:
     assert not torch.equal(reduced, exact)
     found, _ = encoder.eval()(frames, RAGGED)
     assert torch.equal(found, exact)
+
+
+def test_operators_that_are_absent_refuse_or_miscompute_are_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    anew = onednn_multiplies.__wrapped__
+    with torch.autocast("cpu", torch.bfloat16):
+        assert anew(torch.float32) == onednn_multiplies(torch.float32)
+    for outcome in (AttributeError, RuntimeError, torch.zeros(2, 2)):
+        called = Mock(side_effect=outcome if isinstance(outcome, type) else None)
+        called.return_value = outcome
+        monkeypatch.setattr(base, "_by_onednn", called)
+        assert not anew(torch.float32)
+        assert called.called
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="instruction sets of x86-64")
+@pytest.mark.parametrize("isa", ["SSE41", "AVX2"])
+def test_without_avx512_onednn_has_products_of_32_bits_only(isa: str) -> None:
+    code = """
+import torch
+from asr.lstm.base import onednn_multiplies as has
+types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+print(*(name for name, dtype in types.items() if has(dtype)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": isa},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["float32"], done.stderr
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-4, 1.0, 30.0, 1e30])

@@ -18,6 +18,7 @@ from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig, SearchConfig
 from asr.encoder import EncoderConfig
 from asr.features import FeaturesConfig
+from asr.lstm.base import onednn_multiplies
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import DataError, Hypothesis, Utterance, read_jsonl, write_jsonl
@@ -204,9 +205,7 @@ def test_the_seed_decides_and_nothing_else(config: RunConfig, tmp_path: Path) ->
     assert not torch.equal(weights(config)[head], weights(runs["other"])[head])
 
 
-@pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16"
-)
+@pytest.mark.skipif(not onednn_multiplies(torch.bfloat16), reason="this processor has no bfloat16")
 def test_a_run_in_bfloat16_is_another_run_with_weights_of_32_bits(
     config: RunConfig, tmp_path: Path
 ) -> None:
@@ -232,10 +231,16 @@ def test_a_run_in_bfloat16_is_another_run_with_weights_of_32_bits(
 def test_precision_that_a_device_does_not_have_is_refused_before_work_starts(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "choose_device", lambda config: torch.device("cuda"))
     training = dataclasses.replace(config.training, precision="bfloat16")
-    with pytest.raises(DataError, match=r"precision is bfloat16, which is not for a GPU; say"):
-        train.run(dataclasses.replace(config, training=training))
+    reduced = dataclasses.replace(config, training=training)
+    monkeypatch.setattr(train, "onednn_multiplies", lambda dtype: False)
+    with pytest.raises(DataError, match=r"precision is bfloat16, .* this processor; set tr"):
+        train.run(reduced)
+    monkeypatch.setattr(train, "choose_device", lambda config: torch.device("cuda"))
+    monkeypatch.setattr(train, "onednn_multiplies", lambda dtype: True)
+    with pytest.raises(DataError, match=r"precision is bfloat16, .* a GPU; set training\.prec"):
+        train.run(reduced)
+    assert not (Path(config.run_dir) / "config.yaml").exists()
     with pytest.raises(ValueError, match=r"training\.precision is 'int8', expected float32 or"):
         TrainingConfig(precision="int8")
 
@@ -298,7 +303,7 @@ def test_the_step_is_from_the_clean_weights_along_the_gradient_at_the_noisy_ones
     torch.manual_seed(3)
     with torch.no_grad():
         for weight in noisy.parameters():
-            weight += 0.2 * torch.randn_like(weight)
+            weight.add_(torch.randn_like(weight), alpha=0.2)  # rounds once, as train_step does
     losses = noisy.loss(batch)
     losses.mean().backward()
     expected = [

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-
-# Torch knows this operator for its compiler; it is absent from builds without oneDNN.
-ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
-IN_ONEDNN = (torch.float32, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -209,6 +206,36 @@ def factor_dtype(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
+@cache
+def onednn_multiplies(dtype: torch.dtype) -> bool:
+    """Whether oneDNN, called by torch's private operators, has products of `dtype` here.
+
+    The operators are there for torch's compiler and promise nothing: builds without oneDNN lack
+    them, and they refuse bfloat16 on processors that do not compute in it. So the first call for a
+    type tries one small product.
+    """
+    if dtype not in (torch.float32, torch.bfloat16):
+        return False
+    x = torch.tensor([[0, 1, 2], [3, 4, 5]], dtype=dtype, device="cpu")
+    try:
+        product = _by_onednn(x, _packed(x, count=2), bias=x[:, 0])
+    except (AttributeError, RuntimeError):
+        return False
+    return bool(product.tolist() == [[5, 17], [14, 53]])
+
+
+def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is not None:
+        bias = bias.contiguous()  # the operator takes it for that, whatever it is
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product
+
+
+def _packed(weight: Tensor, count: int) -> Tensor:
+    ordered: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, count)
+    return ordered
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`, but by oneDNN where it can: torch's MKL does without AVX-512 on AMD.
 
@@ -221,9 +248,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if ONEDNN and x.is_cpu and x.dtype in IN_ONEDNN and x.numel():
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return found
+    if x.is_cpu and x.numel() and onednn_multiplies(x.dtype):
+        return _by_onednn(x, weight, bias)
     return F.linear(x, weight, bias)
 
 
@@ -234,7 +260,4 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
 
 def packed(weight: Tensor, count: int) -> Tensor:
     """The weight in the order in which `linear` likes it best for `count` rows of x, repeatedly."""
-    if ONEDNN and weight.is_cpu and weight.dtype in IN_ONEDNN:
-        order: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, count)
-        return order
-    return weight
+    return _packed(weight, count) if weight.is_cpu and onednn_multiplies(weight.dtype) else weight
