@@ -1,8 +1,9 @@
 """Features against what they are named after: Kaldi twice over, and librosa.
 
-torchaudio and librosa are met to 1e-3 everywhere. kaldi-native-fbank is met where single precision
-can tell: 70 dB below the peak of its frame a value is known to 1e-3 and no better, and there
-torchaudio and kaldi-native-fbank themselves differ by up to 1e-2.
+torchaudio is met to 1e-3 everywhere. kaldi-native-fbank and librosa's log-mel are met where single
+precision can tell: 70 dB below the peak of its frame a value is known to 1e-3 and no better, and
+there torchaudio and kaldi-native-fbank themselves differ by up to 1e-2. How much is missed depends
+on the instruction set that MKL's FFT uses.
 """
 
 import math
@@ -191,13 +192,28 @@ def require_native(config: FeaturesConfig, waveforms: list[Tensor]) -> None:
     """What kaldi-native-fbank finds, as well as single precision can tell; cepstra unliftered."""
     found, expected = of(config, waveforms), [native_frames(config, w) for w in waveforms]
     farthest(found, expected)
-    difference = (torch.cat(found) - torch.cat(expected)).abs()
-    if config.kind == "mfcc":
-        order = torch.arange(config.ceps)
-        weight = 1 + config.lifter / 2 * torch.sin(math.pi * order / max(config.lifter, 1))
-        assert (difference / weight).max() <= CLOSE
+    if config.kind == "fbank":
+        require_resolved(torch.cat(found), torch.cat(expected))
         return
-    below_peak = torch.cat(expected).amax(dim=1, keepdim=True) - torch.cat(expected)
+    order = torch.arange(config.ceps)
+    weight = 1 + config.lifter / 2 * torch.sin(math.pi * order / max(config.lifter, 1))
+    assert ((torch.cat(found) - torch.cat(expected)).abs() / weight).max() <= CLOSE
+
+
+def require_librosa(config: FeaturesConfig, waveforms: list[Tensor]) -> None:
+    """What librosa finds, log-mel as well as single precision can tell."""
+    found, expected = of(config, waveforms), [librosa_frames(config, w) for w in waveforms]
+    if config.kind == "mfcc":
+        assert farthest(found, expected) <= CLOSE
+    else:
+        farthest(found, expected)
+        require_resolved(torch.cat(found), torch.cat(expected))
+
+
+def require_resolved(found: Tensor, expected: Tensor) -> None:
+    """Log-mel (T, F) that agree down to 70 dB below the peak of a frame, and to less below that."""
+    difference = (found - expected).abs()
+    below_peak = expected.amax(dim=1, keepdim=True) - expected
     allowed = CLOSE * torch.exp((below_peak - RESOLVED).clamp(min=0) / 2)
     assert (difference <= allowed).all()
     assert (difference <= CLOSE).double().mean() > 0.9999
@@ -215,8 +231,7 @@ def test_real_speech_is_kaldis(config: FeaturesConfig, recorded: list[Tensor]) -
 
 @pytest.mark.parametrize("config", LIBROSA.values(), ids=LIBROSA)
 def test_real_speech_is_librosas(config: FeaturesConfig, recorded: list[Tensor]) -> None:
-    expected = [librosa_frames(config, waveform) for waveform in recorded]
-    assert farthest(of(config, recorded), expected) <= CLOSE
+    require_librosa(config, recorded)
 
 
 # ── speech-like noise ────────────────────────────────────────────────────────────────────────
@@ -254,8 +269,7 @@ def test_every_knob_of_the_cepstra_is_kaldis(knob: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("config", LIBROSA.values(), ids=LIBROSA)
 def test_noise_is_librosas(config: FeaturesConfig) -> None:
-    expected = [librosa_frames(config, waveform) for waveform in NOISE]
-    assert farthest(of(config, NOISE), expected) <= CLOSE
+    require_librosa(config, NOISE)
 
 
 @pytest.mark.parametrize("warp", [0.85, 0.9, 1.07, 1.2])
