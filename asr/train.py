@@ -315,7 +315,8 @@ def phone_error_rate(
 def schedule(training: TrainingConfig, records: History, epochs_done: float) -> float:
     """The part of the highest learning rate at a time in epochs, both counted within a phase.
 
-    `plateau` is a function of the phase's past dev PERs.
+    `one_cycle` rises from 0.05 during `warmup`, then falls to 0.001; `plateau` is a function of the
+    phase's past dev PERs.
     """
     if training.schedule == "constant":
         return 1.0

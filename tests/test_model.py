@@ -15,7 +15,7 @@ from asr.batch import Batch, length_mask, pad, reverse
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.criteria import CTC, CTCConfig, SearchConfig
 from asr.criteria.ctc import divergence
-from asr.dataset import Batches, BucketSampler
+from asr.dataset import POOL_BATCHES, Batches, BucketSampler
 from asr.encoder import EncoderConfig, stack_frames
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary
@@ -83,6 +83,19 @@ def test_stacking_keeps_every_frame(factor: int) -> None:
     assert lengths.tolist() == [math.ceil(7 / factor)]
     assert stacked.flatten()[:14].tolist() == frames.flatten().tolist()
     assert not stacked.flatten()[14:].any()
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_dropout_lies_between_the_last_layer_and_the_head(
+    tones: list[Utterance], layers: int
+) -> None:
+    model, batch = recognizer(layers=layers, dropout=0.4), batch_of(tones)
+    encoded, _ = model.encode_batch(batch)
+    dropped, _ = model.train().encode_batch(batch)
+    inside = encoded != 0
+    kept = inside & (dropped != 0)
+    torch.testing.assert_close(dropped[kept], encoded[kept] / 0.6)
+    assert int(kept.sum()) / int(inside.sum()) == pytest.approx(0.6, abs=0.02)
 
 
 # ── copies ───────────────────────────────────────────────────────────────────────────────────
@@ -273,6 +286,17 @@ def test_the_order_is_drawn_from_seed_and_epoch() -> None:
     assert order(1, 1) == order(1, 1)
     assert order(1, 1) != order(1, 2)
     assert order(1, 1) != order(2, 1)
+
+
+def test_the_whole_set_is_shuffled_before_it_is_cut_into_pools_and_the_batches_after() -> None:
+    sampler = BucketSampler([float(n) for n in range(2 * POOL_BATCHES * 3)], 2, seed=1)
+    mates = set()
+    for sampler.epoch in range(1, 21):
+        order = list(sampler)
+        mates |= {frozenset(batch) for batch in order}
+        longer = sum(max(a) < min(b) for a, b in itertools.pairwise(order))
+        assert 0.3 < longer / (len(order) - 1) < 0.7  # sorted pools one after the other: 0.97
+    assert len(mates) > 5 * len(order)  # pools of the same utterances in every epoch: 1
 
 
 def test_a_batch_carries_integer_lengths_and_targets(tones: list[Utterance]) -> None:

@@ -16,6 +16,7 @@ from asr import checkpoint, decode, train
 from asr.config import AdamConfig, RunConfig, SGDConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig, SearchConfig
+from asr.dataset import BucketSampler
 from asr.encoder import EncoderConfig
 from asr.features import FeaturesConfig
 from asr.lstm.base import onednn_multiplies
@@ -319,6 +320,64 @@ def test_the_step_is_from_the_clean_weights_along_the_gradient_at_the_noisy_ones
         assert torch.allclose(weight, wanted, atol=1e-5)  # the noise is 0.2
 
 
+@pytest.mark.parametrize("share", [0.25, 4.0])
+def test_the_gradient_is_clipped_at_its_largest_norm(
+    tones: list[Utterance], config: RunConfig, share: float
+) -> None:
+    vocabulary = Vocabulary(["aa", "iy", "m", "s"])
+    encoder = dataclasses.replace(config.encoder, dropout=0.0)
+    recognizer = Recognizer(dataclasses.replace(config.recognizer, encoder=encoder), vocabulary)
+    batch = batch_of(tones[:2], vocabulary)
+    before = [weight.detach().clone() for weight in recognizer.parameters()]
+    recognizer.loss(batch).mean().backward()
+    gradients = [weight.grad.clone() for weight in recognizer.parameters()]
+    norm = float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
+    training = TrainingConfig(max_gradient_norm=share * norm)
+    optimizer = train.build_optimizer(SGDConfig(learning_rate=1.0, momentum=0.0), recognizer)
+    train.train_step(recognizer, optimizer, batch, training)
+    for weight, was, gradient in zip(recognizer.parameters(), before, gradients, strict=True):
+        torch.testing.assert_close(was - weight, min(share, 1.0) * gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_train_loss_is_the_sum_over_all_utterances_by_the_phones_of_all(
+    config: RunConfig, tones: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = {utterance.id: 2.0**number for number, utterance in enumerate(tones[:6])}
+
+    def step(recognizer, optimizer, batch, *args):  # type: ignore[no-untyped-def]
+        return torch.tensor([losses[id] for id in batch.ids])
+
+    monkeypatch.setattr(train, "train_step", step)
+    training = TrainingConfig(epochs=2, batch_size=4)  # batches of four and of two
+    train.run(dataclasses.replace(config, training=training))
+    phones = sum(len(utterance.phones) for utterance in tones[:6])
+    assert [record["train_loss"] for record in records(config)] == 2 * [63 / phones]
+
+
+def test_every_epoch_has_its_own_order_and_every_step_its_own_rate(
+    config: RunConfig, tones: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, steps = train.train_step, []
+
+    def watched(recognizer, optimizer, batch, *args):  # type: ignore[no-untyped-def]
+        steps.append((batch.ids, optimizer.param_groups[0]["lr"]))
+        return original(recognizer, optimizer, batch, *args)
+
+    monkeypatch.setattr(train, "train_step", watched)
+    training = TrainingConfig(epochs=8, batch_size=1, schedule="one_cycle", warmup=0.25)
+    train.run(dataclasses.replace(config, training=training, seed=7))
+    sampler = BucketSampler([utterance.duration_s for utterance in tones[:6]], 1, seed=7)
+    expected = []
+    for sampler.epoch in range(1, 9):
+        expected += [tuple(tones[n].id for n in batch) for batch in sampler]
+    assert [ids for ids, _ in steps] == expected
+    assert len({tuple(expected[n : n + 6]) for n in range(0, 48, 6)}) > 1
+    parts = [train.schedule(training, [], step / 6) for step in range(48)]
+    assert [rate for _, rate in steps] == pytest.approx([0.01 * part for part in parts])
+    last = [record["learning_rate"] for record in records(config)]
+    assert last == pytest.approx([0.01 * part for part in parts[5::6]])
+
+
 def test_dev_loss_and_hypotheses_are_those_of_every_utterance_alone(
     tones: list[Utterance], config: RunConfig
 ) -> None:
@@ -505,6 +564,15 @@ def test_one_cycle_rises_then_falls() -> None:
     assert parts[: peak + 1] == sorted(parts[: peak + 1])
     assert parts[peak:] == sorted(parts[peak:], reverse=True)
     assert parts[-1] < 0.01
+
+
+def test_one_cycle_begins_at_a_twentieth_of_the_highest_rate_and_ends_at_a_thousandth() -> None:
+    training = TrainingConfig(epochs=10, schedule="one_cycle", warmup=0.2)
+    times = [0.0, 0.5, 1.0, 2.0, 6.0, 10.0]
+    parts = [train.schedule(training, [], epochs) for epochs in times]
+    assert parts == pytest.approx([0.05, 0.2875, 0.525, 1.0, 0.5005, 0.001])
+    rise = [train.schedule(training, [], step / 100) for step in range(201)]
+    assert min(rise) == rise[0] == 0.05
 
 
 def test_constant_is_constant() -> None:
