@@ -4,8 +4,8 @@ Every kind of change has a stream of chance of its own, so that switching one on
 the others as they were. Waveforms are changed in numpy, whose results do not depend on how many
 threads a worker has.
 
-Not here: reading files (`dataset`), and the warped filterbanks of VTLP (`features`). Only `clipping`
-and `telephone` know full scale: elsewhere samples may go beyond it, where features have no ceiling
+Not here: reading files (`dataset`), and the warped filterbanks of VTLP (`features`). Only clipping
+and telephones know full scale: elsewhere samples may go beyond it, where features have no ceiling
 and floats do not wrap.
 """
 
