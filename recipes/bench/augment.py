@@ -35,6 +35,9 @@ WAVEFORMS = {
     "noise": AugmentConfig(noise=1),
     "reverb, RT60 0.1 to 0.5 s": AugmentConfig(reverb=1),
     "babble, 4 other FLAC files": AugmentConfig(babble=1),
+    "clipping": AugmentConfig(clipping=1),
+    "lowpass": AugmentConfig(lowpass=1),
+    "telephone": AugmentConfig(telephone=1),
 }
 MASKS = AugmentConfig(time_masks=2, frequency_masks=2)
 
