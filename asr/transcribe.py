@@ -29,6 +29,7 @@ from asr.audio import Waveform
 from asr.batch import Batch
 from asr.checkpoint import Checkpoint
 from asr.criteria import SearchConfig
+from asr.features import FeaturesConfig
 from asr.language_model import Graph
 from asr.language_model import graph as graph_of
 from asr.recognizer import Recognizer
@@ -88,15 +89,17 @@ class Transcriber:
         """Normalise, from now on, by these recordings of one speaker together, each in blocks (S,).
 
         What cannot be read is left out. Raises `DataError` where the model normalises by its
-        training set.
+        training set, or by the loud frames of each recording alone.
         """
         features = self.recognizer.features
-        if not features.config.adapts:
+        if features.config.normalization not in ("speaker", "utterance", "sliding"):
             raise DataError(
-                f"this model normalises by its training set (features.normalization="
-                f"{features.config.normalization}), whoever speaks; leave --one-speaker out"
+                f"--one-speaker is not for this model, which was trained with "
+                f"features.normalization={features.config.normalization}; leave it out"
             )
-        features.config = replace(features.config, normalization="speaker")
+        features.config = replace(
+            features.config, normalization="speaker", cmn_window=FeaturesConfig.cmn_window
+        )
         features.fit_speakers(self._batches(recordings))
         self.adapted = True
 

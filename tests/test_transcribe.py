@@ -17,7 +17,7 @@ from conftest import normalized, tones_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr import audio, textgrid, transcribe
+from asr import audio, checkpoint, textgrid, transcribe
 from asr.audio import Waveform
 from asr.checkpoint import Checkpoint
 from asr.features import Features, FeaturesConfig
@@ -126,7 +126,10 @@ def test_files_of_one_speaker_are_normalised_together(
     for path, sound in zip(paths, sounds, strict=True):
         soundfile.write(path, sound, 16_000, subtype="FLOAT")
     absent = tmp_path / "absent.wav"
-    transcriber = Transcriber(Checkpoint(normalized(tone_model, normalization)))
+    recognizer = normalized(tone_model, normalization)
+    if normalization == "sliding":
+        recognizer.features.config = replace(recognizer.features.config, cmn_window=50)
+    transcriber = Transcriber(Checkpoint(recognizer))
     transcriber.adapt(
         transcriber.blocks(path, pytest.fail) for path in [paths[0], absent, *paths[1:]]
     )
@@ -147,13 +150,20 @@ def test_files_of_one_speaker_are_normalised_together(
         transcriber.transcribe(absent, pytest.fail)
 
 
-def test_one_speaker_is_nothing_to_a_model_that_knows_its_training_set(
-    speech: Path, tone_model: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("normalization", ["global", "active"])
+def test_one_speaker_is_nothing_to_a_model_that_must_not_be_normalised_otherwise(
+    normalization: str,
+    speech: Path,
+    tone_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert transcribe.main([str(speech), "--one-speaker", "--model", str(tone_model)]) == 1
+    model = tmp_path / "model.safetensors"
+    checkpoint.save(model, Checkpoint(normalized(tone_model, normalization)))
+    assert transcribe.main([str(speech), "--one-speaker", "--model", str(model)]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "features.normalization=global" in printed.err
+    assert f"features.normalization={normalization}" in printed.err
 
 
 # ── formats ──────────────────────────────────────────────────────────────────────────────────
