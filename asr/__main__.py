@@ -4,6 +4,7 @@ import importlib
 import sys
 
 from asr import __version__
+from asr.records import exit_code
 
 DOORS = {
     "download": "free corpora from their sites, checked and unpacked",
@@ -34,6 +35,7 @@ USAGE = "\n".join(
 )
 
 
+@exit_code
 def main() -> int:
     """Run the door named by the first argument with the rest of them."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):

@@ -34,7 +34,7 @@ from asr.encoder import EncoderConfig
 from asr.features import FeaturesConfig
 from asr.features.cache import PRECISIONS, FrameCache
 from asr.recognizer import Recognizer, RecognizerConfig
-from asr.records import DataError, Utterance
+from asr.records import DataError, Utterance, exit_code, said_by_system
 
 # Hydra's plugins that run the jobs of -m otherwise than one by one, and the extras that bring them.
 LAUNCHERS = {
@@ -396,11 +396,11 @@ class JobError(Exception):
     """
 
 
-def door(run: Callable[[RunConfig], object]) -> Callable[[], None]:
+def door(run: Callable[[RunConfig], object]) -> Callable[[], int]:
     """Make a command of `run`: Hydra's overrides in, one clear sentence and an exit code out.
 
-    Exit codes: 0 done, 1 bad data, 2 bad configuration, 130 interrupted. With `-m` a job that fails
-    does not hinder the others; the exit code is that of the first that did.
+    Exit codes: 0 done, 1 bad data or disk, 2 bad configuration, 130 interrupted. With `-m` a job
+    that fails does not hinder the others; the exit code is that of the first that did.
     """
     register()
 
@@ -418,9 +418,12 @@ def door(run: Callable[[RunConfig], object]) -> Callable[[], None]:
             run(config)
         except DataError as error:
             _fail(str(error), 1)
+        except OSError as error:
+            _fail(said_by_system(error), 1)
         except KeyboardInterrupt:
             _leave("interrupted", 130)
 
+    @exit_code
     def main() -> None:
         wanted = os.environ.get("HYDRA_FULL_ERROR", "")
         os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them

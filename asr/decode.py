@@ -6,6 +6,7 @@ python -m asr.decode experiment=timit split=test tuned=true
 
 import json
 import logging
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -54,4 +55,4 @@ def write_n_best(path: Path, utterances: Iterable[list[Hypothesis]]) -> None:
 main = door(run)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

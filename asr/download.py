@@ -32,7 +32,7 @@ from typing import IO
 
 from asr import __version__
 from asr.phones import table_lines
-from asr.records import DataError
+from asr.records import FULL, DataError, exit_code, said_by_system
 
 ATTEMPTS = 5  # in a row that bring not one byte
 PAUSE_S = 2.0  # before the second attempt; twice as long before each further one
@@ -90,7 +90,7 @@ def ensure(item: Item, folder: Path) -> bool:
             target.parent.mkdir(parents=True, exist_ok=True)
             archive.rename(target)
     except OSError as error:
-        raise DataError(_explain(error, folder)) from error
+        raise DataError(said_by_system(error, folder)) from error
     return True
 
 
@@ -142,7 +142,7 @@ def _fetch_all(url: str, file: IO[bytes], tag: Path) -> None:
             elif error.code < 500:
                 raise DataError(f"{url}: {reason}; look whether it has moved") from None
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and error.errno in FULL:
                 raise
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         failures = failures + 1 if file.tell() <= before else 1
@@ -324,13 +324,8 @@ def _safe(name: str, archive: Path) -> PurePosixPath:
 # ---------------------------------------------------------------- the command
 
 
-def _explain(error: OSError, folder: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{folder}: the disk is full ({error.strerror}); make room, and repeat the command"
-    return f"{error.filename or folder}: {error.strerror or error}"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+@exit_code
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit code 0 done, 1 not possible, 2 wrong use, 130 interrupted."""
     known = catalogue()
     parser = argparse.ArgumentParser(
@@ -341,21 +336,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.epilog = f"Known: {', '.join(sorted(known))}. What is there already is left alone."
     options = parser.parse_args(arguments)
     folder = Path(options.to)
-    try:
-        for item in (item for corpus in options.corpus for item in known[corpus]):
-            if not ensure(item, folder):
-                print(f"{folder / item.gives}: there already")
-            elif item.checksum:
-                print(f"{folder / item.gives}: fetched, its {item.checksum.partition(':')[0]} fits")
-            else:
-                print(f"{folder / item.gives}: fetched; no checksum is known, its size was checked")
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return 130
-    return 0
+    for item in (item for corpus in options.corpus for item in known[corpus]):
+        if not ensure(item, folder):
+            print(f"{folder / item.gives}: there already")
+        elif item.checksum:
+            print(f"{folder / item.gives}: fetched, its {item.checksum.partition(':')[0]} fits")
+        else:
+            print(f"{folder / item.gives}: fetched; no checksum is known, its size was checked")
 
 
 if __name__ == "__main__":

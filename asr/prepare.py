@@ -26,7 +26,7 @@ from asr.corpora.manifests import Outcome
 from asr.criteria import CTCConfig
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary, phone_set
-from asr.records import DataError, Utterance, raise_problems, stream_jsonl
+from asr.records import DataError, Utterance, raise_problems, said_by_system, stream_jsonl
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def staging_for(run_dir: Path) -> Iterator[Path]:
     try:
         yield staging
     except OSError as error:
-        raise DataError(f"{error.filename or run_dir}: {error.strerror}") from error
+        raise DataError(said_by_system(error, run_dir)) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -196,11 +196,11 @@ def _publish(staging: Path, run_dir: Path) -> None:
 _main = door(run)
 
 
-def main() -> None:
+def main() -> int:
     """The command; `--skip-bad` is another way to say skip_bad=true."""
     sys.argv = ["skip_bad=true" if a == "--skip-bad" else a for a in sys.argv]
-    _main()
+    return _main()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,13 +5,12 @@ decides what a protocol means, and `--help` answers before anything large is imp
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.records import DataError, atomic_open
+from asr.records import DataError, atomic_open, exit_code
 
 if TYPE_CHECKING:
     from asr.scoring import Report, Score, Transcripts
@@ -25,39 +24,29 @@ EXAMPLES = """\
 """
 
 
-def main(argv: list[str] | None = None) -> int:
+@exit_code
+def main(argv: list[str] | None = None) -> None:
     """Exit code 0: scored; 1: the data is at fault, said in stderr; 2: the arguments are."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.bootstrap < 0:
         parser.error("--bootstrap: expected a number of samples, 0 for no intervals")
     formats = _require_names(parser, arguments)
-    try:
-        reports = run(
-            arguments.reference,
-            arguments.hypothesis,
-            protocol=arguments.protocol,
-            scorer=arguments.scorer,
-            format_names=formats,
-            map_file=arguments.map,
-            missing=arguments.missing,
-            compare_with=arguments.compare,
-            bootstrap=arguments.bootstrap,
-            seed=arguments.seed,
-            keep_phones=bool(arguments.html or arguments.compare),
-            keep_ops=bool(arguments.json),
-        )
-        _write(reports, arguments.output, arguments.json, arguments.html)
-        sys.stdout.flush()
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader has seen enough, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        print(f"error: {error.filename}: cannot be written ({error.strerror})", file=sys.stderr)
-        return 1
-    return 0
+    reports = run(
+        arguments.reference,
+        arguments.hypothesis,
+        protocol=arguments.protocol,
+        scorer=arguments.scorer,
+        format_names=formats,
+        map_file=arguments.map,
+        missing=arguments.missing,
+        compare_with=arguments.compare,
+        bootstrap=arguments.bootstrap,
+        seed=arguments.seed,
+        keep_phones=bool(arguments.html or arguments.compare),
+        keep_ops=bool(arguments.json),
+    )
+    _write(reports, arguments.output, arguments.json, arguments.html)
 
 
 def _require_names(

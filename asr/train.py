@@ -15,6 +15,7 @@ import math
 import os
 import platform
 import random
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -564,4 +565,4 @@ def _last_phase(history: History) -> History:
 main = door(run)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -152,4 +153,4 @@ def _kept_emissions(path: Path, digest: str, dev: Manifest) -> dict[str, Tensor]
 main = door(run)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -94,7 +94,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         (
             OSError(28, "No space left"),
             1,
-            "error: something cannot be read or written (No space left)\n",
+            "error: the disk is full (No space left); make room, and repeat the command\n",
         ),
         (OSError(2, "Gone", "x"), 1, "error: x: cannot be read or written (Gone)\n"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),

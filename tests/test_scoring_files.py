@@ -198,7 +198,7 @@ def test_report_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
     put(tmp_path / "file", "")
     arguments = [str(reference), str(reference), "--output", str(tmp_path / "file" / "out")]
     assert door.main(arguments) == 1
-    assert "cannot be written" in capsys.readouterr().err
+    assert "file: cannot be read or written" in capsys.readouterr().err
 
 
 def test_bad_folders_and_formats(tmp_path: Path) -> None:
