@@ -77,9 +77,8 @@ def drawn() -> Task:
     """Peaky log-probabilities such as a network trained with CTC gives, the same everywhere.
 
     A phone lasts 4 to 12 frames; in the middle it is a spike of 1 or 2 frames, in which three other
-    phones compete; elsewhere the blank is nearly certain. As with a network of ours on dev of
-    TIMIT's sample, the blank is best in 0.8 to 0.9 of the frames, the best label has 0.94 on
-    average, and about 20 labels are within 15 nats of it.
+    phones compete; elsewhere the blank is nearly certain. The blank is best in 0.8 to 0.9 of the
+    frames, the best label has 0.94 on average, and about 20 labels are within 15 nats of it.
     """
     rng = np.random.default_rng(1)
     vocabulary = Vocabulary(phone_set("timit61"))
