@@ -12,7 +12,7 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python;
 	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done),python3)
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo '  ARGS="encoder.hidden=320"  Hydra overrides, for every corpus; they get a run of their own'
 	@echo '  SEEDS="1 2 3"              one run for each seed         (default 1)'
@@ -49,6 +49,20 @@ explain: $(READY) ## One page on what an LSTM is: trains three small networks an
 test: $(READY) ## All tests
 	$(PY) -m pytest
 
+# What depends on the instruction set, and the variables by which torch, oneDNN, MKL, OpenBLAS and
+# numba leave parts of it out.
+NUMERIC := $(patsubst %,tests/test_%.py,lstm features features_oracles model search train)
+ifeq ($(shell uname -m),x86_64)
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	OPENBLAS_CORETYPE=Haswell NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=
+SSE := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+	OPENBLAS_CORETYPE=Nehalem NUMBA_CPU_NAME=generic
+endif
+
+test-processors: $(READY) ## The numeric tests as on a processor with AVX2, and some as on one without AVX
+	$(AVX2) $(PY) -m pytest $(NUMERIC)
+	$(SSE) $(PY) -m pytest tests/test_lstm.py
+
 lint: $(READY) ## ruff: style and format
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -56,13 +70,14 @@ lint: $(READY) ## ruff: style and format
 types: $(READY) ## mypy --strict
 	$(PY) -m mypy
 
-check: lint types test ## What CI runs, in the same order
+check: lint types test test-processors ## What CI runs, in the same order
 
 format: $(READY) ## Let ruff mend style and format
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
 bench: $(READY) ## Measure against peers on this machine
+	@$(PY) -c 'import torch; print("instruction set:", torch.backends.cpu.get_cpu_capability())'
 	@for script in recipes/bench/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
 clean: ## Remove runs, generated and downloaded data, and .venv
@@ -91,4 +106,4 @@ require-corpus:
 require-speech:
 	@test -n "$(ROOT)" || { echo "error: where is the speech? make folder ROOT=/path" >&2; exit 2; }
 
-.PHONY: help demo librispeech folder timit-sample timit graves2013 methods peers explain test lint types check format bench clean require-root require-timit require-corpus require-speech
+.PHONY: help demo librispeech folder timit-sample timit graves2013 methods peers explain test test-processors lint types check format bench clean require-root require-timit require-corpus require-speech

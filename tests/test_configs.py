@@ -1,5 +1,6 @@
 """Every experiment composes and builds; every mistake gets one sentence and leaves nothing."""
 
+import errno
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hydra.errors import MissingConfigException
 
 from asr import prepare
 from asr.batch import Batch
-from asr.config import CONF, RunConfig, compose, explain
+from asr.config import CONF, RunConfig, compose, door, explain
 from asr.phones import Vocabulary, phone_set
 from asr.recognizer import Recognizer
 
@@ -134,6 +135,22 @@ def test_a_root_without_speech_gets_one_sentence(  # type: ignore[no-untyped-def
     here.mkdir()
     overrides = ["experiment=timit", f"corpus.root={root}"]
     assert says in refused(overrides, 1, here, monkeypatch, capsys)
+
+
+def test_a_disk_that_fills_up_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(config: RunConfig) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", f"{config.run_dir}/checkpoint")
+
+    monkeypatch.setattr("sys.argv", ["asr train", "experiment=demo", "run_dir=exp"])
+    with pytest.raises(SystemExit, match=r"^1$"):
+        door(full)()
+    assert capsys.readouterr() == (
+        "",
+        "error: exp/checkpoint: the disk is full (No space left on device); make room, and repeat "
+        "the command\n",
+    )
 
 
 def refused(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from asr.batch import pad, reverse
 from asr.lstm import CELLS, RecurrentLayer, RecurrentStack, TorchCell, recurrence
-from asr.lstm.base import linear, packed
+from asr.lstm.base import linear, onednn_multiplies, packed
 from asr.lstm.kernels import KERNELS
 from asr.lstm.recurrence import side_by_side
 
@@ -187,10 +187,11 @@ def main() -> None:
     runners |= {
         cell: (stack, lambda stack=stack: stack(frames, lengths)) for cell, stack in stacks.items()
     }
-    runners["lstm, bfloat16"] = (
-        stacks["lstm"],
-        lambda: in_16_bits(stacks["lstm"], frames, lengths),
-    )
+    if onednn_multiplies(torch.bfloat16):
+        runners["lstm, bfloat16"] = (
+            stacks["lstm"],
+            lambda: in_16_bits(stacks["lstm"], frames, lengths),
+        )
     runners["peephole, readable"] = (
         stacks["peephole"],
         lambda: readable(stacks["peephole"], frames, lengths),

@@ -1,10 +1,12 @@
 """How fast asr.prepare checks audio, and how much memory a corpus of 960 hours takes.
 
-    python recipes/bench/prepare.py
+    ASR_SHARED=/path/to/shared python recipes/bench/prepare.py
 
-The hour of audio is 16-bit WAV with `.phn` in a temporary folder; the 960 hours are simulated, no
-audio is opened: 281,241 recordings with the words and the phones that LibriSpeech has on average.
-Memory is what the process grows by, at its peak, after `import asr.prepare`.
+Real recordings are those of TIMIT and LibriSpeech below ASR_SHARED, where they are at hand, format
+by format: CPU time of one process, with the files in the page cache. The hour of audio is 16-bit
+WAV with `.phn` in a temporary folder; the 960 hours are simulated, no audio is opened: 281,241
+recordings with the words and the phones that LibriSpeech has on average. Memory is what the process
+grows by, at its peak, after `import asr.prepare`.
 """
 
 import multiprocessing
@@ -20,8 +22,9 @@ import numpy as np
 import soundfile
 
 from asr import prepare
+from asr.audio import AudioInfo
 from asr.corpora import TimitConfig, manifests, timit
-from asr.corpora.base import Checked, Found, PhnLabeller, Recording
+from asr.corpora.base import Checked, Found, PhnLabeller, Recording, check
 from asr.corpora.summary import summarise
 from asr.dataset import Batches
 from asr.phones import Vocabulary, phone_set
@@ -75,6 +78,40 @@ def speed() -> None:
                 f"{FILES * SECONDS / best:7,.0f} × real time  "
                 f"{1e3 * best / FILES:.2f} ms for a file of {SECONDS:g} s"
             )
+
+
+FORMATS = {  # of real recordings: folders below corpora/, and the endings of their files
+    "WAV (TIMIT)": (("timit-sample",), ".wav"),
+    "FLAC (LibriSpeech)": (("LibriSpeech/dev-part", "LibriSpeech/test-part"), ".flac"),
+    "Opus (LibriSpeech)": (("LibriSpeech/dev-clean",), ".opus"),
+}
+
+
+def no_labels(recording: Recording, header: AudioInfo) -> tuple[tuple[str, ...], None]:
+    return ("sil",), None
+
+
+def formats() -> None:
+    """Seconds of real speech that are checked in a second, format by format."""
+    corpora = Path(os.environ.get("ASR_SHARED", "../shared"), "corpora")
+    found = Found("real", {}, no_labels, RATE)
+    for name, (folders, ending) in FORMATS.items():
+        paths = sorted(p for f in folders for p in (corpora / f).rglob("*") if p.suffix == ending)
+        chosen = paths[:: max(1, len(paths) // 240)]
+        if not chosen:
+            print(f"  {name:<20} no files below {corpora}; set ASR_SHARED")
+            continue
+        recordings = [Recording(id=path.stem, audio=str(path), speaker="s") for path in chosen]
+        spent = []
+        for _ in range(4):
+            started = time.process_time()
+            checked = [check(recording, "train", found) for recording in recordings]
+            spent.append(time.process_time() - started)
+        seconds = sum(each.utterance.duration_s for each in checked if each.utterance)
+        print(
+            f"  {name:<20} {len(chosen)} files, {seconds / 60:.0f} min: "
+            f"{seconds / min(spent):7,.0f} × real time"
+        )
 
 
 def _prepare(config: TimitConfig, folder: Path, jobs: int) -> float:
@@ -184,4 +221,6 @@ def memory() -> None:
 if __name__ == "__main__":
     print(f"asr.prepare on {os.cpu_count()} cores ({prepare.__name__})")
     speed()
+    print("Real recordings, one process, CPU time")
+    formats()
     memory()
