@@ -1,0 +1,104 @@
+#!/bin/sh
+# Training on another machine, which has no network and to which only files of limited size can be
+# copied: recipes/librispeech/README.md, "On another machine". From the top folder, whenever pieces
+# have arrived, and again to continue what the time limit ended:
+#
+#   sh recipes/librispeech/elsewhere.sh PIECES RUN OUTPUT
+#
+# PIECES is what pieces.py packed, or the part of it that is there; RUN a folder for the work; OUTPUT
+# gets a checkpoint in half precision for each seed, and runs.tar.gz with curves, logs and scores.
+#
+#   EXPERIMENT   conf/experiment                                     (librispeech-18h)
+#   SEEDS        networks that are trained at the same time          (1)
+#   ARGS         overrides of asr train                              (none)
+#   EPOCHS       of each; measured in a trial of one epoch where not set
+#   MINUTES      from the start of this script until training ends   (9)
+#   PY           the interpreter                                     (.venv/bin/python)
+set -eu
+[ $# -eq 3 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+pieces=$1 run=$2 output=$3
+: "${EXPERIMENT:=librispeech-18h}" "${SEEDS:=1}" "${ARGS=}" "${EPOCHS=}" "${MINUTES:=9}" "${PY:=.venv/bin/python}"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+begun=$(date +%s)
+
+left() { # seconds until the limit
+	echo $((begun + MINUTES * 60 - $(date +%s)))
+}
+
+train() { # FOLDER_PREFIX EPOCHS: all networks at the same time; the first exit code that is not 0
+	pids='' code=0
+	seconds=$(left)
+	[ "$seconds" -gt 0 ] || { echo "error: the $MINUTES minutes are over; raise MINUTES" >&2; return 1; }
+	for seed in $SEEDS; do
+		folder="$run/$1$seed"
+		mkdir -p "$folder"
+		ln -sfn ../manifests "$folder/manifests"
+		ln -sfn ../vocabulary.txt "$folder/vocabulary.txt"
+		timeout "$seconds" "$PY" -m asr train experiment="$EXPERIMENT" corpus.root=unused \
+			training.workers="$workers" $ARGS seed="$seed" run_dir="$folder" resume=auto \
+			training.epochs="$2" training.patience="$2" >>"$folder/log.txt" 2>&1 &
+		pids="$pids $!"
+	done
+	for pid in $pids; do
+		wait "$pid" || { status=$?; [ "$code" -ne 0 ] || code=$status; }
+	done
+	return "$code"
+}
+
+collect() { # what there is to take home
+	mkdir -p "$output"
+	"$PY" - "$run" "$output" $SEEDS <<-'END'
+		import sys, tarfile
+		from pathlib import Path
+		from asr import checkpoint
+		run, output = map(Path, sys.argv[1:3])
+		with tarfile.open(output / "runs.tar.gz", "w:gz") as tar:
+		    for seed in sys.argv[3:]:
+		        best = run / seed / "checkpoint-best.safetensors"
+		        if best.exists():
+		            checkpoint.save(output / f"{seed}.safetensors", checkpoint.load(best), half=True)
+		        for pattern in ("*.jsonl", "*.json", "*.txt", "*.yaml", "*.png"):
+		            for path in sorted((run / seed).glob(pattern)):
+		                if not path.is_symlink():
+		                    tar.add(path, path.relative_to(run))
+	END
+}
+
+"$PY" recipes/librispeech/pieces.py unpack --wav "$pieces" "$run" || { code=$?; [ "$code" -eq 3 ] && exit 0; exit "$code"; }
+
+set -- $SEEDS
+workers=$(($(nproc) / $#))
+if [ -z "$EPOCHS" ] && [ ! -f "$run/epochs.txt" ]; then
+	train trial- 1 || { tail -n 2 "$run"/trial-*/log.txt >&2; exit 1; }
+	left=$(left) "$PY" - "$run"/trial-*/train.jsonl >"$run/epochs.txt.partial" <<-'END'
+		import json, os, sys
+		slowest = max(json.loads(open(path).readline())["seconds"] for path in sys.argv[1:])
+		print(max(1, int((int(os.environ["left"]) - 30) / slowest)))
+	END
+	mv "$run/epochs.txt.partial" "$run/epochs.txt"
+fi
+EPOCHS=${EPOCHS:-$(cat "$run/epochs.txt")}
+echo "$# networks of $EPOCHS epochs, $workers workers each"
+code=0
+train '' "$EPOCHS" || code=$?
+for seed in $SEEDS; do
+	tail -n 1 "$run/$seed/log.txt" | sed "s/^/$seed: /"
+done
+collect
+[ "$code" -ne 124 ] || echo "the limit of $MINUTES minutes ended the training; call again to continue it"
+[ "$code" -eq 0 ] || [ "$code" -eq 124 ] || exit "$code"
+
+pids=''
+for seed in $SEEDS; do
+	[ -f "$run/$seed/checkpoint-best.safetensors" ] || continue
+	set --
+	for manifest in "$run"/manifests/dev*.jsonl; do
+		set -- "$@" --manifest "$manifest"
+	done
+	"$PY" recipes/librispeech/conditions.py "$run/$seed/checkpoint-best.safetensors" "$@" \
+		>"$run/$seed/conditions.txt" &
+	pids="$pids $!"
+done
+for pid in $pids; do wait "$pid"; done
+for seed in $SEEDS; do cat "$run/$seed/conditions.txt"; done
+collect
