@@ -1,8 +1,11 @@
 """A prepared run in pieces of limited size: the same data elsewhere, or a name of what is wrong."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
+import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr import checkpoint
+from asr.phones import Vocabulary
 from asr.records import DataError, Segment, Utterance, read_jsonl, write_jsonl
 
 REPOSITORY = Path(__file__).parents[1]
@@ -44,7 +49,7 @@ def prepared(tmp_path: Path) -> Path:
         for number, ending in enumerate(endings):
             path = speech / split / "é" / f"{split}-{number}.{ending}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            noise = 0.1 * rng.standard_normal(RATE + 100 * number)
+            noise = rng.uniform(-0.9, 0.9, RATE + 100 * number)
             kind = {"format": "OGG", "subtype": "OPUS"} if ending == "opus" else {}
             soundfile.write(path, noise, RATE, **kind)
             utterances.append(utterance(path, split))
@@ -62,6 +67,14 @@ def copy(folder: Path, target: Path, *names: str) -> None:
     target.mkdir(exist_ok=True)
     for name in ("SHA256SUMS", *names):
         shutil.copy(folder / name, target)
+
+
+def elsewhere(*folders: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    script = REPOSITORY / "recipes" / "librispeech" / "elsewhere.sh"
+    environment = os.environ | {"PY": sys.executable} | settings
+    return subprocess.run(
+        ["sh", script, *folders], cwd=REPOSITORY, env=environment, capture_output=True, text=True
+    )
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -170,6 +183,12 @@ def test_nothing_is_half_written(
             pieces.unpack(tmp_path / "packed", tmp_path / "other")
     assert not list((tmp_path / "other").glob(".unpack*"))
     assert pieces.unpack(tmp_path / "packed", tmp_path / "other") == []
+    (tmp_path / "other" / "vocabulary.txt").unlink()
+    recording = Path(read_jsonl(tmp_path / "other" / "manifests" / "dev.jsonl", Utterance)[0].audio)
+    recording.unlink()
+    with pytest.raises(DataError, match=f"{recording}: no such file"):
+        pieces.unpack(tmp_path / "packed", tmp_path / "other")
+    assert not (tmp_path / "other" / "vocabulary.txt").exists()
 
 
 def test_what_cannot_be_packed_or_unpacked_is_said(prepared: Path, tmp_path: Path) -> None:
@@ -200,3 +219,45 @@ def test_sha256sum_checks_them_too(prepared: Path, tmp_path: Path) -> None:
         pytest.skip("needs sha256sum")
     pieces.pack(prepared, tmp_path / "packed", LIMIT)
     subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=tmp_path / "packed", check=True)
+
+
+def test_the_script_waits_for_all_pieces_and_refuses_a_damaged_one(
+    prepared: Path, tmp_path: Path
+) -> None:
+    names = pieces.pack(prepared, tmp_path / "packed", LIMIT)
+    copy(tmp_path / "packed", tmp_path / "arrived", *names[:-1])
+    folders = (tmp_path / "arrived", tmp_path / "other", tmp_path / "output")
+    called = elsewhere(*folders)
+    assert (called.returncode, called.stdout) == (0, "")
+    assert f"still missing {names[-1]}" in called.stderr
+    (tmp_path / "arrived" / names[-1]).write_bytes(b"")
+    called = elsewhere(*folders)
+    assert called.returncode == 1
+    assert names[-1] in called.stderr
+    assert not (tmp_path / "output").exists()
+
+
+def test_the_script_trains_and_leaves_what_is_to_be_taken_home(
+    tones: list[Utterance], tmp_path: Path
+) -> None:
+    run_dir, output = tmp_path / "run", tmp_path / "output"
+    for split, part in (("train", tones[:6]), ("dev", tones[6:])):
+        write_jsonl(run_dir / "manifests" / f"{split}.jsonl", part)
+    Vocabulary(["aa", "iy", "m", "s"]).save(run_dir / "vocabulary.txt")
+    pieces.pack(run_dir, tmp_path / "packed", 1 << 20)
+    called = elsewhere(
+        *(tmp_path / "packed", tmp_path / "other", output),
+        EXPERIMENT="librispeech-small",
+        SEEDS="3",
+        EPOCHS="1",
+        ARGS="encoder.hidden=4 encoder.layers=1 cache= device=cpu threads=1 training.workers=0",
+    )
+    assert called.returncode == 0, called.stdout + called.stderr
+    assert {path.name for path in output.iterdir()} == {"3.safetensors", "runs.tar.gz"}
+    found = checkpoint.load(output / "3.safetensors")
+    assert found.about["seed"] == 3
+    assert found.training is None
+    assert "\n| 3 | " in called.stdout
+    texts = {"config.yaml", "conditions.txt", "log.txt", "train.jsonl", "training.json"}
+    with tarfile.open(output / "runs.tar.gz") as tar:
+        assert {f"3/{name}" for name in texts} <= set(tar.getnames())

@@ -45,60 +45,69 @@ train() { # FOLDER_PREFIX EPOCHS: all networks at the same time; the first exit 
 	return "$code"
 }
 
-collect() { # what there is to take home
-	mkdir -p "$output"
-	"$PY" - "$run" "$output" $SEEDS <<-'END'
-		import sys, tarfile
-		from pathlib import Path
-		from asr import checkpoint
-		run, output = map(Path, sys.argv[1:3])
-		with tarfile.open(output / "runs.tar.gz", "w:gz") as tar:
-		    for seed in sys.argv[3:]:
-		        best = run / seed / "checkpoint-best.safetensors"
-		        if best.exists():
-		            checkpoint.save(output / f"{seed}.safetensors", checkpoint.load(best), half=True)
-		        for pattern in ("*.jsonl", "*.json", "*.txt", "*.yaml", "*.png"):
-		            for path in sorted((run / seed).glob(pattern)):
-		                if not path.is_symlink():
-		                    tar.add(path, path.relative_to(run))
-	END
+keep_texts() { # curves, logs, scores and pictures of all networks
+	(cd "$run" && find $SEEDS -maxdepth 1 -type f ! -name '*.safetensors' ! -name '.*') |
+		tar -czf "$output/runs.tar.gz" -C "$run" -T -
 }
 
 "$PY" recipes/librispeech/pieces.py unpack --wav "$pieces" "$run" || { code=$?; [ "$code" -eq 3 ] && exit 0; exit "$code"; }
 
 set -- $SEEDS
-workers=$(($(nproc) / $#))
-if [ -z "$EPOCHS" ] && [ ! -f "$run/epochs.txt" ]; then
-	train trial- 1 || { tail -n 2 "$run"/trial-*/log.txt >&2; exit 1; }
-	left=$(left) "$PY" - "$run"/trial-*/train.jsonl >"$run/epochs.txt.partial" <<-'END'
-		import json, os, sys
-		slowest = max(json.loads(open(path).readline())["seconds"] for path in sys.argv[1:])
-		print(max(1, int((int(os.environ["left"]) - 30) / slowest)))
+workers=$(($(getconf _NPROCESSORS_ONLN) / $#))
+[ -z "$EPOCHS" ] || echo "$EPOCHS" >"$run/epochs.txt"
+if [ ! -f "$run/epochs.txt" ]; then
+	code=0 before=$(left)
+	train trial- 1 || code=$?
+	if [ "$code" -ne 0 ]; then
+		tail -n 1 "$run"/trial-*/log.txt >&2
+		[ "$code" -ne 124 ] || echo "error: no epoch in $MINUTES minutes; raise MINUTES, or set EPOCHS" >&2
+		exit 1
+	fi
+	# What a process needs besides its epochs it will need again, and a twentieth is kept in reserve.
+	"$PY" - "$before" "$(left)" "$run"/trial-*/train.jsonl >"$run/epochs.txt.partial" <<-'END'
+		import json, sys
+		before, left = map(int, sys.argv[1:3])
+		epoch = max(json.loads(open(path).readline())["seconds"] for path in sys.argv[3:])
+		print(max(1, int(0.95 * (left - (before - left - epoch)) / epoch)))
 	END
 	mv "$run/epochs.txt.partial" "$run/epochs.txt"
 fi
-EPOCHS=${EPOCHS:-$(cat "$run/epochs.txt")}
-echo "$# networks of $EPOCHS epochs, $workers workers each"
+epochs=$(cat "$run/epochs.txt")
+echo "$# networks of $epochs epochs, $workers workers each"
 code=0
-train '' "$EPOCHS" || code=$?
+train '' "$epochs" || code=$?
 for seed in $SEEDS; do
 	tail -n 1 "$run/$seed/log.txt" | sed "s/^/$seed: /"
 done
-collect
+mkdir -p "$output"
+keep_texts
+"$PY" - "$run" "$output" $SEEDS <<-'END'
+	import sys
+	from pathlib import Path
+	from asr import checkpoint
+	run, output = map(Path, sys.argv[1:3])
+	for seed in sys.argv[3:]:
+	    best = run / seed / "checkpoint-best.safetensors"
+	    if best.exists():
+	        checkpoint.save(output / f"{seed}.safetensors", checkpoint.load(best), half=True)
+END
 [ "$code" -ne 124 ] || echo "the limit of $MINUTES minutes ended the training; call again to continue it"
 [ "$code" -eq 0 ] || [ "$code" -eq 124 ] || exit "$code"
+for seed in $SEEDS; do
+	[ -f "$output/$seed.safetensors" ] || { echo "error: seed $seed has finished no epoch" >&2; exit 1; }
+done
 
 pids=''
+set --
+for manifest in "$run"/manifests/dev*.jsonl; do
+	set -- "$@" --manifest "$manifest"
+done
 for seed in $SEEDS; do
-	[ -f "$run/$seed/checkpoint-best.safetensors" ] || continue
-	set --
-	for manifest in "$run"/manifests/dev*.jsonl; do
-		set -- "$@" --manifest "$manifest"
-	done
 	"$PY" recipes/librispeech/conditions.py "$run/$seed/checkpoint-best.safetensors" "$@" \
 		>"$run/$seed/conditions.txt" &
 	pids="$pids $!"
 done
 for pid in $pids; do wait "$pid"; done
-for seed in $SEEDS; do cat "$run/$seed/conditions.txt"; done
-collect
+head -n 2 "$run/${SEEDS%% *}/conditions.txt"
+for seed in $SEEDS; do tail -n 1 "$run/$seed/conditions.txt"; done
+keep_texts
