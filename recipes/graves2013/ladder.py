@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr import scoring
-from asr.records import DataError, atomic_open
+from asr.records import DataError, atomic_open, exit_code
 from asr.scoring import ErrorCounts, Score, intervals, significance
 from asr.scoring.base import SIGNIFICANT
 
@@ -284,6 +284,7 @@ def _tested(better: Result | None, worse: Result | None) -> str:
     )
 
 
+@exit_code
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("command", choices=("cost", "table"))

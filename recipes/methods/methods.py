@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr import scoring
-from asr.records import DataError, atomic_open
+from asr.records import DataError, atomic_open, exit_code
 from asr.scoring import ErrorCounts, Score, intervals
 
 SEARCHES = {"greedy": "greedy", "beam": "beam", "beam-lm": "beam + phone n-gram"}
@@ -150,6 +150,7 @@ def table(runs: Path, methods: Sequence[str], seeds: Sequence[int], protocol: st
     )
 
 
+@exit_code
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("command", choices=("search", "table"))

@@ -28,7 +28,15 @@ from asr.audio import Waveform
 from asr.augment import add_at, babble, coloured_noise, seed_of
 from asr.config import compose
 from asr.phones import phone_set
-from asr.records import DataError, Hypothesis, Utterance, atomic_open, read_jsonl, write_jsonl
+from asr.records import (
+    DataError,
+    Hypothesis,
+    Utterance,
+    atomic_open,
+    exit_code,
+    read_jsonl,
+    write_jsonl,
+)
 from asr.scoring import Score
 from asr.transcribe import Piece, Transcriber
 
@@ -354,6 +362,7 @@ def run(options: argparse.Namespace) -> str:
     return text
 
 
+@exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("overrides", nargs="+", help="of the corpus: experiment=… corpus.root=…")

@@ -8,6 +8,7 @@ other frames and bands than the rules that set the labels do.
 """
 
 import argparse
+import sys
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ import soundfile
 from asr.corpora.base import find_recordings
 from asr.espeak import classes
 from asr.phones import phone_set
+from asr.records import exit_code
 
 RATE = 16_000
 HOP = 16  # samples: frames of 1 ms
@@ -131,6 +133,7 @@ def print_boundaries(tables: list[dict[str, list[float]]]) -> None:
         print(row)
 
 
+@exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", nargs="?", type=Path, default=Path("data/synthetic"))
@@ -151,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,6 +10,7 @@ shares of boundaries within 20 ms, over all runs.
 """
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import pairwise
@@ -24,7 +25,7 @@ from asr.aligner import Aligner
 from asr.criteria import Span, ctc
 from asr.dataset import Batches
 from asr.recognizer import Recognizer, encode_all
-from asr.records import Manifest, Segment
+from asr.records import Manifest, Segment, exit_code
 
 PENALTIES = (0.0, 2.0, 4.0, 6.0)  # nats
 SHIFTS_S = np.arange(-24, 25) * 0.0025
@@ -49,6 +50,7 @@ RULES: dict[str, Rule] = {
 }
 
 
+@exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("run", type=Path, nargs="+", help="run directory of a CTC network")
@@ -106,4 +108,4 @@ def share(errors_s: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ chosen on dev for each; test is then searched once. PER is of the protocol stric
 """
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from asr.criteria import CTC, CTCConfig, SearchConfig
 from asr.dataset import Batches
 from asr.phones import Vocabulary, fold_to_39, phone_set
 from asr.recognizer import Recognizer, encode_all
-from asr.records import Manifest
+from asr.records import Manifest, exit_code
 
 BLANK = 0
 PENALTIES = tuple(n / 2 for n in range(11))  # nats
@@ -31,6 +32,7 @@ BATCH_SIZE = 16
 Emissions = Mapping[str, Tensor]  # log-probabilities (T', V) by id
 
 
+@exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("run", type=Path, nargs="+", help="run directory of a CTC network")
@@ -103,4 +105,4 @@ def per(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
