@@ -5,8 +5,10 @@ decides what a protocol means, and `--help` answers before anything large is imp
 """
 
 import argparse
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,21 +34,32 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.bootstrap < 0:
         parser.error("--bootstrap: expected a number of samples, 0 for no intervals")
     formats = _require_names(parser, arguments)
-    reports = run(
-        arguments.reference,
-        arguments.hypothesis,
-        protocol=arguments.protocol,
-        scorer=arguments.scorer,
-        format_names=formats,
-        map_file=arguments.map,
-        missing=arguments.missing,
-        compare_with=arguments.compare,
-        bootstrap=arguments.bootstrap,
-        seed=arguments.seed,
-        keep_phones=bool(arguments.html or arguments.compare),
-        keep_ops=bool(arguments.json),
-    )
-    _write(reports, arguments.output, arguments.json, arguments.html)
+    with without_garbage_collection():
+        reports = run(
+            arguments.reference,
+            arguments.hypothesis,
+            protocol=arguments.protocol,
+            scorer=arguments.scorer,
+            format_names=formats,
+            map_file=arguments.map,
+            missing=arguments.missing,
+            compare_with=arguments.compare,
+            bootstrap=arguments.bootstrap,
+            seed=arguments.seed,
+        )
+        _write(reports, arguments.output, arguments.json, arguments.html)
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Scoring makes no circular garbage, and looking for it takes as long as scoring itself."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _require_names(
@@ -77,14 +90,10 @@ def run(
     compare_with: str | Path | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
-    keep_phones: bool = True,
-    keep_ops: bool = True,
 ) -> "list[Report]":
     """One report for every protocol and hypothesis file, in that order.
 
     `format_names` are of the reference and the hypotheses; None tells them from the files.
-    Without `keep_phones` large files are counted in one pass, and their operations are kept only
-    if `keep_ops` says so.
     """
     from asr import scoring
 
@@ -97,12 +106,7 @@ def run(
         return read[str(path)]
 
     def scored(path: str | Path, protocol: "scoring.Protocol") -> "Score":
-        score = None
-        if not keep_phones and missing == "error":
-            score = scoring.count_large_files(
-                reference, path, protocol, scorer, format_names, keep_ops
-            )
-        return score or scoring.score_transcripts(
+        return scoring.score_transcripts(
             transcripts(reference), transcripts(path), protocol, scorer, missing, both_scorers=True
         )
 

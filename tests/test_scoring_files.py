@@ -144,7 +144,7 @@ MANIFEST_LINE = '{"id": "a", "phones": ["aa"]}'
         ("x.trn", "aa b\n", r"x.trn:1: expected `phone phone \(utterance-id\)`, found 'aa b'"),
         ("x.trn", "aa ()\n", r"x.trn:1: expected"),
         ("x.trn", "aa (s-1) b\n", r"x.trn:1: expected"),
-        ("x.trn", "aa (s-1)\n\nb (s-1)\n", r"x.trn:3: id 's-1' stands already in line 1"),
+        ("x.trn", "aa (s-1)\n\nb (s-1)\n", r"x.trn:3: duplicate id 's-1', first in line 1"),
         ("x.trn", "{ aa / b } (s-1)\n", r"x.trn:1: alternatives"),
         ("x.txt", " aa b\n", r"x.txt:1: .* begins with space"),
         ("x.ctm", "s-1 1 0.0 aa\n", r"x.ctm:1: expected `utterance-id channel start duration"),

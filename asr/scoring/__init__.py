@@ -8,22 +8,21 @@ scorer levenshtein, 1 utterances
 Neither torch nor Hydra is imported here, and numba, jiwer and matplotlib only by what needs them.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from asr.records import DataError
-from asr.scoring import analysis, boundaries, intervals, significance
-from asr.scoring.alignment import COSTS, align
+from asr.scoring import alignment, analysis, boundaries, counts, intervals, significance
 from asr.scoring.base import (
-    LENGTH_BIN,
+    CORRECT,
     OPTIONAL,
     SCORERS,
     Alignment,
     Comparison,
     ErrorCounts,
     Interval,
+    Pairs,
     Report,
     Runs,
     Score,
@@ -31,7 +30,7 @@ from asr.scoring.base import (
     Transcripts,
 )
 from asr.scoring.boundaries import TimedPair, Timing
-from asr.scoring.formats import FORMATS, detect_format, pair, read_transcripts
+from asr.scoring.formats import FORMATS, pair, read_transcripts
 from asr.scoring.protocols import Protocol, protocol, protocol_names
 
 __all__ = [
@@ -41,6 +40,7 @@ __all__ = [
     "Comparison",
     "ErrorCounts",
     "Interval",
+    "Pairs",
     "Protocol",
     "Report",
     "Runs",
@@ -49,9 +49,10 @@ __all__ = [
     "Timing",
     "Transcript",
     "Transcripts",
+    "align",
     "compare",
     "compare_times",
-    "count_large_files",
+    "error_count",
     "investigate",
     "protocol",
     "protocol_names",
@@ -63,9 +64,7 @@ __all__ = [
     "with_intervals",
 ]
 
-# From here on loading compiled code (about 0.7 s) is sooner done than without it.
-LARGE_BYTES = 4_000_000
-LARGE_CELLS = 4_000_000
+MANY_CELLS = 2_000_000  # from which on loading compiled code (0.5 s) is sooner done than without
 SCLITE_MARKUP = "is markup to sclite (@ nothing, a* a, a;b a), a phone here: its own counts differ"
 
 _protocol_named = protocol
@@ -112,48 +111,26 @@ def score_transcripts(
     if scorer not in SCORERS:
         raise DataError(f"unknown scorer {scorer!r}: known are {', '.join(SCORERS)}")
     paired, absent = pair(references, hypotheses, missing)
-    said = protocol.apply_all(references, "reference").items
-    heard = protocol.apply_all(paired, "hypothesis").items
-    alignments = [
-        Alignment(said[id_], heard[id_], ops)
-        for id_, ops in zip(said, _align_all(said, heard, protocol.optional, scorer), strict=True)
-    ]
+    said = protocol.apply_all(references, "reference").items.values()
+    heard = protocol.apply_all(paired, "hypothesis").items.values()
+    pairs = Pairs([one.phones for one in said], [one.phones for one in heard], protocol.optional)
+    ops = align(pairs, scorer)
+    alignments = [Alignment(*aligned) for aligned in zip(said, heard, ops, strict=True)]
     other_err = None
     if both_scorers:
         other = next(name for name in SCORERS if name != scorer)
-        every = _align_all(said, heard, protocol.optional, other)
-        other_err = sum(ErrorCounts.of(ops).err for ops in every)
-    total = ErrorCounts()
-    by_speaker: dict[str, ErrorCounts] = {}
-    lengths: dict[int, ErrorCounts] = {}
-    sizes: Counter[tuple[int, int]] = Counter()
-    confusions: Counter[tuple[str | None, str | None]] = Counter()
-    for alignment in alignments:
-        counts = alignment.counts
-        total += counts
-        sizes[counts.ref, counts.err] += 1
-        length = counts.ref // LENGTH_BIN * LENGTH_BIN
-        lengths[length] = lengths.get(length, ErrorCounts()) + counts
-        speaker = _speaker(alignment.reference)
-        if speaker is not None:
-            by_speaker[speaker] = by_speaker.get(speaker, ErrorCounts()) + counts
-        ref_phones, hyp_phones = alignment.reference.phones, alignment.hypothesis.phones
-        confusions.update(
-            (None if i is None else ref_phones[i], None if j is None else hyp_phones[j])
-            for op, i, j in alignment.steps()
-            if op != OPTIONAL
-        )
+        other_err = error_count(pairs, other)
+    groups, sizes = counts.grouped(alignments)
     return Score(
         protocol=protocol.name,
         says=protocol.says,
         scorer=scorer,
-        total=total,
-        speakers=dict(sorted(by_speaker.items())),
+        total=sum(groups.values(), ErrorCounts()),
+        speakers=counts.by_speaker(groups),
         sizes=sizes,
-        lengths=lengths,
-        confusions=confusions,
+        lengths=counts.by_length(groups),
+        confusions=counts.confusions(pairs, ops),
         alignments=alignments,
-        ops={a.reference.id: a.ops for a in alignments},
         corpus=references.corpus,
         split=references.split,
         reference=references.path,
@@ -163,85 +140,25 @@ def score_transcripts(
     )
 
 
-def _align_all(
-    said: Mapping[str, Transcript],
-    heard: Mapping[str, Transcript],
-    optional_phones: frozenset[str],
-    scorer: str,
-) -> list[str]:
-    label: dict[str, int] = {}
-    optional = frozenset(label.setdefault(p, len(label)) for p in sorted(optional_phones))
-    pairs = [
-        (
-            [label.setdefault(p, len(label)) for p in said[id_].phones],
-            [label.setdefault(p, len(label)) for p in heard[id_].phones],
-        )
-        for id_ in said
-    ]
-    cells = sum(len(reference) * len(hypothesis) for reference, hypothesis in pairs)
-    if cells > LARGE_CELLS and (scorer == "sclite" or optional):
-        try:
-            from asr.scoring.kernels import align_many
-        except ImportError:  # numba comes with librosa; without it this only takes longer
-            pass
-        else:
-            return align_many(pairs, COSTS[scorer], optional)
-    return [align(reference, hypothesis, scorer, optional) for reference, hypothesis in pairs]
+def align(pairs: Pairs, scorer: str) -> list[str]:
+    """The scorer's alignment of every pair: one letter of CSDIO for each of its steps."""
+    if scorer == "levenshtein" and not pairs.optional:
+        return alignment.fewest_errors(pairs)
+    return _cheapest(pairs, scorer)
 
 
-def count_large_files(
-    reference: str | Path,
-    hypothesis: str | Path,
-    protocol: Protocol,
-    scorer: str,
-    format_names: tuple[str | None, str | None] = (None, None),
-    keep_ops: bool = False,
-) -> Score | None:
-    """The score of two large .trn or text files in one pass, without keeping their phones.
+def error_count(pairs: Pairs, scorer: str) -> int:
+    """Errors in what `align` gives: by levenshtein, all cheapest alignments have equally many."""
+    every = _cheapest(pairs, scorer)
+    return sum(len(ops) - ops.count(CORRECT) - ops.count(OPTIONAL) for ops in every)
 
-    None where the files are small, of another format, out of order or in any way odd: then
-    `score_transcripts` is the way, and says what is wrong.
-    """
-    paths = (Path(reference), Path(hypothesis))
-    if not all(path.is_file() for path in paths) or protocol.releases:
-        return None
-    if sum(path.stat().st_size for path in paths) < LARGE_BYTES:
-        return None
-    formats = {name or detect_format(p) for name, p in zip(format_names, paths, strict=True)}
-    if formats not in ({"trn"}, {"text"}):
-        return None
-    try:
-        from asr.scoring.kernels import IrregularError, count_files
-    except ImportError:
-        return None
-    merged = tuple(protocol.merged.get(side, frozenset()) for side in ("reference", "hypothesis"))
-    try:
-        tally = count_files(
-            *paths,
-            formats.pop(),
-            protocol.fold,
-            merged,
-            protocol.optional,
-            scorer,
-            LENGTH_BIN,
-            keep_ops,
-        )
-    except IrregularError:
-        return None
-    return Score(
-        protocol=protocol.name,
-        says=protocol.says,
-        scorer=scorer,
-        total=tally.total,
-        speakers=dict(sorted(tally.speakers.items())),
-        sizes=tally.sizes,
-        lengths=tally.lengths,
-        confusions=tally.confusions,
-        ops=tally.ops,
-        reference=str(reference),
-        hypothesis=str(hypothesis),
-        other_err=tally.other_err,
-    )
+
+def _cheapest(pairs: Pairs, scorer: str) -> list[str]:
+    if pairs.cells > MANY_CELLS:
+        from asr.scoring import kernels
+
+        return kernels.cheapest(pairs, alignment.COSTS[scorer])
+    return alignment.cheapest(pairs, alignment.COSTS[scorer])
 
 
 def protocols_named(name: str, map_file: str | Path | None = None) -> list[Protocol]:
@@ -302,10 +219,11 @@ def compare_times(pairs: Iterable[TimedPair], replicates: int = 1000, seed: int 
 
 def _sclite_steps(score: Score, optional: frozenset[str]) -> dict[str, str]:
     if score.scorer == "sclite":
-        return dict(score.ops)
-    said = {a.reference.id: a.reference for a in score.alignments}
-    heard = {a.reference.id: a.hypothesis for a in score.alignments}
-    return dict(zip(said, _align_all(said, heard, optional, "sclite"), strict=True))
+        return score.ops
+    said = [aligned.reference.phones for aligned in score.alignments]
+    heard = [aligned.hypothesis.phones for aligned in score.alignments]
+    steps = align(Pairs(said, heard, optional), "sclite")
+    return dict(zip(score.ops, steps, strict=True))
 
 
 def runs(scores: Sequence[Score]) -> Runs | None:
@@ -357,13 +275,3 @@ def _notes(score: Score) -> list[str]:
         markup = sorted(p for p in phones if p == "@" or ";" in p or (len(p) > 1 and p[-1] == "*"))
         notes += [f"{phone!r} {SCLITE_MARKUP}" for phone in markup]
     return notes
-
-
-def _speaker(transcript: Transcript) -> str | None:
-    if transcript.speaker is not None:
-        return transcript.speaker
-    for separator in "-_":
-        place = transcript.id.find(separator, 1)
-        if place > 0:
-            return transcript.id[:place]
-    return None

@@ -1,46 +1,65 @@
-"""Alignment of a hypothesis to its reference, step by step as each scorer does it.
+"""Alignment of hypotheses to their references, step by step as each scorer does it.
 
-`levenshtein` is rapidfuzz's minimum edit distance, the alignment that jiwer counts. `sclite` is
-NIST sclite's with -s (letter case counts): substitutions cost 4, insertions and deletions 3. This
-file is the readable statement; `asr.scoring.kernels` says the same for large files.
+`levenshtein` is jiwer's minimum edit distance. `sclite` is NIST sclite's with -s (letter case
+counts): substitutions cost 4, insertions and deletions 3. This is the readable form of what
+`asr.scoring.kernels` does for many utterances.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-from asr.scoring.base import CORRECT, DELETED, INSERTED, OPTIONAL, SUBSTITUTED
+from asr.scoring.base import CORRECT, DELETED, INSERTED, OPTIONAL, SUBSTITUTED, Pairs
 
-# What a deletion of an optional phone costs: sclite 2 of 4/3/3 (word.c, wwd_WORD), levenshtein 0
-# of 1/1/1.
+# Of a substitution, of an insertion or a deletion, and of the deletion of an optional phone:
+# sclite 2 of 4/3/3 (word.c, wwd_WORD), levenshtein 0 of 1/1/1.
 COSTS = {"sclite": (4, 3, 2), "levenshtein": (1, 1, 0)}
+BLOCK = 1000  # utterances that jiwer aligns at once: its alignments are large
+
+JIWER_LETTERS = {
+    "equal": CORRECT,
+    "substitute": SUBSTITUTED,
+    "delete": DELETED,
+    "insert": INSERTED,
+}
 
 
-def align(
-    reference: Sequence[int],
-    hypothesis: Sequence[int],
-    scorer: str,
-    optional: frozenset[int] = frozenset(),
-) -> str:
-    """One letter of CSDIO per step of the scorer's best alignment of two sequences of labels."""
-    if scorer == "levenshtein" and not optional:
-        return _levenshtein(reference, hypothesis)
-    return _cheapest(reference, hypothesis, COSTS[scorer], optional)
+def fewest_errors(pairs: Pairs) -> list[str]:
+    """jiwer's alignment of every pair: one letter of CSDIO for each of its steps."""
+    import jiwer
+
+    unchanged = jiwer.Compose([])  # phones are words already, also where they hold a space
+
+    def sentences(side: Sequence[Sequence[str]]) -> Any:
+        return [list(phones) for phones in side]
+
+    aligned = []
+    for start in range(0, len(pairs.said), BLOCK):
+        said, heard = (sentences(side[start : start + BLOCK]) for side in (pairs.said, pairs.heard))
+        for chunks in jiwer.process_words(said, heard, unchanged, unchanged).alignments:
+            steps = [
+                JIWER_LETTERS[chunk.type]
+                * max(
+                    chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
+                )
+                for chunk in chunks
+            ]
+            aligned.append("".join(steps))
+    return aligned
 
 
-def _levenshtein(reference: Sequence[int], hypothesis: Sequence[int]) -> str:
-    from rapidfuzz.distance import Levenshtein
-
-    letters = {"equal": CORRECT, "replace": SUBSTITUTED, "delete": DELETED, "insert": INSERTED}
-    return "".join(
-        letters[block.tag] * max(block.src_end - block.src_start, block.dest_end - block.dest_start)
-        for block in Levenshtein.opcodes(reference, hypothesis)
-    )
+def cheapest(pairs: Pairs, costs: tuple[int, int, int]) -> list[str]:
+    """The cheapest alignment of every pair, with sclite's choice among equal costs."""
+    return [
+        _cheapest(said, heard, costs, pairs.optional)
+        for said, heard in zip(pairs.said, pairs.heard, strict=True)
+    ]
 
 
 def _cheapest(
-    reference: Sequence[int],
-    hypothesis: Sequence[int],
+    reference: Sequence[str],
+    hypothesis: Sequence[str],
     costs: tuple[int, int, int],
-    optional: frozenset[int],
+    optional: frozenset[str],
 ) -> str:
     """Dynamic programming with sclite's tie-break (net_dp.c, calculate_internal_cells).
 

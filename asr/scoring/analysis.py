@@ -57,6 +57,8 @@ def frequent(score: Score, number: int = 20) -> list[Confusion]:
         (error.said, error.heard): [] for error in errors[:number]
     }
     for alignment in sorted(score.alignments, key=lambda a: a.reference.id):
+        if all(len(places) == EXAMPLES for places in wanted.values()):
+            break
         for position, (op, i, j) in enumerate(alignment.steps()):
             if op in (CORRECT, OPTIONAL):
                 continue

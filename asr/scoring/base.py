@@ -5,9 +5,14 @@ never stored.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from operator import mul
 from pathlib import PurePath
+from typing import Any, NamedTuple
 
 from asr.records import DataError
 
@@ -34,11 +39,12 @@ class ErrorCounts:
     ins: int = 0
 
     @classmethod
-    def of(cls, ops: str) -> "ErrorCounts":
-        """Counts of one alignment, given as a string of C, S, D, I and O."""
-        sub, dele, ins = ops.count(SUBSTITUTED), ops.count(DELETED), ops.count(INSERTED)
-        ref = len(ops) - ins
-        return cls(1, ref, ref - sub - dele, sub, dele, ins)
+    def of(cls, *ops: str) -> "ErrorCounts":
+        """Counts of alignments, each given as a string of C, S, D, I and O."""
+        steps = "".join(ops)
+        sub, dele, ins = (steps.count(step) for step in (SUBSTITUTED, DELETED, INSERTED))
+        ref = len(steps) - ins
+        return cls(len(ops), ref, ref - sub - dele, sub, dele, ins)
 
     def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
         return ErrorCounts(
@@ -83,8 +89,7 @@ class ErrorCounts:
         }
 
 
-@dataclass(frozen=True)
-class Transcript:
+class Transcript(NamedTuple):
     """The phones of one utterance on one side, and what else its file says about it.
 
     `times_s` are (start, end) of every phone in seconds. `line` is 0 where there is no file.
@@ -114,7 +119,44 @@ class Transcripts:
 
 
 @dataclass(frozen=True)
-class Alignment:
+class Pairs:
+    """Phones of all utterances on both sides, as they are aligned; `optional` may be left out."""
+
+    said: Sequence[Sequence[str]]
+    heard: Sequence[Sequence[str]]
+    optional: frozenset[str] = frozenset()
+
+    @property
+    def cells(self) -> int:
+        """Of the tables that dynamic programming fills."""
+        return sum(map(mul, map(len, self.said), map(len, self.heard)))
+
+    @cached_property
+    def labels(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+        """Of both sides: int32 labels of all utterances, and where each ends (N + 1,), first 0."""
+        import numpy as np
+
+        def encoded(side: Sequence[Sequence[str]]) -> tuple[Any, Any]:
+            ends = np.cumsum([0, *map(len, side)])
+            labels = map(self._label.__getitem__, chain.from_iterable(side))
+            return np.fromiter(labels, np.int32, int(ends[-1])), ends
+
+        return encoded(self.said), encoded(self.heard)
+
+    @property
+    def phones(self) -> list[str]:
+        """The phone of each label."""
+        assert self.labels
+        return list(self._label)
+
+    @cached_property
+    def _label(self) -> defaultdict[str, int]:
+        label: defaultdict[str, int] = defaultdict()
+        label.default_factory = label.__len__
+        return label
+
+
+class Alignment(NamedTuple):
     """One aligned utterance: folded phones of both sides and one letter of CSDIO per step."""
 
     reference: Transcript
@@ -155,11 +197,10 @@ class Interval:
 class Score:
     """The result of scoring one hypothesis under one protocol with one scorer.
 
-    `ops` are letters of CSDIO by utterance id. `alignments` is empty where large files were
-    counted in one pass, and so is `ops` unless it was asked for. `sizes`
-    counts utterances by (ref, err), which is all that resampling utterances needs; `lengths` are
-    counts by the length of the reference, rounded down to tens. `other_err` is what the other
-    scorer counts, where it was asked. `confusions` leave out phones that were forgiven (O).
+    `sizes` counts utterances by (ref, err), which is all that resampling utterances needs;
+    `lengths` are counts by the length of the reference, rounded down to tens. `confusions` leave
+    out phones that were forgiven (O). `other_err` is what the other scorer counts, where it was
+    asked.
     """
 
     protocol: str
@@ -171,7 +212,6 @@ class Score:
     lengths: Mapping[int, ErrorCounts]
     confusions: Mapping[tuple[str | None, str | None], int]
     alignments: Sequence[Alignment] = ()
-    ops: Mapping[str, str] = field(default_factory=dict)
     corpus: str = ""
     split: str = ""
     reference: str = ""
@@ -195,6 +235,11 @@ class Score:
     def other_scorer(self) -> str:
         """The scorer that did not make this score."""
         return next(name for name in SCORERS if name != self.scorer)
+
+    @property
+    def ops(self) -> dict[str, str]:
+        """Letters of CSDIO by utterance id."""
+        return {alignment.reference.id: alignment.ops for alignment in self.alignments}
 
     def described(self) -> str:
         """What a rate has to carry: data, protocol, scorer, size, interval."""

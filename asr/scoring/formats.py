@@ -6,9 +6,11 @@ line, what was found and what to do. This file folds no label and joins no two s
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from sys import intern
 
 from asr import textgrid
 from asr.records import DataError, Hypothesis, Utterance, read_jsonl, stream_jsonl
@@ -31,7 +33,7 @@ def read_transcripts(path: str | Path, format_name: str | None = None) -> Transc
     if found in ("phn", "textgrid"):
         if not path.is_dir():
             raise DataError(f"{path}: expected a folder of .{found} files, found a file")
-        return Transcripts(str(path), dict(_keyed(path, _read_folder(path, found))))
+        return Transcripts(str(path), _keyed(path, _read_folder(path, found)))
     readers: dict[str, Callable[[Path, Lines], Iterator[Transcript]]] = {
         "trn": _read_trn,
         "text": _read_text,
@@ -41,7 +43,7 @@ def read_transcripts(path: str | Path, format_name: str | None = None) -> Transc
         raise DataError(f"unknown format {found!r}: known are {', '.join(FORMATS)}")
     if path.is_dir():
         raise DataError(f"{path}: expected a file of format {found}, found a folder")
-    return Transcripts(str(path), dict(_keyed(path, readers[found](path, _lines(path)))))
+    return Transcripts(str(path), _keyed(path, readers[found](path, _lines(path))))
 
 
 def detect_format(path: Path) -> str:
@@ -70,16 +72,16 @@ def detect_format(path: Path) -> str:
     return "text"
 
 
-def _keyed(path: Path, transcripts: Iterator[Transcript]) -> Iterator[tuple[str, Transcript]]:
-    first_seen: dict[str, int] = {}
+def _keyed(path: Path, transcripts: Iterator[Transcript]) -> dict[str, Transcript]:
+    items: dict[str, Transcript] = {}
     for transcript in transcripts:
-        if transcript.id in first_seen:
+        if transcript.id in items:
             raise DataError(
-                f"{path}:{transcript.line}: id {transcript.id!r} stands already in line "
-                f"{first_seen[transcript.id]}; keep one of them"
+                f"{path}:{transcript.line}: duplicate id {transcript.id!r}, first in line "
+                f"{items[transcript.id].line}; keep one of them"
             )
-        first_seen[transcript.id] = transcript.line
-        yield transcript.id, transcript
+        items[transcript.id] = transcript
+    return items
 
 
 def _lines(path: Path) -> Lines:
@@ -87,7 +89,7 @@ def _lines(path: Path) -> Lines:
     try:
         with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
-                if line.strip() and not line.startswith(";;"):
+                if not line.isspace() and not line.startswith(";;"):
                     yield number, line.rstrip("\r\n")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
@@ -154,8 +156,8 @@ def _read_trn(path: Path, lines: Lines) -> Iterator[Transcript]:
             raise DataError(
                 f"{path}:{number}: expected `phone phone (utterance-id)`, found {_shown(line)}"
             )
-        phones = tuple(text.split())
-        if "{" in phones:
+        phones = _phones(text.split())
+        if "{" in line and "{" in phones:
             raise DataError(
                 f"{path}:{number}: alternatives {{ a / b }} are not scored here; "
                 f"leave the one that was said"
@@ -171,7 +173,12 @@ def _read_text(path: Path, lines: Lines) -> Iterator[Transcript]:
                 f"found a line that begins with space: {_shown(line)}"
             )
         id_, *phones = line.split()
-        yield Transcript(id_, tuple(phones), number)
+        yield Transcript(id_, _phones(phones), number)
+
+
+def _phones(words: Iterable[str]) -> tuple[str, ...]:
+    """One string for all occurrences of a phone, or millions of them would need 50 bytes each."""
+    return tuple(map(intern, words))
 
 
 def _read_ctm(path: Path, lines: Lines) -> Iterator[Transcript]:
@@ -189,7 +196,7 @@ def _read_ctm(path: Path, lines: Lines) -> Iterator[Transcript]:
         found.setdefault(id_, []).append((start, start + duration, fields[4]))
     for id_, timed in found.items():
         timed.sort(key=lambda entry: entry[0])
-        phones = tuple(phone for _, _, phone in timed)
+        phones = _phones(phone for _, _, phone in timed)
         times = tuple((start, end) for start, end, _ in timed)
         yield Transcript(id_, phones, first_line[id_], times)
 
@@ -201,7 +208,7 @@ def _read_folder(root: Path, kind: str) -> Iterator[Transcript]:
             continue
         timed = list(_read_phn(path) if kind == "phn" else textgrid.read_phones(path))
         id_, speaker = _id_from_path(root, path, kind)
-        phones = tuple(phone for _, _, phone in timed)
+        phones = _phones(phone for _, _, phone in timed)
         times = tuple((start, end) for start, end, _ in timed)
         yield Transcript(id_, phones, 0, times, speaker)
 
@@ -245,6 +252,8 @@ def pair(
     A hypothesis that no reference has is an error; a reference without hypothesis is one too,
     unless `missing` is "delete", which gives it an empty hypothesis.
     """
+    if references.items.keys() == hypotheses.items.keys():
+        return replace(hypotheses, items={i: hypotheses.items[i] for i in references.items}), 0
     extra = [t for id_, t in hypotheses.items.items() if id_ not in references.items]
     absent = [t for id_, t in references.items.items() if id_ not in hypotheses.items]
     if extra:
@@ -267,7 +276,7 @@ def pair(
         raise DataError(_absent(references, hypotheses, absent))
     empty = {t.id: Transcript(t.id, ()) for t in absent}
     items = {id_: hypotheses.items.get(id_) or empty[id_] for id_ in references.items}
-    return Transcripts(hypotheses.path, items), len(absent)
+    return replace(hypotheses, items=items), len(absent)
 
 
 def _absent(references: Transcripts, hypotheses: Transcripts, absent: list[Transcript]) -> str:

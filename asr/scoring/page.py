@@ -266,8 +266,6 @@ def _in_time(found: Boundaries | None) -> list[str]:
 
 
 def _utterances(score: Score) -> list[str]:
-    if not score.alignments:
-        return ['<p class="faint">Counted without keeping utterances: the files are large.</p>']
     worst = sorted(
         score.alignments,
         key=lambda a: (-a.counts.err / max(a.counts.ref, 1), a.reference.id),

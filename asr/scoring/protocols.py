@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
+from itertools import chain, compress, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,31 +44,34 @@ class Protocol:
 
         A merged run takes the index of its first label. Raises `DataError` on an unknown label.
         """
-        folded = [self.fold(phone) for phone in phones]
+        folded = self._folded(phones)
         if self.releases:
             for index, (phone, following) in enumerate(pairwise(phones)):
                 if following in self.releases.get(phone, ()):
                     folded[index] = None
-        scored = [(phone, index) for index, phone in enumerate(folded) if phone is not None]
+        indices = [index for index, phone in enumerate(folded) if phone is not None]
+        scored = [phone for phone in folded if phone is not None]
         if merged := self.merged.get(side):
-            scored = [
-                (phone, index)
-                for (before, _), (phone, index) in zip([("", -1), *scored], scored, strict=False)
-                if phone != before or not (phone in merged or EVERY_PHONE in merged)
+            kept = [
+                phone != before or not (phone in merged or EVERY_PHONE in merged)
+                for before, phone in zip([None, *scored], scored, strict=False)
             ]
-        return tuple(phone for phone, _ in scored), tuple(index for _, index in scored)
+            return tuple(compress(scored, kept)), tuple(compress(indices, kept))
+        return tuple(scored), tuple(indices)
 
-    def fold(self, phone: str) -> str | None:
-        """The phone that a label is scored as; None if it is deleted."""
+    def _folded(self, phones: Sequence[str]) -> list[str | None]:
+        """The phone that each label is scored as; None if it is deleted."""
         if self.target is None:
-            return phone
+            return list(phones)
         try:
-            return self.target[phone]
-        except KeyError:
-            raise DataError(unknown_phone(phone, self.target, self.set_name)) from None
+            return [self.target[phone] for phone in phones]
+        except KeyError as error:
+            raise DataError(unknown_phone(error.args[0], self.target, self.set_name)) from None
 
     def apply_all(self, transcripts: Transcripts, side: Side) -> Transcripts:
         """Both what `apply` does to every transcript, and one error for all unknown labels."""
+        if self.target is None and not self.releases and not self.merged.get(side):
+            return transcripts
         self._require_known(transcripts, side)
         items = {}
         for transcript in transcripts.items.values():
@@ -88,21 +91,24 @@ class Protocol:
     def _require_known(self, transcripts: Transcripts, side: Side) -> None:
         if self.target is None:
             return
+        every = chain.from_iterable(one.phones for one in transcripts.items.values())
+        if self.target.keys() >= set(every):
+            return
         outside: Counter[str] = Counter()
         first: Transcript | None = None
         for transcript in transcripts.items.values():
             unknown = [phone for phone in transcript.phones if phone not in self.target]
             outside.update(unknown)
             first = first or (transcript if unknown else None)
-        if first is not None:
-            listed = ", ".join(f"{phone!r} ({n}×)" for phone, n in outside.most_common(20))
-            more = f" and {len(outside) - 20} more" if len(outside) > 20 else ""
-            hint = unknown_phone(outside.most_common(1)[0][0], self.target, self.set_name)
-            raise DataError(
-                f"{transcripts.where(first)}: the {side} holds {len(outside)} labels outside "
-                f"{self.set_name}, first in {first.id}: {listed}{more}; {hint}; "
-                f"score with --protocol none or give --map"
-            )
+        assert first is not None
+        listed = ", ".join(f"{phone!r} ({n}×)" for phone, n in outside.most_common(20))
+        more = f" and {len(outside) - 20} more" if len(outside) > 20 else ""
+        hint = unknown_phone(outside.most_common(1)[0][0], self.target, self.set_name)
+        raise DataError(
+            f"{transcripts.where(first)}: the {side} holds {len(outside)} labels outside "
+            f"{self.set_name}, first in {first.id}: {listed}{more}; {hint}; "
+            f"score with --protocol none or give --map"
+        )
 
 
 @cache
