@@ -1,6 +1,7 @@
 """The architecture: each floor imports only from floors below it (docs/architecture.md)."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +128,17 @@ def test_every_door_is_a_command() -> None:
         [sys.executable, "-m", "asr", "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert all(door in help_text for door in DOORS)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_private_names_of_libraries_stand_behind_one_guard(module: str) -> None:
+    imported = {name.split(".")[0] for name in imports_of(module)} - {"asr", "os"}  # os._exit
+    path = PACKAGE / Path(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    private = {
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr)
+    }
+    used = {name for name in private if name.split(".")[0] in imported}
+    assert not used or module == "lstm.base", f"{module} uses {sorted(used)}"
