@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from asr import corpora, criteria
+from asr import corpora, criteria, pip_install
 from asr.augment import AugmentConfig
 from asr.corpora import CorpusConfig
 from asr.criteria import CriterionConfig, SearchConfig
@@ -475,7 +475,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         wanted = str(error.missing_cfg_file)
         if extra := LAUNCHERS.get(wanted):
-            return f"{wanted} is not installed; say: pip install 'asr[{extra}]'"
+            return f"{wanted} is not installed; run: {pip_install(extra)}"
         option = wanted.rsplit("/", maxsplit=1)[-1]
         options = [name for name in error.options if not name.endswith("_schema")]
         return f"{wanted}: no such option{_nearest(option, options)}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from asr import pip_install
 from asr.phones import phone_set, table_lines, unknown_phone
 from asr.records import DataError, raise_problems
 
@@ -151,8 +152,8 @@ def espeak(words: Iterable[str]) -> dict[str, Pronunciation]:
         from phonemizer.separator import Separator
     except ImportError:
         raise DataError(
-            'words that no lexicon has need espeak-ng: pip install "asr[g2p]", or give their '
-            "phones in a lexicon of your own"
+            f"words that no lexicon has need espeak-ng; run: {pip_install('g2p')}, or give their "
+            f"phones in a lexicon of your own"
         ) from None
     EspeakWrapper.set_library(espeakng_loader.get_library_path())
     EspeakWrapper.set_data_path(espeakng_loader.get_data_path())

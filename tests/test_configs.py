@@ -109,7 +109,7 @@ def test_a_mistake_in_the_configuration_gets_one_sentence(
 @pytest.mark.parametrize(("launcher", "extra"), [("joblib", "sweep"), ("submitit_slurm", "slurm")])
 def test_a_launcher_that_is_not_installed_gets_its_extra(launcher: str, extra: str) -> None:
     error = MissingConfigException("…", f"hydra/launcher/{launcher}", ["basic"])
-    says = f"hydra/launcher/{launcher} is not installed; say: pip install 'asr[{extra}]'"
+    says = f"hydra/launcher/{launcher} is not installed; run: pip install 'asr-phones[{extra}]'"
     assert explain(error) == says
 
 

@@ -137,7 +137,7 @@ def test_without_pocketsphinx_it_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     assert peers.main(["experiment=timit-sample", "corpus.root=nowhere"]) == 1
-    assert "pip install 'asr[peers]'" in capsys.readouterr().err
+    assert "pip install 'asr-phones[peers]'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

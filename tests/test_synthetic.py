@@ -408,7 +408,7 @@ def test_without_espeak_the_remedy_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r'pip install "asr\[synthetic\]"'):
+    with pytest.raises(DataError, match=r"pip install 'asr-phones\[synthetic\]'"):
         generate(tmp_path / "synthetic", TINY)
     assert not list(tmp_path.iterdir())
 

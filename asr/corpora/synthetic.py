@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asr import pip_install
 from asr.corpora.base import (
     SPLITS,
     CorpusConfig,
@@ -343,7 +344,7 @@ def _speak_all(folder: Path, speakers: list[Speaker], jobs: int) -> None:
     from tqdm import tqdm
 
     if importlib.util.find_spec("espeakng_loader") is None or not importlib.util.find_spec("soxr"):
-        raise DataError('the synthetic corpus needs espeak-ng: pip install "asr[synthetic]"')
+        raise DataError(f"the synthetic corpus needs espeak-ng; run: {pip_install('synthetic')}")
     with tempfile.TemporaryDirectory(prefix="asr-espeak-") as home:
         data = _espeak_data(Path(home), speakers)
         bar = tqdm(total=len(speakers), desc="synthetic speakers", unit="", disable=None)

@@ -9,7 +9,8 @@ or not", and joins those of one state of the language model, so its width is ano
 is also run with wider beams. Scores are of the best hypothesis: its exact log-probability, summed
 over all alignments by `ctc_loss`, plus the weighted log-probability of the language model.
 
-The peer is flashlight's decoder: pip install 'asr[decode]'. Without it only ours is timed.
+The peer is flashlight's decoder: pip install flashlight-text, up to Python 3.12. Without it only
+ours is timed.
 """
 
 import argparse
@@ -134,7 +135,7 @@ def compare(task: Task, model: LanguageModel | None, folder: Path) -> bool:
     for name in runners:
         print(f"  {name:40}{speed[name]:13.1f}{means[name]:12.4f}")
     if not peers:
-        print("  torchaudio's ctc_decoder: not here, pip install 'asr[decode]'\n")
+        print("  torchaudio's ctc_decoder: not here, pip install flashlight-text\n")
         return True
     fastest, best = (max(values[name] for name in peers) for values in (speed, means))
     enough = max((speed[name] for name in mine if means[name] >= best - 1e-4), default=0.0)

@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from asr import audio, corpora, scoring, transcribe
+from asr import audio, corpora, pip_install, scoring, transcribe
 from asr.audio import Waveform
 from asr.augment import add_at, babble, coloured_noise, seed_of
 from asr.config import compose
@@ -324,7 +324,7 @@ def run(options: argparse.Namespace) -> str:
     try:
         import pocketsphinx  # noqa: F401
     except ImportError:
-        raise DataError("pocketsphinx is not installed; say: pip install 'asr[peers]'") from None
+        raise DataError(f"pocketsphinx is not installed; run: {pip_install('peers')}") from None
     name, dev, utterances, protocol = read(options.overrides, options.split)
     models = options.model or [path for path in [transcribe.MODEL] if path.exists()]
     ours = [Ours(path) for path in models]
