@@ -1,9 +1,12 @@
 """Fixtures that several tests share: small corpora, and the real speech where it is at hand."""
 
+import importlib.util
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +25,18 @@ from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Utterance
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def recipe(path: str) -> Any:
+    """The module of a script in recipes/, which is no package: "timit/left_out"."""
+    file = REPOSITORY / "recipes" / f"{path}.py"
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module  # where dataclasses look for their annotations
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

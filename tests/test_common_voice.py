@@ -1,11 +1,11 @@
 """Common Voice v1 as published → a tree that the LibriSpeech reader takes, by utterance lists."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import recipe
 
 from asr import audio
 from asr.corpora import LibriSpeechConfig, read
@@ -15,12 +15,7 @@ REPOSITORY = Path(__file__).parents[1]
 COLUMNS = "filename,text,up_votes,down_votes,age,gender,accent,duration\n"
 RATE = 48_000
 
-spec = importlib.util.spec_from_file_location(
-    "common_voice", REPOSITORY / "recipes" / "librispeech" / "common_voice.py"
-)
-assert spec is not None and spec.loader is not None  # noqa: PT018
-common_voice = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(common_voice)
+common_voice = recipe("librispeech/common_voice")
 
 
 def tone(hertz: float) -> np.ndarray:

@@ -1,17 +1,16 @@
 """The ladder of 2013: counts, costs, the table and its claims, and several runs by one command."""
 
-import importlib.util
 import json
 import logging
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import recipe
 
 from asr import checkpoint, decode, train
 from asr.config import CONF, compose
@@ -21,13 +20,7 @@ from asr.records import Hypothesis, Utterance, write_jsonl
 
 REPOSITORY = Path(__file__).parents[1]
 
-spec = importlib.util.spec_from_file_location(
-    "ladder", REPOSITORY / "recipes" / "graves2013" / "ladder.py"
-)
-assert spec is not None and spec.loader is not None  # noqa: PT018
-ladder = importlib.util.module_from_spec(spec)
-sys.modules["ladder"] = ladder
-spec.loader.exec_module(ladder)
+ladder = recipe("graves2013/ladder")
 
 ROWS = {row.network: row for row in ladder.published()}
 

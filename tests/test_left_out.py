@@ -1,6 +1,5 @@
 """Speakers left out in turn: who is tested by whom, what Make runs, and the joined transcript."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import recipe
 
 from asr.corpora import TimitConfig, read
 from asr.records import DataError, Hypothesis, Manifest, Utterance, read_jsonl, write_jsonl
@@ -17,12 +17,7 @@ from asr.records import DataError, Hypothesis, Manifest, Utterance, read_jsonl, 
 REPOSITORY = Path(__file__).parents[1]
 SPEAKERS = ("1-faaa0", "1-maab0", "2-faac0", "3-maad0", "3-faae0", "4-maaf0", "8-faag0")
 
-spec = importlib.util.spec_from_file_location(
-    "left_out", REPOSITORY / "recipes" / "timit" / "left_out.py"
-)
-assert spec is not None and spec.loader is not None  # noqa: PT018
-left_out = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(left_out)
+left_out = recipe("timit/left_out")
 
 
 @pytest.fixture

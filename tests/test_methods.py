@@ -1,15 +1,14 @@
 """The table of methods: what Make would run, the searches of a run, and the table itself."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import recipe
 
 from asr import scoring, train
 from asr.config import compose
@@ -18,13 +17,7 @@ from asr.records import Segment, Utterance, write_jsonl
 
 REPOSITORY = Path(__file__).parents[1]
 
-spec = importlib.util.spec_from_file_location(
-    "methods", REPOSITORY / "recipes" / "methods" / "methods.py"
-)
-assert spec is not None and spec.loader is not None  # noqa: PT018
-methods = importlib.util.module_from_spec(spec)
-sys.modules["methods"] = methods
-spec.loader.exec_module(methods)
+methods = recipe("methods/methods")
 
 METHODS = {
     "ctc-lstm": ["criterion=ctc"],

@@ -1,6 +1,5 @@
 """A prepared run in pieces of limited size: the same data elsewhere, or a name of what is wrong."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import recipe
 
 from asr import checkpoint
 from asr.phones import Vocabulary
@@ -22,12 +22,7 @@ REPOSITORY = Path(__file__).parents[1]
 LIMIT = 48 << 10  # bytes
 RATE = 16_000
 
-spec = importlib.util.spec_from_file_location(
-    "pieces", REPOSITORY / "recipes" / "librispeech" / "pieces.py"
-)
-assert spec is not None and spec.loader is not None  # noqa: PT018
-pieces = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(pieces)
+pieces = recipe("librispeech/pieces")
 
 
 def utterance(path: Path, split: str) -> Utterance:
