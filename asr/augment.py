@@ -213,11 +213,10 @@ class Augment:
             places = [start, *(time for time in breaks if start < time < end), end]
             count = min(len(places), int(draw.integers(1, 4)))
             chosen = draw.choice(len(places), count, replace=False)
-            lengths = {int(n): draw.uniform(0.0, config.pause_max_s) for n in chosen}
-            edges = [place for n, place in enumerate(places) if n in lengths]
-            edges = [start, *(edge for edge in edges if start < edge < end), end]
-            pauses = [lengths.get(places.index(edge), 0.0) for edge in edges]
-            return Layout(tuple(pairwise(edges)), tuple(pauses), draw.random() < config.digital)
+            lengths = {places[n]: draw.uniform(0.0, config.pause_max_s) for n in chosen}
+            edges = sorted({start, *lengths, end})
+            pauses = tuple(lengths.get(edge, 0.0) for edge in edges)
+            return Layout(tuple(pairwise(edges)), pauses, draw.random() < config.digital)
         return Layout(((start, end),), (0.0, 0.0))
 
     def example(

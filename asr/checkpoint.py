@@ -152,10 +152,10 @@ def tuned_search(path: Path, best: Path) -> SearchConfig:
 def carry_over(path: str | Path, recognizer: Recognizer) -> tuple[str, ...]:
     """Give `recognizer` what of a checkpoint fits, and say which parts that is.
 
-    Features and encoder must fit: `DataError` says what differs. Of the normalisations those that
-    find mean 0 and variance 1 in what is heard fit each other. An encoder with more layers takes
-    those of the checkpoint for its first ones, and a criterion of its own. Otherwise the criterion
-    is carried over too where it is of the same kind and size, over the same phones; one over other
+    Features and encoder must fit: `DataError` says what differs. Normalisations that take mean and
+    variance from the recordings at hand fit each other. An encoder with more layers takes those of
+    the checkpoint for its first ones, and a criterion of its own. Otherwise the criterion is
+    carried over too where it is of the same kind and size, over the same phones; one over other
     phones begins with what the old one knows of them (`Criterion.begin_with`), and is no part that
     was carried. Without a path nothing is carried.
     """

@@ -41,11 +41,7 @@ class Sums:
 
 def of_utterances(frames: Tensor, counts: Tensor) -> Moments:
     """Of each utterance: (N, T, F), (N,) → (N, 1, F), (N, 1, F)."""
-    outside = ~length_mask(counts, frames.shape[1]).unsqueeze(2)
-    size = counts.clamp(min=1).reshape(-1, 1, 1)
-    mean = frames.masked_fill(outside, 0).sum(1, keepdim=True, dtype=torch.float64) / size
-    squares = (frames - mean).masked_fill(outside, 0).square()
-    return mean, _std(squares.sum(1, keepdim=True) / size)
+    return _of_frames(frames, length_mask(counts, frames.shape[1]))
 
 
 def of_active(frames: Tensor, counts: Tensor, bins: slice, active_db: float) -> Moments:
@@ -55,16 +51,20 @@ def of_active(frames: Tensor, counts: Tensor, bins: slice, active_db: float) -> 
     `active_db` below the `LOUDEST`th loudest frame, so that silence added to an utterance, however
     long, changes nothing, and neither does a click.
     """
-    outside = ~length_mask(counts, frames.shape[1])
-    level = frames[:, :, bins].mean(dim=2).masked_fill(outside, -torch.inf)
+    inside = length_mask(counts, frames.shape[1])
+    level = frames[:, :, bins].mean(dim=2).masked_fill(~inside, -torch.inf)
     ordered = level.sort(dim=1, descending=True).values
     place = counts.clamp(min=1, max=LOUDEST).unsqueeze(1) - 1
     reference = ordered.gather(1, place) if frames.shape[1] else level.new_zeros(len(level), 1)
-    quiet = (level < reference - active_db / DB_PER_NAT) | outside
-    size = (~quiet).sum(dim=1).clamp(min=1).reshape(-1, 1, 1)
-    quiet = quiet.unsqueeze(2)
-    mean = frames.masked_fill(quiet, 0).sum(1, keepdim=True, dtype=torch.float64) / size
-    squares = (frames - mean).masked_fill(quiet, 0).square()
+    return _of_frames(frames, inside & (level >= reference - active_db / DB_PER_NAT))
+
+
+def _of_frames(frames: Tensor, chosen: Tensor) -> Moments:
+    """Of some frames of each utterance: (N, T, F), (N, T) bool → (N, 1, F), (N, 1, F)."""
+    size = chosen.sum(dim=1).clamp(min=1).reshape(-1, 1, 1)
+    others = ~chosen.unsqueeze(2)
+    mean = frames.masked_fill(others, 0).sum(1, keepdim=True, dtype=torch.float64) / size
+    squares = (frames - mean).masked_fill(others, 0).square()
     return mean, _std(squares.sum(1, keepdim=True) / size)
 
 
