@@ -94,7 +94,7 @@ def no_labels(recording: Recording, header: AudioInfo) -> tuple[tuple[str, ...],
 def formats() -> None:
     """Seconds of real speech that are checked in a second, format by format."""
     corpora = Path(os.environ.get("ASR_SHARED", "../shared"), "corpora")
-    found = Found("real", {}, no_labels, RATE)
+    corpus = Found("real", {}, no_labels, RATE)
     for name, (folders, ending) in FORMATS.items():
         paths = sorted(p for f in folders for p in (corpora / f).rglob("*") if p.suffix == ending)
         chosen = paths[:: max(1, len(paths) // 240)]
@@ -105,7 +105,7 @@ def formats() -> None:
         spent = []
         for _ in range(4):
             started = time.process_time()
-            checked = [check(recording, "train", found) for recording in recordings]
+            checked = [check(recording, "train", corpus) for recording in recordings]
             spent.append(time.process_time() - started)
         seconds = sum(each.utterance.duration_s for each in checked if each.utterance)
         print(

@@ -154,14 +154,14 @@ def jiwer_counts(references: list[str], hypotheses: list[str]) -> ErrorCounts:
     """jiwer's process_words, as its documentation calls it."""
     import jiwer
 
-    found = jiwer.process_words(references, hypotheses)
+    result = jiwer.process_words(references, hypotheses)
     return ErrorCounts(
         len(references),
-        found.hits + found.substitutions + found.deletions,
-        found.hits,
-        found.substitutions,
-        found.deletions,
-        found.insertions,
+        result.hits + result.substitutions + result.deletions,
+        result.hits,
+        result.substitutions,
+        result.deletions,
+        result.insertions,
     )
 
 

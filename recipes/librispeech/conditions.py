@@ -95,8 +95,8 @@ def invented(recognizer: Recognizer) -> int:
 def heard(recognizer: Recognizer, waveforms: Sequence[Waveform]) -> list[tuple[str, ...]]:
     padded, lengths = pad([torch.from_numpy(samples) for samples in waveforms])
     ids = [str(n) for n in range(len(waveforms))]
-    found = recognizer.transcribe(padded, lengths, ids, SearchConfig())
-    return [hypotheses[0].phones for hypotheses in found]
+    results = recognizer.transcribe(padded, lengths, ids, SearchConfig())
+    return [hypotheses[0].phones for hypotheses in results]
 
 
 if __name__ == "__main__":
