@@ -11,9 +11,3 @@ Integer lengths `(N,)` travel beside every padded tensor.
 """
 
 __version__ = "0.1.0"
-DISTRIBUTION = "asr-phones"  # the name that pip knows; on PyPI, asr is another package
-
-
-def pip_install(extra: str) -> str:
-    """The command that adds an extra of pyproject.toml to this installation."""
-    return f"pip install '{DISTRIBUTION}[{extra}]'"

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 from asr import __version__
-from asr.records import exit_code
+from asr.errors import exit_code
 
 DOORS = {
     "download": "free corpora from their sites, checked and unpacked",
@@ -25,7 +25,7 @@ DOORS = {
 
 USAGE = "\n".join(
     [
-        "usage: asr DOOR …, the same as python -m asr.DOOR …",
+        "usage: asr DOOR …, the same as python -m asr DOOR …",
         "",
         *(f"  {door:<10} {does}" for door, does in DOORS.items()),
         "",
@@ -49,7 +49,7 @@ def main() -> int:
         print(f"error: no door {name!r}; known: {', '.join(DOORS)}", file=sys.stderr)
         return 2
     sys.argv[0] = f"asr {name}"
-    code: int | None = importlib.import_module(f"asr.{name}").main()
+    code: int | None = importlib.import_module(f"asr.commands.{name}").main()
     return code or 0
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from asr.batch import Batch, pad
+from asr.corpora.lexicon import Pronunciation
+from asr.errors import DataError
 from asr.features import Features, FeaturesConfig
-from asr.lexicon import Pronunciation
 from asr.recognizer import Recognizer
-from asr.records import DataError, Segment, Utterance
+from asr.records import Segment, Utterance
 
 # Phones that stand for silence: where a vocabulary has one, transcripts leave no time unlabelled.
 SILENCES = frozenset({"h#", "pau", "epi", "sil", "sp", "spn", "SIL", "<sil>"})

@@ -21,7 +21,8 @@ from torch import Tensor
 from torchaudio.functional import mu_law_decoding, mu_law_encoding
 
 from asr.batch import length_mask
-from asr.records import DataError, Segment, Utterance
+from asr.errors import DataError
+from asr.records import Segment, Utterance
 
 Waveform = npt.NDArray[np.float32]
 

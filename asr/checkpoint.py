@@ -23,11 +23,12 @@ from torch import Tensor
 from asr import criteria
 from asr.criteria import SearchConfig
 from asr.encoder import EncoderConfig
+from asr.errors import DataError
 from asr.features import FeaturesConfig
-from asr.language_model import LanguageModel
+from asr.files import atomic_open
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
-from asr.records import DataError, atomic_open
+from asr.search.language_model import LanguageModel
 
 FORMAT = 2  # 1: before the family of recurrent cells, when weights had other names
 
@@ -135,7 +136,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
 def tuned_search(path: Path, best: Path) -> SearchConfig:
     """The search that `asr.tune` chose for the checkpoint `best`."""
     if not path.exists():
-        raise DataError(f"{path}: no such file; run `python -m asr.tune` with the same overrides")
+        raise DataError(f"{path}: no such file; run `python -m asr tune` with the same overrides")
     with open(best, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     try:

@@ -25,16 +25,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from asr import corpora, criteria, pip_install
+from asr import corpora, criteria
 from asr.augment import AugmentConfig
 from asr.corpora import CorpusConfig
 from asr.criteria import CriterionConfig, SearchConfig
 from asr.dataset import Batches
 from asr.encoder import EncoderConfig
+from asr.errors import DataError, exit_code, pip_install, said_by_system
 from asr.features import FeaturesConfig
 from asr.features.cache import PRECISIONS, FrameCache
 from asr.recognizer import Recognizer, RecognizerConfig
-from asr.records import DataError, Utterance, exit_code, said_by_system
+from asr.records import Utterance
 
 # Hydra's plugins that run the jobs of -m otherwise than one by one, and the extras that bring them.
 LAUNCHERS = {

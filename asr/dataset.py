@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from asr import audio
 from asr.augment import Augment, accelerate, seed_of
 from asr.batch import Batch, pad
+from asr.errors import DataError
 from asr.features import Features
 from asr.features.cache import CachedFrames, FrameCache
 from asr.phones import Vocabulary
-from asr.records import DataError, Manifest, Utterance
+from asr.records import Manifest, Utterance
 
 POOL_BATCHES = 20  # utterances of so many batches are sorted by length together
 
@@ -161,7 +162,7 @@ class Batches(DataLoader[Batch]):
         try:
             yield from super().__iter__()
         except DataError as error:  # from a worker it comes with that worker's traceback
-            sentence = str(error).rpartition("asr.records.DataError: ")[2].strip()
+            sentence = str(error).rpartition("asr.errors.DataError: ")[2].strip()
             raise DataError(sentence) from error
 
     def set_epoch(self, epoch: int) -> None:

@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
-from asr.records import DataError, atomic_open
+from asr.errors import DataError
+from asr.files import atomic_open
 
 TABLES = Path(__file__).parent / "tables"
 BLANK = "<blank>"

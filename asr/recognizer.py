@@ -12,9 +12,9 @@ from asr.batch import Batch
 from asr.criteria import CriterionConfig, FrameTimes, Path, SearchConfig
 from asr.encoder import Encoder, EncoderConfig, stacked_lengths
 from asr.features import Features, FeaturesConfig
-from asr.language_model import Graph, load_graph
 from asr.phones import Vocabulary
 from asr.records import Hypothesis
+from asr.search.language_model import Graph, load_graph
 
 
 @dataclass(frozen=True)

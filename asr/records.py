@@ -4,118 +4,16 @@ One line is one utterance, so manifests and hypotheses can be read, compared and
 ordinary text tools. This file does not open audio and knows no phone set.
 """
 
-import codecs
-import errno
-import io
 import json
 import os
-import re
-import select
-import sys
-import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import wraps
 from pathlib import Path
-from typing import IO, Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
-FULL = (errno.ENOSPC, errno.EDQUOT)  # error numbers of a disk, or of a user's share of it
-
-
-class DataError(ValueError):
-    """Input that a person has to mend: the message names the file, what was found and the remedy.
-
-    Doors print it as it stands, without a traceback, and exit with 1. `problems` holds one sentence
-    for each thing that is wrong; the message is all of them.
-    """
-
-    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.problems = tuple(problems) or (message,)
-
-
-def raise_problems(problems: Iterable[str]) -> None:
-    """Raise one `DataError` that lists every problem, or do nothing if there is none."""
-    lines = [
-        line
-        for problem in problems
-        for line in problem.splitlines()
-        if not re.fullmatch(r"\d+ problems:", line)  # a list within the list
-    ]
-    if len(lines) == 1:
-        raise DataError(lines[0])
-    if lines:
-        raise DataError("\n".join([f"{len(lines)} problems:", *lines]), lines)
-
-
-P = ParamSpec("P")
-
-
-def exit_code(command: Callable[P, int | None]) -> Callable[P, int]:
-    """Decorator of a command line: what is wrong with its input or the disk is one sentence.
-
-    The exit code is what the command returns, or 0; 1 with the sentence; 130 when interrupted. A
-    reader of its output that has seen enough, as `| head` has, ends it without a word, with 0. What
-    the encoding of standard output lacks is written as JSON escapes it.
-    """
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> int:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            codecs.register_error("json", _escaped)
-            sys.stdout.reconfigure(errors="json")
-        try:
-            try:
-                return command(*args, **kwargs) or 0
-            finally:
-                sys.stdout.flush()
-        except DataError as error:
-            sentence = str(error)
-        except OSError as error:
-            if isinstance(error, BrokenPipeError) and _has_no_reader(sys.stdout):
-                return 0
-            sentence = said_by_system(error)
-        except UnicodeEncodeError as error:
-            sentence = (
-                f"{error.object!r}: cannot be written in {error.encoding}, the encoding of this "
-                f"locale; set PYTHONUTF8=1, or rename the file"
-            )
-        except KeyboardInterrupt:
-            print("error: interrupted", file=sys.stderr)
-            return 130
-        print(f"error: {sentence}", file=sys.stderr)
-        return 1
-
-    return run
-
-
-def said_by_system(error: OSError, path: str | Path = "") -> str:
-    """One sentence for what the operating system refused, of the file it names, or else `path`."""
-    name = error.filename or path
-    if error.errno in FULL:
-        where = f"{name}: " if name else ""
-        return f"{where}the disk is full ({error.strerror}); make room, and repeat the command"
-    where = f"{name}: cannot" if name else "something cannot"
-    return f"{where} be read or written ({error.strerror or error})"
-
-
-def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """Handler of encoding errors: `\\u` and the number, in JSON's way, which text can bear too."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
-
-
-def _has_no_reader(stream: IO[str]) -> bool:
-    """Whether a stream is a pipe that nobody reads any more."""
-    poll = select.poll()
-    try:
-        poll.register(stream, 0)
-    except OSError:  # no file of the system
-        return False
-    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+from asr.errors import DataError
+from asr.files import atomic_open
 
 
 @dataclass(frozen=True)
@@ -287,35 +185,3 @@ def write_jsonl(path: str | Path, records: Iterable[Utterance | Hypothesis]) -> 
     with atomic_open(path) as file:
         for record in records:
             file.write(json.dumps(record.to_dict(), ensure_ascii=False) + "\n")
-
-
-@contextmanager
-def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary sibling of `path`; at the end it takes that name, on error it vanishes.
-
-    The error of a full disk names `path`.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        if error.errno in FULL:
-            error.filename = str(path)
-        raise
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -1,6 +1,6 @@
 """Door: manifests → the checkpoint with the best dev PER.
 
-    python -m asr.train experiment=timit encoder.hidden=320
+    python -m asr train experiment=timit encoder.hidden=320
 
 The story in order: what is there, the recogniser, its normalisation, then one or two phases of
 epochs of batches. An epoch draws all its chance from (seed, epoch), and the phase is a function of
@@ -15,7 +15,6 @@ import math
 import os
 import platform
 import random
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,16 +39,17 @@ from asr.config import (
     SGDConfig,
     TrainingConfig,
     choose_device,
-    door,
     frame_cache,
 )
 from asr.criteria import Estimated, SearchConfig, Split
 from asr.dataset import Batches
+from asr.errors import DataError
 from asr.features.cache import FrameCache
+from asr.files import atomic_open
 from asr.lstm.base import onednn_multiplies
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, encode_all
-from asr.records import DataError, Hypothesis, Manifest, Utterance, atomic_open
+from asr.records import Hypothesis, Manifest, Utterance
 
 log = logging.getLogger(__name__)
 
@@ -379,7 +379,7 @@ def only_run_in(run_dir: Path) -> Iterator[None]:
 def _manifest(run_dir: Path, split: str) -> Manifest:
     path = run_dir / "manifests" / f"{split}.jsonl"
     if not path.exists():
-        raise DataError(f"{path}: no manifest; run `python -m asr.prepare` with the same overrides")
+        raise DataError(f"{path}: no manifest; run `python -m asr prepare` with the same overrides")
     return Manifest(path)
 
 
@@ -560,9 +560,3 @@ def _finish(
 
 def _last_phase(history: History) -> History:
     return [record for record in history if record["phase"] == history[-1]["phase"]]
-
-
-main = door(run)
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,18 +11,22 @@ import soundfile
 import torch
 from torch import Tensor
 
-from asr import align, audio, checkpoint, labels, scoring, textgrid
+from asr import audio, checkpoint, scoring
 from asr.aligner import Aligner, change, likeliest, stretches
 from asr.batch import Batch
 from asr.checkpoint import Checkpoint
+from asr.commands import align
 from asr.criteria import CTC, Criterion, CTCConfig, Span, Transducer, TransducerConfig
 from asr.criteria.ctc import ALIGNMENT_PENALTY
 from asr.dataset import Batches
 from asr.encoder import EncoderConfig
+from asr.errors import DataError
 from asr.features import FeaturesConfig
+from asr.labels import phn as labels
+from asr.labels import textgrid
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
-from asr.records import DataError, Segment, Utterance, read_jsonl, write_jsonl
+from asr.records import Segment, Utterance, read_jsonl, write_jsonl
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
 RATE = 16_000

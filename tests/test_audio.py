@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from asr import audio
-from asr.records import DataError
+from asr.errors import DataError
 
 SAMPLES = (0.5 * np.sin(np.arange(1600) / 9)).astype(np.float32)
 AS_INT16 = np.round(SAMPLES * 32768) / 32768

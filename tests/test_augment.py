@@ -28,9 +28,10 @@ from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
 from asr.dataset import Batches, Collate, Example
 from asr.encoder import EncoderConfig
+from asr.errors import DataError
 from asr.features import Features, FeaturesConfig
 from asr.phones import Vocabulary
-from asr.records import DataError, Segment, Utterance, write_jsonl
+from asr.records import Segment, Utterance, write_jsonl
 
 RATE = 16_000
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])

@@ -17,20 +17,22 @@ import pytest
 import soundfile
 import torch
 
-from asr import audio, decode, train
+from asr import audio, train
 from asr.augment import Augment, AugmentConfig
 from asr.batch import Batch
+from asr.commands import decode
 from asr.config import AdamConfig, RunConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
 from asr.dataset import Batches
 from asr.encoder import EncoderConfig
+from asr.errors import DataError
 from asr.features import Features, FeaturesConfig
 from asr.features import cache as cache_module
 from asr.features.cache import AFTER_STATIC, CachedFrames, FrameCache
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
-from asr.records import DataError, Hypothesis, Utterance, read_jsonl, write_jsonl
+from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
 CONFIGS = [

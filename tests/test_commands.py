@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from asr.__main__ import DOORS, main
-from asr.records import atomic_open, said_by_system
+from asr.errors import said_by_system
+from asr.files import atomic_open
 
 REPOSITORY = Path(__file__).parents[1]
 PHONES = "ʃ … é \U0001f600 \udcff"  # in no encoding; the last is a byte of a file name
@@ -50,7 +51,17 @@ def test_help_can_be_had_in_any_encoding(door: str, monkeypatch: pytest.MonkeyPa
 
 def test_hydra_writes_in_any_encoding() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "asr.train", "--cfg", "job", "--package", "name", "name='\u0283'"],
+        [
+            sys.executable,
+            "-m",
+            "asr",
+            "train",
+            "--cfg",
+            "job",
+            "--package",
+            "name",
+            "name='\u0283'",
+        ],
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
         cwd=REPOSITORY,
         capture_output=True,

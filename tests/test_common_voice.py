@@ -9,7 +9,7 @@ from conftest import recipe
 
 from asr import audio
 from asr.corpora import LibriSpeechConfig, read
-from asr.records import DataError
+from asr.errors import DataError
 
 REPOSITORY = Path(__file__).parents[1]
 COLUMNS = "filename,text,up_votes,down_votes,age,gender,accent,duration\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from asr import compiled
+from asr.processor import compiled
 
 NOWHERE = "/proc/version"  # beside which even root can write nothing
 

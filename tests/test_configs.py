@@ -8,8 +8,8 @@ import pytest
 import torch
 from hydra.errors import MissingConfigException
 
-from asr import prepare
 from asr.batch import Batch
+from asr.commands import prepare
 from asr.config import CONF, RunConfig, compose, door, explain
 from asr.phones import Vocabulary, phone_set
 from asr.recognizer import Recognizer

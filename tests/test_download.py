@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from asr import download
-from asr.download import Item, catalogue, ensure, fetch, unpack
-from asr.records import DataError
+from asr.commands import download
+from asr.commands.download import Item, catalogue, ensure, fetch, unpack
+from asr.errors import DataError
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
 

@@ -16,17 +16,19 @@ import soundfile
 import torch
 from torch import Tensor
 
-from asr import checkpoint, explain, lesson, memory, scoring
+from asr import checkpoint, explanation, scoring
 from asr.checkpoint import Checkpoint
+from asr.commands import explain
 from asr.criteria import CTCConfig
 from asr.encoder import Encoder, EncoderConfig
+from asr.errors import DataError
+from asr.explanation import cells, figures, memory
+from asr.explanation.base import Heard, Network, Sentence, duration, listen, signed
 from asr.features import FeaturesConfig
-from asr.lesson import cells, figures
-from asr.lesson.base import Heard, Network, Sentence, duration, listen, signed
 from asr.lstm import CELLS
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
-from asr.records import DataError, Segment, Utterance, write_jsonl
+from asr.records import Segment, Utterance, write_jsonl
 
 SECTIONS = (
     "The sound",
@@ -217,7 +219,7 @@ def network_of(cell: str = "lstm", seed: int = 0, **encoder: object) -> Network:
     )
     recognizer = Recognizer(config, Vocabulary(["aa", "iy", "m", "s"])).eval()
     about = {"corpus": "tones", "experiment": "test", "epoch": 3, "dev_per": 12.34}
-    return lesson.network(Checkpoint(recognizer, about))
+    return explanation.network(Checkpoint(recognizer, about))
 
 
 def sentence_of(utterance: Utterance, labelled: bool = True) -> Sentence:
@@ -359,15 +361,18 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a handful of tones be enough to state what a cell recalls."""
-    monkeypatch.setattr(lesson, "FEWEST_PHONES", 8)
+    monkeypatch.setattr(explanation, "FEWEST_PHONES", 8)
 
 
 @pytest.mark.usefixtures("few", "sketched")
 def test_the_numbers_of_the_page_are_those_of_the_network(tones: list[Utterance]) -> None:
-    network, other = network_of("lstm"), lesson.network(Checkpoint(network_of("tanh").recognizer))
+    network, other = (
+        network_of("lstm"),
+        explanation.network(Checkpoint(network_of("tanh").recognizer)),
+    )
     sentence = sentence_of(tones[0])
     study = [sentence_of(tone) for tone in tones[1:]]
-    text = well_made(lesson.page(sentence, network, [other], study))
+    text = well_made(explanation.page(sentence, network, [other], study))
     heard = hear(network, sentence)
     assert f"{network.recognizer.parameter_count:,} weights" in text
     assert "tones, experiment test; phone error rate on its development set 12.3 %" in text
@@ -390,11 +395,11 @@ def test_the_numbers_of_the_page_are_those_of_the_network(tones: list[Utterance]
         if found is not None:
             assert f"{found.near:.3f} within one step of a boundary" in text
     # reach
-    reach = lesson._measure(network, sentence)
-    assert f"LSTM: {lesson._lag(reach, 0.01)}" in text
-    assert f"tanh RNN: {lesson._lag(lesson._measure(other, sentence), 0.01)}" in text
+    reach = explanation._measure(network, sentence)
+    assert f"LSTM: {explanation._lag(reach, 0.01)}" in text
+    assert f"tanh RNN: {explanation._lag(explanation._measure(other, sentence), 0.01)}" in text
     # what a cell remembers
-    known = lesson._study(network, [sentence, *study])
+    known = explanation._study(network, [sentence, *study])
     assert known is not None
     assert known.recall is not None
     recall = known.recall
@@ -414,14 +419,16 @@ def test_a_cell_that_remembers_is_shown_with_its_numbers(
     tones: list[Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, sentence = network_of("peephole", bidirectional=True), sentence_of(tones[0])
-    known = lesson._study(network, [sentence_of(tone) for tone in tones])
+    known = explanation._study(network, [sentence_of(tone) for tone in tones])
     assert known is not None
     assert known.recall is not None
     sure = memory.Recall(
         known.recall.explained, known.recall.kept, known.recall.score, -1.0, known.recall.phones
     )
     monkeypatch.setattr(memory, "recall", lambda *_: sure)
-    text = well_made(lesson.page(sentence, network, [], [sentence_of(tone) for tone in tones[1:]]))
+    text = well_made(
+        explanation.page(sentence, network, [], [sentence_of(tone) for tone in tones[1:]])
+    )
     depth, cell = known.owners[sure.best]
     assert f"cell {cell + 1} of layer {depth} forwards, of which section 5 tells" in text
     assert f"The highest is that of cell {cell + 1} of layer {depth} forwards" in text
@@ -438,7 +445,7 @@ def test_a_cell_that_remembers_is_shown_with_its_numbers(
 @pytest.mark.parametrize("cell", ["tanh", "gru", "layernorm"])
 def test_other_cells_get_a_page_that_makes_sense(cell: str, tones: list[Utterance]) -> None:
     network = network_of(cell, layers=1)
-    text = well_made(lesson.page(sentence_of(tones[0]), network, [], [sentence_of(tones[1])]))
+    text = well_made(explanation.page(sentence_of(tones[0]), network, [], [sentence_of(tones[1])]))
     assert ("has no gates" in text) == (cell == "tanh")
     assert ("A worked step is left out" in text) == (cell == "layernorm")
     assert ("At the boundaries of phones" in text) == (cell != "tanh")
@@ -446,7 +453,7 @@ def test_other_cells_get_a_page_that_makes_sense(cell: str, tones: list[Utteranc
 
 
 def test_without_labels_nothing_is_said_of_boundaries(tones: list[Utterance]) -> None:
-    text = well_made(lesson.page(sentence_of(tones[0], labelled=False), network_of(layers=1)))
+    text = well_made(explanation.page(sentence_of(tones[0], labelled=False), network_of(layers=1)))
     assert "No labels with times are known of this recording" in text
     assert "What the gates do at the boundaries of phones is left out" in text
     assert "Phone error rate of this sentence" not in text
@@ -455,13 +462,15 @@ def test_without_labels_nothing_is_said_of_boundaries(tones: list[Utterance]) ->
 
 def test_the_page_is_the_same_twice(tones: list[Utterance]) -> None:
     network, sentence = network_of("tanh", layers=1), sentence_of(tones[0])
-    assert lesson.page(sentence, network) == lesson.page(sentence, network)
+    assert explanation.page(sentence, network) == explanation.page(sentence, network)
 
 
 @pytest.mark.usefixtures("sketched")
 def test_long_speech_is_shown_in_part(tones: list[Utterance]) -> None:
     waveform = np.tile(sentence_of(tones[0]).waveform, 20)[: 8 * 16_000]
-    text = well_made(lesson.page(Sentence("long", waveform, 16_000), network_of("tanh", layers=1)))
+    text = well_made(
+        explanation.page(Sentence("long", waveform, 16_000), network_of("tanh", layers=1))
+    )
     assert "The pictures show the first 6.0 s of 8.0 s" in text
 
 
@@ -470,7 +479,7 @@ def test_features_normalised_by_speaker_are(tones: list[Utterance]) -> None:
     features = FeaturesConfig(bins=20, deltas=0, normalization="speaker")
     config = RecognizerConfig(features, EncoderConfig(hidden=6, layers=1), CTCConfig())
     recognizer = Recognizer(config, Vocabulary(["aa", "iy", "m", "s"])).eval()
-    well_made(lesson.page(sentence_of(tones[0]), lesson.network(Checkpoint(recognizer))))
+    well_made(explanation.page(sentence_of(tones[0]), explanation.network(Checkpoint(recognizer))))
 
 
 # ── the door ─────────────────────────────────────────────────────────────────────────────────
@@ -617,9 +626,9 @@ def test_make_explain_trains_three_networks_and_opens_one(tmp_path: Path) -> Non
     assert made.returncode == 0, made.stderr
     for cell in ("lstm", "gru", "tanh"):
         options = f"experiment=explain/{cell} seed=3 run_dir='exp/explain/{cell}/3'"
-        assert f"-m asr.prepare {options}" in made.stdout
-        assert f"-m asr.train {options}" in made.stdout
-    page = made.stdout.partition("-m asr.explain ")[2]
+        assert f"-m asr prepare {options}" in made.stdout
+        assert f"-m asr train {options}" in made.stdout
+    page = made.stdout.partition("-m asr explain ")[2]
     assert page.startswith("--utterance 'x_1'")
     assert "--checkpoint 'exp/explain/lstm/3/checkpoint-best.safetensors'" in page
     assert "'tanh RNN'='exp/explain/tanh/3/checkpoint-best.safetensors'" in page

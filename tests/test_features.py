@@ -17,13 +17,14 @@ from asr.batch import Batch, pad
 from asr.criteria import CTCConfig
 from asr.dataset import Batches
 from asr.encoder import EncoderConfig
+from asr.errors import DataError
 from asr.features import Features, FeaturesConfig, delta
 from asr.features.base import Frontend, at_once, extend
-from asr.features.dynamics import stack_context
+from asr.features.deltas import stack_context
 from asr.features.normalization import VARIANCE_FLOOR
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig, encode_all
-from asr.records import DataError, Utterance
+from asr.records import Utterance
 
 KALDI = FeaturesConfig(deltas=1)
 LIBROSA = FeaturesConfig(family="librosa", energy=False, deltas=1, low_hz=0)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr import exchange
+from asr.commands import exchange
 from asr.corpora import FolderConfig, find, read
 from asr.corpora.base import IncompleteCorpus
-from asr.records import DataError, Segment, Utterance, write_jsonl
+from asr.errors import DataError
+from asr.records import Segment, Utterance, write_jsonl
 
 RATE = 16_000
 PHN = "0 4000 h#\n4000 9000 aa\n9000 16000 h#\n"

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr import checkpoint, decode, train, tune, viterbi
+from asr import checkpoint, train
 from asr.batch import Batch, pad
 from asr.checkpoint import Checkpoint
+from asr.commands import decode, tune
 from asr.config import AdamConfig, RunConfig, TrainingConfig, TuneConfig, compose
 from asr.corpora import TimitConfig
 from asr.criteria import (
@@ -27,11 +28,13 @@ from asr.criteria import (
 )
 from asr.dataset import Collate, Example
 from asr.encoder import EncoderConfig
+from asr.errors import DataError
 from asr.features import FeaturesConfig
-from asr.language_model import LanguageModel, estimate, graph, no_language_model, write_arpa
 from asr.phones import Vocabulary, phone_set
 from asr.recognizer import Recognizer, RecognizerConfig
-from asr.records import DataError, Segment, Utterance, write_jsonl
+from asr.records import Segment, Utterance, write_jsonl
+from asr.search import viterbi
+from asr.search.language_model import LanguageModel, estimate, graph, no_language_model, write_arpa
 
 PHONES = ("aa", "iy", "m", "s")
 TIMES = FrameTimes(5.0, 10.0)  # frame t is that of samples 10 t … 10 (t + 1)

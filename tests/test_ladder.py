@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from conftest import recipe
 
-from asr import checkpoint, decode, train
-from asr.config import CONF, compose
+from asr import checkpoint
+from asr.commands import decode, train
+from asr.config import CONF, SGDConfig, compose
 from asr.phones import Vocabulary, phone_set
 from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Utterance, write_jsonl
@@ -45,7 +46,7 @@ def test_the_networks_are_trained_as_in_the_paper() -> None:
     for network in ROWS:
         config = compose([f"experiment=graves2013/{network}", "corpus.root=anywhere"])
         assert config.features.width == 123
-        assert config.optimizer == train.SGDConfig(learning_rate=1e-4, momentum=0.9)
+        assert config.optimizer == SGDConfig(learning_rate=1e-4, momentum=0.9)
         assert config.training.batch_size == 1
         assert config.training.initial_range == 0.1
         assert config.training.weight_noise == (0 if network.endswith("tanh") else 0.075)
@@ -288,12 +289,12 @@ def make(folder: Path, *options: str) -> str:
 
 def trains(printed: str) -> list[str]:
     joined = printed.replace("\\\n", " ")
-    return [" ".join(line.split()) for line in joined.splitlines() if "-m asr.train -m" in line]
+    return [" ".join(line.split()) for line in joined.splitlines() if "-m asr train -m" in line]
 
 
 def test_make_prepares_once_and_trains_all_by_one_command(checkout: Path) -> None:
     printed = make(checkout, "NETWORKS=ctc-1l-250h ctc-2l-250h", "SEEDS=1 2", "ARGS=threads=1")
-    assert printed.startswith(".venv/bin/python -m asr.prepare experiment=graves2013/ctc-1l-250h")
+    assert printed.startswith(".venv/bin/python -m asr prepare experiment=graves2013/ctc-1l-250h")
     assert printed.count("else mkdir -p") == 3
     (command,) = trains(printed)
     assert "experiment=graves2013/ctc-1l-250h,graves2013/ctc-2l-250h seed=1,2" in command
@@ -313,7 +314,7 @@ def test_make_trains_what_is_not_yet_trained(checkout: Path) -> None:
     assert "experiment=graves2013/ctc-2l-250h seed=2 " in command
     printed = make(checkout, "NETWORKS=ctc-1l-250h", "SEEDS=1 2")
     assert trains(printed) == []
-    assert printed.count("-m asr.decode") == 2
+    assert printed.count("-m asr decode") == 2
 
 
 def test_make_trains_a_network_after_the_one_that_it_begins_with(checkout: Path) -> None:

@@ -11,8 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr import checkpoint, ngram
-from asr.language_model import (
+from asr import checkpoint
+from asr.commands import ngram
+from asr.errors import DataError
+from asr.phones import Vocabulary, phone_set
+from asr.records import Utterance, write_jsonl
+from asr.scoring import protocol
+from asr.search.language_model import (
     END,
     START,
     Graph,
@@ -24,10 +29,7 @@ from asr.language_model import (
     read_arpa,
     write_arpa,
 )
-from asr.phones import Vocabulary, phone_set
-from asr.records import DataError, Utterance, write_jsonl
-from asr.scoring import protocol
-from asr.transcribe import MODEL
+from asr.transcriber import MODEL
 
 PHONES = ("aa", "b", "d", "iy", "m", "ow", "r", "s", "sh", "t")
 Sentences = list[tuple[str, ...]]

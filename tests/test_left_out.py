@@ -12,7 +12,8 @@ import soundfile
 from conftest import recipe
 
 from asr.corpora import TimitConfig, read
-from asr.records import DataError, Hypothesis, Manifest, Utterance, read_jsonl, write_jsonl
+from asr.errors import DataError
+from asr.records import Hypothesis, Manifest, Utterance, read_jsonl, write_jsonl
 
 REPOSITORY = Path(__file__).parents[1]
 SPEAKERS = ("1-faaa0", "1-maab0", "2-faac0", "3-maad0", "3-faae0", "4-maaf0", "8-faag0")
@@ -84,9 +85,9 @@ def test_make_trains_every_fold_and_scores_them_together(tmp_path: Path) -> None
     for fold in (1, 2, 3):
         for seed in (1, 2):
             assert (
-                f"-m asr.train experiment=timit-sample seed={seed} "
+                f"-m asr train experiment=timit-sample seed={seed} "
                 f"run_dir='exp/timit-sample-3-folds/fold-{fold}/{seed}' corpus.root='/sample' "
                 f"corpus.speakers='exp/timit-sample-3-folds/fold-{fold}.txt'"
             ) in printed
-    assert printed.count("-m asr.train") == 6
-    assert printed.index("join") > printed.rindex("-m asr.decode")
+    assert printed.count("-m asr train") == 6
+    assert printed.index("join") > printed.rindex("-m asr decode")

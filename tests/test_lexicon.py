@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from asr import lexicon
+from asr.corpora import lexicon
+from asr.errors import DataError
 from asr.phones import phone_set, table_lines
-from asr.records import DataError
 
 WORDS = {
     "a": (("ah",), ("ey",)),

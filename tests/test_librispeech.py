@@ -12,7 +12,8 @@ import soundfile
 from asr.corpora import LibriSpeechConfig, find, read
 from asr.corpora.base import IncompleteCorpus
 from asr.corpora.librispeech import published, read_utterance_list
-from asr.records import DataError, Segment
+from asr.errors import DataError
+from asr.records import Segment
 
 LISTS = Path(__file__).parents[1] / "recipes" / "librispeech"
 LEXICON = "the DH AH0\nthe(2) DH IY0\ncat K AE1 T\nsat S AE1 T\n"
@@ -186,7 +187,7 @@ def test_listed_utterances_that_are_absent_are_one_error(config: LibriSpeechConf
     assert "asr.download" not in mine
     assert "dev-other: 1200 of the 1200 utterances" in other
     assert "(1-2-0000, 1-2-0001, 1-2-0002, …)" in other
-    assert "`python -m asr.download dev-other`" in other
+    assert "`python -m asr download dev-other`" in other
     assert error.value.bad == ()
 
 

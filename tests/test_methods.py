@@ -108,7 +108,7 @@ def test_make_trains_what_others_begin_with_first(tmp_path: Path) -> None:
         text=True,
         check=True,
     ).stdout
-    lines = [line for line in printed.splitlines() if "-m asr.train" in line]
+    lines = [line for line in printed.splitlines() if "-m asr train" in line]
     order = [line.partition("run_dir='")[2].split("/")[2] for line in lines]
     assert sorted(order) == sorted(set(order))
     assert order.index("ctc-gru") < order.index("transducer-gru")

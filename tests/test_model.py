@@ -17,10 +17,11 @@ from asr.criteria import CTC, CTCConfig, SearchConfig
 from asr.criteria.ctc import divergence
 from asr.dataset import POOL_BATCHES, Batches, BucketSampler
 from asr.encoder import EncoderConfig, stack_frames
+from asr.errors import DataError
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig, transcribe_all
-from asr.records import DataError, Utterance
+from asr.records import Utterance
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
 

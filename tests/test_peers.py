@@ -11,7 +11,8 @@ import pytest
 import soundfile
 from conftest import normalized, tones_of
 
-from asr import checkpoint, transcribe
+from asr import checkpoint
+from asr import transcriber as transcriber_module
 from asr.checkpoint import Checkpoint
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 
@@ -84,7 +85,7 @@ def test_speaker_by_speaker_is_asr_transcribe_of_their_files(
     together, alone = (tally.phones for tally in peers.listen(models, utterances))
     assert together != alone
     for speaker in ("a", "b"):
-        transcriber = transcribe.load(model)
+        transcriber = transcriber_module.load(model)
         said = [one for one in utterances if one.speaker == speaker]
         transcriber.adapt(transcriber.blocks(one.audio, pytest.fail) for one in said)
         for one in said:

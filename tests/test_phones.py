@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.errors import DataError
 from asr.phones import BLANK, Vocabulary, fold_to_39, fold_to_48, fold_to_arpabet, phone_set
-from asr.records import DataError
 
 
 def test_the_sets_have_their_sizes() -> None:

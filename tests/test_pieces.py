@@ -15,8 +15,9 @@ import soundfile
 from conftest import recipe
 
 from asr import checkpoint
+from asr.errors import DataError
 from asr.phones import Vocabulary
-from asr.records import DataError, Segment, Utterance, read_jsonl, write_jsonl
+from asr.records import Segment, Utterance, read_jsonl, write_jsonl
 
 REPOSITORY = Path(__file__).parents[1]
 LIMIT = 48 << 10  # bytes

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr import audio, corpora, prepare
+from asr import audio, corpora
+from asr.commands import prepare
 from asr.config import RunConfig
 from asr.corpora import TimitConfig, manifests, summary
 from asr.criteria import CTCConfig
-from asr.records import DataError, Manifest, Utterance, read_jsonl, write_jsonl
+from asr.errors import DataError
+from asr.records import Manifest, Utterance, read_jsonl, write_jsonl
 from asr.scoring.protocols import protocol
 
 RATE = 16_000

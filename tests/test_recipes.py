@@ -113,7 +113,7 @@ def test_make_n_prints_the_exact_commands(recipe: str, tmp_path: Path) -> None:
     ).stdout
     assert stages(printed) == 2 * ["prepare", "train", "decode", "score", "report"]
     assert (
-        f"-m asr.train experiment={recipe} seed=2 run_dir='exp/{recipe}+encoder.hidden-320/2' "
+        f"-m asr train experiment={recipe} seed=2 run_dir='exp/{recipe}+encoder.hidden-320/2' "
         "corpus.root='/corpora/TIMIT' encoder.hidden=320 resume=auto" in printed
     )
 
@@ -124,7 +124,7 @@ def test_a_tuned_search_takes_the_n_gram_of_the_transcripts_or_of_a_model(tmp_pa
     def ngram_of(*options: str, recipe: str = "Makefile") -> str:
         command = ("-n", "-f", f"recipes/timit/{recipe}", "ROOT=/c", "TUNE=1")
         printed = make(*command, *options, folder=tmp_path).stdout
-        return printed.partition("-m asr.ngram ")[2].partition(" \\\n")[0]
+        return printed.partition("-m asr ngram ")[2].partition(" \\\n")[0]
 
     transcripts = "'exp/timit/1/manifests/train.jsonl'"
     assert ngram_of() == f"{transcripts} --order 3"
@@ -167,7 +167,7 @@ def test_librispeech_without_root_fetches_what_is_not_there(tmp_path: Path) -> N
     fetched = [line.split()[-1] for line in printed.splitlines() if "asr.download" in line]
     assert fetched == ["train-clean-5", "train-clean-100", "test-clean", "cmudict"]
     data = "corpus.root='data/LibriSpeech' corpus.train='train-clean-5+train-clean-100'"
-    (training,) = [line for line in printed.splitlines() if "-m asr.train" in line]
+    (training,) = [line for line in printed.splitlines() if "-m asr train" in line]
     assert training.endswith(f"{data} resume=auto")
     assert printed.count("--protocol arpabet") == 2
 
@@ -191,7 +191,7 @@ def test_librispeech_with_root_fetches_nothing(tmp_path: Path) -> None:
 
 def test_the_sample_of_timit_is_fetched(tmp_path: Path) -> None:
     printed = dry("timit", tmp_path, "ROOT=data/timit", "DOWNLOAD=data/timit")
-    assert printed.startswith(".venv/bin/python -m asr.download timit-sample\n")
+    assert printed.startswith(".venv/bin/python -m asr download timit-sample\n")
     assert "experiment=timit-sample" in printed
 
 

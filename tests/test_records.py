@@ -6,16 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.records import (
-    DataError,
-    Hypothesis,
-    Segment,
-    Utterance,
-    atomic_open,
-    exit_code,
-    read_jsonl,
-    write_jsonl,
-)
+from asr.errors import DataError, exit_code
+from asr.files import atomic_open
+from asr.records import Hypothesis, Segment, Utterance, read_jsonl, write_jsonl
 
 names = st.text(min_size=1, max_size=8).filter(lambda text: text.isprintable())
 seconds = st.floats(0, 1e4)

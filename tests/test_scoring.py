@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from asr import score as door
 from asr import scoring
-from asr.records import DataError, Hypothesis, Utterance, write_jsonl
+from asr.commands import score as door
+from asr.errors import DataError
+from asr.records import Hypothesis, Utterance, write_jsonl
 from asr.scoring import (
     ErrorCounts,
     protocol,

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from asr import score as door
+from asr.commands import score as door
+from asr.errors import DataError
 from asr.phones import TABLES, fold_to_39, phone_set
-from asr.records import DataError, Hypothesis, Segment, Utterance, write_jsonl
+from asr.records import Hypothesis, Segment, Utterance, write_jsonl
 from asr.scoring import Transcript, protocol, read_transcripts
 
 REFERENCE = {"fcjf0_si1": ("sil", "b", "aa"), "mdab0_sx2": (), "mdab0_sx3": ("iy",)}

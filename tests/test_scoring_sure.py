@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from asr import score as door
+from asr.commands import score as door
 from asr.scoring import (
     Comparison,
     ErrorCounts,
@@ -367,7 +367,7 @@ def test_help_is_there_at_once() -> None:
     took = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert "--protocol" in python("-m", "asr.score", "--help").stdout
+        assert "--protocol" in python("-m", "asr", "score", "--help").stdout
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(took) < 0.2

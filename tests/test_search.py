@@ -14,11 +14,12 @@ from asr.batch import Batch, pad
 from asr.criteria import CTC, CTCConfig, SearchConfig
 from asr.criteria import Path as Found
 from asr.encoder import EncoderConfig
+from asr.errors import DataError
 from asr.features import FeaturesConfig
-from asr.language_model import END, START, LanguageModel, estimate, graph, write_arpa
 from asr.phones import Vocabulary, fold_to_arpabet, phone_set
 from asr.recognizer import Recognizer, RecognizerConfig
-from asr.records import DataError, Hypothesis, read_jsonl, write_jsonl
+from asr.records import Hypothesis, read_jsonl, write_jsonl
+from asr.search.language_model import END, START, LanguageModel, estimate, graph, write_arpa
 
 PHONES = ("aa", "b", "iy", "m", "s", "t")
 WIDE = {"beam": 200, "threshold": math.inf}

@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr import checkpoint, config, scoring, ship, transcribe
+from asr import checkpoint, config, scoring
+from asr import transcriber as transcribe
 from asr.checkpoint import Checkpoint, TrainingState
+from asr.commands import ship
 from asr.config import compose
 from asr.criteria import CTC, SearchConfig
 from asr.dataset import Batches
-from asr.language_model import estimate, graph, write_arpa
+from asr.errors import DataError
 from asr.recognizer import transcribe_all
-from asr.records import DataError, Utterance, write_jsonl
+from asr.records import Utterance, write_jsonl
+from asr.search.language_model import estimate, graph, write_arpa
 
 PHONES = ("aa", "iy", "m", "s")
 

@@ -11,9 +11,11 @@ import pytest
 import soundfile
 import torch
 
-from asr import pictures, show
+from asr import pictures
+from asr.commands import show
 from asr.config import with_features
-from asr.records import DataError, Segment, Utterance, write_jsonl
+from asr.errors import DataError
+from asr.records import Segment, Utterance, write_jsonl
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

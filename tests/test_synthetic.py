@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr import espeak
 from asr.corpora import synthetic
-from asr.corpora.synthetic import SyntheticConfig, generate, plan, words_of
+from asr.corpora.synthetic import SyntheticConfig, espeak, generate, plan, words_of
+from asr.errors import DataError
 from asr.phones import phone_set
-from asr.records import DataError
 
 SMALL = SyntheticConfig(
     train_speakers=3,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from asr import textgrid
-from asr.records import DataError
+from asr.errors import DataError
+from asr.labels import textgrid
 
 PHONES = [(0.0, 0.5, "HH"), (0.5, 0.75, "AH0"), (0.75, 1.25, ""), (1.25, 1.5, 'a"b')]
 

@@ -9,8 +9,8 @@ import soundfile
 
 from asr.corpora import TimitConfig, read, timit
 from asr.corpora.timit import COMPLETE
+from asr.errors import DataError
 from asr.phones import table_lines
-from asr.records import DataError
 
 SAMPLES = 4800
 PHN = f"0 1000 h#\n1000 2400 hv\n2400 3200 q\n3200 {SAMPLES} h#\n"

@@ -12,17 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr import checkpoint, decode, train
+from asr import checkpoint, train
+from asr.commands import decode
 from asr.config import AdamConfig, RunConfig, SGDConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig, SearchConfig
 from asr.dataset import BucketSampler
 from asr.encoder import EncoderConfig
+from asr.errors import DataError
 from asr.features import FeaturesConfig
 from asr.lstm.base import onednn_multiplies
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
-from asr.records import DataError, Hypothesis, Utterance, read_jsonl, write_jsonl
+from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 
 
 @pytest.fixture

@@ -17,12 +17,15 @@ from conftest import normalized, tones_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr import audio, checkpoint, textgrid, transcribe
+from asr import audio, checkpoint
 from asr.audio import Waveform
 from asr.checkpoint import Checkpoint
+from asr.commands import transcribe
+from asr.errors import DataError
 from asr.features import Features, FeaturesConfig
-from asr.records import DataError, Hypothesis
-from asr.transcribe import MODEL, REACH_S, Piece, Transcriber, pieces, placed
+from asr.labels import textgrid
+from asr.records import Hypothesis
+from asr.transcriber import MODEL, REACH_S, SPEAKER, Piece, Transcriber, load, pieces, placed
 
 PHONES = ("aa", "s", "m", "iy", "aa", "m")
 TONE_S = 0.15
@@ -46,7 +49,7 @@ def speech(tmp_path: Path) -> Path:
 
 
 def test_phones_come_with_their_times_and_confidence(speech: Path, tone_model: Path) -> None:
-    found = transcribe.load(tone_model).transcribe(speech, pytest.fail)
+    found = load(tone_model).transcribe(speech, pytest.fail)
     assert tuple(one.phone for one in found.phones) == PHONES
     assert found.duration_s == pytest.approx(TONE_S * len(PHONES), abs=1e-3)
     for number, one in enumerate(found.phones):
@@ -140,7 +143,7 @@ def test_files_of_one_speaker_are_normalised_together(
         (torch.from_numpy(sound).unsqueeze(0), torch.tensor([len(sound)])) for sound in sounds
     ]
     frames = torch.cat([plain(*batch)[0][0] for batch in batches]).double()
-    mean, std = features.speakers[transcribe.SPEAKER]
+    mean, std = features.speakers[SPEAKER]
     torch.testing.assert_close(mean, frames.mean(0).float())
     torch.testing.assert_close(std, frames.std(0, correction=0).float())
     heard = [transcriber.transcribe(path, pytest.fail).phones for path in paths]
@@ -335,7 +338,7 @@ def test_the_model_in_the_package_is_the_default_and_answers_for_itself(
 def test_the_packaged_model_is_small_and_has_its_card() -> None:
     assert os.path.getsize(MODEL) <= 16e6
     assert MODEL.with_suffix(".md").is_file()
-    transcribe.load()
+    load()
 
 
 # ── times ────────────────────────────────────────────────────────────────────────────────────
@@ -466,7 +469,7 @@ def test_a_recording_in_pieces_is_heard_as_if_whole(
         parts += [tones_of(phones), quiet.astype(np.float32)]
     path = tmp_path / "long.wav"
     soundfile.write(path, np.concatenate(parts), 16_000)
-    transcriber = transcribe.load(tone_model)
+    transcriber = load(tone_model)
     in_pieces = transcriber.transcribe(path, pytest.fail)
     monkeypatch.setattr(transcribe, "LONGEST_S", 60.0)
     whole = transcriber.transcribe(path, pytest.fail)
@@ -479,7 +482,7 @@ def test_a_recording_in_pieces_is_heard_as_if_whole(
 
 
 def test_a_piece_is_heard_without_its_context(tone_model: Path) -> None:
-    transcriber = transcribe.load(tone_model)
+    transcriber = load(tone_model)
     waveform = tones_of(PHONES)
     step = transcriber.step
     before, samples = 4_800 // step * step, 4_800 // step * step

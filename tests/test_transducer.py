@@ -20,11 +20,12 @@ from asr.corpora import TimitConfig
 from asr.criteria import CriterionConfig, CTCConfig, SearchConfig, Transducer, TransducerConfig
 from asr.dataset import Batches
 from asr.encoder import Encoder, EncoderConfig
+from asr.errors import DataError
 from asr.features import FeaturesConfig
-from asr.language_model import estimate, graph
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig, transcribe_all
-from asr.records import DataError, Utterance, write_jsonl
+from asr.records import Utterance, write_jsonl
+from asr.search.language_model import estimate, graph
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
 WIDE = SearchConfig(beam=1000, n_best=20, threshold=math.inf)

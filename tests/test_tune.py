@@ -10,18 +10,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr import checkpoint, decode, scoring, tune
+from asr import checkpoint, scoring
 from asr.checkpoint import Checkpoint
+from asr.commands import decode, tune
 from asr.config import RunConfig, TuneConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTC, CTCConfig, SearchConfig
 from asr.criteria.base import Criterion
 from asr.encoder import EncoderConfig
+from asr.errors import DataError
 from asr.features import FeaturesConfig
-from asr.language_model import estimate, load_graph, write_arpa
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
-from asr.records import DataError, Hypothesis, Utterance, read_jsonl, write_jsonl
+from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
+from asr.search.language_model import estimate, load_graph, write_arpa
 
 PHONES = ("aa", "iy", "m", "s")
 GRID = TuneConfig(
@@ -158,7 +160,7 @@ def test_dev_is_heard_once_for_each_checkpoint(
 
 def test_what_was_tuned_for_other_weights_is_refused(config: RunConfig) -> None:
     tuned = dataclasses.replace(config, split="dev", tuned=True)
-    with pytest.raises(DataError, match=r"search\.json: no such file; run `python -m asr.tune`"):
+    with pytest.raises(DataError, match=r"search\.json: no such file; run `python -m asr tune`"):
         decode.run(tuned)
     tune.run(config)
     new_network(config, 1)

@@ -6,7 +6,8 @@ from asr.corpora.folder import FolderConfig
 from asr.corpora.librispeech import LibriSpeechConfig
 from asr.corpora.synthetic import SyntheticConfig
 from asr.corpora.timit import TimitConfig
-from asr.records import DataError, Utterance, raise_problems
+from asr.errors import DataError, raise_problems
+from asr.records import Utterance
 
 CONFIGS: dict[str, type[CorpusConfig]] = {
     "folder": FolderConfig,

@@ -16,9 +16,11 @@ from typing import Protocol
 
 from asr import audio
 from asr.audio import AudioInfo
-from asr.labels import OVERSHOOT_SAMPLES, read_lines, read_phn
+from asr.errors import DataError, raise_problems
+from asr.files import read_lines
+from asr.labels.phn import OVERSHOOT_SAMPLES, read_phn
 from asr.phones import phone_set
-from asr.records import DataError, Segment, Utterance, raise_problems
+from asr.records import Segment, Utterance
 
 Labels = tuple[tuple[str, ...], tuple[Segment, ...] | None]  # phones, and their times where known
 SPLITS = ("train", "dev", "test")

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from asr import lexicon, textgrid
 from asr.audio import ENDINGS, AudioInfo
+from asr.corpora import lexicon
 from asr.corpora.base import (
     SPLITS,
     CorpusConfig,
@@ -29,10 +29,13 @@ from asr.corpora.base import (
     split_by_speaker,
     walk,
 )
-from asr.labels import read_lines, read_phn
-from asr.lexicon import Pronunciation
+from asr.corpora.lexicon import Pronunciation
+from asr.errors import DataError, raise_problems
+from asr.files import read_lines
+from asr.labels import textgrid
+from asr.labels.phn import read_phn
 from asr.phones import BLANK, phone_set, unknown_phone
-from asr.records import DataError, Segment, raise_problems
+from asr.records import Segment
 
 LABELS = (".phn", ".textgrid", ".lab")
 FROM_LABELS = "from-labels"

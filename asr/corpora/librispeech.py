@@ -17,8 +17,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from asr import lexicon, textgrid
 from asr.audio import ENDINGS, AudioInfo
+from asr.corpora import lexicon
 from asr.corpora.base import (
     SPLITS,
     CorpusConfig,
@@ -28,10 +28,12 @@ from asr.corpora.base import (
     Recording,
     require_folder,
 )
-from asr.labels import read_lines
-from asr.lexicon import Pronunciation, Spoken
+from asr.corpora.lexicon import Pronunciation, Spoken
+from asr.errors import DataError, raise_problems
+from asr.files import read_lines
+from asr.labels import textgrid
 from asr.phones import phone_set, table_lines, unknown_phone
-from asr.records import DataError, Segment, raise_problems
+from asr.records import Segment
 
 SILENCE = {"", "sil", "sp", "<eps>", "silence", "pau"}
 UNKNOWN = {"spn", "<unk>"}  # what an aligner writes for a word that it could not pronounce
@@ -226,7 +228,7 @@ def _absent(config: LibriSpeechConfig, folder: Path, ids: list[str], listed: int
     few = ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
     remedy = "docs/corpora.md says where from"
     if folder.name in published():
-        remedy = f"with `python -m asr.download {folder.name}`"
+        remedy = f"with `python -m asr download {folder.name}`"
     return (
         f"{folder}: {len(ids)} of the {listed} utterances that {config.utterance_list} lists of "
         f"{folder.name} are not there ({few}); get the whole subset, {remedy}, or remove them from "
@@ -377,7 +379,7 @@ def _pronounce(config: LibriSpeechConfig, counts: Counter[str]) -> Spoken:
     if not Path(config.lexicon).is_file():
         raise DataError(
             f"{config.lexicon}: no such lexicon; say corpus.lexicon=/path/to/cmudict.dict "
-            f"(make: LEXICON=), or fetch CMUdict with `python -m asr.download cmudict`"
+            f"(make: LEXICON=), or fetch CMUdict with `python -m asr download cmudict`"
         )
     spoken = lexicon.pronounce(counts, config.lexicon, config.oov_lexicon, config.g2p)
     log.info("%s", spoken.summary())

@@ -29,7 +29,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from asr.corpora.base import SPLITS, Checked, Found, Recording, check
-from asr.records import DataError, Utterance
+from asr.errors import DataError
+from asr.records import Utterance
 
 FEW = 256  # recordings that are not worth the start of other processes
 CHUNK = 32  # recordings that a process takes at a time

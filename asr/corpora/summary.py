@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asr.records import Utterance, atomic_open, stream_jsonl
+from asr.files import atomic_open
+from asr.records import Utterance, stream_jsonl
 
 RAREST = 8  # phones that are named
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from asr import viterbi
 from asr.batch import Batch, length_mask
-from asr.language_model import Graph, no_language_model
-from asr.records import DataError
+from asr.errors import DataError
+from asr.search import viterbi
+from asr.search.language_model import Graph, no_language_model
 
 Array = npt.NDArray[np.int64]
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import forced_align
 
-from asr import prefix_beam
 from asr.batch import Batch, length_mask
 from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig, Span
-from asr.language_model import Graph, no_language_model
-from asr.records import DataError
+from asr.errors import DataError
+from asr.search import prefix_beam
+from asr.search.language_model import Graph, no_language_model
 
 BLANK = 0
 ALIGNMENT_PENALTY = 4.0  # nats taken from the blank where phones are known; see docs/alignment.md

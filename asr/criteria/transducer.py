@@ -24,9 +24,9 @@ from torchaudio.functional import rnnt_loss
 
 from asr.batch import Batch, length_mask, pad
 from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig, Span, Split
-from asr.language_model import Graph, no_language_model
+from asr.errors import DataError
 from asr.lstm import RecurrentLayer, State
-from asr.records import DataError
+from asr.search.language_model import Graph, no_language_model
 
 log = logging.getLogger(__name__)
 

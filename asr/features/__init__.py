@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from asr.batch import Batch
+from asr.errors import DataError
 from asr.features.base import FeaturesConfig, by_utterance, frame_counts
-from asr.features.dynamics import delta, put_deltas, stack_context
+from asr.features.deltas import delta, put_deltas, stack_context
 from asr.features.kaldi import INT16_SCALE, Kaldi
 from asr.features.librosa import Librosa
 from asr.features.normalization import Moments, Sums, of_active, of_utterances, sliding
-from asr.records import DataError
 
 __all__ = ["INT16_SCALE", "Features", "FeaturesConfig", "delta"]
 

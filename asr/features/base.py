@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchaudio.functional import create_dct
 
 from asr.batch import length_mask
-from asr.compiled import compiled
-from asr.records import DataError
+from asr.errors import DataError
+from asr.processor.compiled import compiled
 
 FAMILIES = ("kaldi", "librosa")
 WINDOWS = ("povey", "hamming", "hanning", "rectangular", "blackman")

@@ -32,15 +32,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from asr.errors import DataError
 from asr.features.base import FeaturesConfig
-from asr.records import DataError, atomic_open
+from asr.files import atomic_open
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
 # Fields that static frames do not depend on; any other makes a configuration of its own.
 AFTER_STATIC = frozenset({"deltas", "delta_window", "context", "normalization", "cmn_window"})
 # From a file to its static frames; another text of these makes all entries stale.
 SOURCES = (
-    *(Path(__file__).parents[1] / name for name in ("audio.py", "augment.py", "batch.py")),
+    *(Path(__file__).parents[1] / name for name in ("audio/__init__.py", "augment.py", "batch.py")),
     *sorted(Path(__file__).parent.glob("*.py")),
 )
 LIBRARIES = ("librosa", "numpy", "torch", "torchaudio")

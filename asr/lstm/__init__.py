@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from asr.batch import length_mask, reverse
-from asr.lstm import recurrence
 from asr.lstm.base import Cell, State, TorchCell, Trace, factor_dtype
 from asr.lstm.cells import (
     GRU,
@@ -23,6 +22,7 @@ from asr.lstm.cells import (
     PeepholeLSTM,
     ProjectedLSTM,
 )
+from asr.lstm.fast import recurrence
 
 __all__ = ["CELLS", "Cell", "RecurrentLayer", "RecurrentStack", "State", "TorchCell", "Trace"]
 
@@ -110,7 +110,7 @@ def fast(cells: Sequence[Cell], sequences: Sequence[Tensor]) -> list[Tensor]:
         small = not torch.is_grad_enabled() or len(frames) * cells[0].hidden < SMALL
         small = small and factor_dtype(frames) == frames.dtype
         if not (small and type(cells[0]) is LSTM):
-            from asr.lstm.kernels import KERNELS  # numba takes half a second to come
+            from asr.lstm.fast.kernels import KERNELS  # numba takes half a second to come
 
             return recurrence.unroll(KERNELS[cells[0].kernel], cells, sequences)
     elif frames.is_cpu:
@@ -118,7 +118,7 @@ def fast(cells: Sequence[Cell], sequences: Sequence[Tensor]) -> list[Tensor]:
     if known:
         return [cell.fused(frames) for cell, frames in zip(known, sequences, strict=True)]
     if frames.is_cuda and cells[0].kernel == "lstm" and find_spec("triton"):
-        from asr.lstm import gpu
+        from asr.lstm.fast import gpu
 
         return recurrence.unroll(gpu.LSTM, cells, sequences)
     return [cell.unroll(frames).hidden for cell, frames in zip(cells, sequences, strict=True)]

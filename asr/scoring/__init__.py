@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from asr.records import DataError
+from asr.errors import DataError
 from asr.scoring import alignment, analysis, boundaries, counts, intervals, significance
 from asr.scoring.base import (
     CORRECT,

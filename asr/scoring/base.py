@@ -14,7 +14,7 @@ from operator import mul
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from asr.records import DataError
+from asr.errors import DataError
 
 SCORERS = ("levenshtein", "sclite")
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from asr.errors import DataError
 from asr.phones import fold_to_39
-from asr.records import DataError, Segment
+from asr.records import Segment
 from asr.scoring.base import ErrorCounts, Interval
 
 TOLERANCES_S = (0.010, 0.020, 0.030, 0.050)

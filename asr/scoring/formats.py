@@ -12,8 +12,9 @@ from itertools import chain
 from pathlib import Path
 from sys import intern
 
-from asr import textgrid
-from asr.records import DataError, Hypothesis, Utterance, read_jsonl, stream_jsonl
+from asr.errors import DataError
+from asr.labels import textgrid
+from asr.records import Hypothesis, Utterance, read_jsonl, stream_jsonl
 from asr.scoring.base import Transcript, Transcripts
 
 FORMATS = ("jsonl", "trn", "text", "ctm", "phn", "textgrid")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.compiled import compiled
+from asr.processor.compiled import compiled
 from asr.scoring.base import CORRECT, DELETED, INSERTED, OPTIONAL, SUBSTITUTED, Pairs
 
 LETTERS = np.frombuffer((CORRECT + SUBSTITUTED + DELETED + INSERTED + OPTIONAL).encode(), np.uint8)

@@ -13,8 +13,8 @@ from itertools import chain, compress, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from asr.errors import DataError
 from asr.phones import TABLES, fold_to_39, fold_to_arpabet, phone_set, unknown_phone
-from asr.records import DataError
 from asr.scoring.base import Transcript, Transcripts
 
 Side = Literal["reference", "hypothesis"]

@@ -26,7 +26,7 @@ from asr import audio
 from asr.batch import pad
 from asr.features import INT16_SCALE, Features, FeaturesConfig
 from asr.features.base import CPU_FRAMES, Shaping, shape_windows, squared_magnitude
-from asr.features.dynamics import put_deltas
+from asr.features.deltas import put_deltas
 
 TURNS = 15
 FILES, BATCH = 32, 16

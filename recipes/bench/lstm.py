@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from asr.batch import pad, reverse
-from asr.lstm import CELLS, RecurrentLayer, RecurrentStack, TorchCell, recurrence
+from asr.lstm import CELLS, RecurrentLayer, RecurrentStack, TorchCell
 from asr.lstm.base import linear, onednn_multiplies, packed
-from asr.lstm.kernels import KERNELS
-from asr.lstm.recurrence import side_by_side
+from asr.lstm.fast import recurrence
+from asr.lstm.fast.kernels import KERNELS
+from asr.lstm.fast.recurrence import side_by_side
 
 COUNT, STEPS, INPUT, HIDDEN, LAYERS = 16, 300, 123, 250, 3
 TURNS = int(sys.argv[1]) if len(sys.argv) > 1 else 5

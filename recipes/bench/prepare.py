@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asr import prepare
 from asr.audio import AudioInfo
+from asr.commands import prepare
 from asr.corpora import TimitConfig, manifests, timit
 from asr.corpora.base import Checked, Found, PhnLabeller, Recording, check
 from asr.corpora.summary import summarise

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from asr.commands.score import without_garbage_collection
 from asr.phones import phone_set
-from asr.score import without_garbage_collection
 from asr.scoring import (
     ErrorCounts,
     Transcripts,
@@ -135,7 +135,9 @@ def processor_s() -> float:
 def command(ref: Path, hyp: Path, scorer: str) -> ErrorCounts:
     """`asr score`, from nothing to the printed report; it counts as `in_memory` does."""
     arguments = [str(ref), str(hyp), "--scorer", scorer, "--protocol", "none"]
-    subprocess.run([sys.executable, "-m", "asr.score", *arguments], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "asr", "score", *arguments], check=True, capture_output=True
+    )
     return ErrorCounts()
 
 

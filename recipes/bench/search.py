@@ -31,9 +31,9 @@ from torch import Tensor
 
 from asr.batch import pad
 from asr.criteria import CTC, CTCConfig, SearchConfig
-from asr.language_model import LN10, LanguageModel, estimate, graph, write_arpa
 from asr.phones import Vocabulary, phone_set
 from asr.records import Utterance, read_jsonl
+from asr.search.language_model import LN10, LanguageModel, estimate, graph, write_arpa
 
 BEAM = 100
 BEAMS = (100, 200, 400)  # of ours

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr import scoring
-from asr.records import DataError, atomic_open, exit_code
+from asr.errors import DataError, exit_code
+from asr.files import atomic_open
 from asr.scoring import ErrorCounts, Score, intervals, significance
 from asr.scoring.base import SIGNIFICANT
 

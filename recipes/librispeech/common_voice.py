@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from asr import audio
 from asr.corpora.librispeech import read_utterance_list
-from asr.labels import read_lines
-from asr.records import DataError, atomic_open, exit_code, raise_problems
+from asr.errors import DataError, exit_code, raise_problems
+from asr.files import atomic_open, read_lines
 
 SUBSETS = "common-voice-v1"  # what begins so in a list is of Common Voice
 TABLE = "cv-valid-dev.csv"

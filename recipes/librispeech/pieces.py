@@ -30,7 +30,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asr.records import DataError, Utterance, atomic_open, exit_code, raise_problems, stream_jsonl
+from asr.errors import DataError, exit_code, raise_problems
+from asr.files import atomic_open
+from asr.records import Utterance, stream_jsonl
 
 MIB = 1 << 20
 SUMS = "SHA256SUMS"  # as sha256sum writes and checks it

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr import scoring
-from asr.records import DataError, atomic_open, exit_code
+from asr.errors import DataError, exit_code
+from asr.files import atomic_open
 from asr.scoring import ErrorCounts, Score, intervals
 
 SEARCHES = {"greedy": "greedy", "beam": "beam", "beam-lm": "beam + phone n-gram"}
@@ -33,7 +34,8 @@ def search(run_dir: Path, order: int, overrides: Sequence[str], width: int = 100
     `width` is that of the beams. `searches.json`, written last, has the dev PER of each. HMMs are
     not searched greedily.
     """
-    from asr import checkpoint, decode, ngram, tune
+    from asr import checkpoint
+    from asr.commands import decode, ngram, tune
     from asr.config import compose
     from asr.criteria.base import HMM
 

@@ -23,22 +23,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from asr import audio, corpora, pip_install, scoring, transcribe
+from asr import audio, corpora, scoring
 from asr.audio import Waveform
 from asr.augment import add_at, babble, coloured_noise, seed_of
 from asr.config import compose
+from asr.errors import DataError, exit_code, pip_install
+from asr.files import atomic_open
 from asr.phones import phone_set
-from asr.records import (
-    DataError,
-    Hypothesis,
-    Utterance,
-    atomic_open,
-    exit_code,
-    read_jsonl,
-    write_jsonl,
-)
+from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 from asr.scoring import Score
-from asr.transcribe import Piece, Transcriber
+from asr.transcriber import MODEL, Piece, load
 
 # As CMU's documentation has them for phonemes; a beam is the factor below the best path.
 ALLPHONE = {"lw": 2.0, "beam": 1e-20, "pbeam": 1e-20}
@@ -109,7 +103,7 @@ class Ours:
     """
 
     def __init__(self, path: Path, by_speaker: bool = False) -> None:
-        self.transcriber: Transcriber = transcribe.load(path)
+        self.transcriber = load(path)
         features = self.transcriber.recognizer.config.features
         self.by_speaker = by_speaker or features.normalization == "speaker"
         run = path.absolute().parent
@@ -326,7 +320,7 @@ def run(options: argparse.Namespace) -> str:
     except ImportError:
         raise DataError(f"pocketsphinx is not installed; run: {pip_install('peers')}") from None
     name, dev, utterances, protocol = read(options.overrides, options.split)
-    models = options.model or [path for path in [transcribe.MODEL] if path.exists()]
+    models = options.model or [path for path in [MODEL] if path.exists()]
     ours = [Ours(path) for path in models]
     if options.one_speaker:
         others = [path for path, one in zip(models, ours, strict=True) if not one.by_speaker]

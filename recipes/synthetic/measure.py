@@ -17,9 +17,9 @@ import numpy as np
 import soundfile
 
 from asr.corpora.base import find_recordings
-from asr.espeak import classes
+from asr.corpora.synthetic.espeak import classes
+from asr.errors import exit_code
 from asr.phones import phone_set
-from asr.records import exit_code
 
 RATE = 16_000
 HOP = 16  # samples: frames of 1 ms

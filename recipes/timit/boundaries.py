@@ -24,8 +24,9 @@ from asr import checkpoint
 from asr.aligner import Aligner
 from asr.criteria import Span, ctc
 from asr.dataset import Batches
+from asr.errors import exit_code
 from asr.recognizer import Recognizer, encode_all
-from asr.records import Manifest, Segment, exit_code
+from asr.records import Manifest, Segment
 
 PENALTIES = (0.0, 2.0, 4.0, 6.0)  # nats
 SHIFTS_S = np.arange(-24, 25) * 0.0025

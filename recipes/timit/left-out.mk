@@ -14,7 +14,7 @@ JOIN := $(PY) recipes/timit/left_out.py
 
 left-out: $(ALL:=/test.hyp.jsonl)
 	@$(JOIN) join '$(RUNS)' --seeds $(SEEDS)
-	@for protocol in strict arpabet; do echo; $(PY) -m asr.score '$(RUNS)/references.jsonl' \
+	@for protocol in strict arpabet; do echo; $(PY) -m asr score '$(RUNS)/references.jsonl' \
 		$(foreach seed,$(SEEDS),'$(RUNS)/heard-$(seed).jsonl') --protocol $$protocol | grep -E '^(%PER|mean of)' \
 		|| exit 1; done
 

@@ -15,15 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asr.corpora.base import survey
-from asr.records import (
-    DataError,
-    Hypothesis,
-    Manifest,
-    atomic_open,
-    exit_code,
-    read_jsonl,
-    write_jsonl,
-)
+from asr.errors import DataError, exit_code
+from asr.files import atomic_open
+from asr.records import Hypothesis, Manifest, read_jsonl, write_jsonl
 
 
 def split(root: Path, folds: int, output: Path) -> None:

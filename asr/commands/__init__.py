@@ -1,0 +1,1 @@
+"""The commands `asr X`, one file each: flags in, a library call out."""

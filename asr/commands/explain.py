@@ -1,0 +1,214 @@
+"""Door: one sentence and one network → a page that shows what an LSTM is.
+
+    asr explain sentence.wav --checkpoint exp/timit/1/checkpoint-best.safetensors
+
+Sound, phones, equations with this sentence's numbers, gates over time, what a cell remembers, and
+how far back memory reaches. Labels come from a manifest, or from a .phn, TextGrid or .lab file
+beside the recording; without any, the page shows what needs none.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from asr import audio, checkpoint, explanation
+from asr.corpora.folder import LABELS, read_labels
+from asr.errors import DataError, exit_code, raise_problems
+from asr.explanation import Network, Sentence
+from asr.files import atomic_open
+from asr.phones import phone_set
+from asr.records import Manifest, Utterance
+
+RUNS = Path("exp/explain")  # of `make explain`
+COMPARED = {"GRU": "gru", "tanh RNN": "tanh"}  # its other networks
+STUDIED = 60  # labelled sentences at most, on which gates and cells are measured
+
+
+def run(
+    file: str | Path | None = None,
+    checkpoint_path: str | Path | None = None,
+    compare: Mapping[str, str | Path] | None = None,
+    manifest: str | Path | None = None,
+    utterance: str | None = None,
+    output: str | Path = "explain.html",
+) -> Path:
+    """Write the page of `file`, or of the manifest's utterance that is named, or of its middle one.
+
+    Without a checkpoint, the networks of the newest `make explain`. The manifest is, unless it is
+    given, that of the test set in the checkpoint's folder; on its other sentences gates and cells
+    are measured too.
+    """
+    path, others = _checkpoints(checkpoint_path, compare)
+    network = explanation.network(checkpoint.load(path))
+    compared = [explanation.network(checkpoint.load(other), name) for name, other in others.items()]
+    listed = _listed(manifest, path)
+    chosen = _utterance(file, utterance, listed)
+    sentence = _sentence(network, str(file), chosen)
+    for one in (network, *compared):
+        explanation.require_length(sentence, one)
+    study = list(_study(network, listed, chosen, required=manifest is not None))
+    page = explanation.page(sentence, network, compared, study)
+    with atomic_open(output) as html:
+        html.write(page)
+    return Path(output)
+
+
+def _checkpoints(
+    path: str | Path | None, compare: Mapping[str, str | Path] | None
+) -> tuple[Path, Mapping[str, str | Path]]:
+    if path is not None:
+        return Path(path), compare or {}
+    runs = sorted(
+        RUNS.glob("lstm/*/checkpoint-best.safetensors"), key=lambda found: found.stat().st_mtime
+    )
+    if not runs:
+        raise DataError(
+            f"no network to look into: give --checkpoint …/checkpoint-best.safetensors of a run, "
+            f"or let `make explain` train one ({RUNS}/lstm has none)"
+        )
+    seed = runs[-1].parent.name
+    beside = {name: RUNS / cell / seed / runs[-1].name for name, cell in COMPARED.items()}
+    return runs[-1], compare or {name: found for name, found in beside.items() if found.exists()}
+
+
+# ── the sentence ─────────────────────────────────────────────────────────────────────────────
+
+
+def _listed(manifest: str | Path | None, checkpoint_path: Path) -> Manifest | None:
+    beside = checkpoint_path.parent / "manifests" / "test.jsonl"
+    if manifest is None and not beside.exists():
+        return None
+    return Manifest(manifest or beside)
+
+
+def _utterance(
+    file: str | Path | None, id: str | None, listed: Manifest | None
+) -> Utterance | None:
+    """The manifest's record of the recording; None: it has none."""
+    if file is not None and id is not None:
+        raise DataError(f"{file} and utterance {id!r}: expected one of them")
+    if file is not None:
+        wanted = Path(file).resolve()
+        return next((one for one in listed or () if Path(one.audio).resolve() == wanted), None)
+    if not listed:
+        raise DataError("no recording: give a FILE, or a --manifest with utterances in it")
+    if id is None:
+        by_length = sorted(range(len(listed)), key=lambda n: (listed.durations[n], n))
+        return listed[by_length[len(by_length) // 2]]
+    for one in listed:
+        if one.id == id:
+            return one
+    raise DataError(f"{listed.path}: no utterance {id!r}; one is {listed[0].id!r}")
+
+
+def _sentence(network: Network, file: str, utterance: Utterance | None) -> Sentence:
+    """The recording, checked, with what the manifest or a file beside it says of its phones."""
+    path = file if utterance is None else utterance.audio
+    features = network.recognizer.features.config
+    inspection = audio.inspect(path, features.sample_rate, features.window_samples)
+    raise_problems(inspection.problems)
+    waveform = audio.load(path, features.sample_rate)
+    if utterance is not None:
+        return Sentence(
+            utterance.id,
+            waveform,
+            features.sample_rate,
+            utterance.phones,
+            utterance.segments,
+            "the manifest",
+            utterance.speaker,
+            utterance.corpus,
+            utterance.words,
+            inspection.warnings,
+        )
+    plain = Sentence(Path(path).stem, waveform, features.sample_rate, warnings=inspection.warnings)
+    labels = _labels_beside(Path(path))
+    if labels is None:
+        return plain
+    vocabulary = network.recognizer.vocabulary.phones
+    known = frozenset({*vocabulary, *phone_set("timit61"), *phone_set("arpabet39")})
+    assert inspection.header is not None
+    segments = read_labels(labels, inspection.header, known, "the phones of TIMIT and CMUdict")
+    phones = tuple(segment.phone for segment in segments)
+    return replace(plain, phones=phones, segments=segments, labels_from=labels.name)
+
+
+def _labels_beside(path: Path) -> Path | None:
+    stem = path.stem.removesuffix(".WAV").lower()
+    found = [
+        one
+        for one in sorted(path.parent.iterdir())
+        if one.suffix.lower() in LABELS and one.stem.lower() == stem
+    ]
+    if len(found) > 1:
+        raise DataError(f"{path}: ambiguous, keep one of {', '.join(str(one) for one in found)}")
+    return found[0] if found else None
+
+
+def _study(
+    network: Network, listed: Manifest | None, chosen: Utterance | None, required: bool
+) -> Iterator[Sentence]:
+    """Labelled sentences of the manifest, evenly chosen, without the one that is explained."""
+    features = network.recognizer.features.config
+    taken = 0
+    stride = max(1, len(listed or ()) // STUDIED)
+    for one in (listed or ())[::stride]:
+        if one.segments is None or one == chosen or taken == STUDIED:
+            continue
+        if not required and not Path(one.audio).exists():
+            return
+        waveform = audio.load(one.audio, features.sample_rate)
+        sentence = Sentence(
+            one.id, waveform, features.sample_rate, segments=one.segments, speaker=one.speaker
+        )
+        if network.steps_of(len(waveform)) and sentence.duration_s <= explanation.LONGEST_S:
+            taken += 1
+            yield sentence
+
+
+# ── the command ──────────────────────────────────────────────────────────────────────────────
+
+
+@exit_code
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="asr explain",
+        description=(__doc__ or "").splitlines()[0],
+        epilog="Without --checkpoint: the networks of the newest `make explain`.",
+    )
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a recording")
+    parser.add_argument("--checkpoint", type=Path, help="the network to look into")
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        default=[],
+        metavar="NAME=CHECKPOINT",
+        help="networks whose memory is measured too, e.g. tanh=…/checkpoint-best.safetensors",
+    )
+    parser.add_argument(
+        "--manifest", type=Path, help="labelled utterances (default: test.jsonl of the run)"
+    )
+    parser.add_argument("--utterance", metavar="ID", help="one of the manifest, instead of FILE")
+    parser.add_argument(
+        "--output", type=Path, default=Path("explain.html"), help="default: %(default)s"
+    )
+    arguments = parser.parse_args(argv)
+    pairs = [text.partition("=")[::2] for text in arguments.compare]
+    if any(not name or not path for name, path in pairs):
+        parser.error("--compare: expected NAME=CHECKPOINT, as in tanh=exp/explain/tanh/1/…")
+    print(
+        run(
+            arguments.file,
+            arguments.checkpoint,
+            dict(pairs),
+            arguments.manifest,
+            arguments.utterance,
+            arguments.output,
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""Door: a corpus on disk → checked manifests and the vocabulary of a run.
+
+    python -m asr prepare experiment=timit corpus.root=/path/to/TIMIT [--skip-bad]
+
+Everything is found, opened and checked before anything is written; docs/data.md lists what is
+looked for. This file knows no corpus and no file format.
+"""
+
+import filecmp
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise, zip_longest
+from pathlib import Path
+
+from asr import corpora
+from asr.config import RunConfig, door
+from asr.corpora import manifests, summary
+from asr.corpora.base import Found, IncompleteCorpus
+from asr.corpora.manifests import Outcome
+from asr.criteria import CTCConfig
+from asr.errors import DataError, raise_problems, said_by_system
+from asr.features import FeaturesConfig
+from asr.phones import Vocabulary, phone_set
+from asr.records import Utterance, stream_jsonl
+
+log = logging.getLogger(__name__)
+
+
+def run(config: RunConfig) -> None:
+    """Write `manifests/{train,dev,test}.jsonl`, then `vocabulary.txt`, into the run directory.
+
+    Beside the manifests go `corpus.txt` and `corpus.png`, which say what they hold; where there is
+    something to warn of, `warnings.txt`; with `skip_bad`, `skipped.txt`.
+
+    Raises `DataError`, with nothing written, where the corpus is not as it should be, or where
+    the run directory holds a model of other data.
+    """
+    run_dir = Path(config.run_dir)
+    with staging_for(run_dir) as staging:
+        # ── find and check ────────────────────────────────────────────────────────────────────
+        found, bad, wrong = _find(config)
+        (staging / "manifests").mkdir()
+        outcome = manifests.write(
+            found,
+            staging / "manifests",
+            staging / "warnings.txt",
+            config.jobs,
+            require=EnoughFrames(
+                config.features, config.encoder.subsampling, 1 + config.augment.speed
+            )
+            if isinstance(config.criterion, CTCConfig)
+            else None,
+        )
+        outcome.bad[:0] = bad
+        outcome.left_out += len(bad)
+        outcome.wrong[:0] = wrong
+        if not config.corpus.shared_speakers:
+            outcome.wrong.extend(manifests.speakers_in_two_splits(found))
+        _judge(config, staging, outcome)
+        # ── describe ──────────────────────────────────────────────────────────────────────────
+        phones = found.phones or phone_set(config.corpus.phone_set)
+        paths = [staging / "manifests" / f"{split}.jsonl" for split in found.splits]
+        _require_same_data(run_dir, paths)
+        summaries = [summary.summarise(path) for path in paths]
+        in_words = summary.in_words(summaries, phones)
+        (staging / "manifests" / "corpus.txt").write_text(in_words, encoding="utf-8")
+        summary.draw(staging / "manifests" / "corpus.png", summaries, phones)
+        for name, text in found.report.items():
+            (staging / "manifests" / name).write_text(text, encoding="utf-8")
+        # ── publish ───────────────────────────────────────────────────────────────────────────
+        _publish(staging, run_dir)
+        Vocabulary(phones).save(run_dir / "vocabulary.txt")
+    log.info("%s", in_words.rstrip())
+
+
+def _find(config: RunConfig) -> tuple[Found, list[str], list[str]]:
+    """What a walk finds, the files that cannot be used, and what is wrong with the whole."""
+    bad: list[str] = []
+    wrong: list[str] = []
+    try:
+        found = corpora.find(config.corpus)
+    except IncompleteCorpus as error:
+        found, bad, wrong = error.found, list(error.bad), list(error.wrong)
+    empty = [split for split, recordings in found.splits.items() if not recordings]
+    wrong.extend(f"{config.corpus.root}: the split {split!r} is empty" for split in empty)
+    return replace(found, window_s=config.features.window_ms / 1000), bad, wrong
+
+
+@dataclass(frozen=True)
+class EnoughFrames:
+    """CTC needs a frame for each phone, and one more between two that are equal."""
+
+    features: FeaturesConfig
+    subsampling: int
+    fastest: float = 1.0  # of the speeds at which training hears an utterance
+
+    def __call__(self, utterance: Utterance) -> str | None:
+        """One sentence about an utterance that has too few frames, or None."""
+        samples = round(utterance.duration_s * self.features.sample_rate / self.fastest)
+        frames = -(-self.features.frame_count(samples) // self.subsampling)
+        phones = len(utterance.phones)
+        needed = phones + sum(a == b for a, b in pairwise(utterance.phones))
+        if frames >= needed:
+            return None
+        return (
+            f"{utterance.audio}: too short for CTC, its {phones} phones need {needed} frames, "
+            f"expected at most {frames}; leave it out, or lower encoder.subsampling"
+        )
+
+
+def _judge(config: RunConfig, staging: Path, outcome: Outcome) -> None:
+    """Warn, and refuse the corpus with all its problems, or with `skip_bad` keep a list of them."""
+    if outcome.warned:
+        more = outcome.warned - len(outcome.first_warnings)
+        listed = "\n".join(outcome.first_warnings) + (f"\nand {more} more" if more else "")
+        log.warning("warnings: %d (warnings.txt in the run directory):\n%s", outcome.warned, listed)
+    else:
+        (staging / "warnings.txt").unlink()
+    if not config.skip_bad:
+        raise_problems([*outcome.wrong, *outcome.bad])
+    raise_problems(outcome.wrong)
+    if outcome.bad:
+        for path in sorted((staging / "manifests").glob("*.jsonl")):
+            if not path.stat().st_size:
+                outcome.wrong.append(
+                    f"{config.corpus.root}: without what is bad, the split {path.stem!r} is empty"
+                )
+        raise_problems([*outcome.wrong, *outcome.bad] if outcome.wrong else [])
+        text = "".join(f"{problem}\n" for problem in outcome.bad)
+        (staging / "skipped.txt").write_text(text, encoding="utf-8")
+        log.warning(
+            "%d problems, %d recordings left out: see %s",
+            len(outcome.bad),
+            outcome.left_out,
+            Path(config.run_dir) / "skipped.txt",
+        )
+
+
+@contextmanager
+def staging_for(run_dir: Path) -> Iterator[Path]:
+    """A folder on the disk of `run_dir` that vanishes at the end, whatever comes.
+
+    Raises `DataError` at once where nothing can be written.
+    """
+    place = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=".prepare.", dir=place))
+    except OSError as error:
+        raise DataError(
+            f"{run_dir}: cannot be written ({place}: {error.strerror}); give another run_dir"
+        ) from None
+    try:
+        yield staging
+    except OSError as error:
+        raise DataError(said_by_system(error, run_dir)) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _require_same_data(run_dir: Path, paths: list[Path]) -> None:
+    if not (run_dir / "checkpoint-last.safetensors").exists():
+        return
+    for path in paths:
+        earlier = run_dir / "manifests" / path.name
+        if not earlier.exists() or filecmp.cmp(path, earlier, shallow=False):
+            continue
+        pairs = zip_longest(stream_jsonl(path, Utterance), stream_jsonl(earlier, Utterance))
+        if any(now != before for now, before in pairs):
+            raise DataError(
+                f"{run_dir}: holds a model trained on other data than {path.stem} now has; "
+                f"give another run_dir (make: NAME=), or remove the folder"
+            )
+
+
+def _publish(staging: Path, run_dir: Path) -> None:
+    """Give every staged file its final name; without `vocabulary.txt` they are not complete."""
+    (run_dir / "manifests").mkdir(parents=True, exist_ok=True)
+    (run_dir / "vocabulary.txt").unlink(missing_ok=True)
+    staged = [path.relative_to(staging) for path in staging.rglob("*") if path.is_file()]
+    manifests_before = (run_dir / "manifests").glob("*.jsonl")
+    earlier = [*manifests_before, run_dir / "warnings.txt", run_dir / "skipped.txt"]
+    for path in earlier:
+        if path.relative_to(run_dir) not in staged:
+            path.unlink(missing_ok=True)
+    for name in sorted(staged):
+        with open(staging / name, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(staging / name, run_dir / name)
+
+
+_main = door(run)
+
+
+def main() -> int:
+    """The command; `--skip-bad` is another way to say skip_bad=true."""
+    sys.argv = ["skip_bad=true" if a == "--skip-bad" else a for a in sys.argv]
+    return _main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""Score hypotheses against references under any protocol: phone error rates that say what they are.
+
+A door: it reads arguments, calls `asr.scoring` and writes what came out. It neither aligns nor
+decides what a protocol means, and `--help` answers before anything large is imported.
+"""
+
+import argparse
+import gc
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.errors import DataError, exit_code
+from asr.files import atomic_open
+
+if TYPE_CHECKING:
+    from asr.scoring import Report, Score, Transcripts
+
+EXAMPLES = """\
+  asr score exp/lstm/1/manifests/test.jsonl exp/lstm/1/test.hyp.jsonl
+  asr score ref.trn hyp.trn --protocol all --html report.html
+  asr score text decoded.txt --scorer sclite --json - | jq .total.per
+  asr score ref.trn seed1.trn seed2.trn seed3.trn        mean ± sd over seeds
+  asr score ref.trn ours.trn --compare theirs.trn        who is better, and is that sure
+"""
+
+
+@exit_code
+def main(argv: list[str] | None = None) -> None:
+    """Exit code 0: scored; 1: the data is at fault, said in stderr; 2: the arguments are."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.bootstrap < 0:
+        parser.error("--bootstrap: expected a number of samples, 0 for no intervals")
+    formats = _require_names(parser, arguments)
+    with without_garbage_collection():
+        reports = run(
+            arguments.reference,
+            arguments.hypothesis,
+            protocol=arguments.protocol,
+            scorer=arguments.scorer,
+            format_names=formats,
+            map_file=arguments.map,
+            missing=arguments.missing,
+            compare_with=arguments.compare,
+            bootstrap=arguments.bootstrap,
+            seed=arguments.seed,
+        )
+        _write(reports, arguments.output, arguments.json, arguments.html)
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Scoring makes no circular garbage, and looking for it takes as long as scoring itself."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _require_names(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace
+) -> tuple[str | None, str | None]:
+    """Refuse unknown protocols and formats; the formats of the reference and the hypotheses."""
+    from asr.scoring import FORMATS, protocol_names
+
+    if arguments.protocol not in (*protocol_names(), "all"):
+        parser.error(f"--protocol: known are {', '.join(protocol_names())} and all")
+    if arguments.format is None:
+        return None, None
+    names = arguments.format.split(",")
+    if len(names) > 2 or not set(names) <= set(FORMATS):
+        parser.error(f"--format: expected one or two of {', '.join(FORMATS)}, as in jsonl,ctm")
+    return names[0], names[-1]
+
+
+def run(
+    reference: str | Path,
+    hypotheses: Sequence[str | Path],
+    *,
+    protocol: str = "strict",
+    scorer: str = "levenshtein",
+    format_names: tuple[str | None, str | None] = (None, None),
+    map_file: str | Path | None = None,
+    missing: str = "error",
+    compare_with: str | Path | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> "list[Report]":
+    """One report for every protocol and hypothesis file, in that order.
+
+    `format_names` are of the reference and the hypotheses; None tells them from the files.
+    """
+    from asr import scoring
+
+    read: dict[str, Transcripts] = {}
+
+    def transcripts(path: str | Path) -> "Transcripts":
+        if str(path) not in read:
+            format_name = format_names[path != reference]
+            read[str(path)] = scoring.read_transcripts(path, format_name)
+        return read[str(path)]
+
+    def scored(path: str | Path, protocol: "scoring.Protocol") -> "Score":
+        return scoring.score_transcripts(
+            transcripts(reference), transcripts(path), protocol, scorer, missing, both_scorers=True
+        )
+
+    reports = []
+    for chosen in scoring.protocols_named(protocol, map_file):
+        scores = [scored(path, chosen) for path in hypotheses]
+        if all(score.total.ref == 0 for score in scores) and protocol != "all":
+            raise DataError(
+                f"{reference}: the references hold no phones under {chosen.name}, so PER is "
+                f"undefined: {scores[0].line()}"
+            )
+        found = scoring.runs(scores)
+        other = None if compare_with is None else scored(compare_with, chosen)
+        for score in scores:
+            comparison = None
+            if other is not None and score.total.ref:
+                comparison = scoring.compare(score, other, chosen, bootstrap, seed)
+            reports.append(
+                scoring.investigate(
+                    scoring.with_intervals(score, bootstrap, seed),
+                    comparison=comparison,
+                    runs=found,
+                    replicates=bootstrap,
+                    seed=seed,
+                )
+            )
+    return reports
+
+
+def _write(
+    reports: "list[Report]", output: str | None, json_file: str | None, html_file: str | None
+) -> None:
+    from asr.scoring import contract, page, text
+
+    as_text = text.report(reports)
+    if output:
+        with atomic_open(output) as file:
+            file.write(as_text)
+        as_text = "".join(f"{report.score.line()}\n" for report in reports)
+    if html_file:
+        with atomic_open(html_file) as file:
+            file.write(page.page(reports))
+    if json_file:
+        if json_file == "-":
+            sys.stdout.writelines(contract.pieces(reports))
+            return
+        with atomic_open(json_file) as file:
+            file.writelines(contract.pieces(reports))
+    sys.stdout.write(as_text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asr score",
+        description=(__doc__ or "").split("\n\n")[0],
+        epilog=f"examples:\n{EXAMPLES}\nProtocols and the JSON output: docs/scoring.md.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "reference",
+        metavar="REF",
+        help="manifest or hypotheses (.jsonl), sclite .trn, Kaldi text, ctm, "
+        "a folder of .phn or TextGrid files",
+    )
+    parser.add_argument(
+        "hypothesis", metavar="HYP", nargs="+", help="the same; several are runs of one system"
+    )
+    parser.add_argument(
+        "--protocol",
+        default="strict",
+        metavar="NAME|all",
+        help="strict, sil-optional, sil-merged, q-as-sil, collapsed, no-sil, arpabet, none, "
+        "or all in one table (default: strict)",
+    )
+    parser.add_argument(
+        "--scorer",
+        default="levenshtein",
+        choices=("levenshtein", "sclite"),
+        help="fewest errors, or the alignment of NIST sclite -s (default: levenshtein)",
+    )
+    parser.add_argument(
+        "--format",
+        metavar="NAME[,NAME]",
+        help="of both, or of REF and of HYP: jsonl, trn, text, ctm, phn or textgrid; "
+        "told from the files if not given",
+    )
+    parser.add_argument(
+        "--map", metavar="FILE", help="fold by this file: two columns, or Kaldi's 60-48-39"
+    )
+    parser.add_argument(
+        "--missing",
+        default="error",
+        choices=("error", "delete"),
+        help="utterances without hypothesis: refuse, or count their phones as deleted",
+    )
+    parser.add_argument("--compare", metavar="HYP_B", help="test HYP against another system")
+    parser.add_argument(
+        "--bootstrap", type=int, default=1000, metavar="N", help="samples; 0: no intervals"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument(
+        "--output", metavar="FILE", help="write the text report there, print only the %%PER line"
+    )
+    parser.add_argument("--json", metavar="FILE|-", help="write JSON; - is standard output")
+    parser.add_argument("--html", metavar="FILE", help="write a page for reading")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

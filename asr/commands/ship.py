@@ -1,0 +1,233 @@
+"""Door: a finished run → one small model file to give away, and its card.
+
+    asr ship exp/librispeech/1 asr/pretrained/librispeech.safetensors
+
+The best checkpoint in half precision, with the search that `asr tune` chose, if it did, and the
+language model of that search. The card's numbers are those of the file as written, on the run's dev
+and test manifests, whose audio must be at hand. It trains and tunes nothing.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from asr import __version__, checkpoint, scoring
+from asr.checkpoint import Checkpoint
+from asr.config import overrides, saved
+from asr.criteria import SearchConfig
+from asr.dataset import Batches
+from asr.errors import DataError, exit_code
+from asr.files import atomic_open
+from asr.phones import TABLES
+from asr.recognizer import Recognizer, transcribe_all
+from asr.records import Manifest, write_jsonl
+from asr.scoring import Score
+from asr.search.language_model import graph, read_arpa
+
+# What may be done with a model that was trained on a corpus.
+LICENCES = {
+    "librispeech": (
+        "Trained on LibriSpeech (Panayotov, Chen, Povey & Khudanpur 2015, openslr.org/12): read "
+        "English from LibriVox, CC BY 4.0. The weights may be used and given on under the same "
+        "licence, with the name of the corpus."
+    ),
+    "synthetic": "Trained on speech that espeak-ng spoke; no person was recorded.",
+}
+HELD_OUT = re.compile(r"\b(?:dev|test)-(?:clean|other)\b(?!-)")  # LibriSpeech's subsets for scores
+UNKNOWN_LICENCE = (
+    "Trained on the corpus `{}`: whether the weights may be given on, its licence decides. Those "
+    "of TIMIT (LDC) and of NLTK's sample (CC BY-NC-SA) do not allow a free use."
+)
+
+
+def run(run_dir: str | Path, output: str | Path) -> Path:
+    """Write the model file and, with the ending `.md`, its card; returns the card's path.
+
+    Leaves what the file hears in `dev.shipped.hyp.jsonl` and `test.shipped.hyp.jsonl` of the run.
+    """
+    run_dir, output = Path(run_dir), Path(output)
+    if output.suffix != ".safetensors":
+        raise DataError(f"{output}: expected a name that ends in .safetensors")
+    training = _training(run_dir)
+    config = saved(run_dir / "config.yaml")
+    command = " ".join(["asr train", *overrides(config)])
+    speech = training_set(run_dir / "manifests" / "train.jsonl")
+    checkpoint.save(output, reduced(run_dir), half=True)
+    shipped = checkpoint.load(output)
+    protocol = config["corpus"]["protocol"]
+    scores = {split: score(run_dir, shipped, split, protocol) for split in ("dev", "test")}
+    card = output.with_suffix(".md")
+    with atomic_open(card) as file:
+        file.write(described(output, shipped, training, speech, command, scores))
+    return card
+
+
+def reduced(run_dir: Path) -> Checkpoint:
+    """The best checkpoint of a run without training state, with its tuned search, if it has one."""
+    best = run_dir / "checkpoint-best.safetensors"
+    found = replace(checkpoint.load(best), training=None)
+    if not (run_dir / "search.json").exists():
+        return found
+    search = replace(checkpoint.tuned_search(run_dir / "search.json", best), n_best=1)
+    if not search.language_model:
+        return replace(found, search=search)
+    named = Path(search.language_model)
+    model = read_arpa(named if named.exists() else run_dir / named.name)
+    return replace(found, search=replace(search, language_model=""), language_model=model)
+
+
+def score(run_dir: Path, shipped: Checkpoint, split: str, protocol: str) -> Score:
+    """The score of a shipped model on a split of the run, with intervals."""
+    recognizer = shipped.recognizer
+    path = run_dir / "manifests" / f"{split}.jsonl"
+    manifest = Manifest(path)
+    batches = Batches(manifest, recognizer.vocabulary, recognizer.config.features.sample_rate, 16)
+    n_gram = None
+    if shipped.language_model is not None:
+        n_gram = graph(shipped.language_model, recognizer.vocabulary.phones)
+    found = transcribe_all(recognizer, batches, shipped.search or SearchConfig(), n_gram)
+    heard = run_dir / f"{split}.shipped.hyp.jsonl"
+    write_jsonl(heard, (found[utterance.id] for utterance in manifest))
+    references, hypotheses = (scoring.read_transcripts(side) for side in (path, heard))
+    scored = scoring.score_transcripts(references, hypotheses, scoring.protocol(protocol))
+    return scoring.with_intervals(scored)
+
+
+def described(
+    path: Path,
+    shipped: Checkpoint,
+    training: dict[str, Any],
+    speech: str,
+    command: str,
+    scores: dict[str, Score],
+) -> str:
+    """The card of a model file, as Markdown."""
+    recognizer = shipped.recognizer
+    corpus = str(training["corpus"])
+    test = scores["test"]
+    return Template((TABLES / "model-card.md").read_text(encoding="utf-8")).substitute(
+        name=path.stem,
+        option="" if path.parent.name == "models" else f" --model {path.name}",
+        phones=" ".join(recognizer.vocabulary.phones),
+        size=f"{path.stat().st_size / 1e6:.1f}",
+        parameters=f"{recognizer.parameter_count:,}",
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        description=_description(recognizer),
+        search=_search(shipped),
+        version=__version__,
+        licence=LICENCES.get(corpus, UNKNOWN_LICENCE.format(corpus)),
+        training_set=speech,
+        training_speech="English that was read aloud" if corpus == "librispeech" else f"`{corpus}`",
+        command=command,
+        seed=training["seed"],
+        epoch=training["best_epoch"],
+        hours=f"{training['seconds'] / 3600:.1f}",
+        machine=_machine(training),
+        protocol=test.protocol,
+        says=test.says,
+        results="\n".join(_rows(scores)),
+        sexes="\n".join(_by_sex(scores)) or "| – | not known | | | |",
+        speakers=sum(len(one.speakers) for one in scores.values()),
+    )
+
+
+def training_set(path: Path) -> str:
+    """What the training manifest holds, and which dev and test subsets of LibriSpeech are in it."""
+    manifest = Manifest(path)
+    corpora = sorted({utterance.corpus for utterance in manifest})
+    speakers = len({utterance.speaker for utterance in manifest})
+    text = (
+        f"{len(manifest):,} utterances, {sum(manifest.durations) / 3600:.1f} hours, {speakers} "
+        f"speakers of {', '.join(f'`{corpus}`' for corpus in corpora)}."
+    )
+    if any("common-voice" in corpus for corpus in corpora):
+        text += (
+            " Those of Common Voice v1 (Mozilla, CC0) are not known, and counted as one speaker."
+        )
+    if seen := sorted({part for corpus in corpora for part in HELD_OUT.findall(corpus)}):
+        text += (
+            f" Speech of {' and '.join(seen)} is training data of this model: a score on these "
+            f"subsets is not one on unheard speech."
+        )
+    return text
+
+
+def _description(recognizer: Recognizer) -> str:
+    features, encoder = recognizer.config.features, recognizer.config.encoder
+    directions = "in both directions" if encoder.bidirectional else "in one direction"
+    return (
+        f"{encoder.layers} layers of {encoder.hidden} cells ({encoder.cell}) {directions}, on "
+        f"{features.width} values of each {features.hop_ms:g} ms ({features.kind}, "
+        f"{features.family}), {encoder.subsampling} frames stacked into one; "
+        f"{recognizer.config.criterion.name}, {len(recognizer.vocabulary)} labels."
+    )
+
+
+def _search(shipped: Checkpoint) -> str:
+    search, model = shipped.search, shipped.language_model
+    if search is None:
+        return "greedy"
+    parts = [f"a beam of {search.beam}" if search.beam > 1 else "greedy"]
+    if model is not None:
+        parts.append(f"a phone {model.order}-gram with the weight {search.lm_weight:g}")
+    parts += [
+        f"{name} {value:g}"
+        for name, value in (("bonus", search.bonus), ("blank penalty", search.blank_penalty))
+        if value
+    ]
+    return ", ".join(parts)
+
+
+def _machine(training: dict[str, Any]) -> str:
+    device = str(training["device"])
+    return str(training["machine"]) if device == "cpu" else device
+
+
+def _rows(scores: dict[str, Score]) -> Iterator[str]:
+    for split, found in scores.items():
+        total, interval = found.total, found.intervals.get("speaker", "–")
+        errors = f"{total.ins} ins, {total.dele} del, {total.sub} sub of {total.ref}"
+        yield f"| {found.corpus or split} {split} | {total.per:.2f} | {interval} | {errors} |"
+
+
+def _by_sex(scores: dict[str, Score]) -> Iterator[str]:
+    for split, found in scores.items():
+        said = [alignment.reference for alignment in found.alignments]
+        for sex, counts in scoring.investigate(found).groups.get("sex", {}).items():
+            speakers = len({one.speaker for one in said if one.sex == sex})
+            yield f"| {split} | {sex} | {speakers} | {counts.per:.2f} | {counts.ref} |"
+
+
+def _training(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / "training.json"
+    if not path.exists():
+        raise DataError(f"{path}: no such file, the run is not finished; train it to the end first")
+    found: dict[str, Any] = json.loads(_text(path))
+    return found
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@exit_code
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
+    parser = argparse.ArgumentParser(
+        prog="asr ship", description="Write the model of a finished run to be given away."
+    )
+    parser.add_argument("run_dir", type=Path, help="exp/EXPERIMENT/SEED")
+    parser.add_argument("output", type=Path, help="FILE.safetensors; its card is FILE.md")
+    options = parser.parse_args(arguments)
+    print(run(options.run_dir, options.output).read_text(encoding="utf-8"), end="")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Door: what a run's network says about dev → the search with the lowest dev PER.
+
+    python -m asr tune experiment=timit search=beam-lm
+    python -m asr decode experiment=timit tuned=true
+
+The network hears dev once: what the search reads of it is kept in `dev.emissions.safetensors` until
+the checkpoint changes. The splits other than dev are never opened.
+"""
+
+import hashlib
+import itertools
+import json
+import logging
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+from tqdm import tqdm
+
+from asr import checkpoint, scoring
+from asr.batch import pad
+from asr.config import RunConfig, TuneConfig, choose_device, door, whole_split
+from asr.criteria import SearchConfig
+from asr.errors import DataError
+from asr.files import atomic_open
+from asr.recognizer import Recognizer, encode_all
+from asr.records import Manifest, Utterance
+from asr.search.language_model import load_graph
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 64  # utterances that are padded and searched together
+
+Trial = dict[str, Any]  # values by key of SearchConfig, and the dev_per that they gave
+
+
+def run(config: RunConfig) -> None:
+    """Write `search.json`: the search chosen, its dev PER, and all that was tried."""
+    run_dir = Path(config.run_dir)
+    device = choose_device(config)
+    dev = Manifest(run_dir / "manifests" / "dev.jsonl")
+    path = run_dir / "checkpoint-best.safetensors"
+    recognizer = checkpoint.load(path, device).recognizer
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    trials = combinations(recognizer, config.search, config.tune, config.seed)
+    emissions = _kept_emissions(run_dir / "dev.emissions.safetensors", digest, dev)
+    if emissions is None:
+        emissions = _emissions(config, recognizer, dev)
+        _keep(run_dir / "dev.emissions.safetensors", digest, emissions)
+    protocol = config.corpus.protocol
+    tried = tune(recognizer, emissions, dev, config.search, trials, protocol)
+    best = min(tried, key=lambda trial: trial["dev_per"])  # the first of equals
+    chosen = {key: value for key, value in best.items() if key != "dev_per"}
+    found = {
+        "search": asdict(replace(config.search, **chosen)),
+        "dev_per": best["dev_per"],
+        "protocol": protocol,
+        "checkpoint": digest,
+        "tried": tried,
+    }
+    with atomic_open(run_dir / "search.json") as file:
+        json.dump(found, file, indent=2)
+        file.write("\n")
+    values = ", ".join(f"{key} {value:g}" for key, value in chosen.items())
+    log.info("best dev %%PER %.2f of %d searches: %s", best["dev_per"], len(tried), values)
+    for key, value in chosen.items():
+        edges = {"highest": max(getattr(config.tune, key))}
+        if key == "bonus":  # the others have their end at 0
+            edges["lowest"] = min(config.tune.bonus)
+        for edge, end in edges.items():
+            if value == end:
+                log.info("%s=%g is the %s that was tried; give tune.%s more", key, value, edge, key)
+
+
+def combinations(
+    recognizer: Recognizer, search: SearchConfig, tune: TuneConfig, seed: int
+) -> list[Trial]:
+    """What is to be tried: values by key, for the keys that the criterion's search takes."""
+    keys = recognizer.criterion.tunable(search)
+    if not keys:
+        raise DataError(
+            f"the search of the criterion {recognizer.config.criterion.name} has nothing to tune"
+        )
+    values = itertools.product(*(getattr(tune, key) for key in keys))
+    trials = [dict(zip(keys, one, strict=True)) for one in values]
+    if 0 < tune.trials < len(trials):
+        trials = random.Random(seed).sample(trials, tune.trials)
+    return trials
+
+
+def tune(
+    recognizer: Recognizer,
+    emissions: Mapping[str, Tensor],
+    dev: Sequence[Utterance],
+    search: SearchConfig,
+    trials: Sequence[Trial],
+    protocol: str,
+) -> list[Trial]:
+    """Each trial with its `dev_per`, in percent, on emissions by id, each (T', E)."""
+    graph = None
+    if search.language_model:
+        graph = load_graph(search.language_model, recognizer.vocabulary.phones)
+    ids = list(emissions)
+    parts = [ids[begin : begin + AT_ONCE] for begin in range(0, len(ids), AT_ONCE)]
+    padded = [(part, *pad([emissions[id] for id in part])) for part in parts]
+    references = {utterance.id: utterance.phones for utterance in dev}
+    tried = []
+    for trial in tqdm(trials, "searches", leave=False, disable=None):
+        hypotheses = {}
+        for part, batch, lengths in padded:
+            found = recognizer.criterion.search(batch, lengths, replace(search, **trial), graph)
+            for id, paths in zip(part, found, strict=True):
+                hypotheses[id] = recognizer.vocabulary.decode(paths[0].labels)
+        score = scoring.score(references, hypotheses, protocol=protocol)
+        tried.append({**trial, "dev_per": score.total.per})
+    return tried
+
+
+def _emissions(
+    config: RunConfig, recognizer: Recognizer, dev: Sequence[Utterance]
+) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    batches = whole_split(config, dev, recognizer)
+    for batch, encoded, lengths in encode_all(recognizer, batches):
+        emissions = recognizer.criterion.emissions(encoded).detach().cpu()
+        for id, one, length in zip(batch.ids, emissions, lengths.tolist(), strict=True):
+            found[id] = one[:length].contiguous()
+    return found
+
+
+def _keep(path: Path, digest: str, emissions: dict[str, Tensor]) -> None:
+    with atomic_open(path, "wb") as file:
+        file.write(to_bytes(emissions, metadata={"checkpoint": digest}))
+
+
+def _kept_emissions(path: Path, digest: str, dev: Manifest) -> dict[str, Tensor] | None:
+    """Those of this checkpoint and these utterances, where they were kept."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            if file.metadata() == {"checkpoint": digest}:
+                found: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return found if found.keys() == {utterance.id for utterance in dev} else None
+    except (OSError, SafetensorError):
+        pass
+    return None
+
+
+main = door(run)
+
+if __name__ == "__main__":
+    sys.exit(main())

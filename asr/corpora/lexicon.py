@@ -1,0 +1,214 @@
+"""Words to phones: dictionaries in CMUdict's format, and espeak-ng for words that none has.
+
+Phones are the 39 of CMUdict in lower case, without stress. This file chooses nobody's
+pronunciation: it gives all that a dictionary has, in its order. It guesses nothing about words:
+no ending is stripped, no spelling mended.
+"""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from asr.errors import DataError, pip_install, raise_problems
+from asr.phones import phone_set, table_lines, unknown_phone
+
+Pronunciation = tuple[str, ...]
+Lexicon = Mapping[str, tuple[Pronunciation, ...]]  # word in lower case → its pronunciations
+
+MAX_PROBLEMS = 20  # listed of one file
+
+
+def read(path: str | Path, phones: str = "arpabet39") -> dict[str, tuple[Pronunciation, ...]]:
+    """Read `word P1 P2` lines; all bad lines are listed in one `DataError`.
+
+    Knows `cmudict.dict` (`word(2)`, `# comment` behind an entry), CMUdict 0.7 (`;;;` comments,
+    two spaces, Latin-1) and LibriSpeech's lexicon (a word again on each line of a variant).
+    Pronunciations that differ in stress alone are one.
+    """
+    known = _spellings(phones)
+    lexicon: dict[str, list[Pronunciation]] = {}
+    problems: list[str] = []
+    for number, line in enumerate(_text(Path(path)).splitlines(), start=1):
+        if line.startswith((";;;", "##", "# ")) or not line.strip():
+            continue
+        word, *symbols = line.split()
+        comment = next((i for i, symbol in enumerate(symbols) if symbol.startswith("#")), None)
+        symbols = symbols[:comment]
+        unknown = [symbol for symbol in symbols if symbol not in known]
+        if not symbols:
+            problems.append(f"{path}:{number}: {word!r} has no phones; expected `word P1 P2`")
+        elif unknown:
+            symbol = unknown[0].rstrip("012")
+            problems.append(f"{path}:{number}: {unknown_phone(symbol, phone_set(phones), phones)}")
+        else:
+            variants = lexicon.setdefault(re.sub(r"(?<=.)\(\d+\)$", "", word).lower(), [])
+            pronunciation = tuple(known[symbol] for symbol in symbols)
+            if pronunciation not in variants:
+                variants.append(pronunciation)
+    if len(problems) > MAX_PROBLEMS:
+        more = f"{path}: … and {len(problems) - MAX_PROBLEMS} more lines like these"
+        problems = [*problems[:MAX_PROBLEMS], more]
+    raise_problems(problems)
+    if not lexicon:
+        raise DataError(f"{path}: no words; expected lines such as `speech S P IY1 CH`")
+    return {word: tuple(variants) for word, variants in lexicon.items()}
+
+
+def lines(lexicon: Lexicon) -> Iterator[str]:
+    """The lexicon in CMUdict's format, sorted, variants as `word(2)`; `read` reads it back."""
+    for word in sorted(lexicon):
+        for number, pronunciation in enumerate(lexicon[word], start=1):
+            variant = f"{word}({number})" if number > 1 else word
+            yield f"{variant} {' '.join(pronunciation)}\n"
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """How the words of a corpus are said, and which of them the lexicon did not have."""
+
+    lexicon_name: str
+    counts: Mapping[str, int]  # word as written → times read
+    found: dict[str, tuple[Pronunciation, ...]]  # word as written → its pronunciations
+    source: dict[str, str]  # word outside the lexicon → where its phones come from
+
+    @property
+    def absent(self) -> list[str]:
+        """Words that have no phones, sorted."""
+        return sorted(self.counts.keys() - self.found.keys())
+
+    def first(self) -> dict[str, Pronunciation]:
+        return {word: variants[0] for word, variants in self.found.items()}
+
+    def summary(self) -> str:
+        """One line: how many words the lexicon did not have, and where they got their phones."""
+        outside = [*self.source, *self.absent]
+        running, missed = sum(self.counts.values()), sum(self.counts[word] for word in outside)
+        by_source = sorted(Counter(self.source.values()).items())
+        phones = "; ".join(f"{number} by {name}" for name, number in by_source)
+        return (
+            f"{self.lexicon_name} does not have {missed} of {running} running words "
+            f"({100 * missed / max(running, 1):.2f} %), {len(outside)} of {len(self.counts)} "
+            f"different ones ({100 * len(outside) / max(len(self.counts), 1):.1f} %)"
+            + (f": {phones}, listed in manifests/oov.txt" if phones else "")
+        )
+
+    def report(self, policy: str) -> dict[str, str]:
+        """Files to stand beside the manifests: `lexicon.txt` of these words, and `oov.txt`.
+
+        `policy` "first" keeps one pronunciation of each word, "all" keeps all.
+        """
+        keep = 1 if policy == "first" else None
+        used = {word.lower(): variants[:keep] for word, variants in self.found.items()}
+        head = f"# words that {self.lexicon_name} does not have: word, times read, source, phones\n"
+        rows = [
+            f"{word} {self.counts[word]} {self.source[word]} {' '.join(self.found[word][0])}\n"
+            for word in sorted(self.source)
+        ]
+        return {"lexicon.txt": "".join(lines(used)), "oov.txt": "".join([head, *rows])}
+
+
+def pronounce(
+    counts: Mapping[str, int], path: str | Path, second: str | Path | None, g2p: str
+) -> Spoken:
+    """Look words up in a lexicon, then in a second one, then ask espeak-ng unless `g2p` is "none".
+
+    No word is refused here: those that get no phones are in `absent`.
+    """
+    main = read(path)
+    found = {word: main[word.lower()] for word in counts if word.lower() in main}
+    source: dict[str, str] = {}
+    if second is not None:
+        own = read(second)
+        for word in sorted(counts.keys() - found.keys()):
+            if word.lower() in own:
+                found[word], source[word] = own[word.lower()], Path(second).name
+    if g2p == "espeak":
+        left = sorted(counts.keys() - found.keys())
+        spoken = espeak(word.lower() for word in left)
+        for word in left:
+            if word.lower() in spoken:
+                found[word], source[word] = (spoken[word.lower()],), "espeak-ng"
+    return Spoken(Path(path).name, counts, found, source)
+
+
+def espeak(words: Iterable[str]) -> dict[str, Pronunciation]:
+    """Pronunciations by espeak-ng's rules for American English, one for each word.
+
+    A word that espeak-ng leaves silent is not in the result. Raises `DataError` where the extra
+    `g2p` is not installed, or where espeak-ng writes a sound that the table does not know.
+    """
+    asked = sorted(set(words))
+    if not asked:
+        return {}
+    try:
+        import espeakng_loader
+        from phonemizer.backend import EspeakBackend
+        from phonemizer.backend.espeak.wrapper import EspeakWrapper
+        from phonemizer.separator import Separator
+    except ImportError:
+        raise DataError(
+            f"words that no lexicon has need espeak-ng; run: {pip_install('g2p')}, or give their "
+            f"phones in a lexicon of your own"
+        ) from None
+    EspeakWrapper.set_library(espeakng_loader.get_library_path())
+    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    quiet = logging.Logger("phonemizer", logging.CRITICAL)
+    backend = EspeakBackend("en-us", language_switch="remove-flags", logger=quiet)
+    spoken = backend.phonemize(asked, Separator(phone=" ", word="|"), strip=True)
+    if len(spoken) != len(asked):
+        raise DataError(f"espeak-ng gave {len(spoken)} pronunciations for {len(asked)} words")
+    found = {
+        word: from_ipa(sounds.replace("|", " ").split(), word)
+        for word, sounds in zip(asked, spoken, strict=True)
+    }
+    return {word: pronunciation for word, pronunciation in found.items() if pronunciation}
+
+
+def from_ipa(sounds: Iterable[str], word: str) -> Pronunciation:
+    """Map espeak-ng's IPA, one sound an item, to phones; `word` is named where one is unknown."""
+    table = _espeak_table()
+    phones: list[str] = []
+    for sound in sounds:
+        bare = sound.strip("ˈˌ")
+        mapped = table.get(bare) or table.get(bare.replace("ː", ""))
+        if mapped is None:
+            raise DataError(
+                f"espeak-ng says {sound!r} in {word!r}, which asr/tables/espeak-to-arpabet.txt "
+                f"does not have; give the word in a lexicon of your own"
+            )
+        phones += mapped
+    # espeak-ng writes the r of "eurocopter" twice and that of "embroideries" after ɚ; CMUdict once.
+    heard = zip(["", *phones], phones, strict=False)
+    return tuple(phone for before, phone in heard if phone != "r" or before not in ("r", "er"))
+
+
+@cache
+def _espeak_table() -> dict[str, tuple[str, ...]]:
+    rows = (line.split() for line in table_lines("espeak-to-arpabet.txt"))
+    return {sound: tuple(phones) for sound, *phones in rows}
+
+
+@cache
+def _spellings(phones: str) -> dict[str, str]:
+    """Each phone in either letter case, with and without stress → the phone."""
+    return {
+        spelled: phone
+        for phone in phone_set(phones)
+        for bare in (phone, phone.upper())
+        for spelled in (bare, *(f"{bare}{stress}" for stress in "012"))
+    }
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: the lexicon cannot be read ({error.strerror})") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")  # as CMUdict 0.7b is

@@ -1,0 +1,1 @@
+"""The recurrence of every cell, compiled for processors and for GPUs."""

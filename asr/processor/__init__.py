@@ -1,0 +1,1 @@
+"""What depends on the processor: compiled functions and where they are kept."""

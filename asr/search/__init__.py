@@ -1,0 +1,1 @@
+"""Searches for the best phones, and the n-grams that they weigh phones by."""

@@ -1,0 +1,265 @@
+"""Viterbi search in hidden Markov models of phones, compiled (Rabiner 1989; Young et al. 1989).
+
+A phone is a chain of `states · floor` positions from left to right: each state has `floor` of
+them, and only its last one may be stayed in. Label 0, no phone, is a single position that may lie
+before, between and behind phones. Column 0 of the scores is label 0's, then come the states of
+label 1, of label 2, and so on. There are no transition probabilities: all that counts is scores,
+language model and bonus.
+
+This file knows neither torch nor phones; enumeration of all paths is its oracle in
+`tests/test_hmm.py`.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from asr.processor.compiled import compiled
+
+NONE = -1
+
+
+@compiled()
+def search(
+    scores: Any,
+    graph: Any,
+    states: int,
+    floor: int,
+    weight: float,
+    bonus: float,
+    beam: int,
+    threshold: float,
+) -> Any:
+    """The best path of one utterance: labels (n,) with 0 between phones, first frames (n,), score.
+
+    `scores` (T, 1 + (V − 1) · states) in nats; `graph` a `language_model.Graph`. A token is a
+    position in a phone under a state of the language model; in each frame the `beam` best tokens
+    stay, of those at most `threshold` nats below the best one. The score is that of the frames +
+    weight · log P of the language model, with the sentence's end, + bonus for each label but 0.
+    Where no token has reached the end of a phone in the last frame, the best one counts as it is;
+    where there is no token at all, the score is −∞.
+    """
+    frames = len(scores)
+    size = 1 + (scores.shape[1] - 1) // states
+    chain = states * floor
+    histories = len(graph.lower)
+    # ── nodes: the label that a history ends in; labels behind the empty history; no phone ──────
+    first_silence = histories + size
+    label_of = np.zeros(first_silence + histories, np.int32)
+    for arc in range(len(graph.label)):
+        label_of[graph.target[arc]] = graph.label[arc]
+    for v in range(size):
+        label_of[histories + v] = v
+    # ── gains and targets of all labels in those histories that came up ─────────────────────────
+    row_of = np.full(histories, NONE, np.int32)
+    gains = np.empty((min(64, histories), size))
+    targets = np.empty((len(gains), size), np.int32)
+    highest = np.empty(len(gains))
+    rows = 0
+    # ── tokens, by cell = node · chain + position ───────────────────────────────────────────────
+    cells = len(label_of) * chain
+    score, next_score = np.full(cells, -math.inf), np.full(cells, -math.inf)
+    record, next_record = np.empty(cells, np.int32), np.empty(cells, np.int32)
+    active = np.empty(0, np.int32)
+    entered = np.full(cells, NONE, np.int32)  # frame in which its token came from another label
+    touched = np.empty(cells, np.int32)
+    # ── where labels begin: each record knows the one before it ─────────────────────────────────
+    previous = np.empty(1024, np.int32)
+    label = np.empty(1024, np.int32)
+    start = np.empty(1024, np.int32)
+    records = 0
+    exit_score = np.full(histories, -math.inf)
+    exit_record = np.empty(histories, np.int32)
+    exits = np.empty(histories, np.int32)
+    exit_score[graph.start], exit_record[graph.start], exits[0] = 0.0, NONE, graph.start
+    exiting = 1
+    for t in range(frames):
+        now = scores[t]
+        best = -math.inf
+        reached = 0
+        # ── tokens that stay, or go on in their label ───────────────────────────────────────────
+        for cell in active:
+            node, position = cell // chain, cell % chain
+            for ahead in range(2):
+                if node >= first_silence:
+                    if ahead == 1:
+                        continue
+                    column = 0
+                else:
+                    if ahead == 0 and position % floor != floor - 1:
+                        continue
+                    if ahead == 1 and position == chain - 1:
+                        continue
+                    column = 1 + (label_of[node] - 1) * states + (position + ahead) // floor
+                found = score[cell] + now[column]
+                if found > next_score[cell + ahead]:
+                    if next_score[cell + ahead] == -math.inf:
+                        touched[reached] = cell + ahead
+                        reached += 1
+                    next_score[cell + ahead] = found
+                    next_record[cell + ahead] = record[cell]
+                    entered[cell + ahead] = NONE
+                    best = max(best, found)
+        # ── tokens that enter a label ───────────────────────────────────────────────────────────
+        loudest = now.max()
+        for e in range(exiting):
+            q = exits[e]
+            if row_of[q] == NONE:
+                if rows == len(gains):
+                    gains = np.concatenate((gains, np.empty_like(gains)))
+                    targets = np.concatenate((targets, np.empty_like(targets)))
+                    highest = np.concatenate((highest, np.empty_like(highest)))
+                _fill_row(gains[rows], targets[rows], graph, q, weight, bonus)
+                highest[rows] = max(0.0, gains[rows].max())
+                row_of[q] = rows
+                rows += 1
+            row = row_of[q]
+            if exit_score[q] + highest[row] + loudest < best - threshold:
+                continue
+            for v in range(size):
+                if v == 0:
+                    entry, column = (first_silence + q) * chain, 0
+                else:
+                    entry = (targets[row, v] or histories + v) * chain
+                    column = 1 + (v - 1) * states
+                found = exit_score[q] + gains[row, v] + now[column]
+                if found > next_score[entry] and found >= best - threshold:
+                    if next_score[entry] == -math.inf:
+                        touched[reached] = entry
+                        reached += 1
+                    next_score[entry] = found
+                    next_record[entry] = exit_record[q]
+                    entered[entry] = t
+                    best = max(best, found)
+        # ── the tokens that stay in the beam, and those of them that may leave their label ──────
+        for cell in active:
+            score[cell] = -math.inf
+        for e in range(exiting):
+            exit_score[exits[e]] = -math.inf
+        exiting = 0
+        least = best - threshold
+        if reached > beam:
+            some = next_score[touched[:reached]]
+            least = max(least, np.partition(some, reached - beam)[reached - beam])
+        active = np.empty(min(reached, beam), np.int32)
+        kept = 0
+        for i in range(reached):
+            cell = touched[i]
+            if next_score[cell] < least or kept == len(active):
+                next_score[cell] = -math.inf
+                continue
+            active[kept] = cell
+            kept += 1
+            node = cell // chain
+            if entered[cell] == t:
+                if records == len(label):
+                    previous = np.concatenate((previous, np.empty_like(previous)))
+                    label = np.concatenate((label, np.empty_like(label)))
+                    start = np.concatenate((start, np.empty_like(start)))
+                previous[records] = next_record[cell]
+                label[records], start[records] = label_of[node], t
+                next_record[cell] = records
+                records += 1
+            q = _history(node, histories, first_silence)
+            if node >= first_silence or cell % chain == chain - 1:
+                if exit_score[q] == -math.inf:
+                    exits[exiting] = q
+                    exiting += 1
+                if next_score[cell] > exit_score[q]:
+                    exit_score[q], exit_record[q] = next_score[cell], next_record[cell]
+        active = active[:kept]
+        score, next_score = next_score, score
+        record, next_record = next_record, record
+    # ── the end ─────────────────────────────────────────────────────────────────────────────────
+    best, last = -math.inf, NONE
+    for e in range(exiting):
+        found = exit_score[exits[e]] + weight * graph.end[exits[e]]
+        if found > best:
+            best, last = found, exit_record[exits[e]]
+    if exiting == 0:
+        for cell in active:
+            if score[cell] > best:
+                best, last = score[cell], record[cell]
+    count, one = 0, last
+    while one != NONE:
+        count, one = count + 1, previous[one]
+    labels, starts = np.empty(count, np.int64), np.empty(count, np.int64)
+    for i in range(count - 1, -1, -1):
+        labels[i], starts[i], last = label[last], start[last], previous[last]
+    return labels, starts, best
+
+
+@compiled()
+def align(scores: Any, labels: Any, states: int, floor: int) -> Any:
+    """The best way of one utterance through given labels, with label 0 wherever that is better.
+
+    `scores` as in `search`, `labels` (U,) from 1. Returns, of each frame, its column of `scores`
+    and its label's place in `labels`, −1 for label 0, (T,), (T,), and the score, which is −∞ where
+    there is no way: each label takes `states · floor` frames at least.
+    """
+    frames = len(scores)
+    chain = states * floor
+    # ── positions: label 0, the chain of a label, label 0, … ────────────────────────────────────
+    size = len(labels) * (chain + 1) + 1
+    column = np.zeros(size, np.int64)
+    may_stay = np.ones(size, np.bool_)
+    for p in range(size):
+        u, position = p // (chain + 1), p % (chain + 1) - 1
+        if position >= 0:
+            column[p] = 1 + (labels[u] - 1) * states + position // floor
+            may_stay[p] = position % floor == floor - 1
+    best = np.full(size + 2, -math.inf)  # of position p at p + 2
+    steps = np.zeros((frames, size), np.int8)
+    best[1] = 0.0  # so that a path begins in position 0 or, two steps on, in position 1
+    for t in range(frames):
+        for p in range(size - 1, -1, -1):
+            found, step = -math.inf, 0
+            if may_stay[p]:
+                found = best[p + 2]
+            if best[p + 1] > found:
+                found, step = best[p + 1], 1
+            if p % (chain + 1) == 1 and best[p] > found:
+                found, step = best[p], 2
+            best[p + 2] = found + scores[t, column[p]]
+            steps[t, p] = step
+        best[1] = -math.inf
+    p = size - 1
+    if size > 1 and best[size] > best[size + 1]:
+        p -= 1
+    total = best[p + 2] if frames else (0.0 if size == 1 else -math.inf)
+    columns, places = np.zeros(frames, np.int64), np.full(frames, NONE, np.int64)
+    if total > -math.inf:
+        for t in range(frames - 1, -1, -1):
+            columns[t] = column[p]
+            if p % (chain + 1):
+                places[t] = p // (chain + 1)
+            p -= steps[t, p]
+    return columns, places, total
+
+
+@compiled()
+def _history(node: int, histories: int, first_silence: int) -> int:
+    """The state of the language model that a node stands for."""
+    if node < histories:
+        return node
+    return 0 if node < first_silence else node - first_silence
+
+
+@compiled()
+def _fill_row(
+    gains: Any, targets: Any, graph: Any, state: int, weight: float, bonus: float
+) -> None:
+    """weight · log P(label | state) + bonus and the state behind it, of all labels, (V,), (V,)."""
+    chain = [state]
+    while chain[-1] != 0:
+        chain.append(graph.lower[chain[-1]])
+    gains[:] = 0.0
+    for s in chain[::-1]:
+        gains += graph.backoff[s]
+        for arc in range(graph.first_arc[s], graph.first_arc[s + 1]):
+            gains[graph.label[arc]] = graph.log_prob[arc]
+            targets[graph.label[arc]] = graph.target[arc]
+    gains *= weight
+    gains += bonus
+    gains[0] = 0.0  # label 0 is no phone, and leaves the history as it is
