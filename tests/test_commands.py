@@ -24,9 +24,7 @@ CONFIGURED = {"prepare", "train", "tune", "decode"}  # by Hydra, which writes th
 def start(code: str, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
     """A command whose body is `code`, in a process of its own."""
     body = "\n    ".join(code.splitlines())
-    program = (
-        f"from asr.records import exit_code\n@exit_code\ndef main():\n    {body}\nexit(main())"
-    )
+    program = f"from asr.errors import exit_code\n@exit_code\ndef main():\n    {body}\nexit(main())"
     return subprocess.Popen(
         [sys.executable, *arguments, "-c", program],
         env=os.environ | environment,

@@ -77,7 +77,7 @@ def test_where_there_is_a_place_nothing_changes(
 def test_librosa_can_be_imported_without_a_home_and_without_a_place_beside_its_source(
     tmp_path: Path,
 ) -> None:
-    code = "import asr.compiled, librosa; print(len(librosa.mel_frequencies(4)))"
+    code = "import asr.processor.compiled, librosa; print(len(librosa.mel_frequencies(4)))"
     environment = {k: v for k, v in os.environ.items() if k not in ("HOME", "NUMBA_CACHE_DIR")}
     done = subprocess.run(
         [sys.executable, "-c", code],

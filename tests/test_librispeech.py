@@ -184,7 +184,7 @@ def test_listed_utterances_that_are_absent_are_one_error(config: LibriSpeechConf
     mine, other = error.value.wrong
     assert "mine-train: 1 of the 2 utterances" in mine
     assert "(84-7-0009)" in mine
-    assert "asr.download" not in mine
+    assert "asr download" not in mine
     assert "dev-other: 1200 of the 1200 utterances" in other
     assert "(1-2-0000, 1-2-0001, 1-2-0002, …)" in other
     assert "`python -m asr download dev-other`" in other

@@ -307,7 +307,8 @@ def test_the_kernel_for_gpus_equals_the_readable_form_in_tritons_interpreter() -
     pytest.importorskip("triton")
     code = """
 import torch
-from asr.lstm import RecurrentLayer, gpu, recurrence
+from asr.lstm import RecurrentLayer
+from asr.lstm.fast import gpu, recurrence
 
 torch.set_num_threads(1)  # or directions would share the interpreter, which is not made for threads
 for name in ("peephole", "lstm1997"):

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import asr
+from asr import errors
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -55,11 +56,11 @@ def imported(*folders: str) -> set[str]:
 
 def packages(requirements: list[str]) -> set[str]:
     names = {re.split(r"[\[<>=;! ]", requirement)[0] for requirement in requirements}
-    return names - {asr.DISTRIBUTION}
+    return names - {errors.DISTRIBUTION}
 
 
 def test_the_name_and_the_version_are_said_once() -> None:
-    assert PROJECT["name"] == asr.DISTRIBUTION
+    assert PROJECT["name"] == errors.DISTRIBUTION
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
     assert citation["cff-version"] == "1.2.0"
     assert (citation["version"], citation["license"]) == (asr.__version__, PROJECT["license"])
@@ -89,11 +90,13 @@ def test_commands_name_this_distribution_and_extras_that_there_are() -> None:
             continue
         text = path.read_text(encoding="utf-8")
         said += re.findall(r"install[^\n]*?['\"](\S*?)\[(\w+)\]['\"]", text)
-        said += [(asr.DISTRIBUTION, e) for e in re.findall(r"pip_install\(['\"](\w+)['\"]\)", text)]
+        said += [
+            (errors.DISTRIBUTION, e) for e in re.findall(r"pip_install\(['\"](\w+)['\"]\)", text)
+        ]
     assert len(said) > 5
-    assert {name for name, _ in said} <= {".", asr.DISTRIBUTION}
+    assert {name for name, _ in said} <= {".", errors.DISTRIBUTION}
     assert {extra for _, extra in said} <= set(EXTRAS)
-    assert asr.pip_install("g2p") == "pip install 'asr-phones[g2p]'"
+    assert errors.pip_install("g2p") == "pip install 'asr-phones[g2p]'"
 
 
 def test_types_are_shipped() -> None:

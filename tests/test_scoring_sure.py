@@ -354,7 +354,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_scoring_imports_nothing_heavy(tmp_path: Path, scorer: str) -> None:
     paths = write_sides(tmp_path, *speech(0.1, seed=6))
     program = (
-        "import sys; from asr import score; "
+        "import sys; from asr.commands import score; "
         f"score.main({[*paths, '--scorer', scorer, '--json', '-']!r}); "
         "heavy = {'torch', 'hydra', 'numba', 'matplotlib', 'scipy'} & set(sys.modules); "
         "assert not heavy, heavy"

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr import audio, checkpoint
+from asr import transcriber as transcriber_module
 from asr.audio import Waveform
 from asr.checkpoint import Checkpoint
 from asr.commands import transcribe
@@ -306,7 +307,7 @@ def test_without_a_model_it_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(transcribe, "MODEL", tmp_path / "none.safetensors")
+    monkeypatch.setattr(transcriber_module, "MODEL", tmp_path / "none.safetensors")
     assert transcribe.main([str(speech)]) == 1
     message = capsys.readouterr().err
     assert "comes without a model" in message
@@ -322,7 +323,7 @@ def test_the_model_in_the_package_is_the_default_and_answers_for_itself(
 ) -> None:
     packaged = tmp_path / "librispeech.safetensors"
     shutil.copy(tone_model, packaged)
-    monkeypatch.setattr(transcribe, "MODEL", packaged)
+    monkeypatch.setattr(transcriber_module, "MODEL", packaged)
     assert transcribe.main([str(speech)]) == 0
     assert said(capsys.readouterr().out) == [list(PHONES)]
     content = bytearray(packaged.read_bytes())
@@ -385,7 +386,7 @@ def in_blocks(recording: Waveform, size: int) -> Iterator[Waveform]:
 @pytest.fixture
 def short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in (("SHORTEST_S", 1.0), ("LONGEST_S", 2.0), ("CONTEXT_S", 0.5)):
-        monkeypatch.setattr(transcribe, name, seconds)
+        monkeypatch.setattr(transcriber_module, name, seconds)
 
 
 @pytest.mark.usefixtures("short_pieces")
@@ -471,7 +472,7 @@ def test_a_recording_in_pieces_is_heard_as_if_whole(
     soundfile.write(path, np.concatenate(parts), 16_000)
     transcriber = load(tone_model)
     in_pieces = transcriber.transcribe(path, pytest.fail)
-    monkeypatch.setattr(transcribe, "LONGEST_S", 60.0)
+    monkeypatch.setattr(transcriber_module, "LONGEST_S", 60.0)
     whole = transcriber.transcribe(path, pytest.fail)
     assert [one.phone for one in in_pieces.phones] == [one.phone for one in whole.phones]
     assert len(whole.phones) >= len(spoken) / 2
