@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from asr import audio, corpora
+from asr.audio import headers
 from asr.commands import prepare
 from asr.config import RunConfig
 from asr.corpora import TimitConfig, manifests, summary
@@ -543,7 +544,7 @@ def test_what_cannot_be_read_is_named(root: Path, monkeypatch: pytest.MonkeyPatc
             raise PermissionError(13, "Permission denied", str(path))
         return open(path, mode, **options)
 
-    monkeypatch.setattr(audio, "open", denied, raising=False)
+    monkeypatch.setattr(headers, "open", denied, raising=False)
     (problem,) = refused(root)
     assert problem.endswith("SX1.WAV: cannot be read (Permission denied)")
     scan = os.scandir
