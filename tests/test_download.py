@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from asr.commands import download
-from asr.commands.download import Item, catalogue, ensure, fetch, unpack
+from asr.commands.download import main
+from asr.corpora import download
+from asr.corpora.download import Item, catalogue, ensure, fetch, unpack
 from asr.errors import DataError
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
@@ -142,7 +143,7 @@ def test_a_broken_connection_is_continued(server: Server, tmp_path: Path) -> Non
 
 def test_a_later_call_continues_where_an_earlier_one_ended(server: Server, tmp_path: Path) -> None:
     server.breaks = [300_000] + [0] * download.ATTEMPTS
-    with pytest.raises(DataError, match=r"broke off after 0\.3 MB .*the same command continues"):
+    with pytest.raises(DataError, match=r"0\.3 MB .*the same command continues"):
         fetch(server.url("file"), tmp_path / "file")
     assert everything(tmp_path) == ["file.part", "file.part.tag"]
     server.breaks, server.asked = [], []
@@ -180,15 +181,15 @@ def test_a_wrong_checksum_removes_the_file(server: Server, tmp_path: Path) -> No
 
 
 def test_errors_of_a_server(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="absent: HTTP 404 Not Found; look whether it has moved"):
+    with pytest.raises(DataError, match="absent: HTTP 404 Not Found"):
         fetch(server.url("absent"), tmp_path / "absent")
     server.errors = [503, 500]
     assert fetch(server.url("file"), tmp_path / "file").read_bytes() == CONTENT
     server.errors = [503] * download.ATTEMPTS
-    with pytest.raises(DataError, match=r"broke off \(HTTP 503"):
+    with pytest.raises(DataError, match=r"file: .*\(HTTP 503"):
         fetch(server.url("file"), tmp_path / "again")
     closed = server.url("file").replace(str(server.server_address[1]), "9")
-    with pytest.raises(DataError, match="broke off"):
+    with pytest.raises(DataError, match=closed):
         fetch(closed, tmp_path / "closed")
 
 
@@ -255,12 +256,19 @@ LINK = zipfile.ZipInfo("x/link")
 LINK.create_system, LINK.external_attr = 3, 0o120777 << 16
 INSIDE = ("x/in", b"inside")
 HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
-    "tar slip": ("a.tar.gz", lambda: tar(INSIDE, ("../out", b"!")), "leads out of the folder"),
-    "deep slip": ("a.tar", lambda: tar(INSIDE, ("x/../../out", b"!"), gz=False), "leads out"),
-    "absolute": ("a.tar.gz", lambda: tar(INSIDE, ("/tmp/out", b"!")), "leads out"),
-    "zip slip": ("a.zip", lambda: zipped(INSIDE, ("x/../../out", b"!")), "leads out"),
-    "zip absolute": ("a.zip", lambda: zipped(INSIDE, ("/out", b"!")), "leads out"),
-    "backslash": ("a.zip", lambda: zipped(INSIDE, ("..\\out", b"!")), "leads out"),
+    "tar slip": (
+        "a.tar.gz",
+        lambda: tar(INSIDE, ("../out", b"!")),
+        "outside",
+    ),
+    "deep slip": (
+        "a.tar",
+        lambda: tar(INSIDE, ("x/../../out", b"!"), gz=False),
+        "outside",
+    ),
+    "absolute": ("a.tar.gz", lambda: tar(INSIDE, ("/tmp/out", b"!")), "'/tmp/out' is"),
+    "zip slip": ("a.zip", lambda: zipped(INSIDE, ("x/../../out", b"!")), "outside"),
+    "zip absolute": ("a.zip", lambda: zipped(INSIDE, ("/out", b"!")), "'/out' is"),
     "symlink": (
         "a.tar.gz",
         lambda: tar(INSIDE, ("x/l", special(tarfile.SYMTYPE, "..")), ("x/l/out", b"!")),
@@ -271,18 +279,26 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: tar(INSIDE, ("x/l", special(tarfile.LNKTYPE, "/etc/passwd"))),
         "is a link",
     ),
-    "zip link": ("a.zip", lambda: zipped(INSIDE, (LINK, b"..")), "is a link or a device"),
-    "device": ("a.tar.gz", lambda: tar(INSIDE, ("x/d", special(tarfile.CHRTYPE))), "a device"),
-    "fifo": ("a.tar.gz", lambda: tar(INSIDE, ("x/p", special(tarfile.FIFOTYPE))), "a device"),
-    "bomb": ("a.zip", lambda: zipped(("x/in", bytes(9_000_000))), "grows to more than 4 MB"),
-    "tar bomb": ("a.tar.gz", lambda: tar(("x/in", bytes(9_000_000))), "grows to more than 4 MB"),
-    "twice": ("a.tar.gz", lambda: tar(INSIDE, ("x/in", b"again")), "holds 'x/in' twice"),
-    "truncated": ("a.tar.gz", lambda: tar(("x/in", CONTENT))[:-900], "damaged or cut short"),
-    "cut tar": ("a.tar", lambda: tar(("x/in", CONTENT), gz=False)[:5000], "damaged or cut short"),
-    "bad sum": ("a.tar.gz", lambda: tar(INSIDE)[:-8] + bytes(8), "damaged or cut short"),
-    "bad zip": ("a.zip", lambda: zipped(("x/in", b"abc" * 99))[:-30], "damaged or cut short"),
-    "no archive": ("a.tar.gz", lambda: b"<html>moved</html>", "damaged or cut short"),
-    "other content": ("a.zip", lambda: zipped(("y/in", b"")), "expected x in it, found y"),
+    "zip link": ("a.zip", lambda: zipped(INSIDE, (LINK, b"..")), "'x/link' is a link"),
+    "device": (
+        "a.tar.gz",
+        lambda: tar(INSIDE, ("x/d", special(tarfile.CHRTYPE))),
+        "'x/d' is a",
+    ),
+    "fifo": (
+        "a.tar.gz",
+        lambda: tar(INSIDE, ("x/p", special(tarfile.FIFOTYPE))),
+        "'x/p' is a",
+    ),
+    "bomb": ("a.zip", lambda: zipped(("x/in", bytes(9_000_000))), "more than 4 MB"),
+    "tar bomb": ("a.tar.gz", lambda: tar(("x/in", bytes(9_000_000))), "more than 4 MB"),
+    "twice": ("a.tar.gz", lambda: tar(INSIDE, ("x/in", b"again")), "'x/in' is a duplicate"),
+    "truncated": ("a.tar.gz", lambda: tar(("x/in", CONTENT))[:-900], "damaged or truncated"),
+    "cut tar": ("a.tar", lambda: tar(("x/in", CONTENT), gz=False)[:5000], "damaged or truncated"),
+    "bad sum": ("a.tar.gz", lambda: tar(INSIDE)[:-8] + bytes(8), "damaged or truncated"),
+    "bad zip": ("a.zip", lambda: zipped(("x/in", b"abc" * 99))[:-30], "damaged or truncated"),
+    "no archive": ("a.tar.gz", lambda: b"<html>moved</html>", "damaged or truncated"),
+    "other content": ("a.zip", lambda: zipped(("y/in", b"")), "holds y, expected x"),
 }
 
 
@@ -321,7 +337,7 @@ def test_the_catalogue_is_well_formed() -> None:
                 assert len(digest) == {"md5": 32, "sha256": 64}[kind]
 
 
-def test_the_command_fetches_and_says_so(
+def test_the_command_prints_what_it_has_downloaded(
     server: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -334,11 +350,11 @@ def test_the_command_fetches_and_says_so(
         "gone": [Item(server.url("gone"), None, "gone")],
     }
     monkeypatch.setattr(download, "catalogue", lambda: items)
-    assert download.main(["one", "list", "--to", str(tmp_path)]) == 0
+    assert main(["one", "list", "--to", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "part: fetched; no checksum is known, its size was checked" in printed
-    assert "file.txt: fetched, its sha256 fits" in printed
-    assert download.main(["one", "--to", str(tmp_path)]) == 0
-    assert "there already" in capsys.readouterr().out
-    assert download.main(["gone", "--to", str(tmp_path)]) == 1
+    assert "part: downloaded; no checksum" in printed
+    assert "file.txt: downloaded, sha256 matches" in printed
+    assert main(["one", "--to", str(tmp_path)]) == 0
+    assert "part: exists" in capsys.readouterr().out
+    assert main(["gone", "--to", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("error: http://127.0.0.1")
