@@ -256,16 +256,8 @@ LINK = zipfile.ZipInfo("x/link")
 LINK.create_system, LINK.external_attr = 3, 0o120777 << 16
 INSIDE = ("x/in", b"inside")
 HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
-    "tar slip": (
-        "a.tar.gz",
-        lambda: tar(INSIDE, ("../out", b"!")),
-        "outside",
-    ),
-    "deep slip": (
-        "a.tar",
-        lambda: tar(INSIDE, ("x/../../out", b"!"), gz=False),
-        "outside",
-    ),
+    "tar slip": ("a.tar.gz", lambda: tar(INSIDE, ("../out", b"!")), "outside"),
+    "deep slip": ("a.tar", lambda: tar(INSIDE, ("x/../../out", b"!"), gz=False), "outside"),
     "absolute": ("a.tar.gz", lambda: tar(INSIDE, ("/tmp/out", b"!")), "'/tmp/out' is"),
     "zip slip": ("a.zip", lambda: zipped(INSIDE, ("x/../../out", b"!")), "outside"),
     "zip absolute": ("a.zip", lambda: zipped(INSIDE, ("/out", b"!")), "'/out' is"),
@@ -280,16 +272,8 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
         "is a link",
     ),
     "zip link": ("a.zip", lambda: zipped(INSIDE, (LINK, b"..")), "'x/link' is a link"),
-    "device": (
-        "a.tar.gz",
-        lambda: tar(INSIDE, ("x/d", special(tarfile.CHRTYPE))),
-        "'x/d' is a",
-    ),
-    "fifo": (
-        "a.tar.gz",
-        lambda: tar(INSIDE, ("x/p", special(tarfile.FIFOTYPE))),
-        "'x/p' is a",
-    ),
+    "device": ("a.tar.gz", lambda: tar(INSIDE, ("x/d", special(tarfile.CHRTYPE))), "'x/d' is a"),
+    "fifo": ("a.tar.gz", lambda: tar(INSIDE, ("x/p", special(tarfile.FIFOTYPE))), "'x/p' is a"),
     "bomb": ("a.zip", lambda: zipped(("x/in", bytes(9_000_000))), "more than 4 MB"),
     "tar bomb": ("a.tar.gz", lambda: tar(("x/in", bytes(9_000_000))), "more than 4 MB"),
     "twice": ("a.tar.gz", lambda: tar(INSIDE, ("x/in", b"again")), "'x/in' is a duplicate"),

@@ -1,11 +1,14 @@
 """What asr.prepare refuses, warns of and lets pass, numbered as bad inputs are in docs/data.md."""
 
+import multiprocessing
 import os
 import pickle
 import random
 import re
 import shutil
+import signal
 import struct
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +23,7 @@ from asr.audio import headers
 from asr.commands import prepare
 from asr.config import RunConfig
 from asr.corpora import TimitConfig, manifests, summary
+from asr.corpora.base import Checked, Found, Recording
 from asr.criteria import CTCConfig
 from asr.errors import DataError
 from asr.records import Manifest, Utterance, read_jsonl, write_jsonl
@@ -515,7 +519,7 @@ WARNINGS: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "30-same-words",
         same_words,
-        r"SX\d\.WAV: the same words as .*; 1 sentences are said in both test and train",
+        r"SX\d\.WAV: the same words as .*; 1 sentences are in both test and train",
     ),
 ]
 
@@ -715,11 +719,55 @@ def _dies(*arguments: Any) -> Any:
     os._exit(1)
 
 
-def test_a_process_that_dies_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_is_one_sentence(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifests, "FEW", 0)
     found = corpora.find(config(root).corpus)
-    with pytest.raises(DataError, match=r"ended from outside while it checked .*SX1\.WAV to"):
+    with pytest.raises(DataError, match=r"killed while it checked .*SX1\.WAV to .*jobs=1"):
         manifests.write(found, root.parent, root.parent / "warnings", jobs=2, check=_dies)
+
+
+def _sleeps(recording: Recording, split: str, found: Found) -> Checked:
+    Path(found.corpus, str(os.getpid())).touch()
+    time.sleep(1)
+    return Checked(None)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc to see processes in")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork in a process with threads
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_no_worker_outlives_the_command(
+    root: Path, stop: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifests, "FEW", 0)
+    monkeypatch.setattr(manifests, "CHUNK", 1)
+    pids = root.parent / "pids"
+    pids.mkdir()
+    found = replace(corpora.find(config(root).corpus), corpus=str(pids))
+    command = multiprocessing.get_context("fork").Process(
+        target=manifests.write,
+        args=(found, root.parent, root.parent / "warnings", 2),
+        kwargs={"check": _sleeps},
+    )
+    command.start()
+    assert command.pid
+    _wait_until(lambda: len(list(pids.iterdir())) == 2)
+    os.kill(command.pid, stop)
+    command.join(60)
+    _wait_until(lambda: not any(_runs(int(path.name)) for path in pids.iterdir()))
 
 
 @pytest.mark.parametrize("few", [0, 999])

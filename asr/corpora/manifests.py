@@ -1,8 +1,8 @@
-"""Recordings to manifests: checked in parallel, written as a stream, compared across splits.
+"""Recordings to manifests: checked in parallel, written line by line, compared across splits.
 
-Memory does not grow with the audio or the labels, only by some bytes for each recording. The
-order of the lines is that of the ids, whatever the order on the disk and the number of processes.
-This file walks no tree, and puts nothing under a final name: it fills a folder that it is given.
+Memory grows by some bytes for each recording, and not with its audio or labels. Lines are in the
+order of the ids, whatever the order on disk and the number of processes. Files are written to the
+given folder; `asr prepare` renames them when all is sound.
 """
 
 import heapq
@@ -12,13 +12,12 @@ import os
 import signal
 import sys
 import threading
-import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -32,41 +31,41 @@ from asr.corpora.base import SPLITS, Checked, Found, Recording, check
 from asr.errors import DataError
 from asr.records import Utterance
 
-FEW = 256  # recordings that are not worth the start of other processes
+FEW = 256  # below this number of recordings, one process is faster
 CHUNK = 32  # recordings that a process takes at a time
 SHOWN = 10  # warnings that are printed; the file has all
 
-Hashes = npt.NDArray[np.uint64]  # one for each recording; 0: nothing to compare
+Hashes = npt.NDArray[np.uint64]  # one for each recording; 0: none
 Check = Callable[[Recording, str, Found], Checked]
 
 
 @dataclass
 class Outcome:
-    """What came of a corpus. `bad` can be left out; `wrong` concerns the corpus as a whole."""
+    """Problems and warnings of a corpus."""
 
-    bad: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)  # of recordings, which may be left out
+    wrong: list[str] = field(default_factory=list)  # of the corpus as a whole
     left_out: int = 0  # recordings
     warned: int = 0
     first_warnings: list[str] = field(default_factory=list)
 
 
 class Row(NamedTuple):
-    """What a process says about a recording: its line of the manifest, or why there is none."""
+    """The result for one recording: its line of the manifest, or problems."""
 
     line: str | None
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
-    content: int
-    sentence: int
+    content: int  # hash of the samples; 0: none
+    sentence: int  # hash of the words; 0: none
 
 
 @dataclass(frozen=True)
 class _Task:
-    """All that a process must know."""
+    """Everything that a worker process needs."""
 
     found: Found  # without recordings
-    require: Callable[[Utterance], str | None] | None  # of utterances of train
+    require: Callable[[Utterance], str | None] | None  # a problem of an utterance of train
     check: Check
 
     def __call__(self, recordings: Sequence[Recording], split: str) -> list[Row]:
@@ -76,9 +75,9 @@ class _Task:
         checked = self.check(recording, split, self.found)
         problems, utterance = checked.problems, checked.utterance
         if utterance is not None and self.require is not None and split == "train":
-            short = self.require(utterance)
-            if short is not None:
-                problems, utterance = (*problems, short), None
+            problem = self.require(utterance)
+            if problem is not None:
+                problems, utterance = (*problems, problem), None
         line = None
         if utterance is not None:
             line = json.dumps(utterance.to_dict(), ensure_ascii=False) + "\n"
@@ -93,20 +92,20 @@ def write(
     require: Callable[[Utterance], str | None] | None = None,
     check: Check = check,
 ) -> Outcome:
-    """Check all recordings of `found` and write `folder/<split>.jsonl` of those that are sound.
+    """Check all recordings of `found` and write the sound ones to `folder/<split>.jsonl`.
 
-    `jobs` is the number of processes, 0 one for each core. Samples that stand in two splits are a
-    problem, for which the line of the split that trains is left out; sentences in two splits are a
-    warning.
+    `jobs` is the number of processes; 0: one for each core. `require` gives a problem of an
+    utterance of train, or None. A recording whose samples are also in another split is a problem
+    and is left out of the earlier split, train before dev; sentences in two splits are a warning.
     """
     splits = {split: sorted(found.splits[split], key=_by_id) for split in found.splits}
-    outcome = Outcome(wrong=list(_ids_twice(splits)))
+    outcome = Outcome(wrong=list(_duplicate_ids(splits)))
     total = sum(map(len, splits.values()))
     contents, sentences = np.zeros((2, total), np.uint64)
     task = _Task(replace(found, splits={}), require, check)
     jobs = 1 if total < FEW else jobs or os.cpu_count() or 1
     with (
-        _processes(task, jobs) as rows_of,
+        closing(_rows(task, splits, jobs)) as rows,
         open(warnings_file, "w", encoding="utf-8") as warned,
         tqdm(total=total, desc="recordings", unit="", leave=False, disable=None) as progress,
     ):
@@ -120,7 +119,7 @@ def write(
         number = 0
         for split, recordings in splits.items():
             with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as manifest:
-                for row in rows_of(recordings, split):
+                for row in islice(rows, len(recordings)):
                     if row.line is not None:
                         manifest.write(row.line)
                     outcome.bad.extend(row.problems)
@@ -130,19 +129,17 @@ def write(
                     contents[number], sentences[number] = row.content, row.sentence
                     number += 1
                     progress.update()
-        everything = _Everything(splits)
-        for message in _sentences_twice(everything, sentences):
-            warn(message)
-        leaks, doubles = _audio_twice(everything, contents)
-        for message in doubles:
+        numbered = _Numbered(splits)
+        leaks, duplicates = _duplicate_audio(numbered, contents)
+        for message in (*_duplicate_sentences(numbered, sentences), *duplicates):
             warn(message)
     outcome.bad.extend(leaks.values())
-    outcome.left_out += _remove(folder, everything, set(leaks))
+    outcome.left_out += _remove(folder, numbered, set(leaks))
     return outcome
 
 
 def speakers_in_two_splits(found: Found) -> Iterator[str]:
-    """A sentence for each speaker who is in splits that must not share one."""
+    """A problem for each speaker who is in two splits that must not share speakers."""
     first: dict[str, dict[str, str]] = {}  # speaker → split → a recording
     for split, recordings in found.splits.items():
         for recording in recordings:
@@ -154,14 +151,14 @@ def speakers_in_two_splits(found: Found) -> Iterator[str]:
                 other = others[0]
                 yield (
                     f"{path}: speaker {speaker} is in {split}, and in {other} ({audio[other]}); "
-                    f"expected in one split; move the recordings, or say "
+                    f"expected in one split; move the recordings, or set "
                     f"corpus.shared_speakers=true"
                 )
                 break
 
 
 def _apart(one: str, other: str) -> bool:
-    """Whether two splits must share nothing; test-full holds the speakers of dev and test."""
+    """Whether two splits must share nothing; test-full contains the speakers of dev and test."""
     return one != other and ({one, other} <= set(SPLITS) or "train" in (one, other))
 
 
@@ -172,65 +169,58 @@ def _by_id(recording: Recording) -> tuple[str, str]:
 # ---------------------------------------------------------------- processes
 
 
-@contextmanager
-def _processes(
-    task: _Task, jobs: int
-) -> Iterator[Callable[[Sequence[Recording], str], Iterator[Row]]]:
-    """A function from recordings to rows, in the same order, that works in `jobs` processes."""
+def _rows(task: _Task, splits: dict[str, list[Recording]], jobs: int) -> Generator[Row, None, None]:
+    """Check all recordings, in order, in `jobs` processes; few chunks are under way at a time."""
+    chunks = (
+        (recordings[n : n + CHUNK], split)
+        for split, recordings in splits.items()
+        for n in range(0, len(recordings), CHUNK)
+    )
     if jobs == 1:
-        yield lambda recordings, split: (
-            row for chunk in _chunks(recordings) for row in task(chunk, split)
-        )
+        for chunk, split in chunks:
+            yield from task(chunk, split)
         return
-    # A forked process has imported torch and all the rest already; a spawned one takes seconds
-    # to. It calls nothing that keeps threads or locks of its own.
+    # A forked process has torch already, a spawned one imports it for seconds. The checks use no
+    # library that keeps threads or locks.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(jobs, context, _begin, (task,)) as pool:
-
-        def rows_of(recordings: Sequence[Recording], split: str) -> Iterator[Row]:
-            chunks = _chunks(recordings)
-            pending: deque[tuple[Sequence[Recording], Future[list[Row]]]] = deque()
-
-            def submit(count: int) -> None:
-                for chunk in islice(chunks, count):
+    pool = ProcessPoolExecutor(jobs, context, _initialise, (task,))
+    pending: deque[tuple[Sequence[Recording], Future[list[Row]]]] = deque()
+    try:
+        while True:
+            for chunk, split in islice(chunks, 4 * jobs - len(pending)):
+                with warnings.catch_warnings():
+                    # Python 3.12 warns of a fork in a process with threads
+                    warnings.simplefilter("ignore", DeprecationWarning)
                     pending.append((chunk, pool.submit(_work, chunk, split)))
-
-            with warnings.catch_warnings():
-                # Python 3.12 warns of forks wherever any library has started a thread
-                warnings.simplefilter("ignore", DeprecationWarning)
-                submit(4 * jobs)
-            while pending:
-                chunk, rows = pending.popleft()
-                try:
-                    yield from rows.result()
-                except BrokenProcessPool:
-                    raise DataError(
-                        f"a process was ended from outside while it checked {chunk[0].audio} to "
-                        f"{chunk[-1].audio}; if memory ran out, say jobs=1"
-                    ) from None
-                submit(1)
-
-        try:
-            yield rows_of
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            if not pending:
+                return
+            yield from pending[0][1].result()
+            pending.popleft()
+    except BrokenProcessPool:
+        chunk = pending[0][0]
+        raise DataError(
+            f"a process was killed while it checked {chunk[0].audio} to {chunk[-1].audio}; if "
+            f"memory ran out, set jobs=1"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-_task: _Task  # of a process that has begun
+_task: _Task  # of a worker process
 
 
-def _begin(task: _Task) -> None:
+def _initialise(task: _Task) -> None:
     global _task
     _task = task
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asked will tell us to stop
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent shuts the pool down
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    """End this process after its parent, which may be killed without a chance to tell us."""
-    while os.getppid() == parent:
-        time.sleep(1)
+def _exit_with_parent() -> None:
+    """Exit when the parent was killed, which leaves workers of a pool waiting for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 
@@ -238,16 +228,12 @@ def _work(recordings: Sequence[Recording], split: str) -> list[Row]:
     return _task(recordings, split)
 
 
-def _chunks(recordings: Sequence[Recording]) -> Iterator[Sequence[Recording]]:
-    return (recordings[n : n + CHUNK] for n in range(0, len(recordings), CHUNK))
-
-
-# ---------------------------------------------------------------- what stands twice
+# ---------------------------------------------------------------- duplicates
 
 
 @dataclass(frozen=True)
-class _Everything:
-    """All recordings under one number, split after split."""
+class _Numbered:
+    """All recordings by one running number, split after split."""
 
     splits: dict[str, list[Recording]]
 
@@ -259,7 +245,7 @@ class _Everything:
         raise IndexError(index)
 
 
-def _ids_twice(splits: dict[str, list[Recording]]) -> Iterator[str]:
+def _duplicate_ids(splits: dict[str, list[Recording]]) -> Iterator[str]:
     def entries(split: str) -> Iterator[tuple[str, str, str]]:
         return ((r.id, split, r.audio) for r in splits[split])
 
@@ -275,7 +261,7 @@ def _ids_twice(splits: dict[str, list[Recording]]) -> Iterator[str]:
 
 
 def _equal(hashes: Hashes) -> Iterator[list[int]]:
-    """Groups of numbers of recordings whose hashes are equal and not 0."""
+    """Groups of recordings, by number, with one hash that is not 0."""
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
     edges = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1), len(hashes)]
@@ -284,15 +270,15 @@ def _equal(hashes: Hashes) -> Iterator[list[int]]:
             yield [int(index) for index in order[begin:end]]
 
 
-def _audio_twice(everything: _Everything, contents: Hashes) -> tuple[dict[int, str], list[str]]:
-    """Recordings to leave out, as their samples are in another split too; and harmless doubles."""
+def _duplicate_audio(numbered: _Numbered, contents: Hashes) -> tuple[dict[int, str], list[str]]:
+    """Problems: recordings whose samples are in another split too; warnings: in their own split."""
     leaks: dict[int, str] = {}
-    doubles: list[str] = []
+    duplicates: list[str] = []
     for group in _equal(contents):
         for number, index in enumerate(group):
-            split, recording = everything[index]
-            earlier = [everything[other] for other in group[:number]]
-            later = [everything[other] for other in group[number + 1 :]]
+            split, recording = numbered[index]
+            earlier = [numbered[other] for other in group[:number]]
+            later = [numbered[other] for other in group[number + 1 :]]
             apart = next((pair for pair in later if _apart(split, pair[0])), None)
             same = next((pair for pair in earlier if pair[0] == split), None)
             if apart is not None:
@@ -301,40 +287,40 @@ def _audio_twice(everything: _Everything, contents: Hashes) -> tuple[dict[int, s
                     f"{apart[0]}; expected in one split, leave one of them out"
                 )
             elif same is not None:
-                doubles.append(f"{recording.audio}: the same samples as {same[1].audio}")
-    return leaks, doubles
+                duplicates.append(f"{recording.audio}: the same samples as {same[1].audio}")
+    return leaks, duplicates
 
 
-def _sentences_twice(everything: _Everything, sentences: Hashes) -> Iterator[str]:
-    """One sentence for each two splits in which the same words are said."""
+def _duplicate_sentences(numbered: _Numbered, sentences: Hashes) -> Iterator[str]:
+    """One warning for each two splits that have sentences in common."""
     count: dict[tuple[str, str], int] = {}
     example: dict[tuple[str, str], tuple[str, str]] = {}
     for group in _equal(sentences):
         first: dict[str, str] = {}
-        for split, recording in (everything[index] for index in group):
+        for split, recording in (numbered[index] for index in group):
             first.setdefault(split, recording.audio)
         for pair in ((a, b) for a in first for b in first if a < b and _apart(a, b)):
             count[pair] = count.get(pair, 0) + 1
             example.setdefault(pair, (first[pair[0]], first[pair[1]]))
     for pair, (one, other) in example.items():
         yield (
-            f"{one}: the same words as {other}; {count[pair]} sentences are said in both "
-            f"{pair[0]} and {pair[1]}"
+            f"{one}: the same words as {other}; {count[pair]} sentences are in both {pair[0]} and "
+            f"{pair[1]}"
         )
 
 
-def _remove(folder: Path, everything: _Everything, numbers: set[int]) -> int:
-    """Take recordings out of the manifests that have them; how many there were."""
+def _remove(folder: Path, numbered: _Numbered, numbers: set[int]) -> int:
+    """Remove recordings from the manifests; returns how many lines were removed."""
     ids: dict[str, set[str]] = {}
-    for split, recording in (everything[number] for number in numbers):
+    for split, recording in (numbered[number] for number in numbers):
         ids.setdefault(split, set()).add(recording.id)
     removed = 0
-    for split, gone in ids.items():
+    for split, unwanted in ids.items():
         path = folder / f"{split}.jsonl"
         partial = path.with_suffix(".partial")
         with open(path, encoding="utf-8") as lines, open(partial, "w", encoding="utf-8") as kept:
             for line in lines:
-                if json.loads(line)["id"] in gone:
+                if json.loads(line)["id"] in unwanted:
                     removed += 1
                 else:
                     kept.write(line)
