@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.corpora import synthetic
-from asr.corpora.synthetic import SyntheticConfig, espeak, generate, plan, words_of
+from asr.corpora.synthetic import SyntheticConfig, boundaries, generate, habits
+from asr.corpora.synthetic import corpus as generation
+from asr.corpora.synthetic.espeak import Sound
+from asr.corpora.synthetic.habits import Habits, reshape
+from asr.corpora.synthetic.sentences import words_of
+from asr.corpora.synthetic.speakers import Speaker, plan
 from asr.errors import DataError
 from asr.phones import phone_set
 
@@ -187,7 +191,7 @@ def test_gaps_and_glottal_stops_are_silent(corpus: Path, label: str) -> None:
 
 
 def test_gaps_lie_between_a_fricative_and_a_sonorant(corpus: Path) -> None:
-    kinds = espeak.classes()
+    kinds = boundaries.classes()
     for _, (before, this, after) in neighbours(corpus):
         if this[2] == "epi":
             assert before[2] in kinds["hissing"]
@@ -201,16 +205,16 @@ def test_a_glottal_stop_touches_no_pause(corpus: Path) -> None:
 
 
 def test_n_between_vowels_is_a_flap_if_and_only_if_it_is_short(corpus: Path) -> None:
-    vowels = espeak.classes()["vowel"]
+    vowels = boundaries.classes()["vowel"]
     flaps = 0
     for _, (before, this, after) in neighbours(corpus):
         if this[2] == "nx" or (this[2] == "n" and {before[2], after[2]} <= vowels):
             duration_s = (this[1] - this[0]) / 16_000
             rounding_s = 0.0002  # to samples at two rates
             if this[2] == "nx":
-                assert duration_s <= espeak.TAP_LIMIT_S + rounding_s
+                assert duration_s <= habits.TAP_LIMIT_S + rounding_s
             else:
-                assert duration_s >= espeak.TAP_LIMIT_S - rounding_s
+                assert duration_s >= habits.TAP_LIMIT_S - rounding_s
             assert before[2] in vowels
             assert after[2] in vowels
             flaps += this[2] == "nx"
@@ -218,7 +222,7 @@ def test_n_between_vowels_is_a_flap_if_and_only_if_it_is_short(corpus: Path) -> 
 
 
 def test_closures_end_in_a_release_or_in_a_sound_that_shows_their_end(corpus: Path) -> None:
-    kinds = espeak.classes()
+    kinds = boundaries.classes()
     shown = kinds["release"] | kinds["closing"] | {"ch", "jh"}
     own = {"pcl": "p", "tcl": "t", "kcl": "k", "bcl": "b", "dcl": "d", "gcl": "g"}
     pairs = [(rows[1][2], rows[2][2]) for _, rows in neighbours(corpus) if rows[1][2] in own]
@@ -232,7 +236,7 @@ def test_a_devoiced_schwa_is_aperiodic_and_a_voiced_one_is_not() -> None:
     pulses = np.zeros(22 * 60, np.float32)
     pulses[::period] = 1
     voiced = np.convolve(pulses, np.hanning(60) * np.cos(np.arange(60)), "same")
-    whispered = espeak._whispered(voiced.astype(np.float32), random.Random(0))
+    whispered = habits._whispered(voiced.astype(np.float32), random.Random(0))
     assert len(whispered) == len(voiced)
     assert np.std(whispered) == pytest.approx(0.35 * np.std(voiced), rel=0.1)
     assert correlation(voiced, period) > 0.5
@@ -246,7 +250,7 @@ def correlation(wave: np.ndarray, lag: int) -> float:
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.3, 1.6])
 def test_resizing_a_voiced_sound_keeps_its_pitch_and_its_ends(factor: float) -> None:
     wave = np.sin(2 * np.pi * np.arange(2_000) / 100).astype(np.float32)
-    resized = espeak._resized(wave, round(factor * len(wave)))
+    resized = habits._resized(wave, round(factor * len(wave)))
     assert abs(len(resized) - factor * len(wave)) <= 160
     assert np.array_equal(resized[:50], wave[:50])
     assert np.array_equal(resized[-50:], wave[-50:])
@@ -254,17 +258,17 @@ def test_resizing_a_voiced_sound_keeps_its_pitch_and_its_ends(factor: float) -> 
 
 
 def test_without_habits_only_durations_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(espeak, "SPREAD", 0.0)
-    monkeypatch.setattr(espeak, "duration_factors", dict)
+    monkeypatch.setattr(habits, "SPREAD", 0.0)
+    monkeypatch.setattr(habits, "duration_factors", dict)
     phones = ["s", "m", "ae", "tcl", "t", "dh", "ax", "kcl", "k", "ax", "tcl", "t", "h#"]
-    labels = [espeak.Sound(phone, 3_000 * n, n) for n, phone in enumerate(phones)]
+    labels = [Sound(phone, 3_000 * n, n) for n, phone in enumerate(phones)]
     wave = np.random.default_rng(0).standard_normal(3_000 * 14).astype(np.float32)
-    none = espeak.Habits(unreleased=0, taps=0, gaps=0, devoiced=0)
-    same, kept = espeak.reshape(wave, labels, none, random.Random(0))
+    none = Habits(unreleased=0, taps=0, gaps=0, devoiced=0)
+    same, kept = reshape(wave, labels, none, random.Random(0))
     assert np.array_equal(same, wave)
     assert kept == labels
-    every = espeak.Habits(unreleased=1, taps=1, gaps=1, devoiced=1)
-    _, shaped = espeak.reshape(wave, labels, every, random.Random(0))
+    every = Habits(unreleased=1, taps=1, gaps=1, devoiced=1)
+    _, shaped = reshape(wave, labels, every, random.Random(0))
     assert [sound.phone for sound in shaped] == (
         ["s", "epi", "m", "ae", "tcl", "dh", "ax", "kcl", "k", "ax-h", "tcl", "t", "h#"]
     )
@@ -272,16 +276,16 @@ def test_without_habits_only_durations_change(monkeypatch: pytest.MonkeyPatch) -
 
 def test_of_two_stops_one_is_released_and_one_closure_is_left() -> None:
     phones = ["ae", "kcl", "k", "tcl", "t", "dh", "ax", "h#"]
-    labels = [espeak.Sound(phone, 3_000 * n, n) for n, phone in enumerate(phones)]
-    every = espeak.Habits(unreleased=1, taps=1, gaps=1, devoiced=1)
-    _, shaped = espeak.reshape(np.zeros(27_000, np.float32), labels, every, random.Random(0))
+    labels = [Sound(phone, 3_000 * n, n) for n, phone in enumerate(phones)]
+    every = Habits(unreleased=1, taps=1, gaps=1, devoiced=1)
+    _, shaped = reshape(np.zeros(27_000, np.float32), labels, every, random.Random(0))
     assert [sound.phone for sound in shaped] == ["ae", "kcl", "t", "dh", "ax", "h#"]
 
 
 def test_the_new_yorkers_drop_their_r() -> None:
-    assert espeak.labels_of_mnemonic("en-us")["A@"] == ("aa", "r")
-    assert espeak.labels_of_mnemonic("en-us-nyc")["A@"] == ("aa",)
-    assert espeak.labels_of_mnemonic("en-us-nyc")["i:"] == ("iy",)
+    assert boundaries.labels_of_mnemonic("en-us")["A@"] == ("aa", "r")
+    assert boundaries.labels_of_mnemonic("en-us-nyc")["A@"] == ("aa",)
+    assert boundaries.labels_of_mnemonic("en-us-nyc")["i:"] == ("iy",)
     for speaker in plan(SyntheticConfig()):
         assert (speaker.language == "en-us-nyc") == (speaker.dialect == 6)
         if speaker.dialect == 6:
@@ -312,7 +316,7 @@ def test_sentences_have_4_to_12_words_out_of_many() -> None:
 
 
 def test_more_training_speech_leaves_dev_and_test_as_they_are() -> None:
-    def held_out(config: SyntheticConfig) -> list[synthetic.Speaker]:
+    def held_out(config: SyntheticConfig) -> list[Speaker]:
         return [speaker for speaker in plan(config) if speaker.split != "train"]
 
     assert held_out(SMALL) == held_out(replace(SMALL, train_speakers=9, train_utterances=5))
@@ -328,10 +332,10 @@ def test_another_seed_says_other_sentences() -> None:
 def test_tables_hold_only_timit_labels() -> None:
     known = set(phone_set("timit61"))
     for language in ("en-us", "en-us-nyc"):
-        for labels in espeak.labels_of_mnemonic(language).values():
+        for labels in boundaries.labels_of_mnemonic(language).values():
             assert set(labels) <= known
-    assert espeak.duration_factors().keys() <= known
-    for members in espeak.classes().values():
+    assert habits.duration_factors().keys() <= known
+    for members in boundaries.classes().values():
         assert members <= known
 
 
@@ -352,7 +356,7 @@ def test_a_finished_corpus_is_left_alone(corpus: Path) -> None:
 
 
 def test_another_configuration_is_refused(corpus: Path) -> None:
-    with pytest.raises(DataError, match=r"not the synthetic corpus asked for \(seed is 0, asked"):
+    with pytest.raises(DataError, match="seed is 0, expected 1"):
         generate(corpus, replace(SMALL, seed=1))
 
 
@@ -360,8 +364,10 @@ def test_the_corpus_of_another_generator_is_refused_with_the_way_out(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(corpus)
-    monkeypatch.setattr(synthetic, "GENERATOR", synthetic.GENERATOR + 1)
-    with pytest.raises(DataError, match=r"remove the folder .* run the same command again"):
+    monkeypatch.setattr(generation, "GENERATOR", generation.GENERATOR + 1)
+    with pytest.raises(
+        DataError, match=rf"generator {generation.GENERATOR}, .*remove the folder {corpus}"
+    ):
         generate(corpus, SMALL)
     assert contents(corpus) == before
 
@@ -369,7 +375,7 @@ def test_the_corpus_of_another_generator_is_refused_with_the_way_out(
 def test_a_foreign_folder_is_refused_and_left_untouched(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "thesis.txt").write_text("mine")
-    with pytest.raises(DataError, match="move it away"):
+    with pytest.raises(DataError, match="not a synthetic corpus"):
         generate(tmp_path / "data", TINY)
     assert contents(tmp_path) == {os.path.join("data", "thesis.txt"): b"mine"}
 
@@ -379,16 +385,16 @@ def test_a_foreign_folder_is_refused_and_left_untouched(tmp_path: Path) -> None:
 def test_an_interrupted_generation_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException
 ) -> None:
-    spoken: list[synthetic.Speaker] = []
-    speak = synthetic._speak_in_process
+    spoken: list[Speaker] = []
+    speak = generation._speak_in_process
 
-    def speak_once(folder: Path, data: Path, speaker: synthetic.Speaker) -> None:
+    def speak_once(folder: Path, data: Path, speaker: Speaker) -> None:
         if spoken:
             raise stop
         speak(folder, data, speaker)
         spoken.append(speaker)
 
-    monkeypatch.setattr(synthetic, "_speak_in_process", speak_once)
+    monkeypatch.setattr(generation, "_speak_in_process", speak_once)
     with pytest.raises((KeyboardInterrupt, DataError)):
         generate(tmp_path / "synthetic", replace(TINY, jobs=1))
     assert spoken
@@ -397,8 +403,8 @@ def test_an_interrupted_generation_leaves_nothing(
 
 @pytest.mark.usefixtures("can_speak")
 def test_a_speaker_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic, "_espeak_data", lambda home, speakers: home / "nothing")
-    with pytest.raises(DataError, match=r"speaker MAAA0 could not be spoken.*espeak-ng"):
+    monkeypatch.setattr(generation, "_espeak_data", lambda home, speakers: home / "nothing")
+    with pytest.raises(DataError, match=r"speaker MAAA0: .*nothing"):
         generate(tmp_path / "synthetic", TINY)
     assert not list(tmp_path.iterdir())
 

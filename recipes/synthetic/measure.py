@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 
 from asr.corpora.base import find_recordings
-from asr.corpora.synthetic.espeak import classes
+from asr.corpora.synthetic.boundaries import classes
 from asr.errors import exit_code
 from asr.phones import phone_set
 

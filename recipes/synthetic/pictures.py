@@ -140,7 +140,7 @@ def _utterance_of(librispeech: Path) -> tuple[Path, str]:
 
 
 def rules(root: Path, path: Path) -> None:
-    """A close look at each thing that `asr.espeak.reshape` or espeak-ng's input adds."""
+    """Details of what `asr.corpora.synthetic.habits` or espeak-ng's input adds."""
     figure, panels = plt.subplots(2, 4, figsize=(13, 6), layout="constrained")
     files = sorted(root.glob("TRAIN/DR[1-5]/*/*.PHN"))
     for axes, case in zip(panels.flat, CASES, strict=True):
