@@ -1,7 +1,4 @@
-"""What the manifests of a corpus hold, in words and in a picture.
-
-It reads manifests, one line at a time, and judges nothing.
-"""
+"""Statistics of manifests: a table of the splits and a figure. Manifests are read line by line."""
 
 from array import array
 from collections import Counter
@@ -12,7 +9,7 @@ from pathlib import Path
 from asr.files import atomic_open
 from asr.records import Utterance, stream_jsonl
 
-RAREST = 8  # phones that are named
+RAREST = 8  # phones that are listed
 
 
 @dataclass
@@ -31,7 +28,7 @@ class SplitSummary:
 
 
 def summarise(path: Path) -> SplitSummary:
-    """Count what a manifest holds; memory is four bytes for an utterance."""
+    """Statistics of one manifest; memory is four bytes for each utterance."""
     summary = SplitSummary(path.stem)
     for utterance in stream_jsonl(path, Utterance):
         summary.corpus = utterance.corpus
@@ -68,7 +65,7 @@ def in_words(summaries: Sequence[SplitSummary], phones: Sequence[str]) -> str:
 
 
 def draw(path: Path, summaries: Sequence[SplitSummary], phones: Sequence[str]) -> None:
-    """How long utterances are, and how often each phone is said, for each split."""
+    """Draw, for each split, a histogram of durations and the frequencies of the phones."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")

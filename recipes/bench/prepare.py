@@ -1,12 +1,12 @@
-"""How fast asr.prepare checks audio, and how much memory a corpus of 960 hours takes.
+"""Speed of `asr prepare`, and its memory for a corpus of 960 hours.
 
     ASR_SHARED=/path/to/shared python recipes/bench/prepare.py
 
-Real recordings are those of TIMIT and LibriSpeech below ASR_SHARED, where they are at hand, format
-by format: CPU time of one process, with the files in the page cache. The hour of audio is 16-bit
-WAV with `.phn` in a temporary folder; the 960 hours are simulated, no audio is opened: 281,241
-recordings with the words and the phones that LibriSpeech has on average. Memory is what the process
-grows by, at its peak, after `import asr.prepare`.
+Real recordings are those of TIMIT and LibriSpeech below ASR_SHARED, if there are any, by format:
+CPU time of one process, with the files in the page cache. The hour of audio is 16-bit WAV with
+`.phn` in a temporary folder; the 960 hours are simulated, no audio is opened: 281,241 recordings
+with as many words and phones as LibriSpeech has on average. Memory is the growth of the process, at
+its peak, after the imports.
 """
 
 import multiprocessing
@@ -92,7 +92,7 @@ def no_labels(recording: Recording, header: AudioInfo) -> tuple[tuple[str, ...],
 
 
 def formats() -> None:
-    """Seconds of real speech that are checked in a second, format by format."""
+    """Seconds of real speech that are checked in a second, by format."""
     corpora = Path(os.environ.get("ASR_SHARED", "../shared"), "corpora")
     corpus = Found("real", {}, no_labels, RATE)
     for name, (folders, ending) in FORMATS.items():
@@ -125,7 +125,7 @@ def _prepare(config: TimitConfig, folder: Path, jobs: int) -> float:
 
 
 def simulated() -> Found:
-    """What a walk over LibriSpeech would find."""
+    """A corpus of the size of LibriSpeech, without audio."""
     splits = {}
     for split, count in SPLITS.items():
         splits[split] = [
@@ -219,7 +219,7 @@ def memory() -> None:
 
 
 if __name__ == "__main__":
-    print(f"asr.prepare on {os.cpu_count()} cores ({prepare.__name__})")
+    print(f"asr prepare on {os.cpu_count()} cores ({prepare.__name__})")
     speed()
     print("Real recordings, one process, CPU time")
     formats()

@@ -1,8 +1,8 @@
-"""How fast the synthetic corpus is spoken, labelled and written: about an hour of it.
+"""Speed of generating the synthetic corpus, about an hour of speech.
 
     python recipes/bench/synthetic.py [--jobs N]
 
-The bar is one hour in a minute on two cores, 60 × real time.
+The goal is one hour in a minute on two cores, 60 × real time.
 """
 
 import argparse
