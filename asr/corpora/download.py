@@ -167,7 +167,8 @@ def _fetch_some(url: str, file: IO[bytes], tag: Path) -> None:
         headers |= {"Range": f"bytes={begin}-"}
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-        if begin and not _continues(response, begin):
+        continued = response.headers.get("Content-Range", "").startswith(f"bytes {begin}-")
+        if begin and not (response.status == 206 and continued):
             begin = 0
             _start_again(file)
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
@@ -197,12 +198,6 @@ def _fetch_some(url: str, file: IO[bytes], tag: Path) -> None:
 def _start_again(file: IO[bytes]) -> None:
     file.seek(0)
     file.truncate()
-
-
-def _continues(response: http.client.HTTPResponse, begin: int) -> bool:
-    return response.status == 206 and response.headers.get("Content-Range", "").startswith(
-        f"bytes {begin}-"
-    )
 
 
 def _checksum(path: Path, expected: str) -> str:

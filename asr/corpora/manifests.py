@@ -14,12 +14,12 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise
+from itertools import islice, pairwise, starmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +37,7 @@ SHOWN = 10  # warnings that are printed; the file has all
 
 Hashes = npt.NDArray[np.uint64]  # one for each recording; 0: none
 Check = Callable[[Recording, str, Found], Checked]
+Member = tuple[str, Recording]  # split, one of its recordings
 
 
 @dataclass
@@ -68,10 +69,7 @@ class _Task:
     require: Callable[[Utterance], str | None] | None  # a problem of an utterance of train
     check: Check
 
-    def __call__(self, recordings: Sequence[Recording], split: str) -> list[Row]:
-        return [self._row(recording, split) for recording in recordings]
-
-    def _row(self, recording: Recording, split: str) -> Row:
+    def __call__(self, split: str, recording: Recording) -> Row:
         checked = self.check(recording, split, self.found)
         problems, utterance = checked.problems, checked.utterance
         if utterance is not None and self.require is not None and split == "train":
@@ -100,14 +98,14 @@ def write(
     """
     splits = {split: sorted(found.splits[split], key=_by_id) for split in found.splits}
     outcome = Outcome(wrong=list(_duplicate_ids(splits)))
-    total = sum(map(len, splits.values()))
-    contents, sentences = np.zeros((2, total), np.uint64)
+    members = [(split, recording) for split in splits for recording in splits[split]]
+    contents, sentences = np.zeros((2, len(members)), np.uint64)
     task = _Task(replace(found, splits={}), require, check)
-    jobs = 1 if total < FEW else jobs or os.cpu_count() or 1
+    jobs = 1 if len(members) < FEW else jobs or os.cpu_count() or 1
     with (
-        closing(_rows(task, splits, jobs)) as rows,
+        closing(_rows(task, members, jobs)) as rows,
         open(warnings_file, "w", encoding="utf-8") as warned,
-        tqdm(total=total, desc="recordings", unit="", leave=False, disable=None) as progress,
+        tqdm(total=len(members), desc="recordings", leave=False, disable=None) as progress,
     ):
 
         def warn(message: str) -> None:
@@ -129,12 +127,11 @@ def write(
                     contents[number], sentences[number] = row.content, row.sentence
                     number += 1
                     progress.update()
-        numbered = _Numbered(splits)
-        leaks, duplicates = _duplicate_audio(numbered, contents)
-        for message in (*_duplicate_sentences(numbered, sentences), *duplicates):
+        leaks, duplicates = _duplicate_audio(members, contents)
+        for message in (*_duplicate_sentences(members, sentences), *duplicates):
             warn(message)
     outcome.bad.extend(leaks.values())
-    outcome.left_out += _remove(folder, numbered, set(leaks))
+    outcome.left_out += _remove(folder, (members[number] for number in leaks))
     return outcome
 
 
@@ -169,38 +166,33 @@ def _by_id(recording: Recording) -> tuple[str, str]:
 # ---------------------------------------------------------------- processes
 
 
-def _rows(task: _Task, splits: dict[str, list[Recording]], jobs: int) -> Generator[Row, None, None]:
+def _rows(task: _Task, members: Sequence[Member], jobs: int) -> Generator[Row, None, None]:
     """Check all recordings, in order, in `jobs` processes; few chunks are under way at a time."""
-    chunks = (
-        (recordings[n : n + CHUNK], split)
-        for split, recordings in splits.items()
-        for n in range(0, len(recordings), CHUNK)
-    )
     if jobs == 1:
-        for chunk, split in chunks:
-            yield from task(chunk, split)
+        yield from starmap(task, members)
         return
+    chunks = (members[n : n + CHUNK] for n in range(0, len(members), CHUNK))
     # A forked process has torch already, a spawned one imports it for seconds. The checks use no
     # library that keeps threads or locks.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(jobs, context, _initialise, (task,))
-    pending: deque[tuple[Sequence[Recording], Future[list[Row]]]] = deque()
+    pending: deque[tuple[Sequence[Member], Future[list[Row]]]] = deque()
     try:
         while True:
-            for chunk, split in islice(chunks, 4 * jobs - len(pending)):
+            for chunk in islice(chunks, 4 * jobs - len(pending)):
                 with warnings.catch_warnings():
                     # Python 3.12 warns of a fork in a process with threads
                     warnings.simplefilter("ignore", DeprecationWarning)
-                    pending.append((chunk, pool.submit(_work, chunk, split)))
+                    pending.append((chunk, pool.submit(_work, chunk)))
             if not pending:
                 return
             yield from pending[0][1].result()
             pending.popleft()
     except BrokenProcessPool:
-        chunk = pending[0][0]
+        first, last = (pending[0][0][n][1].audio for n in (0, -1))
         raise DataError(
-            f"a process was killed while it checked {chunk[0].audio} to {chunk[-1].audio}; if "
-            f"memory ran out, set jobs=1"
+            f"a process was killed while it checked {first} to {last}; if memory ran out, "
+            f"set jobs=1"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
@@ -224,25 +216,11 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _work(recordings: Sequence[Recording], split: str) -> list[Row]:
-    return _task(recordings, split)
+def _work(chunk: Sequence[Member]) -> list[Row]:
+    return list(starmap(_task, chunk))
 
 
 # ---------------------------------------------------------------- duplicates
-
-
-@dataclass(frozen=True)
-class _Numbered:
-    """All recordings by one running number, split after split."""
-
-    splits: dict[str, list[Recording]]
-
-    def __getitem__(self, index: int) -> tuple[str, Recording]:
-        for split, recordings in self.splits.items():
-            if index < len(recordings):
-                return split, recordings[index]
-            index -= len(recordings)
-        raise IndexError(index)
 
 
 def _duplicate_ids(splits: dict[str, list[Recording]]) -> Iterator[str]:
@@ -270,15 +248,17 @@ def _equal(hashes: Hashes) -> Iterator[list[int]]:
             yield [int(index) for index in order[begin:end]]
 
 
-def _duplicate_audio(numbered: _Numbered, contents: Hashes) -> tuple[dict[int, str], list[str]]:
+def _duplicate_audio(
+    members: Sequence[Member], contents: Hashes
+) -> tuple[dict[int, str], list[str]]:
     """Problems: recordings whose samples are in another split too; warnings: in their own split."""
     leaks: dict[int, str] = {}
     duplicates: list[str] = []
     for group in _equal(contents):
         for number, index in enumerate(group):
-            split, recording = numbered[index]
-            earlier = [numbered[other] for other in group[:number]]
-            later = [numbered[other] for other in group[number + 1 :]]
+            split, recording = members[index]
+            earlier = [members[other] for other in group[:number]]
+            later = [members[other] for other in group[number + 1 :]]
             apart = next((pair for pair in later if _apart(split, pair[0])), None)
             same = next((pair for pair in earlier if pair[0] == split), None)
             if apart is not None:
@@ -291,13 +271,13 @@ def _duplicate_audio(numbered: _Numbered, contents: Hashes) -> tuple[dict[int, s
     return leaks, duplicates
 
 
-def _duplicate_sentences(numbered: _Numbered, sentences: Hashes) -> Iterator[str]:
+def _duplicate_sentences(members: Sequence[Member], sentences: Hashes) -> Iterator[str]:
     """One warning for each two splits that have sentences in common."""
     count: dict[tuple[str, str], int] = {}
     example: dict[tuple[str, str], tuple[str, str]] = {}
     for group in _equal(sentences):
         first: dict[str, str] = {}
-        for split, recording in (numbered[index] for index in group):
+        for split, recording in (members[index] for index in group):
             first.setdefault(split, recording.audio)
         for pair in ((a, b) for a in first for b in first if a < b and _apart(a, b)):
             count[pair] = count.get(pair, 0) + 1
@@ -309,18 +289,18 @@ def _duplicate_sentences(numbered: _Numbered, sentences: Hashes) -> Iterator[str
         )
 
 
-def _remove(folder: Path, numbered: _Numbered, numbers: set[int]) -> int:
+def _remove(folder: Path, unwanted: Iterable[Member]) -> int:
     """Remove recordings from the manifests; returns how many lines were removed."""
     ids: dict[str, set[str]] = {}
-    for split, recording in (numbered[number] for number in numbers):
+    for split, recording in unwanted:
         ids.setdefault(split, set()).add(recording.id)
     removed = 0
-    for split, unwanted in ids.items():
+    for split in ids:
         path = folder / f"{split}.jsonl"
         partial = path.with_suffix(".partial")
         with open(path, encoding="utf-8") as lines, open(partial, "w", encoding="utf-8") as kept:
             for line in lines:
-                if json.loads(line)["id"] in unwanted:
+                if json.loads(line)["id"] in ids[split]:
                     removed += 1
                 else:
                     kept.write(line)
