@@ -65,12 +65,12 @@ class Row(NamedTuple):
 class _Task:
     """Everything that a worker process needs."""
 
-    found: Found  # without recordings
+    corpus: Found  # without recordings
     require: Callable[[Utterance], str | None] | None  # a problem of an utterance of train
     check: Check
 
     def __call__(self, split: str, recording: Recording) -> Row:
-        checked = self.check(recording, split, self.found)
+        checked = self.check(recording, split, self.corpus)
         problems, utterance = checked.problems, checked.utterance
         if utterance is not None and self.require is not None and split == "train":
             problem = self.require(utterance)
@@ -83,24 +83,24 @@ class _Task:
 
 
 def write(
-    found: Found,
+    corpus: Found,
     folder: Path,
     warnings_file: Path,
     jobs: int = 0,
     require: Callable[[Utterance], str | None] | None = None,
     check: Check = check,
 ) -> Outcome:
-    """Check all recordings of `found` and write the sound ones to `folder/<split>.jsonl`.
+    """Check all recordings of `corpus` and write the sound ones to `folder/<split>.jsonl`.
 
     `jobs` is the number of processes; 0: one for each core. `require` gives a problem of an
     utterance of train, or None. A recording whose samples are also in another split is a problem
     and is left out of the earlier split, train before dev; sentences in two splits are a warning.
     """
-    splits = {split: sorted(found.splits[split], key=_by_id) for split in found.splits}
+    splits = {split: sorted(corpus.splits[split], key=_by_id) for split in corpus.splits}
     outcome = Outcome(wrong=list(_duplicate_ids(splits)))
     members = [(split, recording) for split in splits for recording in splits[split]]
     contents, sentences = np.zeros((2, len(members)), np.uint64)
-    task = _Task(replace(found, splits={}), require, check)
+    task = _Task(replace(corpus, splits={}), require, check)
     jobs = 1 if len(members) < FEW else jobs or os.cpu_count() or 1
     with (
         closing(_rows(task, members, jobs)) as rows,
@@ -135,10 +135,10 @@ def write(
     return outcome
 
 
-def speakers_in_two_splits(found: Found) -> Iterator[str]:
+def speakers_in_two_splits(corpus: Found) -> Iterator[str]:
     """A problem for each speaker who is in two splits that must not share speakers."""
     first: dict[str, dict[str, str]] = {}  # speaker → split → a recording
-    for split, recordings in found.splits.items():
+    for split, recordings in corpus.splits.items():
         for recording in recordings:
             first.setdefault(recording.speaker, {}).setdefault(split, recording.audio)
     for speaker, audio in sorted(first.items()):

@@ -85,7 +85,7 @@ class Frames:
 def label(wave: Floats, sounds: Sequence[Sound], language: str = "en-us") -> list[Sound]:
     """Labels of a spoken sentence `(S,)` at SPEAK_RATE, from the first sound to the final silence.
 
-    An event of espeak-ng stands at the release of a stop (of a voiced one after a vowel: at its
+    An event of espeak-ng is at the release of a stop (of a voiced one after a vowel: at its
     closure), after the transition of a nasal or liquid into a vowel, and after that of a vowel
     into a liquid; silence, burst and spectrum tell the rest. Raises `DataError` on a mnemonic
     that the table lacks.
