@@ -766,8 +766,13 @@ def test_no_worker_outlives_the_command(
     assert command.pid
     _wait_until(lambda: len(list(pids.iterdir())) == 2)
     os.kill(command.pid, stop)
-    command.join(60)
-    _wait_until(lambda: not any(_runs(int(path.name)) for path in pids.iterdir()))
+    workers = [int(path.name) for path in pids.iterdir()]
+    try:
+        _wait_until(lambda: not any(map(_runs, [command.pid or 0, *workers])))
+    finally:
+        for pid in filter(_runs, workers):
+            os.kill(pid, signal.SIGKILL)
+        command.join()
 
 
 @pytest.mark.parametrize("few", [0, 999])
