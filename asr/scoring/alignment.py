@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -29,6 +29,7 @@ INSERT, PAIR, DIFFERS, IS_OPTIONAL, STOP = 1, 2, 4, 8, 16
 CELLS = 6_000_000  # of the tables of utterances that are aligned together, a byte each
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Edit = tuple[str, int, int]  # what is done, position in the reference, position in the hypothesis
 
 
 class Alignment(NamedTuple):
@@ -136,7 +137,8 @@ def _fewest_errors(pairs: Pairs) -> list[str]:
     for reference, hypothesis in zip(said.strings, heard.strings, strict=True):
         steps = []
         done = 0  # phones of the reference
-        for edit, position, _ in Levenshtein.editops(reference, hypothesis).as_list():
+        edits = cast("list[Edit]", Levenshtein.editops(reference, hypothesis).as_list())
+        for edit, position, _ in edits:
             steps += [CORRECT * (position - done), EDIT_LETTERS[edit]]
             done = position if edit == "insert" else position + 1
         steps.append(CORRECT * (len(reference) - done))
@@ -187,7 +189,8 @@ def _choices(
         np.multiply(differs, dtype(substitution), out=pair)
         pair += above[:-1]
         forgiven = optional[phone]
-        np.add(above, np.where(forgiven, optional_gap, gap).astype(dtype) + dtype(gap), out=row)
+        drop = np.where(forgiven, optional_gap + gap, 2 * gap)
+        np.add(above, drop.astype(dtype), out=row)
         np.minimum(row[1:], pair, out=row[1:])
         if size < 200:
             np.minimum.accumulate(row, axis=0, out=row)
