@@ -12,6 +12,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import cpdist
 
 from asr.scoring.counts import CORRECT, DELETED, INSERTED, OPTIONAL, SUBSTITUTED, ErrorCounts
 from asr.scoring.formats import Transcript
@@ -119,9 +121,6 @@ def align(pairs: Pairs, scorer: str) -> list[str]:
 def error_count(pairs: Pairs, scorer: str) -> int:
     """Errors in what `align` gives."""
     if scorer == "levenshtein" and not pairs.optional:
-        from rapidfuzz.distance import Levenshtein
-        from rapidfuzz.process import cpdist
-
         said, heard, _ = pairs.coded
         distance = cpdist(said.strings, heard.strings, scorer=Levenshtein.distance, dtype=np.int64)
         return int(distance.sum())
@@ -130,8 +129,6 @@ def error_count(pairs: Pairs, scorer: str) -> int:
 
 
 def _fewest_errors(pairs: Pairs) -> list[str]:
-    from rapidfuzz.distance import Levenshtein
-
     said, heard, _ = pairs.coded
     aligned = []
     for reference, hypothesis in zip(said.strings, heard.strings, strict=True):
