@@ -14,7 +14,7 @@ from asr.__main__ import DOORS
 PACKAGE = Path(__file__).parents[1] / "asr"
 
 FLOORS = {
-    "ground": {"errors", "files", "records", "phones", "batch", "processor"},
+    "ground": {"errors", "files", "records", "phones", "batch", "processor", "templates"},
     "signal": {
         *("audio", "augment", "features", "labels", "lstm", "pictures", "scoring", "search"),
     },

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from asr import scoring
-from asr.commands import score as door
+from asr.commands import score as command
 from asr.errors import DataError
 from asr.records import Hypothesis, Utterance, write_jsonl
 from asr.scoring import (
@@ -79,8 +78,7 @@ def test_sclite_is_reproduced_step_by_step(name: str) -> None:
 
 @needs_conformance
 @pytest.mark.parametrize("name", ["e05", "e20", "e45", "edge"])
-def test_compiled_sclite_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "MANY_CELLS", 0)
+def test_files_of_sclite_are_scored_by_both_scorers(name: str) -> None:
     expected = json.loads((SCLITE / "expected.json").read_text())[name]
     sides = (read_transcripts(SCLITE / expected[side]) for side in ("ref", "hyp"))
     found = score_transcripts(*sides, protocol("none"), "sclite", both_scorers=True)
@@ -133,9 +131,9 @@ def test_rate_of_nothing_is_refused() -> None:
 
 
 def test_ids_have_to_agree() -> None:
-    with pytest.raises(DataError, match="no hypothesis for 1 of 2 utterances of reference: 'b'"):
+    with pytest.raises(DataError, match="1 of 2 utterances of reference: 'b'"):
         score({"a": ["aa"], "b": ["aa"]}, {"a": ["aa"]})
-    with pytest.raises(DataError, match="id 'A' is not in reference; the reference has 'a'"):
+    with pytest.raises(DataError, match=r"'A' .* reference.*'a'"):
         score({"a": ["aa"]}, {"A": ["aa"]})
 
 
@@ -156,7 +154,7 @@ def test_line_of_known_kaldi_arithmetic(tmp_path: Path, capsys: pytest.CaptureFi
     )
     write_jsonl(hypothesis_file, [Hypothesis(id_, tuple(p)) for id_, p in hypotheses.items()])
     output = tmp_path / "deep" / "test.per.txt"
-    assert door.main([str(manifest), str(hypothesis_file), "--output", str(output)]) == 0
+    assert command.main([str(manifest), str(hypothesis_file), "--output", str(output)]) == 0
     line = output.read_text().splitlines()[0]
     assert line.startswith(
         "%PER 18.50 [ 1335 / 7215, 195 ins, 346 del, 794 sub ] timit test, "
@@ -178,7 +176,7 @@ def test_intervals_contain_the_rate_and_ignore_the_order() -> None:
 
 def test_bad_arguments_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        door.main(["only-one"])
+        command.main(["only-one"])
     assert exit_.value.code == 2
-    assert door.main(["no-such-file", "neither"]) == 1
+    assert command.main(["no-such-file", "neither"]) == 1
     assert "no such file" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.commands import score as door
+from asr.commands import score as command
 from asr.scoring import (
     Comparison,
     ErrorCounts,
@@ -180,17 +180,17 @@ def test_identical_systems_never_differ(seed: int, scorer: str) -> None:
 
 
 def better(seed: int, share: float) -> Comparison:
-    """B mends `share` of A's errors."""
+    """B corrects `share` of A's errors."""
     references, hypotheses = speech(0.1, seed)
     rng = random.Random(seed + 100)
-    mended = {
+    corrected = {
         id_: [
             said if rng.random() < share else heard
             for said, heard in zip(references[id_], h, strict=True)
         ]
         for id_, h in hypotheses.items()
     }
-    scores = [score(references, h) for h in (hypotheses, mended)]
+    scores = [score(references, h) for h in (hypotheses, corrected)]
     return compare(scores[0], scores[1], protocol("strict"), 500, seed)
 
 
@@ -253,7 +253,7 @@ def test_contract_of_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     other = {id_: ["aa", *h[1:]] for id_, h in hypotheses.items()}
     paths = write_sides(tmp_path, references, hypotheses, other)
     arguments = [*paths[:2], "--compare", paths[2], "--json", "-", "--bootstrap", "50"]
-    assert door.main(arguments) == 0
+    assert command.main(arguments) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["protocol"], found["scorer"]) == ("strict", "levenshtein")
     total = found["total"]
@@ -272,7 +272,7 @@ def test_contract_of_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert total[number] == sum(u[number] for u in found["utterances"].values())
         assert total[number] == sum(s[number] for s in found["speakers"].values())
 
-    assert door.main([*paths[:2], "--protocol", "all", "--json", "-", "--bootstrap", "0"]) == 0
+    assert command.main([*paths[:2], "--protocol", "all", "--json", "-", "--bootstrap", "0"]) == 0
     every = json.loads(capsys.readouterr().out)
     assert [one["protocol"] for one in every][:2] == ["strict", "sil-optional"]
     assert every[0]["total"]["per_interval"] == {"speaker": None, "utterance": None}
@@ -282,7 +282,7 @@ def test_report_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     references, hypotheses = speech(0.1, seed=4)
     other = {id_: ["aa", *h[1:]] for id_, h in hypotheses.items()}
     paths = write_sides(tmp_path, references, hypotheses, other)
-    assert door.main([*paths, "--bootstrap", "20"]) == 0
+    assert command.main([*paths, "--bootstrap", "20"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.startswith("%PER ") for line in lines[:3]] == [True, True, False]
     assert lines[2].startswith("mean of 2 runs: PER ")
@@ -297,7 +297,7 @@ def test_report_shows_both_scorers_where_they_differ(
     counts = [score(references, hypotheses, "none", s).total.err for s in ("levenshtein", "sclite")]
     assert counts[0] < counts[1]
     paths = write_sides(tmp_path, references, hypotheses)
-    assert door.main([*paths, "--protocol", "none"]) == 0
+    assert command.main([*paths, "--protocol", "none"]) == 0
     assert f"Scorer sclite counts {counts[1]} errors" in capsys.readouterr().out
 
 
@@ -328,7 +328,7 @@ def test_page_stands_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     paths = write_sides(tmp_path, references, hypotheses, other)
     page = tmp_path / "page.html"
     arguments = [*paths[:2], "--compare", paths[2], "--html", str(page), "--protocol", "none"]
-    assert door.main(arguments) == 0
+    assert command.main(arguments) == 0
     text = page.read_text()
     links = Links()
     links.feed(text)

@@ -1,7 +1,7 @@
 """Score hypotheses against references under any protocol: phone error rates that say what they are.
 
-A door: it reads arguments, calls `asr.scoring` and writes what came out. It neither aligns nor
-decides what a protocol means, and `--help` answers before anything large is imported.
+It reads arguments, calls `asr.scoring` and writes the reports; nothing large is imported before
+`--help` is answered.
 """
 
 import argparse
@@ -23,13 +23,13 @@ EXAMPLES = """\
   asr score ref.trn hyp.trn --protocol all --html report.html
   asr score text decoded.txt --scorer sclite --json - | jq .total.per
   asr score ref.trn seed1.trn seed2.trn seed3.trn        mean ± sd over seeds
-  asr score ref.trn ours.trn --compare theirs.trn        who is better, and is that sure
+  asr score ref.trn ours.trn --compare theirs.trn        which is better, is it significant
 """
 
 
 @exit_code
 def main(argv: list[str] | None = None) -> None:
-    """Exit code 0: scored; 1: the data is at fault, said in stderr; 2: the arguments are."""
+    """Exit code 0: scored; 1: an error in the data, printed to stderr; 2: bad arguments."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.bootstrap < 0:
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Scoring makes no circular garbage, and looking for it takes as long as scoring itself."""
+    """Scoring makes no circular garbage, and collecting it takes as long as scoring itself."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -66,7 +66,7 @@ def without_garbage_collection() -> Iterator[None]:
 def _require_names(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace
 ) -> tuple[str | None, str | None]:
-    """Refuse unknown protocols and formats; the formats of the reference and the hypotheses."""
+    """The formats of the reference and the hypotheses; unknown protocols and formats are errors."""
     from asr.scoring import FORMATS, protocol_names
 
     if arguments.protocol not in (*protocol_names(), "all"):
@@ -94,7 +94,7 @@ def run(
 ) -> "list[Report]":
     """One report for every protocol and hypothesis file, in that order.
 
-    `format_names` are of the reference and the hypotheses; None tells them from the files.
+    `format_names` are of the reference and the hypotheses; None: detected from the files.
     """
     from asr import scoring
 
@@ -119,7 +119,7 @@ def run(
                 f"{reference}: the references hold no phones under {chosen.name}, so PER is "
                 f"undefined: {scores[0].line()}"
             )
-        found = scoring.runs(scores)
+        runs = scoring.runs(scores)
         other = None if compare_with is None else scored(compare_with, chosen)
         for score in scores:
             comparison = None
@@ -129,7 +129,7 @@ def run(
                 scoring.investigate(
                     scoring.with_intervals(score, bootstrap, seed),
                     comparison=comparison,
-                    runs=found,
+                    runs=runs,
                     replicates=bootstrap,
                     seed=seed,
                 )
@@ -140,22 +140,24 @@ def run(
 def _write(
     reports: "list[Report]", output: str | None, json_file: str | None, html_file: str | None
 ) -> None:
-    from asr.scoring import contract, page, text
+    from asr.scoring import report_json, report_text
 
-    as_text = text.report(reports)
+    as_text = report_text.report(reports)
     if output:
         with atomic_open(output) as file:
             file.write(as_text)
         as_text = "".join(f"{report.score.line()}\n" for report in reports)
     if html_file:
+        from asr.scoring import report_html
+
         with atomic_open(html_file) as file:
-            file.write(page.page(reports))
+            file.write(report_html.page(reports))
     if json_file:
         if json_file == "-":
-            sys.stdout.writelines(contract.pieces(reports))
+            sys.stdout.writelines(report_json.pieces(reports))
             return
         with atomic_open(json_file) as file:
-            file.writelines(contract.pieces(reports))
+            file.writelines(report_json.pieces(reports))
     sys.stdout.write(as_text)
 
 
@@ -191,28 +193,32 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--format",
         metavar="NAME[,NAME]",
-        help="of both, or of REF and of HYP: jsonl, trn, text, ctm, phn or textgrid; "
-        "told from the files if not given",
+        help="format of both, or of REF and of HYP: jsonl, trn, text, ctm, phn or textgrid; "
+        "detected from the files if not given",
     )
     parser.add_argument(
-        "--map", metavar="FILE", help="fold by this file: two columns, or Kaldi's 60-48-39"
+        "--map", metavar="FILE", help="file to fold by: two columns, or Kaldi's 60-48-39"
     )
     parser.add_argument(
         "--missing",
         default="error",
         choices=("error", "delete"),
-        help="utterances without hypothesis: refuse, or count their phones as deleted",
+        help="utterances without hypothesis: an error, or their phones count as deleted",
     )
     parser.add_argument("--compare", metavar="HYP_B", help="test HYP against another system")
     parser.add_argument(
-        "--bootstrap", type=int, default=1000, metavar="N", help="samples; 0: no intervals"
+        "--bootstrap",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="number of bootstrap samples; 0: no intervals (default: 1000)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     parser.add_argument(
-        "--output", metavar="FILE", help="write the text report there, print only the %%PER line"
+        "--output", metavar="FILE", help="write the text report to FILE, print only the %%PER line"
     )
-    parser.add_argument("--json", metavar="FILE|-", help="write JSON; - is standard output")
-    parser.add_argument("--html", metavar="FILE", help="write a page for reading")
+    parser.add_argument("--json", metavar="FILE|-", help="write JSON to FILE; - is standard output")
+    parser.add_argument("--html", metavar="FILE", help="write an HTML report to FILE")
     return parser
 
 

@@ -1,100 +1,228 @@
-"""Alignment of hypotheses to their references, step by step as each scorer does it.
+"""Alignment of hypotheses with their references, step by step as each scorer does it.
 
-`levenshtein` is jiwer's minimum edit distance. `sclite` is NIST sclite's with -s (letter case
-counts): substitutions cost 4, insertions and deletions 3. This is the readable form of what
-`asr.scoring.kernels` does for many utterances.
+`levenshtein` finds the fewest errors: rapidfuzz aligns, as it does in jiwer. `sclite` is NIST
+sclite's alignment with -s (letter case counts): substitutions cost 4, insertions and deletions 3.
+All utterances are aligned at once.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple, cast
 
-from asr.scoring.base import CORRECT, DELETED, INSERTED, OPTIONAL, SUBSTITUTED, Pairs
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import cpdist
+
+from asr.scoring.counts import CORRECT, DELETED, INSERTED, OPTIONAL, SUBSTITUTED, ErrorCounts
+from asr.scoring.formats import Transcript
+
+SCORERS = ("levenshtein", "sclite")
 
 # Of a substitution, of an insertion or a deletion, and of the deletion of an optional phone:
 # sclite 2 of 4/3/3 (word.c, wwd_WORD), levenshtein 0 of 1/1/1.
 COSTS = {"sclite": (4, 3, 2), "levenshtein": (1, 1, 0)}
-BLOCK = 1000  # utterances that jiwer aligns at once: its alignments are large
 
-JIWER_LETTERS = {
-    "equal": CORRECT,
-    "substitute": SUBSTITUTED,
-    "delete": DELETED,
-    "insert": INSERTED,
-}
+EDIT_LETTERS = {"replace": SUBSTITUTED, "delete": DELETED, "insert": INSERTED}  # of rapidfuzz
+
+# A cell of the table of choices is a sum of these; none of the first two is a deletion.
+INSERT, PAIR, DIFFERS, IS_OPTIONAL, STOP = 1, 2, 4, 8, 16
+CELLS = 6_000_000  # of the tables of utterances that are aligned together, a byte each
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Edit = tuple[str, int, int]  # what is done, position in the reference, position in the hypothesis
 
 
-def fewest_errors(pairs: Pairs) -> list[str]:
-    """jiwer's alignment of every pair: one letter of CSDIO for each of its steps."""
-    import jiwer
+class Alignment(NamedTuple):
+    """One aligned utterance: folded phones of both sides and one letter of CSDIO per step."""
 
-    unchanged = jiwer.Compose([])  # phones are words already, also where they hold a space
+    reference: Transcript
+    hypothesis: Transcript
+    ops: str
 
-    def sentences(side: Sequence[Sequence[str]]) -> Any:
-        return [list(phones) for phones in side]
+    @property
+    def counts(self) -> ErrorCounts:
+        return ErrorCounts.of(self.ops)
 
+    def steps(self) -> Iterator[tuple[str, int | None, int | None]]:
+        """(operation, index into the reference or None, index into the hypothesis or None)."""
+        i = j = 0
+        for op in self.ops:
+            if op == INSERTED:
+                yield op, None, j
+                j += 1
+            elif op in (DELETED, OPTIONAL):
+                yield op, i, None
+                i += 1
+            else:
+                yield op, i, j
+                i, j = i + 1, j + 1
+
+
+class _Characters(dict[str, str]):
+    """One character for each phone, made when the phone is first seen."""
+
+    def __missing__(self, phone: str) -> str:
+        character = self[phone] = chr(len(self))
+        return character
+
+
+class Coded(NamedTuple):
+    """Phones of N utterances, each phone as one character: N strings, and all of them as labels.
+
+    `lengths` (N,) are numbers of phones; `labels` ends with -1, which is no phone.
+    """
+
+    strings: list[str]
+    labels: Array
+    lengths: Array
+
+    def padded(self, utterances: Array) -> Array:
+        """(length, N): the labels of N of the utterances, one in each column, -1 behind them."""
+        starts = (np.cumsum(self.lengths) - self.lengths)[utterances]
+        lengths = self.lengths[utterances]
+        positions = np.arange(lengths.max(initial=0))[:, None]
+        return self.labels[np.where(positions < lengths, starts + positions, -1)]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Phones of all utterances on both sides; those in `optional` may be left out.
+
+    At most 1,114,112 different phones, as there are characters in Unicode.
+    """
+
+    said: Sequence[Sequence[str]]
+    heard: Sequence[Sequence[str]]
+    optional: frozenset[str] = frozenset()
+
+    @cached_property
+    def coded(self) -> tuple[Coded, Coded, list[str]]:
+        """Both sides, and the phone of each label."""
+        characters = _Characters()
+
+        def code(side: Sequence[Sequence[str]]) -> Coded:
+            strings = ["".join(map(characters.__getitem__, phones)) for phones in side]
+            text = "".join(strings).encode("utf-32-le", "surrogatepass")
+            labels = np.append(np.frombuffer(text, np.int32), np.int32(-1))
+            return Coded(strings, labels, np.array(list(map(len, strings)), np.int64))
+
+        return code(self.said), code(self.heard), list(characters)
+
+
+def align(pairs: Pairs, scorer: str) -> list[str]:
+    """The scorer's alignment of every pair: one letter of CSDIO for each of its steps."""
+    if scorer == "levenshtein" and not pairs.optional:
+        return _fewest_errors(pairs)
+    return _cheapest(pairs, COSTS[scorer])
+
+
+def error_count(pairs: Pairs, scorer: str) -> int:
+    """Errors in what `align` gives."""
+    if scorer == "levenshtein" and not pairs.optional:
+        said, heard, _ = pairs.coded
+        distance = cpdist(said.strings, heard.strings, scorer=Levenshtein.distance, dtype=np.int64)
+        return int(distance.sum())
+    every = "".join(align(pairs, scorer))
+    return len(every) - every.count(CORRECT) - every.count(OPTIONAL)
+
+
+def _fewest_errors(pairs: Pairs) -> list[str]:
+    said, heard, _ = pairs.coded
     aligned = []
-    for start in range(0, len(pairs.said), BLOCK):
-        said, heard = (sentences(side[start : start + BLOCK]) for side in (pairs.said, pairs.heard))
-        for chunks in jiwer.process_words(said, heard, unchanged, unchanged).alignments:
-            steps = [
-                JIWER_LETTERS[chunk.type]
-                * max(
-                    chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
-                )
-                for chunk in chunks
-            ]
-            aligned.append("".join(steps))
+    for reference, hypothesis in zip(said.strings, heard.strings, strict=True):
+        steps = []
+        done = 0  # phones of the reference
+        edits = cast("list[Edit]", Levenshtein.editops(reference, hypothesis).as_list())
+        for edit, position, _ in edits:
+            steps += [CORRECT * (position - done), EDIT_LETTERS[edit]]
+            done = position if edit == "insert" else position + 1
+        steps.append(CORRECT * (len(reference) - done))
+        aligned.append("".join(steps))
     return aligned
 
 
-def cheapest(pairs: Pairs, costs: tuple[int, int, int]) -> list[str]:
-    """The cheapest alignment of every pair, with sclite's choice among equal costs."""
-    return [
-        _cheapest(said, heard, costs, pairs.optional)
-        for said, heard in zip(pairs.said, pairs.heard, strict=True)
-    ]
+def _cheapest(pairs: Pairs, costs: tuple[int, int, int]) -> list[str]:
+    """The cheapest alignment of every pair, with sclite's choice among equal costs.
+
+    Utterances of about equal length are aligned together, as many as make `CELLS`.
+    """
+    said, heard, phones = pairs.coded
+    optional = np.array([*(phone in pairs.optional for phone in phones), False])
+    longer = np.maximum(said.lengths, heard.lengths)
+    order = np.argsort(-longer, kind="stable")
+    aligned = [""] * len(order)
+    while len(order):
+        number = max(CELLS // (int(longer[order[0]]) + 1) ** 2, 1)
+        chosen, order = order[:number], order[number:]
+        choices = _choices(said.padded(chosen), heard.padded(chosen), optional, costs)
+        letters = _letters(choices, said.lengths[chosen], heard.lengths[chosen])
+        for utterance, steps in zip(chosen.tolist(), letters, strict=True):
+            aligned[utterance] = steps
+    return aligned
 
 
-def _cheapest(
-    reference: Sequence[str],
-    hypothesis: Sequence[str],
-    costs: tuple[int, int, int],
-    optional: frozenset[str],
-) -> str:
-    """Dynamic programming with sclite's tie-break (net_dp.c, calculate_internal_cells).
+def _choices(
+    reference: Array, hypothesis: Array, optional: Array, costs: tuple[int, int, int]
+) -> Array:
+    """(n + 1, m + 1, N): the last step of the cheapest alignment of the first i and j phones.
 
-    Of equal costs a pair (match or substitution) wins, then an insertion, then a deletion, decided
-    from the end of both sequences backwards.
+    Dynamic programming with sclite's tie-break (net_dp.c, calculate_internal_cells): of equal
+    costs a pair (match or substitution) wins, then an insertion, then a deletion. Costs are kept
+    plus those of i gaps less those of j, so that an insertion, and a match, add nothing.
     """
     substitution, gap, optional_gap = costs
-    above = [gap * j for j in range(len(hypothesis) + 1)]
-    choices = [INSERTED * len(above)]
-    for phone in reference:
-        drop = optional_gap if phone in optional else gap
-        row = [above[0] + drop]
-        chosen = [DELETED]
-        for j, heard in enumerate(hypothesis):
-            pair = above[j] + (0 if heard == phone else substitution)
-            delete = above[j + 1] + drop
-            insert = row[j] + gap
-            if pair <= delete and pair <= insert:
-                row.append(pair)
-                chosen.append(CORRECT if heard == phone else SUBSTITUTED)
-            elif delete < insert:
-                row.append(delete)
-                chosen.append(DELETED)
-            else:
-                row.append(insert)
-                chosen.append(INSERTED)
-        above = row
-        choices.append("".join(chosen))
-    steps = []
-    i, j = len(reference), len(hypothesis)
-    while i or j:
-        choice = choices[i][j]
-        if choice == DELETED and reference[i - 1] in optional:
-            choice = OPTIONAL
-        steps.append(choice)
-        i -= choice != INSERTED
-        j -= choice not in (DELETED, OPTIONAL)
-    return "".join(reversed(steps))
+    (n, size), m = reference.shape, len(hypothesis)
+    dtype = np.int16 if 2 * (n + m) * max(costs) < 2**15 else np.int32
+    choices = np.empty((n + 1, m + 1, size), np.uint8)
+    choices[0] = INSERT
+    choices[0, 0] = STOP
+    above, row = np.zeros((2, m + 1, size), dtype)
+    differs, is_pair, is_inserted = np.empty((3, m, size), np.bool_)
+    pair = np.empty((m, size), dtype)
+    for phone, chosen in zip(reference, choices[1:], strict=True):
+        np.not_equal(hypothesis, phone, out=differs)
+        np.multiply(differs, dtype(substitution), out=pair)
+        pair += above[:-1]
+        forgiven = optional[phone]
+        drop = np.where(forgiven, optional_gap + gap, 2 * gap)
+        np.add(above, drop.astype(dtype), out=row)
+        np.minimum(row[1:], pair, out=row[1:])
+        if size < 200:
+            np.minimum.accumulate(row, axis=0, out=row)
+        else:  # the same, faster
+            for before, now in pairwise(row):
+                np.minimum(before, now, out=now)
+        np.equal(row[1:], pair, out=is_pair)
+        np.equal(row[1:], row[:-1], out=is_inserted)
+        chosen[:] = forgiven * np.uint8(IS_OPTIONAL)
+        chosen[1:] += is_inserted
+        for mark, where in ((PAIR, is_pair), (DIFFERS, differs)):
+            chosen[1:] += where.view(np.uint8) * np.uint8(mark)
+        above, row = row, above
+    return choices
+
+
+def _letters(choices: Array, n: Array, m: Array) -> list[str]:
+    """The letters of N alignments, followed from (n, m) back to the beginning."""
+    _, width, size = choices.shape
+    letters, moves = np.zeros(STOP + 1, np.uint8), np.zeros(STOP + 1, np.int64)
+    for choice in range(STOP):
+        if choice & PAIR:
+            letter, move = SUBSTITUTED if choice & DIFFERS else CORRECT, width + 1
+        elif choice & INSERT:
+            letter, move = INSERTED, 1
+        else:
+            letter, move = OPTIONAL if choice & IS_OPTIONAL else DELETED, width
+        letters[choice], moves[choice] = ord(letter), move * size
+    table = choices.reshape(-1)
+    at = (n * width + m) * size + np.arange(size)
+    steps = np.empty((int((n + m).max(initial=0)), size), np.uint8)
+    for step in reversed(range(len(steps))):
+        steps[step] = table[at]
+        at -= moves[steps[step]]
+    steps = letters[steps]
+    first = np.sum(steps == 0, axis=0).tolist()
+    rows = np.ascontiguousarray(steps.T).tobytes().decode("ascii")
+    return [rows[k * len(steps) + start : (k + 1) * len(steps)] for k, start in enumerate(first)]

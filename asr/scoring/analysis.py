@@ -1,24 +1,19 @@
 """Where it goes wrong: errors by group of utterances, by phone, by class of phones, and in time.
 
-This file counts what `Score` already holds; it aligns nothing and prints nothing.
+This file counts what `Score` holds; it aligns nothing and prints nothing.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
-from asr.phones import TABLES
-from asr.scoring.base import (
-    CORRECT,
-    LENGTH_BIN,
-    OPTIONAL,
-    Alignment,
-    Boundaries,
-    Confusion,
-    ErrorCounts,
-    Matrix,
-    Score,
-)
+from asr.phones import table_lines
+from asr.scoring import counts
+from asr.scoring.alignment import Alignment
+from asr.scoring.counts import CORRECT, OPTIONAL, ErrorCounts
+from asr.scoring.result import LENGTH_BIN, Runs, Score
+from asr.scoring.significance import Comparison
 
 EXAMPLES = 2  # shown of every confusion
 NEIGHBOURS = 2  # phones on either side of an example
@@ -26,23 +21,112 @@ TOLERANCES_S = (0.010, 0.020)
 DURATIONS_MS = (0, 30, 60, 100, 150)
 NOTHING = "–"
 MOST_PHONES = 200
+SCLITE_MARKUP = "is markup to sclite (@ nothing, a* a, a;b a), a phone here: its own counts differ"
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A phone that was said and what was recognised for it; None is nothing."""
+
+    said: str | None
+    heard: str | None
+    count: int
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.said is None:
+            return f"{self.heard} inserted"
+        return f"{self.said} deleted" if self.heard is None else f"{self.said} → {self.heard}"
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Counts of each label recognised (columns) for each one said (rows); the last is nothing."""
+
+    title: str
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """Errors in time: starts of correct phones, and errors by the duration of phones.
+
+    `within` are numbers of correct phones that start within a tolerance in seconds of the
+    reference, of `starts`. `durations` are counts of reference phones by least duration in
+    milliseconds.
+    """
+
+    starts: int
+    within: Mapping[float, int]
+    durations: Mapping[int, ErrorCounts]
+
+    def shares(self, separator: str) -> str:
+        """`80.0 % within 10 ms`, for each tolerance; there must be starts."""
+        return separator.join(
+            f"{100.0 * number / self.starts:.1f} % within {1000 * tolerance:.0f} ms"
+            for tolerance, number in self.within.items()
+        )
+
+    def by_duration(self) -> Iterator[tuple[str, ErrorCounts]]:
+        """`30–60 ms` and its counts, from the shortest phones to the longest."""
+        bins = list(self.durations)
+        for low, high in zip(bins, [*bins[1:], None], strict=True):
+            yield f"≥ {low} ms" if high is None else f"{low}–{high} ms", self.durations[low]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One score with its analysis, ready to be written as text, JSON or HTML."""
+
+    score: Score
+    groups: Mapping[str, Mapping[str, ErrorCounts]]
+    frequent: Sequence[Confusion]
+    matrices: Sequence[Matrix]
+    boundaries: Boundaries | None = None
+    comparison: Comparison | None = None
+    runs: Runs | None = None
+    notes: Sequence[str] = ()
+    replicates: int = 0
+    seed: int = 0
+
+
+def investigate(
+    score: Score,
+    *,
+    comparison: Comparison | None = None,
+    runs: Runs | None = None,
+    replicates: int = 0,
+    seed: int = 0,
+) -> Report:
+    """The full analysis of a score: groups, confusions, boundaries, notes."""
+    return Report(
+        score=score,
+        groups=groups(score),
+        frequent=frequent(score),
+        matrices=matrices(score),
+        boundaries=boundaries(score),
+        comparison=comparison,
+        runs=runs,
+        notes=_notes(score),
+        replicates=replicates,
+        seed=seed,
+    )
 
 
 def groups(score: Score) -> dict[str, dict[str, ErrorCounts]]:
     """Counts by speaker, sex, dialect region and length, as far as they are known."""
-    found = {"speaker": dict(score.speakers)}
+    sums = {"speaker": dict(score.speakers)}
     for title in ("sex", "dialect"):
-        sums: dict[str, ErrorCounts] = {}
-        for alignment in score.alignments:
-            group = getattr(alignment.reference, title)
-            if group is not None:
-                sums[group] = sums.get(group, ErrorCounts()) + alignment.counts
-        found[title] = dict(sorted(sums.items()))
-    found["length"] = {
-        f"{low}–{low + LENGTH_BIN - 1} phones": counts
-        for low, counts in sorted(score.lengths.items())
+        names = [getattr(alignment.reference, title) for alignment in score.alignments]
+        if any(name is not None for name in names):
+            each = counts.by_utterance([alignment.ops for alignment in score.alignments])
+            sums[title] = counts.by_group(names, each)
+    sums["length"] = {
+        f"{low}–{low + LENGTH_BIN - 1} phones": of_length
+        for low, of_length in sorted(score.lengths.items())
     }
-    return {title: sums for title, sums in found.items() if sums}
+    return {title: by_name for title, by_name in sums.items() if by_name}
 
 
 def frequent(score: Score, number: int = 20) -> list[Confusion]:
@@ -86,12 +170,12 @@ def _example(alignment: Alignment, position: int) -> str:
 def matrices(score: Score) -> list[Matrix]:
     """Phone by phone, then by manner and by place of articulation where all phones have one.
 
-    None at all above `MOST_PHONES`: such a matrix is of words, and nobody reads it.
+    None at all above `MOST_PHONES`: such a matrix would be of words and unreadable.
     """
     phones = {p for pair in score.confusions for p in pair if p is not None}
     if len(phones) > MOST_PHONES:
         return []
-    found = [_matrix("phone", score.confusions)]
+    by_class = [_matrix("phone", score.confusions)]
     classes = phone_classes()
     if phones <= classes.keys():
         for column, title in enumerate(("manner", "place")):
@@ -102,8 +186,8 @@ def matrices(score: Score) -> list[Matrix]:
                     None if heard is None else classes[heard][column],
                 )
                 coarse[pair] += count
-            found.append(_matrix(title, coarse))
-    return found
+            by_class.append(_matrix(title, coarse))
+    return by_class
 
 
 def _matrix(title: str, counts: Mapping[tuple[str | None, str | None], int]) -> Matrix:
@@ -115,30 +199,24 @@ def _matrix(title: str, counts: Mapping[tuple[str | None, str | None], int]) -> 
     keys: list[str | None] = [*names, None]
     labels = (*names, NOTHING)
     rows = tuple(tuple(counts.get((said, heard), 0) for heard in keys) for said in keys)
-    return Matrix(title, labels, labels, rows)
+    return Matrix(title, labels, rows)
 
 
 @cache
 def phone_classes() -> dict[str, tuple[str, str]]:
     """Manner and place of articulation of the phones of TIMIT and CMUdict."""
-    rows = (line.split() for line in _rows())
+    rows = (line.split() for line in table_lines("articulation.txt"))
     return {phone: (manner, place) for phone, manner, place in rows}
 
 
 @cache
 def _order() -> dict[str, int]:
-    """Phones, manners and places in the order of their table, in which alike stand together."""
+    """Phones, manners and places in the order of their table, where similar ones are neighbours."""
     order: dict[str, int] = {}
-    for line in _rows():
+    for line in table_lines("articulation.txt"):
         for name in line.split():
             order.setdefault(name, len(order))
     return order
-
-
-@cache
-def _rows() -> tuple[str, ...]:
-    lines = (TABLES / "articulation.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def boundaries(score: Score) -> Boundaries | None:
@@ -160,8 +238,26 @@ def boundaries(score: Score) -> Boundaries | None:
             durations[bin_ms] = durations.get(bin_ms, ErrorCounts()) + ErrorCounts.of(op)
             if op == CORRECT and j is not None and hyp_times is not None:
                 starts += 1
-                # A nanosecond of mercy: 0.31 - 0.30 is a little more than 0.01 in binary.
+                # less a nanosecond: 0.31 - 0.30 is a little more than 0.01 in binary
                 off_s = abs(hyp_times[j][0] - start_s) - 1e-9
                 for tolerance in TOLERANCES_S:
                     within[tolerance] += off_s <= tolerance
     return Boundaries(starts, within, dict(sorted(durations.items())))
+
+
+def _notes(score: Score) -> list[str]:
+    notes = []
+    if score.is_synthetic:
+        notes.append("the speech is synthetic: this rate says nothing about people's speech")
+    if score.missing:
+        notes.append(
+            f"{score.missing} utterances without hypothesis count as deletions (--missing delete)"
+        )
+    if len(score.speakers) < 2:
+        known = "one speaker" if score.speakers else "no speakers"
+        notes.append(f"{known} known, so no interval by speaker: it would be wider than this one")
+    if score.scorer == "sclite":
+        phones = {phone for said_heard in score.confusions for phone in said_heard if phone}
+        markup = sorted(p for p in phones if p == "@" or ";" in p or (len(p) > 1 and p[-1] == "*"))
+        notes += [f"{phone!r} {SCLITE_MARKUP}" for phone in markup]
+    return notes

@@ -1,11 +1,11 @@
-"""How far the times of the same phones lie apart: boundaries, and labels of 10 ms frames.
+"""Times of a forced alignment against hand-made ones: boundaries, and labels of 10 ms frames.
 
-Both sides have the same phones in the same order, as after a forced alignment; what differs is when
-they are. Recognised phones are compared in time by `analysis`.
+Both sides have the same phones in the same order and differ in their times. Recognised phones are
+compared in time by `analysis`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,11 +14,13 @@ import numpy as np
 from asr.errors import DataError
 from asr.phones import fold_to_39
 from asr.records import Segment
-from asr.scoring.base import ErrorCounts, Interval
+from asr.scoring import intervals
+from asr.scoring.counts import ErrorCounts
+from asr.scoring.intervals import Interval
 
 TOLERANCES_S = (0.010, 0.020, 0.030, 0.050)
 FRAME_S = 0.010
-MERCY_S = 1e-9  # 0.31 − 0.30 is a little more than 0.01 in binary
+ROUNDING_S = 1e-9  # 0.31 − 0.30 is a little more than 0.01 in binary
 
 BySpeaker = Mapping[str, ErrorCounts]
 Errors = np.ndarray[Any, np.dtype[np.float64]]
@@ -26,7 +28,7 @@ Errors = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class TimedPair:
-    """The times of one utterance's phones as labelled by hand, and as found."""
+    """The times of one utterance's phones, by hand (`reference`) and by an aligner (`found`)."""
 
     id: str
     speaker: str
@@ -36,10 +38,10 @@ class TimedPair:
 
 @dataclass(frozen=True)
 class Timing:
-    """What is right and how far the rest is off.
+    """Shares of correct boundaries and frames, and the errors of all boundaries in seconds.
 
-    `rates` are boundaries within a tolerance, and frames with the right label; what is not right
-    counts as substituted. `errors_s` are found minus labelled, of all boundaries.
+    `rates` are boundaries within a tolerance, and frames with the correct label; the others count
+    as substituted. `errors_s` are the aligner's times minus the hand-made ones.
     """
 
     utterances: int
@@ -69,12 +71,23 @@ class Timing:
         return "\n".join(lines)
 
 
-def measure(pairs: Iterable[TimedPair]) -> Timing:
+def compare_times(pairs: Iterable[TimedPair], replicates: int = 1000, seed: int = 0) -> Timing:
+    """Errors of an aligner's times against hand-made ones, with 95 % intervals by speaker."""
+    timing = _measure(pairs)
+    right = {}
+    for name, speakers in timing.rates.items():
+        wrong = intervals.by_speaker(speakers, replicates, seed)
+        if wrong is not None:
+            right[name] = Interval(100.0 - wrong.high, 100.0 - wrong.low)
+    return replace(timing, intervals=right)
+
+
+def _measure(pairs: Iterable[TimedPair]) -> Timing:
     """Boundaries between phones, and frames; `DataError` where the phones are not the same.
 
-    The outer edges of an utterance are no boundaries. One that two phones share on both sides
-    counts once. Frames that have no label, or one that folds to nothing (q), are left out of the
-    folded count, which is made where all labels are TIMIT's.
+    The outer edges of an utterance are no boundaries. A boundary that two phones share on both
+    sides counts once. The count of frames with folded labels is made where all labels are TIMIT's;
+    it leaves out frames without label, or with one that the folding deletes (q).
     """
     pairs = list(pairs)
     errors: list[Errors] = []
@@ -92,7 +105,7 @@ def measure(pairs: Iterable[TimedPair]) -> Timing:
         _require_same_phones(pair)
         errors.append(_errors(pair))
         for tolerance in TOLERANCES_S:
-            right = np.abs(errors[-1]) <= tolerance + MERCY_S
+            right = np.abs(errors[-1]) <= tolerance + ROUNDING_S
             add(f"boundaries within {1000 * tolerance:.0f} ms", pair.speaker, right)
         end_s = max((segment.end_s for segment in pair.reference), default=0.0)
         times = (np.arange(round(end_s / FRAME_S)) + 0.5) * FRAME_S

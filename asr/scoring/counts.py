@@ -1,80 +1,129 @@
-"""Counts over many alignments: by speaker, by length, and of what was heard for what was said.
+"""Error counts of alignments: in all, by utterance, by group of utterances and by phone.
 
-This file aligns nothing and derives no rates.
+This file aligns nothing. Rates are derived from counts and never stored.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from asr.scoring.base import (
-    CORRECT,
-    DELETED,
-    INSERTED,
-    LENGTH_BIN,
-    OPTIONAL,
-    Alignment,
-    ErrorCounts,
-    Pairs,
-    Transcript,
-)
+import numpy as np
 
-Groups = dict[tuple[str | None, int], ErrorCounts]
+from asr.errors import DataError
 
+# One letter for each step of an alignment. O is a phone of the reference that its protocol lets
+# the hypothesis leave out: it counts as correct, as in sclite -D.
+CORRECT, SUBSTITUTED, DELETED, INSERTED, OPTIONAL = "CSDIO"
 
-def grouped(alignments: Iterable[Alignment]) -> tuple[Groups, Counter[tuple[int, int]]]:
-    """Counts by (speaker, length in tens), and numbers of utterances by (ref, err)."""
-    groups: defaultdict[tuple[str | None, int], list[str]] = defaultdict(list)
-    sizes: Counter[tuple[int, int]] = Counter()
-    for reference, _, ops in alignments:
-        ref = len(ops) - ops.count(INSERTED)
-        err = len(ops) - ops.count(CORRECT) - ops.count(OPTIONAL)
-        sizes[ref, err] += 1
-        groups[speaker_of(reference), ref // LENGTH_BIN * LENGTH_BIN].append(ops)
-    return {group: ErrorCounts.of(*ops) for group, ops in groups.items()}, sizes
+Array = np.ndarray[Any, np.dtype[Any]]
+Group = TypeVar("Group", str, int)
+Confusions = dict[tuple[str | None, str | None], int]
 
 
-def by_speaker(groups: Groups) -> dict[str, ErrorCounts]:
-    """Counts by speaker, sorted; utterances of none are left out."""
-    sums: dict[str, ErrorCounts] = {}
-    for (speaker, _), counts in groups.items():
-        if speaker is not None:
-            sums[speaker] = sums.get(speaker, ErrorCounts()) + counts
-    return dict(sorted(sums.items()))
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Counts over one or more alignments; `ref` phones = `corr` + `sub` + `dele`."""
+
+    utterances: int = 0
+    ref: int = 0
+    corr: int = 0
+    sub: int = 0
+    dele: int = 0
+    ins: int = 0
+
+    @classmethod
+    def of(cls, *ops: str) -> "ErrorCounts":
+        """Counts of alignments, each given as a string of C, S, D, I and O."""
+        steps = "".join(ops)
+        sub, dele, ins = (steps.count(step) for step in (SUBSTITUTED, DELETED, INSERTED))
+        ref = len(steps) - ins
+        return cls(len(ops), ref, ref - sub - dele, sub, dele, ins)
+
+    def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
+        return ErrorCounts(
+            self.utterances + other.utterances,
+            self.ref + other.ref,
+            self.corr + other.corr,
+            self.sub + other.sub,
+            self.dele + other.dele,
+            self.ins + other.ins,
+        )
+
+    @property
+    def err(self) -> int:
+        return self.sub + self.dele + self.ins
+
+    @property
+    def per(self) -> float:
+        """Phone error rate in percent; `DataError` when the reference holds no phones."""
+        if self.ref == 0:
+            raise DataError(
+                f"PER is undefined: the reference holds no phones ({self.ins} insertions)"
+            )
+        return 100.0 * self.err / self.ref
+
+    def rate(self) -> str:
+        """`17.70`, or `undefined` when the reference holds no phones."""
+        return f"{self.per:.2f}" if self.ref else "undefined"
+
+    def kaldi_line(self) -> str:
+        """`%PER 17.70 [ 1277 / 7215, 133 ins, 412 del, 732 sub ]`, in the order of Kaldi."""
+        return (
+            f"%PER {self.rate()} [ {self.err} / {self.ref}, "
+            f"{self.ins} ins, {self.dele} del, {self.sub} sub ]"
+        )
 
 
-def by_length(groups: Groups) -> dict[int, ErrorCounts]:
-    """Counts by the length of the reference, rounded down to tens."""
-    sums: dict[int, ErrorCounts] = {}
-    for (_, length), counts in groups.items():
-        sums[length] = sums.get(length, ErrorCounts()) + counts
-    return sums
+def by_utterance(ops: Sequence[str]) -> Array:
+    """(N, 6): the fields of `ErrorCounts` for each of N alignments."""
+    steps, sub, dele, ins = (
+        np.array(numbers, np.int64)
+        for numbers in (
+            [len(one) for one in ops],
+            *([one.count(letter) for one in ops] for letter in (SUBSTITUTED, DELETED, INSERTED)),
+        )
+    )
+    ref = steps - ins
+    return np.stack([np.ones_like(ref), ref, ref - sub - dele, sub, dele, ins], axis=1)
 
 
-def speaker_of(transcript: Transcript) -> str | None:
-    """As its file says, or else its id before the first "-", or before the first "_"."""
-    if transcript.speaker is not None:
-        return transcript.speaker
-    for separator in "-_":
-        place = transcript.id.find(separator, 1)
-        if place > 0:
-            return transcript.id[:place]
-    return None
+def sum_of(counts: Array) -> ErrorCounts:
+    """The sum of rows of `by_utterance`."""
+    return ErrorCounts(*counts.sum(axis=0).tolist())
 
 
-def confusions(pairs: Pairs, ops: Sequence[str]) -> dict[tuple[str | None, str | None], int]:
-    """How often each phone was heard for each one said; None is nothing, O is left out."""
-    import numpy as np
+def by_group(groups: Iterable[Group | None], counts: Array) -> dict[Group, ErrorCounts]:
+    """Sums of rows of `by_utterance` by the group of each, sorted; None is no group."""
+    places: dict[Group | None, int] = {}
+    place = [places.setdefault(group, len(places)) for group in groups]
+    sums = np.zeros((len(places), counts.shape[1]), np.int64)
+    np.add.at(sums, place, counts)
+    known = sorted(group for group in places if group is not None)
+    return {group: ErrorCounts(*sums[places[group]].tolist()) for group in known}
 
-    (said, _), (heard, _) = pairs.labels
-    steps = np.frombuffer("".join(ops).encode("ascii"), np.uint8)
-    phones: list[str | None] = [*pairs.phones, None]
-    size = len(phones)
-    rows, columns = np.full((2, len(steps)), size - 1, dtype=np.int32)
-    rows[steps != ord(INSERTED)] = said
-    columns[(steps != ord(DELETED)) & (steps != ord(OPTIONAL))] = heard
-    cells = (rows.astype(np.int64) * size + columns)[steps != ord(OPTIONAL)]
-    cells, numbers = np.unique(cells, return_counts=True)
+
+def confusions(said: Array, heard: Array, phones: Sequence[str], ops: Sequence[str]) -> Confusions:
+    """How often each phone was heard for each one said; None is nothing, O is left out.
+
+    `said` and `heard` are labels of all utterances, which index `phones`.
+    """
+    letters = np.frombuffer("".join(ops).encode("ascii"), np.uint8)
+    names = [*phones, None]
+    size = len(names)
+    dtype = np.int32 if size < 2**15 else np.int64
+    rows, columns = np.full((2, len(letters)), size - 1, dtype)
+    rows[letters != ord(INSERTED)] = said
+    columns[(letters != ord(DELETED)) & (letters != ord(OPTIONAL))] = heard
+    rows *= dtype(size)
+    rows += columns
+    cells = rows[letters != ord(OPTIONAL)]
+    if size < 2000:
+        numbers = np.bincount(cells, minlength=size * size)
+        cells = np.flatnonzero(numbers)
+        numbers = numbers[cells]
+    else:  # of words: the table of all pairs would not fit into memory
+        cells, numbers = np.unique(cells, return_counts=True)
     return {
-        (phones[cell // size], phones[cell % size]): number
+        (names[cell // size], names[cell % size]): number
         for cell, number in zip(cells.tolist(), numbers.tolist(), strict=True)
     }

@@ -1,21 +1,21 @@
 """Reading transcripts: our JSONL, sclite .trn, Kaldi text, ctm, folders of .phn or TextGrid.
 
-The format is told from the name and the first line unless it is given. Every refusal names file,
-line, what was found and what to do. This file folds no label and joins no two sides.
+The format is detected from the name and the first line unless it is given. Every error names file,
+line, what was found and how to fix it. This file folds no label.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from sys import intern
+from typing import NamedTuple
 
 from asr.errors import DataError
+from asr.files import read_lines
 from asr.labels import textgrid
 from asr.records import Hypothesis, Utterance, read_jsonl, stream_jsonl
-from asr.scoring.base import Transcript, Transcripts
 
 FORMATS = ("jsonl", "trn", "text", "ctm", "phn", "textgrid")
 PHN_SAMPLE_RATE = 16_000  # .phn files count samples and do not say of what
@@ -23,39 +23,79 @@ PHN_SAMPLE_RATE = 16_000  # .phn files count samples and do not say of what
 Lines = Iterator[tuple[int, str]]
 
 
+class Transcript(NamedTuple):
+    """The phones of one utterance on one side, and what else its file says about it.
+
+    `times_s` are (start, end) of every phone in seconds. `line` is 0 where there is no file.
+    """
+
+    id: str
+    phones: tuple[str, ...]
+    line: int = 0
+    times_s: tuple[tuple[float, float], ...] | None = None
+    speaker: str | None = None
+    sex: str | None = None
+    dialect: str | None = None
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """One side of a comparison: transcripts by id, in the order of their file."""
+
+    path: str
+    items: Mapping[str, Transcript]
+    corpus: str = ""
+    split: str = ""
+
+    def where(self, transcript: Transcript) -> str:
+        """`path:line` of a transcript."""
+        return f"{self.path}:{transcript.line}" if transcript.line else self.path
+
+
+def speaker_of(transcript: Transcript) -> str | None:
+    """As its file says, or else its id before the first "-", or before the first "_"."""
+    if transcript.speaker is not None:
+        return transcript.speaker
+    for separator in "-_":
+        place = transcript.id.find(separator, 1)
+        if place > 0:
+            return transcript.id[:place]
+    return None
+
+
 def read_transcripts(path: str | Path, format_name: str | None = None) -> Transcripts:
-    """Read one side of a comparison; `format_name` None tells the format from the file."""
+    """Read one side of a comparison; without `format_name` the format is detected."""
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
-    found = format_name or detect_format(path)
-    if found == "jsonl":
+    name = format_name or detect_format(path)
+    if name == "jsonl":
         return _read_jsonl(path)
-    if found in ("phn", "textgrid"):
+    if name in ("phn", "textgrid"):
         if not path.is_dir():
-            raise DataError(f"{path}: expected a folder of .{found} files, found a file")
-        return Transcripts(str(path), _keyed(path, _read_folder(path, found)))
+            raise DataError(f"{path}: expected a folder of .{name} files, found a file")
+        return Transcripts(str(path), _keyed(path, _read_folder(path, name)))
     readers: dict[str, Callable[[Path, Lines], Iterator[Transcript]]] = {
         "trn": _read_trn,
         "text": _read_text,
         "ctm": _read_ctm,
     }
-    if found not in readers:
-        raise DataError(f"unknown format {found!r}: known are {', '.join(FORMATS)}")
+    if name not in readers:
+        raise DataError(f"unknown format {name!r}: known are {', '.join(FORMATS)}")
     if path.is_dir():
-        raise DataError(f"{path}: expected a file of format {found}, found a folder")
-    return Transcripts(str(path), _keyed(path, readers[found](path, _lines(path))))
+        raise DataError(f"{path}: expected a file of format {name}, found a folder")
+    return Transcripts(str(path), _keyed(path, readers[name](path, _lines(path))))
 
 
 def detect_format(path: Path) -> str:
-    """The format of a file or folder, by its name where that is telling, else its first line."""
+    """The format of a file or folder, by the ending of its name, or else by its first line."""
     if path.is_dir():
         kinds = {p.suffix.lower() for p in path.rglob("*")} & {".phn", ".textgrid"}
         if len(kinds) != 1:
             found = "both" if kinds else "neither"
             raise DataError(
                 f"{path}: expected a folder of .phn or of .TextGrid files, found {found}; "
-                f"say which with --format"
+                f"name the format with --format"
             )
         return kinds.pop()[1:]
     by_suffix = {".jsonl": "jsonl", ".json": "jsonl", ".trn": "trn", ".ctm": "ctm"}
@@ -86,16 +126,10 @@ def _keyed(path: Path, transcripts: Iterator[Transcript]) -> dict[str, Transcrip
 
 
 def _lines(path: Path) -> Lines:
-    """Lines that are neither empty nor a `;;` comment, with their number, without BOM and CR."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.isspace() and not line.startswith(";;"):
-                    yield number, line.rstrip("\r\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    """Lines that are neither empty nor a `;;` comment, with their number."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if line and not line.isspace() and not line.startswith(";;"):
+            yield number, line
 
 
 def _read_jsonl(path: Path) -> Transcripts:
@@ -109,15 +143,15 @@ def _read_jsonl(path: Path) -> Transcripts:
     try:
         if isinstance(keys, dict) and "audio" not in keys:
             hypotheses = stream_jsonl(path, Hypothesis)
-            found = (Transcript(h.id, h.phones, n) for n, h in enumerate(hypotheses, start=1))
-            return Transcripts(str(path), dict(_checked(path, found)))
+            read = (Transcript(h.id, h.phones, n) for n, h in enumerate(hypotheses, start=1))
+            return Transcripts(str(path), dict(_checked(path, read)))
         utterances = read_jsonl(path, Utterance)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     corpora = sorted({u.corpus for u in utterances if u.corpus})
     splits = sorted({u.split for u in utterances if u.split})
-    found = (_from_manifest(u, number) for number, u in enumerate(utterances, start=1))
-    items = dict(_checked(path, found))
+    read = (_from_manifest(u, number) for number, u in enumerate(utterances, start=1))
+    items = dict(_checked(path, read))
     return Transcripts(str(path), items, "+".join(corpora), "+".join(splits))
 
 
@@ -142,10 +176,10 @@ def _checked(path: Path, transcripts: Iterator[Transcript]) -> Iterator[tuple[st
     for transcript in transcripts:
         where = f"{path}:{transcript.line}"
         if not (isinstance(transcript.id, str) and transcript.id):
-            raise DataError(f"{where}: expected a text as id, found {transcript.id!r}")
+            raise DataError(f"{where}: expected a string as id, found {transcript.id!r}")
         odd = [p for p in transcript.phones if not isinstance(p, str) or not p or p.isspace()]
         if odd:
-            raise DataError(f"{where}: expected phones as a list of texts, found {odd[0]!r} in it")
+            raise DataError(f"{where}: expected phones as a list of strings, found {odd[0]!r}")
         yield transcript.id, transcript
 
 
@@ -160,8 +194,8 @@ def _read_trn(path: Path, lines: Lines) -> Iterator[Transcript]:
         phones = _phones(text.split())
         if "{" in line and "{" in phones:
             raise DataError(
-                f"{path}:{number}: alternatives {{ a / b }} are not scored here; "
-                f"leave the one that was said"
+                f"{path}:{number}: alternatives {{ a / b }} are not scored; "
+                f"keep the one that was spoken"
             )
         yield Transcript(id_.strip(), phones, number)
 
@@ -177,13 +211,23 @@ def _read_text(path: Path, lines: Lines) -> Iterator[Transcript]:
         yield Transcript(id_, _phones(phones), number)
 
 
+class _Phones(dict[str, str]):
+    """One string for all occurrences of a phone: millions of them would need 50 bytes each."""
+
+    def __missing__(self, phone: str) -> str:
+        self[phone] = phone
+        return phone
+
+
+_known_phones = _Phones()
+
+
 def _phones(words: Iterable[str]) -> tuple[str, ...]:
-    """One string for all occurrences of a phone, or millions of them would need 50 bytes each."""
-    return tuple(map(intern, words))
+    return tuple(map(_known_phones.__getitem__, words))
 
 
 def _read_ctm(path: Path, lines: Lines) -> Iterator[Transcript]:
-    found: dict[str, list[tuple[float, float, str]]] = {}
+    by_id: dict[str, list[tuple[float, float, str]]] = {}
     first_line: dict[str, int] = {}
     for number, line in lines:
         fields = line.split()
@@ -194,8 +238,8 @@ def _read_ctm(path: Path, lines: Lines) -> Iterator[Transcript]:
             )
         id_, start, duration = fields[0], float(fields[2]), float(fields[3])
         first_line.setdefault(id_, number)
-        found.setdefault(id_, []).append((start, start + duration, fields[4]))
-    for id_, timed in found.items():
+        by_id.setdefault(id_, []).append((start, start + duration, fields[4]))
+    for id_, timed in by_id.items():
         timed.sort(key=lambda entry: entry[0])
         phones = _phones(phone for _, _, phone in timed)
         times = tuple((start, end) for start, end, _ in timed)
@@ -250,8 +294,8 @@ def pair(
 ) -> tuple[Transcripts, int]:
     """The hypotheses in the order of the references, and how many were missing.
 
-    A hypothesis that no reference has is an error; a reference without hypothesis is one too,
-    unless `missing` is "delete", which gives it an empty hypothesis.
+    A hypothesis without reference is an error; so is a reference without hypothesis, unless
+    `missing` is "delete", which gives it an empty hypothesis.
     """
     if references.items.keys() == hypotheses.items.keys():
         return replace(hypotheses, items={i: hypotheses.items[i] for i in references.items}), 0
@@ -262,14 +306,14 @@ def pair(
         lines = [
             f"{hypotheses.where(t)}: id {t.id!r} is not in {references.path}"
             + (
-                f"; the reference has {lowered[t.id.lower()]!r}: mend the letter case"
+                f"; the reference has {lowered[t.id.lower()]!r}: fix the letter case"
                 if t.id.lower() in lowered
                 else ""
             )
             for t in extra[:10]
         ]
         if len(extra) > 10:
-            lines.append(f"… and {len(extra) - 10} more ids that the reference does not have")
+            lines.append(f"… and {len(extra) - 10} more ids that are not in the reference")
         if absent:
             lines.append(_absent(references, hypotheses, absent))
         raise DataError("\n".join(lines))

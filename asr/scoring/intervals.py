@@ -5,10 +5,24 @@ together. This file compares no systems (see `significance`).
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from asr.scoring.base import ErrorCounts, Interval
+import numpy as np
+
+from asr.scoring.counts import ErrorCounts
 
 CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval of a rate, in percent."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:.2f} … {self.high:.2f}"
 
 
 def by_speaker(speakers: Mapping[str, ErrorCounts], replicates: int, seed: int) -> Interval | None:
@@ -31,8 +45,6 @@ def by_utterance(
 def _percentile(
     units: Iterable[tuple[int, int, int]], replicates: int, seed: int
 ) -> Interval | None:
-    import numpy as np
-
     ref, err, number = np.array(list(units), dtype=np.int64).reshape(-1, 3).T
     size = int(number.sum())
     if size < 2 or replicates < 1 or ref.sum() == 0:

@@ -1,21 +1,22 @@
 """Scoring protocols: what is done to both sides before they are aligned.
 
-The protocols stand in `asr/tables/protocols.toml`, each with its source. This file neither aligns
-nor counts, and it never guesses: a phone that a protocol does not know is an error.
+The protocols are in `asr/tables/protocols.toml`, each with its source. This file neither aligns
+nor counts. A phone that a protocol does not know is an error.
 """
 
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import chain, compress, pairwise
+from itertools import compress, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from asr.errors import DataError
+from asr.files import read_lines
 from asr.phones import TABLES, fold_to_39, fold_to_arpabet, phone_set, unknown_phone
-from asr.scoring.base import Transcript, Transcripts
+from asr.scoring.formats import Transcript, Transcripts
 
 Side = Literal["reference", "hypothesis"]
 EVERY_PHONE = "*"
@@ -26,8 +27,8 @@ FOLDINGS = {"timit39": fold_to_39, "arpabet39": fold_to_arpabet}
 class Protocol:
     """One way of scoring. `target` maps a label to the phone scored, or to None if it is deleted.
 
-    `target` None scores labels as written. `releases` names, for a closure, the phones that take
-    it in when they follow.
+    `target` None scores labels as written. `releases` maps a closure to the phones that it is
+    joined to when they follow. A run of phones that are `merged` on a side counts as one.
     """
 
     name: str
@@ -39,61 +40,61 @@ class Protocol:
     merged: Mapping[str, frozenset[str]] = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
 
-    def apply(self, phones: Sequence[str], side: Side) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    def apply(self, phones: Sequence[str], side: Side) -> tuple[tuple[str, ...], Sequence[int]]:
         """Phones as scored, and for each the index of the label it comes from.
 
         A merged run takes the index of its first label. Raises `DataError` on an unknown label.
         """
         folded = self._folded(phones)
+        merged = self.merged.get(side)
+        if not (self.releases or merged or None in folded):
+            return cast(tuple[str, ...], folded), range(len(folded))
+        keep = [phone is not None for phone in folded]
         if self.releases:
             for index, (phone, following) in enumerate(pairwise(phones)):
-                if following in self.releases.get(phone, ()):
-                    folded[index] = None
-        indices = [index for index, phone in enumerate(folded) if phone is not None]
-        scored = [phone for phone in folded if phone is not None]
-        if merged := self.merged.get(side):
-            kept = [
-                phone != before or not (phone in merged or EVERY_PHONE in merged)
-                for before, phone in zip([None, *scored], scored, strict=False)
-            ]
-            return tuple(compress(scored, kept)), tuple(compress(indices, kept))
-        return tuple(scored), tuple(indices)
+                keep[index] &= following not in self.releases.get(phone, ())
+        if merged:
+            before = None
+            for index, scored in enumerate(folded):
+                if keep[index]:
+                    keep[index] = scored != before or not merged & {scored, EVERY_PHONE}
+                    before = scored
+        scored_phones = cast(Iterator[str], compress(folded, keep))
+        return tuple(scored_phones), tuple(compress(range(len(folded)), keep))
 
-    def _folded(self, phones: Sequence[str]) -> list[str | None]:
+    def _folded(self, phones: Sequence[str]) -> tuple[str | None, ...]:
         """The phone that each label is scored as; None if it is deleted."""
         if self.target is None:
-            return list(phones)
+            return tuple(phones)
         try:
-            return [self.target[phone] for phone in phones]
+            return tuple(map(self.target.__getitem__, phones))
         except KeyError as error:
             raise DataError(unknown_phone(error.args[0], self.target, self.set_name)) from None
 
     def apply_all(self, transcripts: Transcripts, side: Side) -> Transcripts:
-        """Both what `apply` does to every transcript, and one error for all unknown labels."""
+        """The transcripts as scored; one `DataError` lists all unknown labels."""
         if self.target is None and not self.releases and not self.merged.get(side):
             return transcripts
-        self._require_known(transcripts, side)
         items = {}
-        for transcript in transcripts.items.values():
-            phones, indices = self.apply(transcript.phones, side)
-            times = transcript.times_s
-            items[transcript.id] = Transcript(
-                transcript.id,
-                phones,
-                transcript.line,
-                None if times is None else tuple(times[index] for index in indices),
-                transcript.speaker,
-                transcript.sex,
-                transcript.dialect,
-            )
-        return Transcripts(transcripts.path, items, transcripts.corpus, transcripts.split)
+        try:
+            for transcript in transcripts.items.values():
+                phones, indices = self.apply(transcript.phones, side)
+                times = transcript.times_s
+                items[transcript.id] = Transcript(
+                    transcript.id,
+                    phones,
+                    transcript.line,
+                    None if times is None else tuple(times[index] for index in indices),
+                    transcript.speaker,
+                    transcript.sex,
+                    transcript.dialect,
+                )
+        except DataError:
+            raise self._unknown_labels(transcripts, side) from None
+        return replace(transcripts, items=items)
 
-    def _require_known(self, transcripts: Transcripts, side: Side) -> None:
-        if self.target is None:
-            return
-        every = chain.from_iterable(one.phones for one in transcripts.items.values())
-        if self.target.keys() >= set(every):
-            return
+    def _unknown_labels(self, transcripts: Transcripts, side: Side) -> DataError:
+        assert self.target is not None
         outside: Counter[str] = Counter()
         first: Transcript | None = None
         for transcript in transcripts.items.values():
@@ -104,7 +105,7 @@ class Protocol:
         listed = ", ".join(f"{phone!r} ({n}×)" for phone, n in outside.most_common(20))
         more = f" and {len(outside) - 20} more" if len(outside) > 20 else ""
         hint = unknown_phone(outside.most_common(1)[0][0], self.target, self.set_name)
-        raise DataError(
+        return DataError(
             f"{transcripts.where(first)}: the {side} holds {len(outside)} labels outside "
             f"{self.set_name}, first in {first.id}: {listed}{more}; {hint}; "
             f"score with --protocol none or give --map"
@@ -113,16 +114,24 @@ class Protocol:
 
 @cache
 def protocol_names() -> tuple[str, ...]:
-    """The protocols in the order of their file."""
+    """The names of all protocols, in the order of their file."""
     return tuple(_definitions())
+
+
+def protocols_named(name: str, map_file: str | Path | None = None) -> list[Protocol]:
+    """The protocol of this name; for "all", every one whose folding `map_file` can replace."""
+    if name != "all":
+        return [protocol(name, map_file)]
+    every = [protocol(known) for known in protocol_names()]
+    return [protocol(p.name, map_file) for p in every if map_file is None or not p.releases]
 
 
 @cache
 def protocol(name: str, map_file: str | Path | None = None) -> Protocol:
     """The protocol of this name; `DataError` names the known ones.
 
-    `map_file` takes the place of the folding: two columns `label phone`, or Kaldi's three of 61,
-    48 and 39; a label alone on its line is deleted.
+    `map_file` replaces the folding: two columns `label phone`, or Kaldi's three of 61, 48 and 39
+    phones; a label alone on its line is deleted.
     """
     if name not in _definitions():
         known = ", ".join(protocol_names())
@@ -162,7 +171,7 @@ def _target(
 ) -> tuple[dict[str, str | None] | None, str]:
     if map_file is not None:
         if _releases(entry):
-            raise DataError("this protocol has its own table: give --map with another one")
+            raise DataError("--map cannot replace the table of this protocol; choose another one")
         target, set_name = _read_map(Path(map_file)), str(map_file)
         _require_phones_of_rules(entry, target, set_name)
     elif "fold" in entry:
@@ -188,12 +197,12 @@ def _require_phones_of_rules(
     if absent:
         raise DataError(
             f"{set_name}: the protocol has a rule for {', '.join(absent)}, and the map has no such "
-            f"phone; name it so or take --protocol none"
+            f"phone; add it to the map or set --protocol none"
         )
 
 
 def _read_map(path: Path) -> dict[str, str | None]:
-    """Label → phone; phones stand for themselves, as does every column left of the last."""
+    """Label → phone; the labels of every column but the last are mapped to the last."""
     rows = list(_map_rows(path))
     columns = max((len(row) for _, row in rows), default=0)
     if columns not in (2, 3):
@@ -208,7 +217,7 @@ def _read_map(path: Path) -> dict[str, str | None]:
             )
         if row[0] in first_seen:
             raise DataError(
-                f"{path}:{number}: {row[0]!r} is mapped already in line {first_seen[row[0]]}; "
+                f"{path}:{number}: duplicate label {row[0]!r}, first in line {first_seen[row[0]]}; "
                 f"keep one of them"
             )
         first_seen[row[0]] = number
@@ -222,11 +231,7 @@ def _read_map(path: Path) -> dict[str, str | None]:
 
 
 def _map_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a map ({error})") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if line.strip() and not line.startswith("# "):
             yield number, line.split()
 

@@ -22,7 +22,7 @@ from asr import scoring
 from asr.errors import DataError, exit_code
 from asr.files import atomic_open
 from asr.scoring import ErrorCounts, Score, intervals, significance
-from asr.scoring.base import SIGNIFICANT
+from asr.scoring.significance import SIGNIFICANT
 
 PAPER = Path(__file__).with_name("paper.txt")
 EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment" / "graves2013"

@@ -1,14 +1,16 @@
 """The JSON output: one object per protocol and hypothesis file, documented in docs/scoring.md.
 
 A rate that is undefined is null. This file only names things; every number is computed elsewhere.
-Names that stand in the contract are never renamed; more may be added.
+Names in the JSON are never renamed; more may be added.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from asr.scoring.base import ErrorCounts, Report
+from asr.scoring.analysis import Report
+from asr.scoring.counts import ErrorCounts
+from asr.scoring.significance import Comparison
 
 
 def pieces(reports: Sequence[Report]) -> Iterator[str]:
@@ -28,7 +30,7 @@ def pieces(reports: Sequence[Report]) -> Iterator[str]:
 
 def _all_but_utterances(report: Report) -> dict[str, Any]:
     score = report.score
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "protocol": score.protocol,
         "says": score.says,
         "scorer": score.scorer,
@@ -59,33 +61,75 @@ def _all_but_utterances(report: Report) -> dict[str, Any]:
         "notes": list(report.notes),
     }
     for title, sums in report.groups.items():
-        found[f"{title}s" if title != "sex" else "sexes"] = {
+        fields[f"{title}s" if title != "sex" else "sexes"] = {
             name: {"utterances": counts.utterances, **_counts(counts)}
             for name, counts in sums.items()
         }
-    found.setdefault("speakers", {})
-    found["confusions"] = [
+    fields.setdefault("speakers", {})
+    fields["confusions"] = [
         {"said": e.said, "heard": e.heard, "count": e.count, "examples": list(e.examples)}
         for e in report.frequent
     ]
-    found["matrices"] = {
-        m.title: {"labels": list(m.rows), "counts": [list(row) for row in m.counts]}
+    fields["matrices"] = {
+        m.title: {"labels": list(m.labels), "counts": [list(row) for row in m.counts]}
         for m in report.matrices
     }
     if report.boundaries is not None:
-        found["boundaries"] = {
+        fields["boundaries"] = {
             "starts": report.boundaries.starts,
             "within_ms": {
                 f"{1000 * s:.0f}": number for s, number in report.boundaries.within.items()
             },
             "durations_ms": {
-                str(low): counts.to_dict() for low, counts in report.boundaries.durations.items()
+                str(low): _numbers(counts) for low, counts in report.boundaries.durations.items()
             },
         }
     if report.comparison is not None:
-        found["compare"] = report.comparison.to_dict()
-    return found
+        fields["compare"] = _comparison(report.comparison)
+    return fields
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    test, drawn = comparison.mapsswe, comparison.bootstrap
+    return {
+        "a": comparison.a,
+        "b": comparison.b,
+        "per_a": comparison.total_a.per,
+        "per_b": comparison.total_b.per,
+        "difference": comparison.difference,
+        "mapsswe": {
+            "segments": test.segments,
+            "mean": test.mean,
+            "sd": test.sd,
+            "z": test.z,
+            "p": test.p,
+        },
+        "bootstrap": None
+        if drawn is None
+        else {
+            "by": drawn.by,
+            "units": drawn.units,
+            "difference": drawn.difference,
+            "interval": [drawn.interval.low, drawn.interval.high],
+            "p": drawn.p,
+        },
+        "told_apart": comparison.told_apart,
+        "utterances_needed": comparison.utterances_needed,
+        "smallest_difference": comparison.smallest_difference,
+        "verdict": comparison.verdict(),
+    }
 
 
 def _counts(counts: ErrorCounts) -> dict[str, Any]:
-    return {**counts.to_dict(), "per": counts.per if counts.ref else None}
+    return {**_numbers(counts), "per": counts.per if counts.ref else None}
+
+
+def _numbers(counts: ErrorCounts) -> dict[str, int]:
+    return {
+        "ref": counts.ref,
+        "corr": counts.corr,
+        "sub": counts.sub,
+        "del": counts.dele,
+        "ins": counts.ins,
+        "err": counts.err,
+    }

@@ -1,24 +1,26 @@
-"""Reports as text for people: the %PER line first, then what is behind it.
+"""Reports as text for people: the %PER line first, then the details.
 
 This file computes nothing but percentages.
 """
 
 from collections.abc import Iterable, Sequence
 
-from asr.scoring.base import Comparison, ErrorCounts, Report
+from asr.scoring.analysis import Report
+from asr.scoring.counts import ErrorCounts
+from asr.scoring.significance import Comparison
 
 GROUP_COLUMNS = ("utterances", "phones", "sub", "del", "ins", "PER")
 SMALL_MATRICES = ("manner", "place")
 
 
 def report(reports: Sequence[Report]) -> str:
-    """The %PER lines, then a table if protocols are several (then strict is the line), details."""
+    """The %PER lines and details; of several protocols the line of strict, and a table of all."""
     shown = [r for r in reports if r.score.protocol == "strict"] or list(reports[:1])
     if len({r.score.protocol for r in reports}) == 1:
         shown = list(reports)
     lines = [r.score.line() for r in shown] + _seeds(reports)
     if len(shown) < len(reports):
-        lines += ["", *protocol_table(reports), "", f"In detail under {shown[0].score.protocol}:"]
+        lines += ["", *_protocol_table(reports), "", f"In detail under {shown[0].score.protocol}:"]
         detailed = shown[:1]
     else:
         detailed = shown
@@ -27,8 +29,8 @@ def report(reports: Sequence[Report]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def protocol_table(reports: Sequence[Report]) -> list[str]:
-    """One row per protocol and hypothesis file, in percent of the reference phones."""
+def _protocol_table(reports: Sequence[Report]) -> list[str]:
+    """One row for each protocol and hypothesis file, in percent of the reference phones."""
     files = len({r.score.hypothesis for r in reports}) > 1
     rows = []
     for r in reports:
@@ -39,7 +41,7 @@ def protocol_table(reports: Sequence[Report]) -> list[str]:
                 r.score.protocol,
                 str(total.ref),
                 *_percentages(total),
-                "undefined" if not total.ref else f"{total.per:.2f}",
+                total.rate(),
                 "" if speaker is None else str(speaker),
                 f"{r.score.says}{' · ' + r.score.hypothesis if files else ''}",
             ]
@@ -74,11 +76,10 @@ def _details(report: Report, named: bool) -> list[str]:
             f"| {total.utterances} {total.ref} | Corr {corr}  Sub {sub}  Del {dele}  Ins {ins}  "
             f"Err {total.per:.1f} |"
         )
-    if score.other_err is not None and score.other_err != total.err and total.ref:
-        rate = 100.0 * score.other_err / total.ref
+    if score.other_rate is not None:
         lines.append(
-            f"Scorer {score.other_scorer} counts {score.other_err} errors, PER {rate:.2f}; "
-            f"{score.scorer} {total.err}."
+            f"Scorer {score.other_scorer} counts {score.other_err} errors, "
+            f"PER {score.other_rate:.2f}; {score.scorer} {total.err}."
         )
     if score.intervals:
         listed = ", ".join(f"by {unit} {i}" for unit, i in score.intervals.items())
@@ -87,7 +88,7 @@ def _details(report: Report, named: bool) -> list[str]:
         )
     lines += [f"Note: {note}" for note in report.notes]
     if report.comparison is not None:
-        lines += ["", *comparison_lines(report.comparison)]
+        lines += ["", *_comparison_lines(report.comparison)]
     for title, sums in report.groups.items():
         rows = [_group_row(name, counts) for name, counts in sums.items()]
         lines += ["", *_table([title, *GROUP_COLUMNS], rows)]
@@ -100,15 +101,15 @@ def _details(report: Report, named: bool) -> list[str]:
         if matrix.title in SMALL_MATRICES:
             rows = [
                 [name, *(str(count) if count else "·" for count in counts)]
-                for name, counts in zip(matrix.rows, matrix.counts, strict=True)
+                for name, counts in zip(matrix.labels, matrix.counts, strict=True)
             ]
-            lines += ["", *_table([f"{matrix.title}, said ↓ heard →", *matrix.columns], rows)]
+            lines += ["", *_table([f"{matrix.title}, said ↓ heard →", *matrix.labels], rows)]
     lines += _boundary_lines(report)
     return lines
 
 
-def comparison_lines(comparison: Comparison) -> list[str]:
-    """Both tests, then what they come to."""
+def _comparison_lines(comparison: Comparison) -> list[str]:
+    """Both tests, then the verdict."""
     test, drawn = comparison.mapsswe, comparison.bootstrap
     lines = [
         f"A {comparison.a}: PER {comparison.total_a.per:.2f}   "
@@ -126,23 +127,23 @@ def comparison_lines(comparison: Comparison) -> list[str]:
 
 
 def _boundary_lines(report: Report) -> list[str]:
-    found = report.boundaries
-    if found is None:
+    boundaries = report.boundaries
+    if boundaries is None:
         return []
     lines = []
-    if found.starts:
-        shares = found.shares(", ")
-        lines += ["", f"Of {found.starts} correct phones {shares} of the reference start."]
+    if boundaries.starts:
+        shares = boundaries.shares(", ")
+        lines += ["", f"Of {boundaries.starts} correct phones {shares} of the reference start."]
     rows = [
-        [name, str(counts.ref), *_percentages(counts)[:3]] for name, counts in found.by_duration()
+        [name, str(counts.ref), *_percentages(counts)[:3]]
+        for name, counts in boundaries.by_duration()
     ]
     return [*lines, "", *_table(["duration", "phones", "corr", "sub", "del"], rows)]
 
 
 def _group_row(name: str, counts: ErrorCounts) -> list[str]:
-    rate = f"{counts.per:.2f}" if counts.ref else "undefined"
     numbers = (counts.utterances, counts.ref, counts.sub, counts.dele, counts.ins)
-    return [name, *(str(number) for number in numbers), rate]
+    return [name, *(str(number) for number in numbers), counts.rate()]
 
 
 def _percentages(counts: ErrorCounts) -> list[str]:
@@ -156,18 +157,18 @@ def _percentages(counts: ErrorCounts) -> list[str]:
 def _table(
     head: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)
 ) -> list[str]:
-    """Columns set flush: the `left` ones and what looks like words to the left, numbers right."""
+    """Aligned columns: the `left` ones, and a last one of words, to the left; the rest right."""
     cells = [list(head), *(list(row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     last = len(head) - 1
     lines = []
     for row in cells:
-        set_ = [
+        padded = [
             cell.ljust(width) if column in left or (column == last and not _numeric(cells, column))
             else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]  # fmt: skip
-        lines.append("  ".join(set_).rstrip())
+        lines.append("  ".join(padded).rstrip())
     return lines
 
 
