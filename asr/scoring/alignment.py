@@ -1,22 +1,22 @@
 """Alignment of hypotheses with their references, step by step as each scorer does it.
 
-`levenshtein` finds the fewest errors: rapidfuzz aligns, as it does in jiwer. `sclite` is NIST
-sclite's alignment with -s (letter case counts): substitutions cost 4, insertions and deletions 3.
-All utterances are aligned at once.
+`levenshtein` is jiwer's alignment with the fewest errors. `sclite` is NIST sclite's with -s (letter
+case counts): substitutions cost 4, insertions and deletions 3; all utterances are aligned at once.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from rapidfuzz.distance import Levenshtein
-from rapidfuzz.process import cpdist
 
 from asr.scoring.counts import CORRECT, DELETED, INSERTED, OPTIONAL, SUBSTITUTED, ErrorCounts
 from asr.scoring.formats import Transcript
+
+if TYPE_CHECKING:
+    import jiwer
 
 SCORERS = ("levenshtein", "sclite")
 
@@ -24,14 +24,19 @@ SCORERS = ("levenshtein", "sclite")
 # sclite 2 of 4/3/3 (word.c, wwd_WORD), levenshtein 0 of 1/1/1.
 COSTS = {"sclite": (4, 3, 2), "levenshtein": (1, 1, 0)}
 
-EDIT_LETTERS = {"replace": SUBSTITUTED, "delete": DELETED, "insert": INSERTED}  # of rapidfuzz
+JIWER_LETTERS = {
+    "equal": CORRECT,
+    "substitute": SUBSTITUTED,
+    "delete": DELETED,
+    "insert": INSERTED,
+}
+BLOCK = 1_000  # utterances that jiwer aligns together: its alignments are large
 
 # A cell of the table of choices is a sum of these; none of the first two is a deletion.
 INSERT, PAIR, DIFFERS, IS_OPTIONAL, STOP = 1, 2, 4, 8, 16
 CELLS = 6_000_000  # of the tables of utterances that are aligned together, a byte each
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Edit = tuple[str, int, int]  # what is done, position in the reference, position in the hypothesis
 
 
 class Alignment(NamedTuple):
@@ -121,26 +126,36 @@ def align(pairs: Pairs, scorer: str) -> list[str]:
 def error_count(pairs: Pairs, scorer: str) -> int:
     """Errors in what `align` gives."""
     if scorer == "levenshtein" and not pairs.optional:
-        said, heard, _ = pairs.coded
-        distance = cpdist(said.strings, heard.strings, scorer=Levenshtein.distance, dtype=np.int64)
-        return int(distance.sum())
+        return sum(
+            one.substitutions + one.deletions + one.insertions for one in _jiwer_outputs(pairs)
+        )
     every = "".join(align(pairs, scorer))
     return len(every) - every.count(CORRECT) - every.count(OPTIONAL)
 
 
 def _fewest_errors(pairs: Pairs) -> list[str]:
-    said, heard, _ = pairs.coded
-    aligned = []
-    for reference, hypothesis in zip(said.strings, heard.strings, strict=True):
-        steps = []
-        done = 0  # phones of the reference
-        edits = cast("list[Edit]", Levenshtein.editops(reference, hypothesis).as_list())
-        for edit, position, _ in edits:
-            steps += [CORRECT * (position - done), EDIT_LETTERS[edit]]
-            done = position if edit == "insert" else position + 1
-        steps.append(CORRECT * (len(reference) - done))
-        aligned.append("".join(steps))
-    return aligned
+    return [
+        "".join(
+            JIWER_LETTERS[chunk.type]
+            * max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+            for chunk in chunks
+        )
+        for output in _jiwer_outputs(pairs)
+        for chunks in output.alignments
+    ]
+
+
+def _jiwer_outputs(pairs: Pairs) -> "Iterator[jiwer.WordOutput]":
+    """jiwer's result for every BLOCK of utterances; phones are its words, left as they are."""
+    import jiwer
+
+    unchanged = jiwer.Compose([])
+    for start in range(0, len(pairs.said), BLOCK):
+        sides: list[Any] = [
+            [list(phones) for phones in side[start : start + BLOCK]]
+            for side in (pairs.said, pairs.heard)
+        ]
+        yield jiwer.process_words(*sides, unchanged, unchanged)
 
 
 def _cheapest(pairs: Pairs, costs: tuple[int, int, int]) -> list[str]:
