@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asr import audio
-from asr.augment import Augment, accelerate, seed_of
+from asr.augment import Augment, seed_of
+from asr.augment.sounds import accelerate
 from asr.batch import Batch, pad
 from asr.errors import DataError
 from asr.features import Features

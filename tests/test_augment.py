@@ -12,16 +12,8 @@ from torch import Tensor
 from torchaudio.functional import lowpass_biquad, resample
 
 from asr import checkpoint, train
-from asr.augment import (
-    Augment,
-    AugmentConfig,
-    accelerate,
-    babble,
-    coloured_noise,
-    convolve,
-    impulse_response,
-    seed_of,
-)
+from asr.augment import Augment, AugmentConfig, seed_of
+from asr.augment.sounds import accelerate, babble, coloured_noise, convolve, impulse_response
 from asr.batch import Batch, length_mask
 from asr.config import RunConfig, TrainingConfig
 from asr.corpora import TimitConfig

@@ -41,7 +41,7 @@ PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
 AFTER_STATIC = frozenset({"deltas", "delta_window", "context", "normalization", "cmn_window"})
 # From a file to its static frames; another text of these makes all entries stale.
 SOURCES = (
-    *(Path(__file__).parents[1] / name for name in ("audio/__init__.py", "augment.py", "batch.py")),
+    *(Path(__file__).parents[1] / name for name in ("audio/__init__.py", "augment/sounds.py", "batch.py")),
     *sorted(Path(__file__).parent.glob("*.py")),
 )
 LIBRARIES = ("librosa", "numpy", "torch", "torchaudio")

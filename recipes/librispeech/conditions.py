@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from asr import audio, checkpoint, scoring
-from asr.augment import Waveform, add_at, coloured_noise
+from asr.augment.sounds import Waveform, add_at, coloured_noise
 from asr.batch import pad
 from asr.criteria import SearchConfig
 from asr.recognizer import Recognizer
