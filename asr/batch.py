@@ -32,6 +32,14 @@ class Batch:
     target_starts: Tensor | None = None
     copies: int = 1
 
+    @classmethod
+    def of(cls, waveforms: Sequence[Tensor], speakers: Sequence[str] = ()) -> Self:
+        """Waveforms without targets, N × (S,), with their numbers as ids."""
+        no_labels = torch.zeros(len(waveforms), 0, dtype=torch.long)
+        ids = tuple(map(str, range(len(waveforms))))
+        counts = no_labels.sum(dim=1)
+        return cls(*pad(waveforms), no_labels, counts, None, ids, tuple(speakers))
+
     def to(self, device: torch.device) -> Self:
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)

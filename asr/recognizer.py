@@ -11,7 +11,7 @@ from asr.augment import Augment, seed_of
 from asr.batch import Batch
 from asr.criteria import CriterionConfig, FrameTimes, Path, SearchConfig
 from asr.encoder import Encoder, EncoderConfig, stacked_lengths
-from asr.features import Features, FeaturesConfig
+from asr.features import Features, FeaturesConfig, SpeakerMoments
 from asr.phones import Vocabulary
 from asr.records import Hypothesis
 from asr.search.language_model import Graph, load_graph
@@ -19,7 +19,7 @@ from asr.search.language_model import Graph, load_graph
 
 @dataclass(frozen=True)
 class RecognizerConfig:
-    """All that is needed, with a vocabulary, to build a recogniser."""
+    """Everything that builds a recogniser, together with a vocabulary."""
 
     features: FeaturesConfig
     encoder: EncoderConfig
@@ -27,7 +27,7 @@ class RecognizerConfig:
 
 
 class Recognizer(nn.Module):
-    """Waveforms in: training and use cannot differ in their features."""
+    """Features, encoder and criterion: its input are waveforms, in training and in use."""
 
     def __init__(self, config: RecognizerConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -41,38 +41,46 @@ class Recognizer(nn.Module):
 
     @property
     def frame_times(self) -> FrameTimes:
-        """By the samples that an encoded frame was made of, itself and no neighbours."""
+        """Samples to the middle of the first encoded frame, and from each frame to the next.
+
+        A frame's middle is that of the samples that it was computed from, without its neighbours.
+        """
         features, stacked = self.config.features, self.config.encoder.subsampling
-        first = 0.0  # librosa's windows begin half outside
-        if features.family == "kaldi":
-            first = (features.window_samples if features.snip_edges else features.hop_samples) / 2
         hop = features.hop_samples
-        return FrameTimes(first + (stacked - 1) / 2 * hop, stacked * hop)
+        return FrameTimes(features.first_middle + (stacked - 1) / 2 * hop, stacked * hop)
 
     def encoded_lengths(self, waveform_lengths: Tensor) -> Tensor:
         """T' for each S: (N,) → (N,)."""
-        frame_lengths = self.features.frame_counts(waveform_lengths)
+        frame_lengths = self.config.features.frame_counts(waveform_lengths)
         return stacked_lengths(frame_lengths, self.config.encoder.subsampling)
 
-    def encode(
-        self, waveforms: Tensor, lengths: Tensor, speakers: Sequence[str] = ()
-    ) -> tuple[Tensor, Tensor]:
-        """(N, S), (N,) → (N, T', D), (N,); `speakers` N where features are normalised by them."""
-        frames, frame_lengths = self.features(waveforms, lengths, speakers)
-        encoded: tuple[Tensor, Tensor] = self.encoder(frames, frame_lengths)
-        return encoded
+    def moments_of(self, batches: Iterable[Batch]) -> SpeakerMoments | None:
+        """The moments of all speakers of a split with normalization=speaker, otherwise None.
 
-    def encode_batch(self, batch: Batch, augment: Augment | None = None) -> tuple[Tensor, Tensor]:
-        """As `encode`, of a batch's waveforms or cached frames: → (N, T', D), (N,)."""
-        if augment is None or batch.seeds is None:
-            frames, lengths = self.features.of_batch(batch)
-        else:
-            frames, lengths = self.features.of_batch(batch, augment.warps(batch.seeds))
-            frames = augment.mask(frames, lengths, batch.seeds)
+        These are the `moments` that the methods below need for batches of that split.
+        """
+        if self.config.features.normalization != "speaker":
+            return None
+        return self.features.speaker_moments(batch.to(self.device) for batch in batches)
+
+    def encode_batch(
+        self, batch: Batch, augment: Augment | None = None, moments: SpeakerMoments | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """A batch's waveforms or cached frames, warped and masked by `augment`: → (N, T', D), (N,).
+
+        Nothing is changed in a batch without seeds.
+        """
+        seeds = () if augment is None else batch.seeds
+        warps = augment.warps(seeds) if augment and seeds else None
+        frames, lengths = self.features.of_batch(batch, warps, moments)
+        if augment and seeds:
+            frames = augment.mask(frames, lengths, seeds)
         encoded: tuple[Tensor, Tensor] = self.encoder(frames, lengths)
         return encoded
 
-    def loss(self, batch: Batch, augment: Augment | None = None) -> Tensor:
+    def loss(
+        self, batch: Batch, augment: Augment | None = None, moments: SpeakerMoments | None = None
+    ) -> Tensor:
         """Loss of each utterance in nats, in training the mean over its copies, (N,)."""
         copies = self.criterion.copies if self.training else 1
         if copies > 1:
@@ -81,19 +89,9 @@ class Recognizer(nn.Module):
             batch = batch.repeated(
                 [tuple(seed_of(seed, copy, id) for seed, id in pairs) for copy in range(copies)]
             )
-        encoded, lengths = self.encode_batch(batch, augment)
+        encoded, lengths = self.encode_batch(batch, augment, moments)
         losses = self.criterion.loss(encoded, lengths, batch)
         return losses.view(copies, -1).mean(0)
-
-    @torch.no_grad()
-    def transcribe(
-        self, waveforms: Tensor, lengths: Tensor, ids: Sequence[str], search: SearchConfig
-    ) -> list[list[Hypothesis]]:
-        """Hypotheses of each utterance, best first: (N, S), (N,) → N × n-best.
-
-        The recogniser must be in evaluation mode.
-        """
-        return self.search(*self.encode(waveforms, lengths), ids, search)
 
     @torch.no_grad()
     def search(
@@ -104,16 +102,16 @@ class Recognizer(nn.Module):
         search: SearchConfig,
         graph: Graph | None = None,
     ) -> list[list[Hypothesis]]:
-        """As `transcribe`, of encoded frames: (N, T', D), (N,) → N × n-best.
+        """Hypotheses, best first, with times: (N, T', D), (N,), N → N × n-best.
 
-        `graph` is the language model, where it is not in the file that `search` names.
+        `graph` is the language model; without it, it is read from the file in `search`, if any.
         """
         if graph is None and search.language_model:
             graph = load_graph(search.language_model, self.vocabulary.phones)
-        found = self.criterion.decode(encoded, lengths, search, graph)
+        paths = self.criterion.decode(encoded, lengths, search, graph)
         return [
-            [self._hypothesis(id, path) for path in paths]
-            for id, paths in zip(ids, found, strict=True)
+            [self._hypothesis(id, path) for path in n_best]
+            for id, n_best in zip(ids, paths, strict=True)
         ]
 
     def edge_s(self, frame: int) -> float:
@@ -121,7 +119,7 @@ class Recognizer(nn.Module):
         return self.time_s(frame - 0.5)
 
     def time_s(self, frame: float) -> float:
-        """The middle of the samples that an encoded frame was made of, itself and no neighbours."""
+        """The time of the middle of an encoded frame, see `frame_times`."""
         times = self.frame_times
         return (times.first + frame * times.step) / self.config.features.sample_rate
 
@@ -131,7 +129,7 @@ class Recognizer(nn.Module):
             self.vocabulary.decode(path.labels),
             path.score,
             path.frames and tuple(round(self.time_s(frame), 4) for frame in path.frames),
-            path.confidences and tuple(round(found, 4) for found in path.confidences),
+            path.confidences and tuple(round(share, 4) for share in path.confidences),
         )
 
     @property
@@ -146,29 +144,14 @@ class Recognizer(nn.Module):
 def encode_all(
     recognizer: Recognizer, batches: Iterable[Batch]
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """Every batch on the recogniser's device, with its encoded frames (N, T', D), (N,).
+    """Every batch of a split, on the recogniser's device, with its encoded frames (N, T', D), (N,).
 
-    Leaves the recogniser in evaluation mode. The batches are all of a split, and are gone through
-    twice where features are normalised by speaker.
+    Leaves the recogniser in evaluation mode. With normalization=speaker the batches are read twice.
     """
     recognizer.eval()
-    with recognizer.features.speakers_of(batch.to(recognizer.device) for batch in batches):
-        for batch in batches:
-            moved = batch.to(recognizer.device)
-            with torch.no_grad():
-                encoded, lengths = recognizer.encode_batch(moved)
-            yield moved, encoded, lengths
-
-
-def transcribe_all(
-    recognizer: Recognizer,
-    batches: Iterable[Batch],
-    search: SearchConfig,
-    graph: Graph | None = None,
-) -> dict[str, Hypothesis]:
-    """The best hypothesis of every utterance, by id; leaves the recogniser in evaluation mode."""
-    best: dict[str, Hypothesis] = {}
-    for batch, encoded, lengths in encode_all(recognizer, batches):
-        found = recognizer.search(encoded, lengths, batch.ids, search, graph)
-        best |= {id: hypotheses[0] for id, hypotheses in zip(batch.ids, found, strict=True)}
-    return best
+    moments = recognizer.moments_of(batches)
+    for batch in batches:
+        moved = batch.to(recognizer.device)
+        with torch.no_grad():
+            encoded, lengths = recognizer.encode_batch(moved, moments=moments)
+        yield moved, encoded, lengths

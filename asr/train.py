@@ -44,6 +44,7 @@ from asr.config import (
 from asr.criteria import Estimated, SearchConfig, Split
 from asr.dataset import Batches
 from asr.errors import DataError
+from asr.features import SpeakerMoments
 from asr.features.cache import FrameCache
 from asr.files import atomic_open
 from asr.lstm.base import onednn_multiplies
@@ -114,7 +115,7 @@ def run(config: RunConfig) -> None:
         batches = _batches(config, train, vocabulary, config.seed, train_cache, augment)
         dev_batches = _batches(config, dev, vocabulary, None, cache)
         plain = _batches(config, train, vocabulary, None, train_cache)
-        recognizer.features.fit_speakers(batch.to(device) for batch in plain)
+        moments = recognizer.moments_of(plain)
         if state is None:
             carried = checkpoint.carry_over(training.start_from, recognizer)
             if "features" not in carried:
@@ -166,11 +167,17 @@ def run(config: RunConfig) -> None:
                         group["lr"] = rate
                     batch = batch.to(device)
                     if isinstance(criterion, Estimated):
-                        encoded, lengths = recognizer.encode_batch(batch, augment)
+                        encoded, lengths = recognizer.encode_batch(batch, augment, moments)
                         losses = criterion.accumulate(encoded, lengths, batch)
                     else:
                         losses = train_step(
-                            recognizer, optimizer, batch, training, augment, phase.weight_noise
+                            recognizer,
+                            optimizer,
+                            batch,
+                            training,
+                            augment,
+                            phase.weight_noise,
+                            moments,
                         )
                         if average is not None:
                             average.update_parameters(recognizer)
@@ -230,6 +237,7 @@ def train_step(
     training: TrainingConfig,
     augment: Augment | None = None,
     noise: float = 0.0,
+    moments: SpeakerMoments | None = None,
 ) -> Tensor:
     """One step of gradient descent on the mean loss; the utterances' losses before it, (N,).
 
@@ -238,7 +246,7 @@ def train_step(
     """
     optimizer.zero_grad(set_to_none=True)
     with weight_noise(recognizer, noise):
-        losses = recognizer.loss(batch, augment)
+        losses = recognizer.loss(batch, augment, moments)
         losses.mean().backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(recognizer.parameters(), training.max_gradient_norm)
     if not torch.isfinite(norm):

@@ -1,19 +1,18 @@
-"""Recordings of any length → the phones in them, with start, end and confidence.
+"""Recordings of any length → their phones, with start, end and confidence.
 
-A recording is heard piece by piece, in bounded memory. Here, and nowhere else, audio is resampled
-and mixed, with a warning.
+A recording is transcribed piece by piece, in bounded memory. Only here is audio resampled and
+mixed, with a warning.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from asr import audio, checkpoint
 from asr.audio import Waveform
@@ -21,18 +20,18 @@ from asr.batch import Batch
 from asr.checkpoint import Checkpoint
 from asr.criteria import SearchConfig
 from asr.errors import DataError
-from asr.features import FeaturesConfig
-from asr.recognizer import Recognizer
+from asr.features import SpeakerMoments
+from asr.recognizer import Recognizer, encode_all
 from asr.records import Hypothesis
 from asr.search.language_model import Graph
 from asr.search.language_model import graph as graph_of
 
 MODEL = Path(__file__).parent / "pretrained" / "librispeech.safetensors"
 SHORTEST_S, LONGEST_S = 20.0, 40.0  # of a piece; no utterance of LibriSpeech or TIMIT is longer
-CONTEXT_S = 2.0  # that the network hears on either side of a piece
+CONTEXT_S = 2.0  # what the network gets on either side of a piece
 QUIET_S = 0.2  # a piece ends in the middle of the quietest stretch of this length
-SPEAKER = "who speaks"  # in what is normalised together: a file, or all files
-REACH_S = 0.1  # a phone lasts at most so long on either side of the moment it was heard
+SPEAKER = "the speaker"  # of all that is normalised together: a file, or all files
+REACH_S = 0.1  # how long a phone lasts at most on either side of its moment
 
 Warn = Callable[[str], None]
 
@@ -57,7 +56,7 @@ class Transcript:
 
 
 class Piece(NamedTuple):
-    """A part of a recording, with what the network hears around it, (S,)."""
+    """A part of a recording, with its context on both sides, (S,)."""
 
     waveform: Waveform
     start: int  # of the piece itself in the recording, in samples
@@ -66,49 +65,52 @@ class Piece(NamedTuple):
 
 
 class Transcriber:
-    """A recogniser with the search that its file brings, or else a greedy one."""
+    """A recogniser with the search of its file, or else a greedy search."""
 
-    def __init__(self, found: Checkpoint) -> None:
-        self.recognizer: Recognizer = found.recognizer
-        self.search = found.search or SearchConfig()
+    def __init__(self, loaded: Checkpoint) -> None:
+        self.recognizer: Recognizer = loaded.recognizer
+        self.search = loaded.search or SearchConfig()
         self.graph: Graph | None = None
-        if found.language_model is not None:
-            self.graph = graph_of(found.language_model, self.recognizer.vocabulary.phones)
-        self.adapted = False
+        if loaded.language_model is not None:
+            self.graph = graph_of(loaded.language_model, self.recognizer.vocabulary.phones)
 
-    def adapt(self, recordings: Iterable[Iterator[Waveform]]) -> None:
-        """Normalise, from now on, by these recordings of one speaker together, each in blocks (S,).
+    def one_speaker(self, recordings: Iterable[Iterator[Waveform]]) -> SpeakerMoments:
+        """The moments of recordings by one speaker together, each in blocks (S,).
 
-        What cannot be read is left out. Raises `DataError` where the model normalises by its
-        training set, or by the loud frames of each recording alone.
+        They are for `transcribe` and `hypothesis`. Unreadable recordings are left out. Raises
+        `DataError` where the model is normalised by its training set, by nothing, or by the loud
+        frames of a recording.
         """
         features = self.recognizer.features
         if features.config.normalization not in ("speaker", "utterance", "sliding"):
             raise DataError(
-                f"--one-speaker is not for this model, which was trained with "
-                f"features.normalization={features.config.normalization}; leave it out"
+                f"--one-speaker needs a model with features.normalization=speaker, utterance or "
+                f"sliding, and this one has features.normalization="
+                f"{features.config.normalization}; leave it out"
             )
-        features.config = replace(
-            features.config, normalization="speaker", cmn_window=FeaturesConfig.cmn_window
-        )
-        features.fit_speakers(self._batches(recordings))
-        self.adapted = True
+        return features.speaker_moments(self._batches(recordings))
 
     def blocks(self, path: str | Path, warn: Warn) -> Iterator[Waveform]:
-        """A file at the rate that the model takes, block by block, each (S,)."""
+        """A file at the model's sample rate, block by block, each (S,)."""
         config = self.recognizer.config.features
         return audio.stream(path, config.sample_rate, config.window_samples, warn)
 
     def _batches(self, recordings: Iterable[Iterator[Waveform]]) -> Iterator[Batch]:
+        """All pieces without their context; unreadable recordings are left out."""
         for blocks in recordings:
-            with suppress(DataError):  # said when the file is heard
-                for piece in pieces(blocks, self.step, self.recognizer.config.features.sample_rate):
-                    yield _batch(piece)
+            with suppress(DataError):  # `transcribe` reports it
+                for piece in pieces(blocks, self.step, self.sample_rate):
+                    own = piece.waveform[piece.before : piece.before + piece.samples]
+                    yield Batch.of([torch.from_numpy(own)], [SPEAKER])
 
-    def transcribe(self, path: str | Path, warn: Warn) -> Transcript:
-        """The phones of one file; `DataError` where it cannot be read, is too short or silent."""
-        features = self.recognizer.features
-        sample_rate = features.config.sample_rate
+    def transcribe(
+        self, path: str | Path, warn: Warn, moments: SpeakerMoments | None = None
+    ) -> Transcript:
+        """The phones of one file; `DataError` where it cannot be read, is too short or silent.
+
+        `moments` are those of `one_speaker`. Without them a model with normalization=speaker takes
+        the file for all that its speaker says.
+        """
         samples = 0
 
         def counted() -> Iterator[Waveform]:
@@ -117,14 +119,18 @@ class Transcriber:
                 samples += len(block)
                 yield block
 
-        alone = features.speakers_of(self._batches([self.blocks(path, ignore)]))
-        with nullcontext() if self.adapted else alone:
-            found = [
-                phone
-                for piece in pieces(counted(), self.step, sample_rate)
-                for phone in self._heard(piece, str(path))
-            ]
-        return Transcript(str(path), round(samples / sample_rate, 4), tuple(found))
+        if moments is None:
+            moments = self.recognizer.moments_of(self._batches([self.blocks(path, ignore)]))
+        phones = [
+            phone
+            for piece in pieces(counted(), self.step, self.sample_rate)
+            for phone in self._phones(piece, str(path), moments)
+        ]
+        return Transcript(str(path), round(samples / self.sample_rate, 4), tuple(phones))
+
+    @property
+    def sample_rate(self) -> int:
+        return self.recognizer.config.features.sample_rate
 
     @property
     def step(self) -> int:
@@ -133,9 +139,12 @@ class Transcriber:
         return config.features.hop_samples * config.encoder.subsampling
 
     @torch.no_grad()
-    def hypothesis(self, piece: Piece, name: str) -> Hypothesis:
-        """What is heard in a piece, with times from its own start."""
-        encoded, lengths = self.recognizer.encode(*_padded(piece.waveform), speakers=(SPEAKER,))
+    def hypothesis(
+        self, piece: Piece, name: str, moments: SpeakerMoments | None = None
+    ) -> Hypothesis:
+        """The phones of a piece, with times from the start of the piece itself."""
+        batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER])
+        encoded, lengths = self.recognizer.encode_batch(batch, moments=moments)
         first = piece.before // self.step
         last = first + -(-piece.samples // self.step)
         encoded = encoded[:, first : min(last, int(lengths))]
@@ -145,24 +154,26 @@ class Transcriber:
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
 
-    def _heard(self, piece: Piece, name: str) -> list[Heard]:
-        rate = self.recognizer.config.features.sample_rate
-        hypothesis = self.hypothesis(piece, name)
+    def _phones(self, piece: Piece, name: str, moments: SpeakerMoments | None) -> list[Heard]:
+        rate = self.sample_rate
+        hypothesis = self.hypothesis(piece, name, moments)
         return placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
 
 
 def placed(
     hypothesis: Hypothesis, frame_s: float, start_s: float, duration_s: float
 ) -> list[Heard]:
-    """The phones with times that follow from the moments at which they were heard.
+    """The phones of a piece with start and end, from the moments of a hypothesis.
 
-    A boundary lies halfway between two moments, and no phone reaches further than `REACH_S`, so
-    that pauses stay free. Phones heard in one frame share its time. The moments are those of the
-    network, which may hear a phone anywhere in it: a boundary is right to some hundredths of a
-    second. Moments count from `start_s`, where a piece of `duration_s` begins.
+    A boundary lies halfway between two moments, and no phone reaches further than `REACH_S` from
+    its own, so that pauses stay free. Phones of one frame share its time. The network may place a
+    moment anywhere in its phone, so a boundary is exact to some hundredths of a second. Moments
+    count from `start_s`, where a piece of `duration_s` begins.
     """
     if hypothesis.times_s is None or hypothesis.confidences is None:
-        raise DataError(f"{hypothesis.id}: this model's search does not say when a phone was heard")
+        raise DataError(
+            f"{hypothesis.id}: this model's search gives no times of its phones; use another model"
+        )
     moments = _apart(hypothesis.times_s, min(frame_s, duration_s), duration_s)
     between = ((a + b) / 2 for a, b in pairwise(moments))
     boundaries = [0.0, *between, duration_s] if moments else []
@@ -184,20 +195,20 @@ def placed(
 
 
 def _apart(times_s: Sequence[float], frame_s: float, duration_s: float) -> list[float]:
-    """Moments within the piece of which no two are equal, in order."""
+    """Different moments within the piece, in order."""
     within = [min(max(time, frame_s / 2), duration_s - frame_s / 2) for time in times_s]
-    found = []
+    moments = []
     for time, same in groupby(within):
         count = len(list(same))
-        found += [time + frame_s * ((n + 0.5) / count - 0.5) for n in range(count)]
-    return sorted(found)
+        moments += [time + frame_s * ((n + 0.5) / count - 0.5) for n in range(count)]
+    return sorted(moments)
 
 
 # ---------------------------------------------------------------- pieces
 
 
 def pieces(blocks: Iterable[Waveform], step: int, sample_rate: int) -> Iterator[Piece]:
-    """Cut a recording, which comes in blocks, where it is quietest.
+    """Cut a recording, given in blocks, where it is quietest.
 
     Pieces follow each other without gap or overlap, each with `CONTEXT_S` on both sides, and are
     `SHORTEST_S` to `LONGEST_S` long, the last `CONTEXT_S` to `LONGEST_S` + `CONTEXT_S`. They begin
@@ -212,8 +223,8 @@ def pieces(blocks: Iterable[Waveform], step: int, sample_rate: int) -> Iterator[
     for block in blocks:
         buffer = np.concatenate([buffer, block])
         while len(buffer) > before + longest + context:
-            sought = buffer[before + shortest : before + longest]
-            size = shortest + quietest(sought, step, sample_rate)
+            candidates = buffer[before + shortest : before + longest]
+            size = shortest + quietest(candidates, step, sample_rate)
             end = before + size
             yield Piece(buffer[: end + context], start, before, size)
             start += size
@@ -223,39 +234,44 @@ def pieces(blocks: Iterable[Waveform], step: int, sample_rate: int) -> Iterator[
 
 
 def quietest(samples: Waveform, step: int, sample_rate: int) -> int:
-    """The multiple of `step` samples, from the start, around which there is least power."""
+    """The multiple of `step` samples, from the start, with the least power around it."""
     power = np.square(samples[: len(samples) // step * step]).reshape(-1, step).sum(axis=1)
     width = max(2, round(QUIET_S * sample_rate / step))
     return step * (int(np.argmin(np.convolve(power, np.ones(width), "valid"))) + width // 2)
 
 
-def _padded(waveform: Waveform) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(waveform).unsqueeze(0), torch.tensor([len(waveform)])
-
-
-def _batch(piece: Piece) -> Batch:
-    """A piece without its context, for normalisation by speaker."""
-    own = piece.waveform[piece.before : piece.before + piece.samples]
-    nothing = torch.zeros(1, 0, dtype=torch.long)
-    return Batch(*_padded(own), nothing, torch.tensor([0]), None, ("",), (SPEAKER,))
-
-
 def ignore(warning: str) -> None:
-    """What is said of a file is said once, when it is heard."""
+    """For a first pass over a file, whose warnings come with its transcription."""
 
 
 # ---------------------------------------------------------------- files
 
 
 def load(model: str | Path | None = None) -> Transcriber:
-    """The model of a file, or else the one in the package; it answers for its own checksum."""
+    """The model of a file, or else the packaged model, whose error says to install again."""
     if model is None and not MODEL.exists():
         raise DataError(
-            f"{MODEL}: no such file, this installation comes without a model; name one with "
-            f"--model FILE, for example the checkpoint-best.safetensors of a run "
-            f"(`make librispeech` trains one)"
+            f"{MODEL}: no such file, this installation has no packaged model; name a model with "
+            f"--model FILE, for example checkpoint-best.safetensors of a run (`make librispeech` "
+            f"trains one)"
         )
     try:
         return Transcriber(checkpoint.load(model or MODEL))
     except DataError as error:
         raise DataError(f"{error}{'' if model else '; install the package again'}") from error
+
+
+def transcribe_all(
+    recognizer: Recognizer,
+    batches: Iterable[Batch],
+    search: SearchConfig,
+    graph: Graph | None = None,
+) -> dict[str, Hypothesis]:
+    """The best hypothesis of every utterance, by id; leaves the recogniser in evaluation mode."""
+    return {
+        id: n_best[0]
+        for batch, encoded, lengths in encode_all(recognizer, batches)
+        for id, n_best in zip(
+            batch.ids, recognizer.search(encoded, lengths, batch.ids, search, graph), strict=True
+        )
+    }

@@ -36,11 +36,8 @@ def test_every_experiment_composes_and_builds(experiment: str) -> None:
     known = config.corpus.phone_set != "from-labels"
     phones = phone_set(config.corpus.phone_set if known else "timit61")
     recognizer = Recognizer(config.recognizer, Vocabulary(phones))
-    second = torch.zeros(1, 16_000), torch.tensor([16_000])
-    nothing = torch.zeros(1, 0, dtype=torch.long), torch.tensor([0])
-    batch = Batch(*second, *nothing, None, ("u",), ("ann",))
-    recognizer.features.fit_speakers([batch])
-    frames, lengths = recognizer.encode_batch(batch)
+    batch = Batch.of([torch.zeros(16_000)], ["ann"])
+    frames, lengths = recognizer.encode_batch(batch, moments=recognizer.moments_of([batch]))
     assert frames.shape[1] == int(lengths) > 0
 
 

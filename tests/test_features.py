@@ -1,7 +1,6 @@
 """Laws of the features: neighbours, edges, silence, normalisation, and what is refused."""
 
 import math
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,11 @@ from asr.criteria import CTCConfig
 from asr.dataset import Batches
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
-from asr.features import Features, FeaturesConfig, delta
-from asr.features.base import Frontend, at_once, extend
-from asr.features.deltas import stack_context
+from asr.features import Features, FeaturesConfig, SpeakerMoments
+from asr.features.deltas import delta, stack_context
+from asr.features.frontend import Frontend
 from asr.features.normalization import VARIANCE_FLOOR
+from asr.features.padded import at_once, extend
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig, encode_all
 from asr.records import Utterance
@@ -63,23 +63,17 @@ WAVEFORMS = [speechlike(samples, seed=samples) for samples in SAMPLES]
 WAVEFORMS[5] *= 1e-4  # 80 dB below the others, which is all that librosa's cepstra allow
 
 
-def batch_of(waveforms: Sequence[Tensor], speakers: Sequence[str] = ()) -> Batch:
-    nothing = torch.zeros(len(waveforms), 0, dtype=torch.long)
-    ids = tuple(f"u{n}" for n in range(len(waveforms)))
-    lengths = torch.zeros(len(waveforms), dtype=torch.long)
-    return Batch(*pad(waveforms), nothing, lengths, None, ids, tuple(speakers))
-
-
 def raw(config: FeaturesConfig, waveform: Tensor) -> Tensor:
     frames, counts = Features(config).raw(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
     return frames[0, : counts[0]]
 
 
-def fitted(config: FeaturesConfig, *batches: Batch) -> Features:
+def fitted(config: FeaturesConfig, *batches: Batch) -> tuple[Features, SpeakerMoments | None]:
+    """Features whose training set these batches are, and the moments of their speakers."""
     features = Features(config)
     features.fit_normalization(batches)
-    features.fit_speakers(batches)
-    return features
+    by_speaker = config.normalization == "speaker"
+    return features, features.speaker_moments(batches) if by_speaker else None
 
 
 # ── batches ──────────────────────────────────────────────────────────────────────────────────
@@ -90,13 +84,14 @@ def test_an_utterance_in_a_padded_batch_is_the_same_to_the_last_bit(
     config: FeaturesConfig, normalization: str
 ) -> None:
     config = replace(config, normalization=normalization, context=1)
-    batch = batch_of(WAVEFORMS, "aabbccddaabbccdd")
-    features = fitted(config, batch)
-    frames, counts = features.of_batch(batch)
+    batch = Batch.of(WAVEFORMS, "aabbccddaabbccdd")
+    features, moments = fitted(config, batch)
+    frames, counts = features.of_batch(batch, moments=moments)
     assert frames.shape == (16, config.frame_count(16_000), config.width)
     assert frames.std() > 0.5
     for n, waveform in enumerate(WAVEFORMS):
-        alone, (count,) = features.of_batch(batch_of([waveform], batch.speakers[n]))
+        one = Batch.of([waveform], batch.speakers[n])
+        alone, (count,) = features.of_batch(one, moments=moments)
         assert count == counts[n] == config.frame_count(SAMPLES[n])
         assert torch.equal(frames[n, :count], alone[0])
         assert not frames[n, count:].any()
@@ -110,10 +105,10 @@ def test_a_batch_computed_at_once_as_on_a_gpu_is_the_same(
     config = replace(config, normalization=normalization, cmn_window=window)
     # The variance of a few frames may be next to nothing, and any rounding large beside it.
     long_enough = [n for n in range(16) if SAMPLES[n] > 3000 or normalization == "none"]
-    batch = batch_of([WAVEFORMS[n] for n in long_enough], "aabbccddaabbccdd"[: len(long_enough)])
-    features = fitted(config, batch)
+    batch = Batch.of([WAVEFORMS[n] for n in long_enough], "aabbccddaabbccdd"[: len(long_enough)])
+    features, moments = fitted(config, batch)
     warps = torch.linspace(0.9, 1.1, len(long_enough))
-    expected, counts = features.of_batch(batch, warps)
+    expected, counts = features.of_batch(batch, warps, moments)
     calls = []
 
     def all_rows(fill, counts: Tensor, like: Tensor, width: int) -> Tensor:  # type: ignore[no-untyped-def]
@@ -122,7 +117,7 @@ def test_a_batch_computed_at_once_as_on_a_gpu_is_the_same(
 
     monkeypatch.setattr("asr.features.by_utterance", all_rows)
     monkeypatch.setattr(Frontend, "one_by_one", Frontend.all_at_once)
-    found, found_counts = features.of_batch(batch, warps)
+    found, found_counts = features.of_batch(batch, warps, moments)
     assert calls == [config.dynamic_width]
     assert torch.equal(found_counts, counts)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
@@ -137,10 +132,11 @@ def test_everything_stays_on_its_device(
     config = replace(config, normalization=normalization, context=1)
     features = Features(config).to(meta)
     width = config.dynamic_width
-    features.speakers = {"a": (torch.zeros(width, device=meta), torch.ones(width, device=meta))}
-    batch = batch_of(WAVEFORMS[:3], "aaa").to(meta)
+    known = {"a": (torch.zeros(width, device=meta), torch.ones(width, device=meta))}
+    moments = known if normalization == "speaker" else None
+    batch = Batch.of(WAVEFORMS[:3], "aaa").to(meta)
     for warps in (None, torch.tensor([0.9, 1.0, 1.1])):
-        frames, counts = features.of_batch(batch, warps)
+        frames, counts = features.of_batch(batch, warps, moments)
         assert frames.device == counts.device == meta
         assert frames.shape == (3, config.frame_count(max(SAMPLES[:3])), config.width)
 
@@ -151,8 +147,8 @@ def test_autocast_leaves_features_alone(
     config: FeaturesConfig, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Frontend, "one_by_one", getattr(Frontend, way))
-    batch = batch_of(WAVEFORMS[:4])
-    features = fitted(config, batch)
+    batch = Batch.of(WAVEFORMS[:4])
+    features, _ = fitted(config, batch)
     expected, _ = features.of_batch(batch)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(features.of_batch(batch)[0], expected)
@@ -171,8 +167,8 @@ def test_no_number_of_one_utterance_reaches_another() -> None:
     broken = torch.full((4000,), torch.nan)
     for config in KINDS.values():
         features = Features(replace(config, normalization="utterance"))
-        alone = features.of_batch(batch_of([WAVEFORMS[0]]))[0][0]
-        frames, _ = features.of_batch(batch_of([broken, WAVEFORMS[0], -broken]))
+        alone = features.of_batch(Batch.of([WAVEFORMS[0]]))[0][0]
+        frames, _ = features.of_batch(Batch.of([broken, WAVEFORMS[0], -broken]))
         assert torch.equal(frames[1], alone)
 
 
@@ -187,17 +183,17 @@ def test_a_file_with_a_sample_that_is_no_number_never_gets_here(tmp_path: Path) 
 
 @EVERY_KIND
 def test_static_frames_from_a_cache_give_the_same(config: FeaturesConfig) -> None:
-    batch = batch_of(WAVEFORMS)
-    features = fitted(config, batch)
+    batch = Batch.of(WAVEFORMS)
+    features, _ = fitted(config, batch)
     static, counts = features.static(batch.waveforms, batch.waveform_lengths)
     assert static.shape == (16, config.frame_count(16_000), config.static_width)
     assert not any(static[n, count:].any() for n, count in enumerate(counts))
     kept = replace(batch, waveforms=torch.zeros(16, 0), frames=static)
-    again = fitted(config, kept)
+    again, _ = fitted(config, kept)
     assert torch.equal(features.mean, again.mean)
     for one, other in zip(features.of_batch(batch), again.of_batch(kept), strict=True):
         assert torch.equal(one, other)
-    with pytest.raises(ValueError, match="frames from a cache cannot be warped"):
+    with pytest.raises(ValueError, match="cache"):
         features.of_batch(kept, torch.ones(16))
 
 
@@ -235,8 +231,9 @@ EXTREMES = {
 @pytest.mark.parametrize("waveform", EXTREMES.values(), ids=EXTREMES)
 @EVERY_KIND_NORMALIZED
 def test_extremes_are_finite(config: FeaturesConfig, normalization: str, waveform: Tensor) -> None:
-    batch = batch_of([waveform], "a")
-    frames, counts = fitted(replace(config, normalization=normalization), batch).of_batch(batch)
+    batch = Batch.of([waveform], "a")
+    features, moments = fitted(replace(config, normalization=normalization), batch)
+    frames, counts = features.of_batch(batch, moments=moments)
     assert int(counts) > 0
     assert frames.isfinite().all()
 
@@ -252,9 +249,10 @@ def test_silence_stands_on_the_floors() -> None:
 def test_less_than_one_window_is_no_frame() -> None:
     for normalization in NORMALIZATIONS:
         config = replace(KALDI, normalization=normalization, context=2)
-        features = Features(config)
-        features.speakers = {"a": (torch.zeros(82), torch.ones(82))}
-        frames, counts = features.of_batch(batch_of([torch.zeros(399), torch.zeros(10)], "aa"))
+        known = {"a": (torch.zeros(82), torch.ones(82))}
+        moments = known if normalization == "speaker" else None
+        short = Batch.of([torch.zeros(399), torch.zeros(10)], "aa")
+        frames, counts = Features(config).of_batch(short, moments=moments)
         assert frames.shape == (2, 0, 5 * 82)
         assert counts.tolist() == [0, 0]
 
@@ -296,8 +294,8 @@ def test_context_stacks_neighbours_and_repeats_the_edges() -> None:
 
 def test_global_normalisation_is_of_all_frames_whatever_the_batches() -> None:
     waveforms = WAVEFORMS[:4]
-    features = fitted(FeaturesConfig(), batch_of(waveforms[:1]), batch_of(waveforms[1:]))
-    frames = torch.cat([features.of_batch(batch_of([w]))[0][0] for w in waveforms])
+    features, _ = fitted(FeaturesConfig(), Batch.of(waveforms[:1]), Batch.of(waveforms[1:]))
+    frames = torch.cat([features.of_batch(Batch.of([w]))[0][0] for w in waveforms])
     torch.testing.assert_close(frames.mean(0), torch.zeros(123), atol=1e-3, rtol=0)
     torch.testing.assert_close(frames.std(0, correction=0), torch.ones(123), atol=1e-3, rtol=0)
     assert set(features.state_dict()) == {"mean", "std"}
@@ -305,7 +303,7 @@ def test_global_normalisation_is_of_all_frames_whatever_the_batches() -> None:
 
 def test_utterance_normalisation_is_of_each_utterance() -> None:
     features = Features(replace(KALDI, normalization="utterance"))
-    frames, counts = features.of_batch(batch_of(WAVEFORMS))
+    frames, counts = features.of_batch(Batch.of(WAVEFORMS))
     assert int((counts > 20).sum()) > 4
     for one, count in zip(frames, counts, strict=True):
         if count > 20:
@@ -318,7 +316,7 @@ def test_active_normalisation_is_of_the_loud_frames_and_silence_changes_nothing(
     features = Features(replace(KALDI, normalization="active", active_db=20.0))
     noise = torch.randn(16_000, generator=torch.Generator().manual_seed(1))
     sound = torch.cat([0.3 * noise[:8_000], 1e-3 * noise[8_000:]])
-    alone = features.of_batch(batch_of([sound]))[0][0]
+    alone = features.of_batch(Batch.of([sound]))[0][0]
     raw_frames = raw(KALDI, sound)
     level = raw_frames[:, KALDI.energy : KALDI.static_width].mean(1)
     nats = 20.0 / 10 * math.log(10)
@@ -328,18 +326,19 @@ def test_active_normalisation_is_of_the_loud_frames_and_silence_changes_nothing(
     expected = (raw_frames - raw_frames[active].mean(0)) / spread
     torch.testing.assert_close(alone, expected, atol=1e-3, rtol=1e-3)
     for silence in (torch.zeros(80_000), 1e-4 * noise):
-        longer = features.of_batch(batch_of([torch.cat([sound, silence])]))[0][0]
+        longer = features.of_batch(Batch.of([torch.cat([sound, silence])]))[0][0]
         torch.testing.assert_close(longer[:90], alone[:90], atol=1e-4, rtol=1e-4)
-    padded = features.of_batch(batch_of([sound[:9_000], sound]))[0][1]
+    padded = features.of_batch(Batch.of([sound[:9_000], sound]))[0][1]
     assert torch.equal(padded, alone)
 
 
 def test_speaker_normalisation_is_of_all_frames_of_a_speaker() -> None:
     config = replace(KALDI, normalization="speaker")
     speakers = ["ann", "bob", "ann", "cat", "bob"]
-    batch = batch_of(WAVEFORMS[:5], speakers)
-    first, second = batch_of(WAVEFORMS[:2], speakers[:2]), batch_of(WAVEFORMS[2:5], speakers[2:])
-    frames, counts = fitted(config, second, first).of_batch(batch)
+    batch = Batch.of(WAVEFORMS[:5], speakers)
+    first, second = Batch.of(WAVEFORMS[:2], speakers[:2]), Batch.of(WAVEFORMS[2:5], speakers[2:])
+    features, moments = fitted(config, second, first)
+    frames, counts = features.of_batch(batch, moments=moments)
     for speaker in set(speakers):
         mine = [n for n in range(5) if speakers[n] == speaker]
         everything = torch.cat([raw(config, WAVEFORMS[n]) for n in mine])
@@ -351,36 +350,52 @@ def test_speaker_normalisation_is_of_all_frames_of_a_speaker() -> None:
 
 def test_a_speaker_does_not_see_another() -> None:
     config = replace(KALDI, normalization="speaker")
-    mine = batch_of(WAVEFORMS[:2], "aa")
-    with_others = fitted(config, batch_of(WAVEFORMS[:6], "aabbcb"))
-    expected = fitted(config, mine).of_batch(mine)[0]
-    torch.testing.assert_close(with_others.of_batch(mine)[0], expected, atol=1e-5, rtol=1e-5)
+    mine = Batch.of(WAVEFORMS[:2], "aa")
+    found, expected = (
+        features.of_batch(mine, moments=moments)[0]
+        for features, moments in (
+            fitted(config, Batch.of(WAVEFORMS[:6], "aabbcb")),
+            fitted(config, mine),
+        )
+    )
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_an_unknown_speaker_is_named() -> None:
-    features = fitted(replace(KALDI, normalization="speaker"), batch_of(WAVEFORMS[:1], ["ann"]))
-    with pytest.raises(DataError, match="speaker 'bob': no frames to normalise by"):
-        features.of_batch(batch_of(WAVEFORMS[:2], ["ann", "bob"]))
-    with pytest.raises(ValueError, match="2 utterances need the names of their speakers, found 0"):
-        features(*pad(WAVEFORMS[:2]))
+    config = replace(KALDI, normalization="speaker")
+    features, moments = fitted(config, Batch.of(WAVEFORMS[:1], ["ann"]))
+    with pytest.raises(DataError, match="'bob'"):
+        features.of_batch(Batch.of(WAVEFORMS[:2], ["ann", "bob"]), moments=moments)
+    with pytest.raises(DataError, match="'ann'"):  # nothing is remembered from another call
+        features.of_batch(Batch.of(WAVEFORMS[:2], ["ann", "bob"]))
+    with pytest.raises(ValueError, match=r"2 utterances .* found 0"):
+        features(*pad(WAVEFORMS[:2]), moments=moments)
 
 
-def test_decoding_a_split_fits_its_speakers_and_then_forgets_them(tones: list[Utterance]) -> None:
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_moments_that_are_passed_take_the_place_of_any_normalisation(normalization: str) -> None:
+    config = replace(KALDI, normalization="speaker")
+    batch = Batch.of(WAVEFORMS[:4], "abab")
+    features, moments = fitted(config, batch)
+    expected, _ = features.of_batch(batch, moments=moments)
+    other = Features(replace(config, normalization=normalization))
+    assert torch.equal(other.of_batch(batch, moments=moments)[0], expected)
+
+
+def test_a_split_is_encoded_by_the_moments_of_its_own_speakers(tones: list[Utterance]) -> None:
     config = FeaturesConfig(bins=20, deltas=0, normalization="speaker")
     vocabulary = Vocabulary(["aa", "iy", "m", "s"])
     encoder = EncoderConfig(hidden=4, layers=1)
     recognizer = Recognizer(RecognizerConfig(config, encoder, CTCConfig()), vocabulary)
-    recognizer.features.speakers = before = {"of training": (torch.zeros(21), torch.ones(21))}
     batches = Batches(tones, vocabulary, 16_000, batch_size=4)
     encoded = {
         id: one
         for batch, some, _ in encode_all(recognizer, batches)
         for id, one in zip(batch.ids, some, strict=True)
     }
-    assert recognizer.features.speakers is before
-    recognizer.features.fit_speakers(Batches(tones, vocabulary, 16_000, batch_size=9))
     (everything,) = Batches(tones, vocabulary, 16_000, batch_size=9)
-    expected, lengths = recognizer.encode_batch(everything)
+    moments = recognizer.moments_of([everything])
+    expected, lengths = recognizer.encode_batch(everything, moments=moments)
     assert len(encoded) == 9
     for n, id in enumerate(everything.ids):
         size = int(lengths[n])
@@ -391,7 +406,7 @@ def test_decoding_a_split_fits_its_speakers_and_then_forgets_them(tones: list[Ut
 def test_sliding_normalisation_is_kaldis_loop(window: int) -> None:
     config = replace(KALDI, normalization="sliding", cmn_window=window)
     waveforms = [*WAVEFORMS[:4], torch.zeros(5000)]
-    found, counts = Features(config).of_batch(batch_of(waveforms))
+    found, counts = Features(config).of_batch(Batch.of(waveforms))
     for n, waveform in enumerate(waveforms):
         frames = raw(config, waveform).double()
         expected = torch.zeros_like(frames)
@@ -440,7 +455,7 @@ def test_warps_are_each_utterances_own_to_the_hundredth(config: FeaturesConfig) 
 
 def test_too_narrow_a_band_is_not_warped() -> None:
     features = Features(FeaturesConfig(bins=4, low_hz=1000, high_hz=1500))
-    with pytest.raises(ValueError, match="too near each other to be warped"):
+    with pytest.raises(ValueError, match=r"features\.low_hz .*augment\.vtlp"):
         features.static(*pad(WAVEFORMS[:1]), torch.tensor([1.1]))
 
 
@@ -449,7 +464,7 @@ def test_too_narrow_a_band_is_not_warped() -> None:
 
 def test_dither_is_the_same_noise_for_every_utterance() -> None:
     config = replace(KALDI, deltas=0, dither=2.0, normalization="none")
-    batch = batch_of([torch.zeros(70_000), torch.zeros(4000), WAVEFORMS[0]])
+    batch = Batch.of([torch.zeros(70_000), torch.zeros(4000), WAVEFORMS[0]])
     features = Features(config).train()
     frames, counts = features.of_batch(batch)
     assert torch.equal(frames[0, : counts[1]], frames[1, : counts[1]])
@@ -464,10 +479,10 @@ def test_relative_dither_is_so_far_below_the_utterance() -> None:
     config = replace(KALDI, deltas=0, normalization="none")
     tone = 0.2 * torch.sin(0.3 * torch.arange(16_000))
     gated = torch.cat([tone, torch.zeros(16_000)]) + 0.1
-    batch = batch_of([gated, 0.01 * gated, gated[:24_000], torch.zeros(4000)])
+    batch = Batch.of([gated, 0.01 * gated, gated[:24_000], torch.zeros(4000)])
     clean, counts = Features(config).of_batch(batch)
     frames, _ = Features(replace(config, dither_db=40.0)).of_batch(batch)
-    one_by_one, _ = Features(replace(config, dither_db=40.0)).of_batch(batch_of([gated[:24_000]]))
+    one_by_one, _ = Features(replace(config, dither_db=40.0)).of_batch(Batch.of([gated[:24_000]]))
     assert torch.equal(one_by_one[0], frames[2, : counts[2]])
     # In the pause is noise of a ten-thousandth of the variance, an offset being none of it.
     energy = frames[0, 110 : counts[0] - 1, 0].exp().mean() / 399 / 32768**2
@@ -577,5 +592,5 @@ def test_what_librosa_has_not_is_refused_by_key(wrong: dict[str, object], says: 
 
 
 def test_a_filter_without_a_frequency_is_refused() -> None:
-    with pytest.raises(DataError, match="128, but no frequency falls into filter 4 of them"):
+    with pytest.raises(DataError, match=r"features\.bins is 128, .*filter 4 "):
         Features(FeaturesConfig(bins=128))

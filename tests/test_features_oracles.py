@@ -22,7 +22,9 @@ from torch import Tensor
 
 from asr import audio
 from asr.batch import pad
-from asr.features import INT16_SCALE, Features, FeaturesConfig, delta
+from asr.features import Features, FeaturesConfig
+from asr.features.deltas import delta
+from asr.features.kaldi import INT16_SCALE
 
 CLOSE = 1e-3  # nats
 RESOLVED = 7 * math.log(10)  # 70 dB: in nats of power, so far below the peak CLOSE can be had

@@ -20,8 +20,9 @@ from asr.encoder import EncoderConfig, stack_frames
 from asr.errors import DataError
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, RecognizerConfig, transcribe_all
+from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Utterance
+from asr.transcriber import transcribe_all
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
 
@@ -70,8 +71,8 @@ def test_loss_and_hypotheses_do_not_depend_on_batch_mates(
 def test_more_padding_changes_nothing(tones: list[Utterance]) -> None:
     model, batch = recognizer(subsampling=2), batch_of(tones)
     longer = nn.functional.pad(batch.waveforms, (0, 7777))
-    encoded, lengths = model.encode(batch.waveforms, batch.waveform_lengths)
-    again, lengths_again = model.encode(longer, batch.waveform_lengths)
+    encoded, lengths = model.encode_batch(batch)
+    again, lengths_again = model.encode_batch(replace(batch, waveforms=longer))
     assert torch.equal(lengths, lengths_again)
     mask = length_mask(lengths, encoded.shape[1])
     torch.testing.assert_close(again[:, : encoded.shape[1]][mask], encoded[mask], atol=1e-4, rtol=0)

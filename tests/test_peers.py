@@ -87,9 +87,11 @@ def test_speaker_by_speaker_is_asr_transcribe_of_their_files(
     for speaker in ("a", "b"):
         transcriber = transcriber_module.load(model)
         said = [one for one in utterances if one.speaker == speaker]
-        transcriber.adapt(transcriber.blocks(one.audio, pytest.fail) for one in said)
+        moments = transcriber.one_speaker(
+            transcriber.blocks(one.audio, pytest.fail) for one in said
+        )
         for one in said:
-            heard = transcriber.transcribe(one.audio, pytest.fail).phones
+            heard = transcriber.transcribe(one.audio, pytest.fail, moments).phones
             assert together[one.id] == tuple(phone.phone for phone in heard)
 
 

@@ -381,22 +381,23 @@ def tiny_recognizer() -> Recognizer:
 
 def test_a_language_model_reaches_the_search(tmp_path: Path) -> None:
     recognizer = tiny_recognizer()
-    speech, length = torch.randn(1, 8000), torch.tensor([8000])
+    encoded = recognizer.encode_batch(Batch.of([torch.randn(8000)]))
     text = [("m", "aa", "m", "aa"), ("m", "aa"), ("s",)]
     write_arpa(tmp_path / "lm.arpa", estimate(text, 2, PHONES))
     config = SearchConfig(beam=20, language_model=str(tmp_path / "lm.arpa"), lm_weight=30.0)
-    ((heavy,),) = recognizer.transcribe(speech, length, ["a"], config)
-    ((light,),) = recognizer.transcribe(speech, length, ["a"], SearchConfig(beam=20))
+    ((heavy,),) = recognizer.search(*encoded, ["a"], config)
+    ((light,),) = recognizer.search(*encoded, ["a"], SearchConfig(beam=20))
     assert heavy.phones != light.phones
     write_arpa(tmp_path / "lm.arpa", estimate([("zz",)], 2, PHONES[1:]))
     with pytest.raises(DataError, match=r"it lacks aa; it has besides zz"):
-        recognizer.transcribe(speech, length, ["a"], config)
+        recognizer.search(*encoded, ["a"], config)
 
 
 def test_times_and_confidences_survive_their_file(tmp_path: Path) -> None:
     recognizer = tiny_recognizer()
     config = SearchConfig(beam=5, n_best=5, blank_penalty=2.0)
-    (found,) = recognizer.transcribe(torch.randn(1, 8000), torch.tensor([8000]), ["a"], config)
+    encoded = recognizer.encode_batch(Batch.of([torch.randn(8000)]))
+    (found,) = recognizer.search(*encoded, ["a"], config)
     assert found[0].times_s is not None
     assert len(found[0].times_s) == len(found[0].phones) > 0
     assert all(0 <= time_s <= 0.5 for time_s in found[0].times_s)

@@ -16,9 +16,9 @@ from asr.config import compose
 from asr.criteria import CTC, SearchConfig
 from asr.dataset import Batches
 from asr.errors import DataError
-from asr.recognizer import transcribe_all
 from asr.records import Utterance, write_jsonl
 from asr.search.language_model import estimate, graph, write_arpa
+from asr.transcriber import transcribe_all
 
 PHONES = ("aa", "iy", "m", "s")
 

@@ -392,9 +392,8 @@ def test_dev_loss_and_hypotheses_are_those_of_every_utterance_alone(
     for utterance in tones:
         batch = batch_of([utterance], vocabulary)
         total += float(recognizer.loss(batch).detach())
-        ((alone,),) = recognizer.transcribe(
-            batch.waveforms, batch.waveform_lengths, batch.ids, SearchConfig()
-        )
+        encoded, lengths = recognizer.encode_batch(batch)
+        ((alone,),) = recognizer.search(encoded, lengths, batch.ids, SearchConfig())
         assert heard[utterance.id].phones == alone.phones
     phones = sum(len(utterance.phones) for utterance in tones)
     assert loss == pytest.approx(total / phones, rel=1e-4)

@@ -118,7 +118,6 @@ def test_every_normalisation_is_at_hand(speech: Path, tone_model: Path, normaliz
     recognizer = normalized(tone_model, normalization)
     transcriber = Transcriber(Checkpoint(recognizer))
     assert transcriber.transcribe(speech, pytest.fail).phones
-    assert recognizer.features.speakers == {}
 
 
 @pytest.mark.parametrize("normalization", ["speaker", "utterance", "sliding"])
@@ -130,28 +129,27 @@ def test_files_of_one_speaker_are_normalised_together(
     for path, sound in zip(paths, sounds, strict=True):
         soundfile.write(path, sound, 16_000, subtype="FLOAT")
     absent = tmp_path / "absent.wav"
-    recognizer = normalized(tone_model, normalization)
-    if normalization == "sliding":
-        recognizer.features.config = replace(recognizer.features.config, cmn_window=50)
-    transcriber = Transcriber(Checkpoint(recognizer))
-    transcriber.adapt(
+    transcriber = Transcriber(Checkpoint(normalized(tone_model, normalization)))
+    alone = [transcriber.transcribe(path, pytest.fail).phones for path in paths]
+    moments = transcriber.one_speaker(
         transcriber.blocks(path, pytest.fail) for path in [paths[0], absent, *paths[1:]]
     )
 
     features = transcriber.recognizer.features
+    assert features.config == transcriber.recognizer.config.features
     plain = Features(replace(features.config, normalization="none"))
     batches = [
         (torch.from_numpy(sound).unsqueeze(0), torch.tensor([len(sound)])) for sound in sounds
     ]
     frames = torch.cat([plain(*batch)[0][0] for batch in batches]).double()
-    mean, std = features.speakers[SPEAKER]
+    mean, std = moments[SPEAKER]
     torch.testing.assert_close(mean, frames.mean(0).float())
     torch.testing.assert_close(std, frames.std(0, correction=0).float())
-    heard = [transcriber.transcribe(path, pytest.fail).phones for path in paths]
-    alone = Transcriber(Checkpoint(normalized(tone_model, normalization)))
-    assert heard != [alone.transcribe(path, pytest.fail).phones for path in paths]
+    together = [transcriber.transcribe(path, pytest.fail, moments).phones for path in paths]
+    assert together != alone
+    assert alone == [transcriber.transcribe(path, pytest.fail).phones for path in paths]
     with pytest.raises(DataError, match=r"absent\.wav"):
-        transcriber.transcribe(absent, pytest.fail)
+        transcriber.transcribe(absent, pytest.fail, moments)
 
 
 @pytest.mark.parametrize("normalization", ["global", "active"])

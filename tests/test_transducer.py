@@ -23,9 +23,10 @@ from asr.encoder import Encoder, EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, RecognizerConfig, transcribe_all
+from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Utterance, write_jsonl
 from asr.search.language_model import estimate, graph
+from asr.transcriber import transcribe_all
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
 WIDE = SearchConfig(beam=1000, n_best=20, threshold=math.inf)

@@ -19,9 +19,11 @@ import torch
 from matplotlib.figure import Figure
 
 from asr import audio, checkpoint, pictures
+from asr.batch import Batch
 from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
+from asr.features import SpeakerMoments
 from asr.files import atomic_open
 from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Utterance, read_jsonl
@@ -52,15 +54,14 @@ def run(run_dir: Path, utterance_id: str | None = None) -> Path:
     utterance = _choose(utterances, utterance_id)
     hypotheses = {h.id: h for h in read_jsonl(run_dir / "test.hyp.jsonl", Hypothesis)}
     recognizer = checkpoint.load(run_dir / "checkpoint-best.safetensors").recognizer
-    recognizer.features.fit_speakers(
-        Batches(
-            [one for one in utterances if one.speaker == utterance.speaker],
-            recognizer.vocabulary,
-            recognizer.features.config.sample_rate,
-            batch_size=16,
-        )
+    by_same_speaker = Batches(
+        [one for one in utterances if one.speaker == utterance.speaker],
+        recognizer.vocabulary,
+        recognizer.config.features.sample_rate,
+        batch_size=16,
     )
-    figure = draw_utterance(recognizer, utterance, hypotheses[utterance.id])
+    moments = recognizer.moments_of(by_same_speaker)
+    figure = draw_utterance(recognizer, utterance, hypotheses[utterance.id], moments)
     with atomic_open(run_dir / "utterance.png", "wb") as file:
         figure.savefig(file, format="png", dpi=130)
     title = f"{training['experiment']}, seed {training['seed']}"
@@ -84,16 +85,21 @@ def run(run_dir: Path, utterance_id: str | None = None) -> Path:
     return path
 
 
-def draw_utterance(recognizer: Recognizer, utterance: Utterance, hypothesis: Hypothesis) -> Figure:
+def draw_utterance(
+    recognizer: Recognizer,
+    utterance: Utterance,
+    hypothesis: Hypothesis,
+    moments: SpeakerMoments | None = None,
+) -> Figure:
     """The log-mel features with the labelled phones, above the posteriors of the phones heard."""
     waveform = torch.from_numpy(audio.load(utterance.audio, recognizer.features.config.sample_rate))
-    batch, lengths = waveform.unsqueeze(0), torch.tensor([len(waveform)])
+    batch = Batch.of([waveform], [utterance.speaker])
     features = recognizer.features
     first = int(features.config.kind == "fbank" and features.config.energy)
     with torch.no_grad():
-        frames, _ = features.raw(batch, lengths)
+        frames, _ = features.raw(batch.waveforms, batch.waveform_lengths)
         log_mel = frames[0, :, first : features.config.static_width].T.numpy()
-        posteriors = _posteriors(recognizer, batch, lengths, utterance.speaker)
+        posteriors = _posteriors(recognizer, batch, moments)
     seconds = utterance.duration_s
     figure = Figure(figsize=(max(8.0, 3.6 * seconds), 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
@@ -143,11 +149,11 @@ def _draw_posteriors(
 
 
 def _posteriors(
-    recognizer: Recognizer, waveforms: torch.Tensor, lengths: torch.Tensor, speaker: str
+    recognizer: Recognizer, batch: Batch, moments: SpeakerMoments | None
 ) -> np.ndarray[Any, Any] | None:
     if not isinstance(recognizer.criterion, CTC):
         return None
-    encoded, _ = recognizer.encode(waveforms, lengths, (speaker,))
+    encoded, _ = recognizer.encode_batch(batch, moments=moments)
     return recognizer.criterion.log_probs(encoded)[0].exp().numpy()
 
 

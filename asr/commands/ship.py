@@ -26,10 +26,11 @@ from asr.dataset import Batches
 from asr.errors import DataError, exit_code
 from asr.files import atomic_open
 from asr.phones import TABLES
-from asr.recognizer import Recognizer, transcribe_all
+from asr.recognizer import Recognizer
 from asr.records import Manifest, write_jsonl
 from asr.scoring import Score
 from asr.search.language_model import graph, read_arpa
+from asr.transcriber import transcribe_all
 
 # What may be done with a model that was trained on a corpus.
 LICENCES = {

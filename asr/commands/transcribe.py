@@ -42,12 +42,13 @@ def run(
     """
     targets = _targets(files, format_name, output)
     transcriber = load(model)
+    moments = None
     if one_speaker:
-        transcriber.adapt(transcriber.blocks(path, ignore) for path in files)
+        moments = transcriber.one_speaker(transcriber.blocks(path, ignore) for path in files)
     problems: list[str] = []
     for path, target in zip(files, targets, strict=True):
         try:
-            text = in_format(transcriber.transcribe(path, _warn), format_name)
+            text = in_format(transcriber.transcribe(path, _warn, moments), format_name)
         except DataError as error:
             problems.extend(error.problems)
             print(f"error: {error}", file=sys.stderr)

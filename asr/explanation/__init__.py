@@ -6,15 +6,13 @@ not bear it. Measures are in `asr.memory`, pictures in `figures`, equations in `
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
 import torch
 
 from asr import __version__, pictures, scoring
-from asr.batch import Batch, pad
 from asr.checkpoint import Checkpoint
 from asr.errors import DataError
 from asr.explanation import cells, figures, memory
@@ -26,6 +24,7 @@ from asr.explanation.base import (
     Layer,
     Network,
     Sentence,
+    batch_of,
     duration,
     frames_of,
     listen,
@@ -116,25 +115,23 @@ def page(
     The memory of `others` is measured beside that of `network`; on `more` sentences, labelled ones,
     gates and cells are measured in addition to `sentence`.
     """
-    with ExitStack() as stack:
-        for one in (network, *others):
-            stack.enter_context(_speakers_known(one, (sentence, *more)))
-        (heard,) = listen(network, [sentence])
-        course = figures.Course.of(heard)
-        study = _study(network, [one for one in (sentence, *more) if one.segments])
-        chosen = _choose(heard, study)
-        sections = {
-            "The sound": _sound(heard, course),
-            "What the network says": _says(heard, course),
-            "One step of the cell": _step(heard, chosen),
-            "The gates over the sentence": _gates(heard, course, study),
-            "What one cell remembers": _cell(heard, study, chosen),
-            "How far back the memory reaches": _reach(heard, others),
-        }
-        body = [
-            f'<h2 id="s{n}"><small>{n}</small>{title}</h2>\n' + "\n".join(lines)
-            for n, (title, lines) in enumerate(sections.items(), start=1)
-        ]
+    network, *others = (_knowing(one, (sentence, *more)) for one in (network, *others))
+    (heard,) = listen(network, [sentence])
+    course = figures.Course.of(heard)
+    study = _study(network, [one for one in (sentence, *more) if one.segments])
+    chosen = _choose(heard, study)
+    sections = {
+        "The sound": _sound(heard, course),
+        "What the network says": _says(heard, course),
+        "One step of the cell": _step(heard, chosen),
+        "The gates over the sentence": _gates(heard, course, study),
+        "What one cell remembers": _cell(heard, study, chosen),
+        "How far back the memory reaches": _reach(heard, others),
+    }
+    body = [
+        f'<h2 id="s{n}"><small>{n}</small>{title}</h2>\n' + "\n".join(lines)
+        for n, (title, lines) in enumerate(sections.items(), start=1)
+    ]
     title = escape(f"Inside {_article(_kind(network))} while it listens")
     style = (TABLES / "lesson-page.css").read_text(encoding="utf-8")
     return (
@@ -147,16 +144,9 @@ def page(
     )
 
 
-def _speakers_known(
-    network: Network, sentences: Sequence[Sentence]
-) -> AbstractContextManager[None]:
-    """A context in which features can be normalised by speaker, where the network wants that."""
-    waveforms, lengths = pad([torch.from_numpy(one.waveform) for one in sentences])
-    none = torch.zeros(len(sentences), 0, dtype=torch.long)
-    names = tuple(one.name for one in sentences)
-    speakers = tuple(one.speaker for one in sentences)
-    batch = Batch(waveforms, lengths, none, none.sum(dim=1), None, names, speakers)
-    return network.recognizer.features.speakers_of([batch])
+def _knowing(network: Network, sentences: Sequence[Sentence]) -> Network:
+    """The network with the moments of the speakers of these sentences, if it needs them."""
+    return replace(network, moments=network.recognizer.moments_of([batch_of(sentences)]))
 
 
 # ── HTML ─────────────────────────────────────────────────────────────────────────────────────

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from asr.audio import Waveform
-from asr.batch import pad
+from asr.batch import Batch
 from asr.criteria import CTC, SearchConfig
 from asr.encoder import EncoderConfig, stack_frames
 from asr.explanation.memory import half_lives
+from asr.features import SpeakerMoments
 from asr.recognizer import Recognizer
 from asr.records import Segment
 
@@ -74,6 +75,7 @@ class Network:
     name: str
     recognizer: Recognizer
     about: dict[str, Any] = field(default_factory=dict)
+    moments: SpeakerMoments | None = None  # of the speakers of the sentences, where it needs them
 
     @property
     def config(self) -> EncoderConfig:
@@ -210,10 +212,13 @@ class Heard:
 @torch.no_grad()
 def frames_of(network: Network, sentences: Sequence[Sentence]) -> tuple[Tensor, Tensor]:
     """What the network is given: (N, T, F), (N,)."""
-    waveforms, lengths = pad([torch.from_numpy(sentence.waveform) for sentence in sentences])
-    speakers = [sentence.speaker for sentence in sentences]
-    found: tuple[Tensor, Tensor] = network.recognizer.features(waveforms, lengths, speakers)
-    return found
+    return network.recognizer.features.of_batch(batch_of(sentences), moments=network.moments)
+
+
+def batch_of(sentences: Sequence[Sentence]) -> Batch:
+    """The waveforms of sentences with their speakers."""
+    waveforms = [torch.from_numpy(sentence.waveform) for sentence in sentences]
+    return Batch.of(waveforms, [sentence.speaker for sentence in sentences])
 
 
 @torch.no_grad()

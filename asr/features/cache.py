@@ -1,16 +1,15 @@
-"""Static frames on disk: later epochs neither decode audio nor compute features.
+"""Static frames on disk, so that later epochs neither decode audio nor compute features.
 
     FOLDER/<configuration>/about.json              what the entries depend on
     FOLDER/<configuration>/frames/4f/4f6c…         an entry, named by the SHA-256 of the audio file
     FOLDER/<configuration>/frames/4f/4f6c…-110     the same, played at 110 % of its pace
     FOLDER/<configuration>/seen/b0/b07a… → 4f6c…   a link, named by path, size and times of the file
 
-A configuration is all that static frames depend on beside the audio: the fields of `FeaturesConfig`
-up to deltas, the precision, and the source text of the code that makes them. The links spare
-hashing a file again that has not been touched. An entry is a file, as its audio is one: without an
+A configuration is everything besides the audio that static frames depend on: the fields of
+`FeaturesConfig` up to deltas, the precision, and the source text of the code that computes them. A
+link spares hashing again a file that has not changed. Each entry is a file of its own: without an
 index there is nothing to hold in memory or to lock, and any number of runs may fill one cache. An
-entry carries a checksum; where it is damaged it counts as absent, and is written anew. Nothing is
-ever deleted here.
+entry carries a checksum; a damaged one counts as absent and is written again. Nothing is deleted.
 
 This file decodes no audio and computes no frames.
 """
@@ -33,19 +32,20 @@ from safetensors.torch import save
 from torch import Tensor
 
 from asr.errors import DataError
-from asr.features.base import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.files import atomic_open
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
-# Fields that static frames do not depend on; any other makes a configuration of its own.
+# Fields that static frames do not depend on; another value of any other is another configuration.
 AFTER_STATIC = frozenset({"deltas", "delta_window", "context", "normalization", "cmn_window"})
-# From a file to its static frames; another text of these makes all entries stale.
-SOURCES = (
-    *(Path(__file__).parents[1] / name for name in ("audio/__init__.py", "augment/sounds.py", "batch.py")),
-    *sorted(Path(__file__).parent.glob("*.py")),
+# The code from a file to its static frames; where its text changes all entries are stale.
+SOURCES = tuple(
+    path
+    for code in ("audio/*.py", "augment/sounds.py", "batch.py", "features/*.py", "processor/*.py")
+    for path in sorted(Path(__file__).parents[1].glob(code))
 )
 LIBRARIES = ("librosa", "numpy", "torch", "torchaudio")
-# After a change, so long may a file change again without its times showing it.
+# A file may change again within this time without a change of its time stamps.
 UNSETTLED_NS = 2_000_000_000
 
 
@@ -83,34 +83,34 @@ class FrameCache:
     def get(
         self, path: str | Path, compute: Callable[[], CachedFrames], pace: int = 100
     ) -> CachedFrames:
-        """The frames of an audio file: kept ones, or else those that `compute` gives, kept now.
+        """The frames of an audio file from the cache, or else from `compute`, which it then keeps.
 
-        `pace` tells apart what is computed of one file: percent of the pace at which it is played.
-        Both are rounded to the precision of the cache. Kept frames in float32 are memory-mapped:
-        pages of the file, which the system drops at need.
+        `pace`, in percent, distinguishes the frames of one file played at several paces. Frames
+        are rounded to the precision of the cache, in both cases. From the cache float32 frames are
+        memory-mapped: pages of the file, which the system drops when it needs memory.
         """
         try:
             stamp, variant = _stamp(path), "" if pace == 100 else f"-{pace}"
             seen = self._place("seen", hashlib.sha256(stamp.encode()).hexdigest() + variant)
-            if (found := _read(seen)) is not None:
-                return found
+            if (kept := _read(seen)) is not None:
+                return kept
             settled = time.time_ns() - os.stat(path).st_ctime_ns > UNSETTLED_NS
             with open(path, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             entry = self._place("frames", digest + variant)
         except OSError:
-            return compute()  # which says what is wrong with the file
-        found = _read(entry)
-        if found is None:
+            return compute()  # whose error tells what is wrong with the file
+        kept = _read(entry)
+        if kept is None:
             computed = compute()
             rounded = computed.frames.to(self.dtype)
-            found = CachedFrames(rounded.float(), computed.samples)
+            kept = CachedFrames(rounded.float(), computed.samples)
             if _stamp(path) != stamp:
-                return found  # it changed meanwhile: whose frames these are, nobody knows
+                return kept  # the file changed meanwhile: these may be frames of either content
             self._write(entry, _packed(rounded, computed.samples))
         if settled:
             self._link(seen, entry)
-        return found
+        return kept
 
     def _place(self, kind: str, digest: str) -> Path:
         return self.folder / kind / digest[:2] / digest
@@ -132,13 +132,13 @@ class FrameCache:
 
     def _unwritable(self, error: OSError) -> DataError:
         return DataError(
-            f"{self.folder}: the feature cache cannot be written ({error.strerror}); make room, "
-            f"give another folder (cache=FOLDER), or go without (cache='')"
+            f"{self.folder}: the feature cache cannot be written ({error.strerror}); free disk "
+            f"space, set another folder (cache=FOLDER) or no cache (cache='')"
         )
 
 
 def code_version() -> str:
-    """SHA-256 of the source text from an audio file to static frames."""
+    """SHA-256 of the text of SOURCES."""
     digest = hashlib.sha256()
     for path in SOURCES:
         digest.update(path.read_bytes())
@@ -146,13 +146,13 @@ def code_version() -> str:
 
 
 def _stamp(path: str | Path) -> str:
-    """What changes when a file does; the last one also where the others have been set back."""
+    """Path, size and times of a file; ctime changes even where the others are set back."""
     stat = os.stat(path)
     return f"{Path(path).absolute()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
 def _read(path: Path) -> CachedFrames | None:
-    """None where there is no entry, or a damaged one."""
+    """None where the entry is absent or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["asr"])

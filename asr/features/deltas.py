@@ -1,17 +1,18 @@
-"""What frames tell of their neighbours: Δ, ΔΔ and stacked context."""
+"""The context of a frame: Δ, ΔΔ and stacked neighbours."""
 
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from asr.features.base import extend, fast, for_compiled
+from asr.features.padded import extend
+from asr.features.windows import fast, for_compiled
 
 
 def put_deltas(frames: Tensor, counts: Tensor, width: int, window: int) -> None:
-    """Behind the first `width` values of each frame put their Δ, and so on up to the last.
+    """Fill in Δ and ΔΔ behind the first `width` values of each frame.
 
-    (N, T, (1 + order) · width), (N,); on a CPU T is every utterance's count.
+    (N, T, (1 + order) · width), (N,); on a CPU T equals every count.
     """
     if for_compiled(frames) and len(frames) == 1:
         put_slopes(frames[0].numpy(), width, window)
@@ -40,7 +41,7 @@ def delta(frames: Tensor, counts: Tensor, window: int = 2) -> Tensor:
 
 
 def stack_context(frames: Tensor, counts: Tensor, context: int, stacked: Tensor) -> None:
-    """Each frame with its neighbours in order of time, edge frames repeated.
+    """Fill `stacked` with each frame and its neighbours in order of time, edge frames repeated.
 
     (N, T, F), (N,) → (N, T, (2 · context + 1) · F).
     """
@@ -52,7 +53,7 @@ def stack_context(frames: Tensor, counts: Tensor, context: int, stacked: Tensor)
 
 @fast
 def put_slopes(frames: Any, width: int, window: int) -> None:
-    """As `put_deltas`, of one utterance: (T, (1 + order) · width)."""
+    """`put_deltas` for one utterance: (T, (1 + order) · width)."""
     last = len(frames) - 1
     scale = np.float32(3 / (window * (window + 1) * (2 * window + 1)))  # 1 / 2Σn²
     for start in range(width, frames.shape[1], width):

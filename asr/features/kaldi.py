@@ -6,17 +6,18 @@ import torch
 from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
-from asr.features.base import FeaturesConfig, Frontend, cosines, extend
+from asr.features.config import FeaturesConfig
+from asr.features.frontend import Frontend
+from asr.features.padded import extend
 
 EPSILON = torch.finfo(torch.float32).eps  # the floor under every logarithm
 INT16_SCALE = 32768.0  # the filterbanks are defined on 16-bit integers
-DITHER_PERIOD = 1 << 16  # samples after which the noise begins again
+DITHER_PERIOD = 1 << 16  # samples after which the noise repeats
 
 
 class Kaldi(Frontend):
-    """Log-mel or MFCC of each window: its mean taken out, pre-emphasised, in a power-of-two FFT."""
+    """Log-mel or MFCC of windows without their mean, pre-emphasised, in a power-of-two FFT."""
 
-    cosines: Tensor  # (bins, ceps)
     noise: Tensor  # (DITHER_PERIOD,) or empty
 
     def __init__(self, config: FeaturesConfig) -> None:
@@ -24,11 +25,9 @@ class Kaldi(Frontend):
         fft_size = 1 << (size - 1).bit_length()
         taper = _taper(config.window, size)
         super().__init__(config, taper, fft_size, INT16_SCALE, config.preemphasis, config.remove_dc)
-        lifter = torch.ones(config.ceps)
         if config.lifter:
             order = torch.arange(config.ceps)
-            lifter += 0.5 * config.lifter * torch.sin(math.pi * order / config.lifter)
-        self.register_buffer("cosines", cosines(config) * lifter, persistent=False)
+            self.cosines *= 1 + 0.5 * config.lifter * torch.sin(math.pi * order / config.lifter)
         # The same noise for every utterance: the same frames in training, in use and from a cache.
         generator = torch.Generator().manual_seed(0)
         size = DITHER_PERIOD if config.dither or config.dither_db else 0
@@ -52,7 +51,7 @@ class Kaldi(Frontend):
         if not self.config.dither_db:
             return everywhere
         samples = lengths.clamp(min=1).unsqueeze(1)
-        # In double precision the order of a sum, which depends on threads, is lost in rounding.
+        # The order of a sum depends on threads; in double precision rounding hides it.
         exact = waveforms.double()
         mean = exact.sum(dim=1, keepdim=True) / samples
         power = exact.square().sum(dim=1, keepdim=True) / samples - mean.square()
@@ -70,20 +69,14 @@ class Kaldi(Frontend):
 
     def mel_filters(self, warp: float) -> Tensor:
         config = self.config
-        bank: Tensor = get_mel_banks(
-            config.bins,
-            self.fft_size,
-            config.sample_rate,
-            config.low_hz,
-            config.highest_hz,
-            *config.vtln_cutoffs,
-            warp,
-        )[0]
-        # It leaves out the Nyquist bin: (bins, fft/2) → (fft/2 + 1, bins).
+        limits = config.low_hz, config.highest_hz, *config.vtln_cutoffs, warp
+        bank: Tensor = get_mel_banks(config.bins, self.fft_size, config.sample_rate, *limits)[0]
+        # torchaudio leaves out the Nyquist bin: (bins, fft/2) → (fft/2 + 1, bins).
         return nn.functional.pad(bank, (0, 1)).T.contiguous()
 
 
 def _taper(name: str, size: int) -> Tensor:
+    """The window function: (size,)."""
     if name == "rectangular":
         return torch.ones(size)
     if name == "hamming":

@@ -1,7 +1,7 @@
 """librosa's log-mel and MFCC: as `librosa.feature.melspectrogram` and `.mfcc`.
 
-To 1e-3, log-mel down to 70 dB below the peak of its frame, where single precision ends. Centred
-windows of a waveform in [-1, 1], without pre-emphasis, DC removal or energy.
+Equal to 1e-3, log-mel down to 70 dB below the peak of its frame, where single precision ends.
+Centred windows of a waveform in [-1, 1], without pre-emphasis, DC removal or energy.
 """
 
 import librosa
@@ -11,21 +11,20 @@ from torch import Tensor
 from torchaudio.compliance.kaldi import vtln_warp_freq
 
 from asr.batch import length_mask
-from asr.features.base import FeaturesConfig, Frontend, cosines, extend
+from asr.features.config import FeaturesConfig
+from asr.features.frontend import Frontend
+from asr.features.padded import extend
 
 DECIBEL_FLOOR = 1e-10  # of mel power; librosa.power_to_db calls it amin
-TOP_DB = 80.0  # an utterance's values are at most so far below its highest
+TOP_DB = 80.0  # range of an utterance's values below its highest
 
 
 class Librosa(Frontend):
     """Log-mel: ln max(mel power, floor). MFCC: of decibels, at most 80 below the highest."""
 
-    cosines: Tensor  # (bins, ceps)
-
     def __init__(self, config: FeaturesConfig) -> None:
         size = config.window_samples
         super().__init__(config, torch.hann_window(size), size)
-        self.register_buffer("cosines", cosines(config), persistent=False)
 
     def extended(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         half = self.config.window_samples // 2

@@ -1,26 +1,158 @@
-"""Means and standard deviations that frames are normalised by.
+"""The means and standard deviations that frames are normalised by.
 
-The variance is nowhere taken to be less than VARIANCE_FLOOR, so that silence stays finite.
+Variances are at least VARIANCE_FLOOR, so that silence stays finite.
 """
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from asr.batch import length_mask
+from asr.errors import DataError
+from asr.features.config import FeaturesConfig
 
 VARIANCE_FLOOR = 1e-10  # Kaldi's, of apply-cmvn-sliding
 LOUDEST = 10  # frames: a tenth of a second
 DB_PER_NAT = 10 / math.log(10)  # of a logarithm of power
 
 Moments = tuple[Tensor, Tensor]  # mean and standard deviation
+SpeakerMoments = Mapping[str, Moments]  # (F,), (F,) of each speaker
+
+
+class Normalization(ABC):
+    """Where the moments of a batch's frames come from."""
+
+    @abstractmethod
+    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
+        """Moments for the utterances `rows` of the batch, whose frames these are.
+
+        (n, T, F), (n,) → two tensors that broadcast to (n, T, F).
+        """
+
+
+@dataclass(frozen=True)
+class Global(Normalization):
+    """The moments of the training set, (F,) each."""
+
+    training: Moments
+
+    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
+        return self.training
+
+
+@dataclass(frozen=True)
+class Speaker(Normalization):
+    """The moments of each utterance's speaker, N × ((F,), (F,))."""
+
+    of_utterances: Sequence[Moments]
+
+    @classmethod
+    def of(cls, speakers: Sequence[str], moments: SpeakerMoments, count: int) -> Self:
+        """For `count` utterances by these speakers; `DataError` names one without moments."""
+        if len(speakers) != count:
+            raise ValueError(
+                f"features are normalised by speaker: {count} utterances need the names of their "
+                f"speakers, found {len(speakers)}"
+            )
+        for speaker in speakers:
+            if speaker not in moments:
+                raise DataError(
+                    f"speaker {speaker!r}: no moments to normalise by; pass those of "
+                    f"Features.speaker_moments over all utterances of the split"
+                )
+        return cls([moments[speaker] for speaker in speakers])
+
+    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
+        pairs = zip(*self.of_utterances[rows], strict=True)
+        mean, std = (torch.stack(part).unsqueeze(1) for part in pairs)
+        return mean, std
+
+
+class Utterance(Normalization):
+    """The moments of all frames of each utterance."""
+
+    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
+        return _of_frames(frames, length_mask(counts, frames.shape[1]))
+
+
+@dataclass(frozen=True)
+class Active(Normalization):
+    """The moments of the loud frames of each utterance.
+
+    A frame's level is the mean of its log-mel values, which are `bins` of it. Loud frames are at
+    most `active_db` below the `LOUDEST`th loudest one, so that neither silence added to an
+    utterance, however long, nor a click changes the moments.
+    """
+
+    bins: slice
+    active_db: float
+
+    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
+        inside = length_mask(counts, frames.shape[1])
+        level = frames[:, :, self.bins].mean(dim=2).masked_fill(~inside, -torch.inf)
+        ordered = level.sort(dim=1, descending=True).values
+        place = counts.clamp(min=1, max=LOUDEST).unsqueeze(1) - 1
+        reference = ordered.gather(1, place) if frames.shape[1] else level.new_zeros(len(level), 1)
+        return _of_frames(frames, inside & (level >= reference - self.active_db / DB_PER_NAT))
+
+
+@dataclass(frozen=True)
+class Sliding(Normalization):
+    """The moments of the `window` frames around each frame.
+
+    As Kaldi's `apply-cmvn-sliding --center=true --norm-vars=true`: at the edges of an utterance the
+    window is moved inwards, and shortened only where the utterance is shorter.
+    """
+
+    window: int
+
+    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
+        time = torch.arange(frames.shape[1], device=frames.device)
+        counts = counts.unsqueeze(1)
+        start = torch.minimum(time - self.window // 2, counts - self.window).clamp(min=0)
+        stop = torch.minimum(start + self.window, counts)
+        size = (stop - start).clamp(min=1).unsqueeze(2)
+        edges = torch.stack([start, stop.clamp(min=0)]).unsqueeze(3)
+        index = edges.expand(-1, -1, -1, frames.shape[2])
+
+        def mean(values: Tensor) -> Tensor:
+            sums = torch.nn.functional.pad(values.cumsum(dim=1), (0, 0, 1, 0))
+            return (sums.gather(1, index[1]) - sums.gather(1, index[0])) / size
+
+        double = frames.double()
+        first = mean(double)
+        return first, _std(mean(double.square()) - first.square())
+
+
+class Off(Normalization):
+    """Frames stay as they are."""
+
+    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
+        return frames.new_zeros(()), frames.new_ones(())
+
+
+def normalization(config: FeaturesConfig, training: Moments) -> Normalization:
+    """The normalisation of a configuration other than by speaker."""
+    match config.normalization:
+        case "utterance":
+            return Utterance()
+        case "active":
+            return Active(slice(int(config.energy), config.static_width), config.active_db)
+        case "sliding":
+            return Sliding(config.cmn_window)
+        case "none":
+            return Off()
+    return Global(training)
 
 
 @dataclass
 class Sums:
-    """Of the frames of many utterances, in double precision."""
+    """Sums over the frames of many utterances, in double precision."""
 
     count: int = 0
     total: Tensor | float = 0.0  # (F,)
@@ -34,29 +166,18 @@ class Sums:
         self.squares = self.squares + frames.square().sum(dim=0)
 
     def moments(self) -> Moments:
-        """(F,), (F,)."""
+        """(F,), (F,), float32."""
         mean = torch.as_tensor(self.total) / self.count
-        return mean, _std(torch.as_tensor(self.squares) / self.count - mean.square())
+        std = _std(torch.as_tensor(self.squares) / self.count - mean.square())
+        return mean.float(), std.float()
 
 
-def of_utterances(frames: Tensor, counts: Tensor) -> Moments:
-    """Of each utterance: (N, T, F), (N,) → (N, 1, F), (N, 1, F)."""
-    return _of_frames(frames, length_mask(counts, frames.shape[1]))
-
-
-def of_active(frames: Tensor, counts: Tensor, bins: slice, active_db: float) -> Moments:
-    """Of the loud frames of each utterance: (N, T, F), (N,) → (N, 1, F), (N, 1, F).
-
-    A frame's level is the mean of its log-mel values, which lie in `bins`. Loud are those at most
-    `active_db` below the `LOUDEST`th loudest frame, so that silence added to an utterance, however
-    long, changes nothing, and neither does a click.
-    """
-    inside = length_mask(counts, frames.shape[1])
-    level = frames[:, :, bins].mean(dim=2).masked_fill(~inside, -torch.inf)
-    ordered = level.sort(dim=1, descending=True).values
-    place = counts.clamp(min=1, max=LOUDEST).unsqueeze(1) - 1
-    reference = ordered.gather(1, place) if frames.shape[1] else level.new_zeros(len(level), 1)
-    return _of_frames(frames, inside & (level >= reference - active_db / DB_PER_NAT))
+def by_speaker(frames: Iterable[tuple[str, Tensor]]) -> SpeakerMoments:
+    """The moments of each speaker from pairs of a speaker and an utterance's frames (T, F)."""
+    sums: dict[str, Sums] = {}
+    for speaker, of_utterance in frames:
+        sums.setdefault(speaker, Sums()).add(of_utterance)
+    return {speaker: of_speaker.moments() for speaker, of_speaker in sums.items()}
 
 
 def _of_frames(frames: Tensor, chosen: Tensor) -> Moments:
@@ -66,28 +187,6 @@ def _of_frames(frames: Tensor, chosen: Tensor) -> Moments:
     mean = frames.masked_fill(others, 0).sum(1, keepdim=True, dtype=torch.float64) / size
     squares = (frames - mean).masked_fill(others, 0).square()
     return mean, _std(squares.sum(1, keepdim=True) / size)
-
-
-def sliding(frames: Tensor, counts: Tensor, window: int) -> Moments:
-    """Of the window around each frame: (N, T, F), (N,) → (N, T, F), (N, T, F).
-
-    As Kaldi's `apply-cmvn-sliding --center=true --norm-vars=true`: at the edges of an utterance the
-    window is not shortened but moved inwards, as far as the utterance goes.
-    """
-    time = torch.arange(frames.shape[1], device=frames.device)
-    counts = counts.unsqueeze(1)
-    start = torch.minimum(time - window // 2, counts - window).clamp(min=0)
-    stop = torch.minimum(start + window, counts)
-    size = (stop - start).clamp(min=1).unsqueeze(2)
-    index = torch.stack([start, stop.clamp(min=0)]).unsqueeze(3).expand(-1, -1, -1, frames.shape[2])
-
-    def mean(values: Tensor) -> Tensor:
-        sums = torch.nn.functional.pad(values.cumsum(dim=1), (0, 0, 1, 0))
-        return (sums.gather(1, index[1]) - sums.gather(1, index[0])) / size
-
-    double = frames.double()
-    first = mean(double)
-    return first, _std(mean(double.square()) - first.square())
 
 
 def _std(variance: Tensor) -> Tensor:

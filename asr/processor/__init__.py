@@ -1,1 +1,1 @@
-"""What depends on the processor: compiled functions and where they are kept."""
+"""What depends on the processor: compiled functions and their cache."""

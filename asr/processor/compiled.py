@@ -1,4 +1,4 @@
-"""Functions that numba compiles, at their first call, to machine code, and where it is kept."""
+"""Functions compiled by numba at their first call, and the folder that caches their code."""
 
 import atexit
 import importlib.util
@@ -16,36 +16,35 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(**options: Any) -> Callable[[F], F]:
-    """Compile with numba, and keep the result where there is a place for it."""
+    """A decorator that compiles with numba, cached on disk where numba has a folder for it."""
 
     def compile(function: F) -> F:
         try:
             return cast(F, numba.njit(cache=True, nogil=True, **options)(function))
-        except RuntimeError:  # no place to keep it
+        except RuntimeError:  # no folder to cache it in
             return cast(F, numba.njit(nogil=True, **options)(function))
 
     return compile
 
 
 def find_place() -> None:
-    """Have numba keep compiled code in the folder of temporary files where it knows no other place.
+    """Set numba's cache to a folder for temporary files, if it can write to no other.
 
-    Its places are beside the source and in the user's cache. In a read-only installation that is
-    used without a home it has neither, and then librosa cannot be imported: its functions ask to be
-    kept.
+    numba caches beside the source or in the user's cache. In a read-only installation without a
+    home folder it has neither, and librosa cannot be imported, because its functions need a cache.
     """
     known = os.environ.get("NUMBA_CACHE_DIR") or os.path.expanduser("~") != "~"
     librosa = importlib.util.find_spec("librosa")
     sources = [__file__, *([librosa.origin] if librosa and librosa.origin else [])]
     if known and all(map(can_keep, sources)):
         return
-    with suppress(OSError):  # none at all: what asks to be kept fails
+    with suppress(OSError):  # without any folder, functions that need a cache fail
         os.environ["NUMBA_CACHE_DIR"] = str(_own_folder())
         numba.config.reload_config()  # type: ignore[no-untyped-call]
 
 
 def can_keep(source: str) -> bool:
-    """Whether numba has a place for functions of a source file."""
+    """Whether numba has a folder to cache the functions of a source file in."""
     names: dict[str, Any] = {}
     exec(compile("def nothing(): pass", source, "exec"), names)
     try:
@@ -56,7 +55,7 @@ def can_keep(source: str) -> bool:
 
 
 def _own_folder() -> Path:
-    """A folder among the temporary files that nobody else may write; the same one if it is ours."""
+    """A folder for temporary files that only this user may write, the same one every time."""
     folder = Path(tempfile.gettempdir(), f"asr-numba-{os.geteuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     about = folder.lstat()

@@ -24,9 +24,10 @@ from torch import Tensor
 
 from asr import audio
 from asr.batch import pad
-from asr.features import INT16_SCALE, Features, FeaturesConfig
-from asr.features.base import CPU_FRAMES, Shaping, shape_windows, squared_magnitude
+from asr.features import Features, FeaturesConfig
 from asr.features.deltas import put_deltas
+from asr.features.kaldi import INT16_SCALE
+from asr.features.windows import CPU_FRAMES, Shaping, shape_windows, squared_magnitude
 
 TURNS = 15
 FILES, BATCH = 32, 16
@@ -187,7 +188,7 @@ def where_time_goes(waveform: Tensor) -> None:
     signal = frontend.extended(batch, lengths)[0].numpy()
     scale, preemphasis = np.float32(frontend.scale), np.float32(frontend.preemphasis)
     how = Shaping(HOP, frontend.taper.numpy(), scale, preemphasis, True, True)
-    energy = torch.ones(1, CPU_FRAMES, 1)
+    energy = torch.ones(CPU_FRAMES, 1)
     shaped = torch.zeros(CPU_FRAMES, FFT)
     spectrum = torch.fft.rfft(shaped)
     power = shaped[:, : FFT // 2 + 1]
@@ -206,7 +207,7 @@ def where_time_goes(waveform: Tensor) -> None:
             spectrum.numpy(), CPU_FRAMES, shaped.numpy()
         ),
         "mel filters": lambda: torch.mm(power, bank, out=mel),
-        "logarithm": lambda: frontend.values(mel[None], energy, counts),
+        "logarithm": lambda: frontend.values(mel[None], energy[None], counts),
     }
     whole = {
         "static": lambda: features.static(batch, lengths),

@@ -102,13 +102,14 @@ def measure(row: Published, run_dir: Path, overrides: Sequence[str]) -> Cost:
         places = {round(n * (len(batches) - 1) / (BATCHES - 1)) for n in range(BATCHES)}
         chosen[split] = [batch.to(device) for place, batch in enumerate(batches) if place in places]
         counts[split] = len(utterances)
-    recognizer.features.fit_speakers(chosen["train"])
+    moments = recognizer.moments_of(chosen["train"])
     recognizer.features.fit_normalization(chosen["train"])
     noise = phases(training)[-1].weight_noise
 
     def step(batch_number: int) -> None:
         recognizer.train()
-        train_step(recognizer, optimizer, chosen["train"][batch_number], training, noise=noise)
+        batch = chosen["train"][batch_number]
+        train_step(recognizer, optimizer, batch, training, noise=noise, moments=moments)
 
     step(0)  # the first is slower: compilation, memory
     evaluate(recognizer, chosen["dev"][:1], config.search)

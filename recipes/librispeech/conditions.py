@@ -16,7 +16,7 @@ import torch
 
 from asr import audio, checkpoint, scoring
 from asr.augment.sounds import Waveform, add_at, coloured_noise
-from asr.batch import pad
+from asr.batch import Batch
 from asr.criteria import SearchConfig
 from asr.recognizer import Recognizer
 from asr.records import Manifest, Utterance
@@ -93,9 +93,10 @@ def invented(recognizer: Recognizer) -> int:
 
 
 def heard(recognizer: Recognizer, waveforms: Sequence[Waveform]) -> list[tuple[str, ...]]:
-    padded, lengths = pad([torch.from_numpy(samples) for samples in waveforms])
-    ids = [str(n) for n in range(len(waveforms))]
-    results = recognizer.transcribe(padded, lengths, ids, SearchConfig())
+    batch = Batch.of([torch.from_numpy(samples) for samples in waveforms])
+    with torch.no_grad():
+        encoded, lengths = recognizer.encode_batch(batch)
+    results = recognizer.search(encoded, lengths, batch.ids, SearchConfig())
     return [hypotheses[0].phones for hypotheses in results]
 
 

@@ -29,6 +29,7 @@ from asr.augment import seed_of
 from asr.augment.sounds import add_at, babble, coloured_noise
 from asr.config import compose
 from asr.errors import DataError, exit_code, pip_install
+from asr.features import SpeakerMoments
 from asr.files import atomic_open
 from asr.phones import phone_set
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
@@ -105,6 +106,7 @@ class Ours:
 
     def __init__(self, path: Path, by_speaker: bool = False) -> None:
         self.transcriber = load(path)
+        self.moments: SpeakerMoments | None = None
         features = self.transcriber.recognizer.config.features
         self.by_speaker = by_speaker or features.normalization == "speaker"
         run = path.absolute().parent
@@ -114,12 +116,14 @@ class Ours:
         self.size_mb = path.stat().st_size / 1e6
 
     def meet(self, waveforms: Sequence[Waveform]) -> None:
-        """All that the speaker says whom it hears next."""
+        """Everything that the next speaker says."""
         if self.by_speaker:
-            self.transcriber.adapt(iter([waveform]) for waveform in waveforms)
+            recordings = (iter([waveform]) for waveform in waveforms)
+            self.moments = self.transcriber.one_speaker(recordings)
 
     def hear(self, waveform: Waveform) -> tuple[str, ...]:
-        return self.transcriber.hypothesis(Piece(waveform, 0, 0, len(waveform)), "").phones
+        piece = Piece(waveform, 0, 0, len(waveform))
+        return self.transcriber.hypothesis(piece, "", self.moments).phones
 
 
 class Heard:

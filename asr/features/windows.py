@@ -1,0 +1,112 @@
+"""Power spectra of one utterance's windows on a CPU: compiled loops around torch's FFT."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.processor.compiled import compiled
+
+CPU_FRAMES = 256  # windows at a time: as many as stay in the cache of a core
+
+# Sums may be reordered, but a product is rounded before it is subtracted: pre-emphasis of quiet
+# speech then has the same rounding as torchaudio's.
+fast = compiled(fastmath={"reassoc", "nsz"})
+
+
+class Shaping(NamedTuple):
+    """How a window is cut and shaped; numbers are np.float32."""
+
+    hop: int  # samples
+    taper: Any  # (window,)
+    scale: Any
+    preemphasis: Any
+    remove_dc: bool
+    raw_energy: bool
+
+
+def for_compiled(padded: Tensor) -> bool:
+    """Whether the compiled functions can work on this tensor."""
+    return padded.device.type == "cpu" and padded.dtype == torch.float32
+
+
+def power_spectra(
+    signal: Tensor, how: Shaping, fft_size: int, energy: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """Spectra of all windows, CPU_FRAMES at a time: (S,) → slice of T, (its length, fft/2 + 1).
+
+    Fills `energy` (T, 1). The spectra are a buffer that the next ones overwrite.
+    """
+    buffers = _buffers.of(fft_size, len(how.taper))
+    shaped, spectrum = map(torch.from_numpy, buffers)
+    power = shaped[:, : spectrum.shape[1]]
+    for start in range(0, len(energy), CPU_FRAMES):
+        size = min(CPU_FRAMES, len(energy) - start)
+        shape_windows(signal.numpy(), start, size, how, buffers[0], energy.numpy())
+        torch.fft.rfft(shaped[:size], out=spectrum[:size])
+        squared_magnitude(buffers[1], size, buffers[0])
+        yield slice(start, start + size), power[:size]
+
+
+@fast
+def shape_windows(
+    signal: Any, first: int, count: int, how: Shaping, shaped: Any, energy: Any
+) -> None:
+    """Cut `count` windows and shape them for the FFT: (S,) → (count, …), energy (T, 1)."""
+    size = len(how.taper)
+    buffer = np.empty(size + 1, np.float32)
+    before, now = buffer[:size], buffer[1:]
+    for t in range(count):
+        window, row = signal[(first + t) * how.hop :][:size], shaped[t]
+        mean = np.float32(0)
+        if how.remove_dc:
+            for i in range(size):
+                mean += window[i]
+            mean *= how.scale / np.float32(size)
+        total = np.float32(0)
+        for i in range(size):
+            value = how.scale * window[i] - mean
+            now[i] = value
+            total += value * value
+        buffer[0] = buffer[1]
+        for i in range(size):
+            row[i] = (now[i] - how.preemphasis * before[i]) * how.taper[i]
+        if not how.raw_energy:
+            total = np.float32(0)
+            for i in range(size):
+                total += row[i] * row[i]
+        energy[first + t, 0] = total
+
+
+@fast
+def squared_magnitude(spectrum: Any, count: int, power: Any) -> None:
+    """The first `count` rows: (T, F) complex → the first F columns of `power`."""
+    for t in range(count):
+        values, row = spectrum[t], power[t]
+        for i in range(len(values)):
+            row[i] = values[i].real * values[i].real + values[i].imag * values[i].imag
+
+
+class _Buffers(threading.local):
+    """Memory for CPU_FRAMES windows and spectra, one for each thread, which keeps it."""
+
+    size = (0, 0)
+
+    def of(self, fft_size: int, window: int) -> tuple[Any, Any]:
+        """(T, fft) windows, zero behind their samples, then powers; (T, fft/2 + 1) complex spectra.
+
+        A window has more samples than a spectrum has values, so powers never overwrite the zeros.
+        """
+        if self.size != (fft_size, window):
+            self.size = fft_size, window
+            self.arrays = (
+                np.zeros((CPU_FRAMES, fft_size), np.float32),
+                np.empty((CPU_FRAMES, fft_size // 2 + 1), np.complex64),
+            )
+        return self.arrays
+
+
+_buffers = _Buffers()
