@@ -51,7 +51,8 @@ class EncoderConfig:
 class Encoder(nn.Module):
     """A recurrent stack over stacked frames.
 
-    In training its matrix products are of `product_dtype`; weights, gates and states are not.
+    In training its matrix products have the type `product_dtype`; weights, gates and states keep
+    theirs.
     """
 
     product_dtype: torch.dtype = torch.float32
@@ -59,16 +60,9 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig, input_size: int) -> None:
         super().__init__()
         self.subsampling = config.subsampling
-        self.stack = RecurrentStack(
-            config.cell,
-            input_size * config.subsampling,
-            config.hidden,
-            config.layers,
-            config.bidirectional,
-            config.dropout,
-            config.projection,
-            config.forget_bias,
-        )
+        sizes = input_size * config.subsampling, config.hidden, config.layers
+        shape = *sizes, config.bidirectional, config.dropout, config.projection, config.forget_bias
+        self.stack = RecurrentStack(config.cell, *shape)
         self.dropout = nn.Dropout(config.dropout)
         self.output_size = self.stack.output_size
 
@@ -81,13 +75,13 @@ class Encoder(nn.Module):
         return self.dropout(encoded), lengths
 
     def trace(self, frames: Tensor, lengths: Tensor) -> tuple[list[list[Trace]], Tensor]:
-        """What every layer and direction did: (N, T, F), (N,) → layers × directions, (N,)."""
+        """Outputs, states and gates: (N, T, F), (N,) → layers × directions, (N,)."""
         stacked, lengths = stack_frames(frames, lengths, self.subsampling)
         return self.stack.trace(stacked, lengths), lengths
 
 
 def stack_frames(frames: Tensor, lengths: Tensor, factor: int) -> tuple[Tensor, Tensor]:
-    """Join `factor` frames into one, zeros behind the last: (N, T, F) → (N, T/factor, factor·F)."""
+    """Join `factor` frames into one, zero-padded at the end: (N, T, F) → (N, T', factor · F)."""
     missing = -frames.shape[1] % factor
     frames = nn.functional.pad(frames, (0, 0, 0, missing))
     stacked = frames.reshape(len(frames), -1, factor * frames.shape[2])

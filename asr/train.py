@@ -47,7 +47,7 @@ from asr.errors import DataError
 from asr.features import SpeakerMoments
 from asr.features.cache import FrameCache
 from asr.files import atomic_open
-from asr.lstm.base import onednn_multiplies
+from asr.lstm.fast.products import onednn_multiplies
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Hypothesis, Manifest, Utterance

@@ -24,7 +24,7 @@ FLOORS = {
     "commands": {"commands"},
 }
 KNOW_HYDRA = {"config", "commands"}
-PRIVATE_OF_LIBRARIES = {"lstm.base"}  # the one guard around them
+PRIVATE_OF_LIBRARIES = {"lstm.fast.products"}  # the one guard around them
 
 
 def modules() -> list[str]:

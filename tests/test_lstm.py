@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from asr import lstm
 from asr.batch import length_mask
 from asr.criteria import CTC, CTCConfig
 from asr.encoder import Encoder, EncoderConfig
-from asr.lstm import CELLS, RecurrentLayer, RecurrentStack, TorchCell, base
-from asr.lstm.base import linear, onednn_multiplies, outer, packed
+from asr.lstm import CELLS, Cell, RecurrentLayer, RecurrentStack, State, TorchCell
+from asr.lstm.cells import LSTM
+from asr.lstm.fast import forms, products
+from asr.lstm.fast.products import linear, onednn_multiplies, outer, packed
 
 INPUT, HIDDEN = 5, 6
 RAGGED = torch.tensor([9, 0, 4, 9, 1])
@@ -32,7 +33,7 @@ each_direction = pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.fixture(autouse=True)
 def own_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """The form for large networks, though those of these tests are small."""
-    monkeypatch.setattr(lstm, "SMALL", 0)
+    monkeypatch.setattr(forms, "SMALL", 0)
 
 
 def stack(cell: str, bidirectional: bool, layers: int = 2, dropout: float = 0.0) -> RecurrentStack:
@@ -99,21 +100,21 @@ def test_a_small_lstm_is_torchs(
 ) -> None:
     called = []
 
-    def counted(cell: lstm.LSTM, frames: Tensor) -> Tensor:
+    def counted(cell: LSTM, frames: Tensor) -> Tensor:
         called.append(cell)
         return fused(cell, frames)
 
-    fused = lstm.LSTM.fused
-    monkeypatch.setattr(lstm.LSTM, "fused", counted)
+    fused = LSTM.fused
+    monkeypatch.setattr(LSTM, "fused", counted)
     recurrent, frames = stack("lstm", bidirectional).to(dtype), torch.randn(5, 9, INPUT).to(dtype)
     large = outcome(recurrent, lambda frames: recurrent(frames, RAGGED), frames)
     assert not called
-    monkeypatch.setattr(lstm, "SMALL", len(frames) * HIDDEN + 1)
+    monkeypatch.setattr(forms, "SMALL", len(frames) * HIDDEN + 1)
     small = outcome(recurrent, lambda frames: recurrent(frames, RAGGED), frames)
     assert len(called) == 2 * (1 + bidirectional)
     assert_near(small, large, TOLERANCE[dtype])
     with torch.no_grad():  # torch is faster here, whatever the size
-        monkeypatch.setattr(lstm, "SMALL", 0)
+        monkeypatch.setattr(forms, "SMALL", 0)
         assert_near([recurrent(frames, RAGGED)], large[:1], TOLERANCE[dtype])
     assert len(called) == 4 * (1 + bidirectional)
 
@@ -140,6 +141,35 @@ def test_other_types_take_the_readable_form(cell: str) -> None:
     found = recurrent.bfloat16()(frames.bfloat16(), RAGGED)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.1)
+
+
+class MGU(Cell):
+    """The minimal gated unit (Zhou et al. 2016), which has no compiled form."""
+
+    blocks = ("forget", "candidate")
+    has_cell_state = False
+
+    def step(self, frame: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
+        f, g = self.inputs(frame).chunk(2, dim=1)
+        u_f, u_g = self.recurrent(state.hidden).chunk(2, dim=1)
+        f = (f + u_f).sigmoid()
+        g = (g + f * u_g).tanh()
+        return State((1 - f) * state.hidden + f * g), {"forget": f, "candidate": g}
+
+
+@each_direction
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_equations_of_a_step_are_enough_for_a_cell(
+    device: str, bidirectional: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CELLS, "mgu", MGU)
+    recurrent, lengths = stack("mgu", bidirectional).double().to(device), RAGGED.to(device)
+    frames = torch.randn(5, 9, INPUT, dtype=torch.float64, device=device)
+    found = outcome(recurrent, lambda frames: recurrent(frames, lengths), frames)
+    expected = outcome(recurrent, lambda frames: readable(recurrent, frames, lengths), frames)
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert device == "meta" or torch.equal(one, other)
 
 
 @each_cell
@@ -169,7 +199,7 @@ each_way = pytest.mark.parametrize("way", ["oneDNN", "torch"], indirect=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Products of bfloat16 by oneDNN's operators, where there are any, or torch's public way."""
     if request.param == "torch":
-        monkeypatch.setattr(base, "onednn_multiplies", lambda dtype: False)
+        monkeypatch.setattr(products, "onednn_multiplies", lambda dtype: False)
     elif not onednn_multiplies(torch.bfloat16):
         pytest.skip("this processor has no bfloat16")
 
@@ -182,7 +212,7 @@ def test_a_product_is_that_of_its_factors_by_either_way(
 ) -> None:
     dtype = {16: torch.bfloat16, 32: torch.float32}[bits]
     if way == "torch":
-        monkeypatch.setattr(base, "onednn_multiplies", lambda dtype: False)
+        monkeypatch.setattr(products, "onednn_multiplies", lambda dtype: False)
     elif not onednn_multiplies(dtype):
         pytest.skip(f"oneDNN has no products of {bits} bits on this processor")
     factors = {"x": torch.randn(7, 30), "weight": torch.randn(11, 30), "bias": torch.randn(11)}
@@ -259,7 +289,7 @@ def test_operators_that_are_absent_refuse_or_miscompute_are_not_used(
     for outcome in (AttributeError, RuntimeError, torch.zeros(2, 2)):
         called = Mock(side_effect=outcome if isinstance(outcome, type) else None)
         called.return_value = outcome
-        monkeypatch.setattr(base, "_by_onednn", called)
+        monkeypatch.setattr(products, "_by_onednn", called)
         assert not anew(torch.float32)
         assert called.called
 
@@ -269,7 +299,7 @@ def test_operators_that_are_absent_refuse_or_miscompute_are_not_used(
 def test_without_avx512_onednn_has_products_of_32_bits_only(isa: str) -> None:
     code = """
 import torch
-from asr.lstm.base import onednn_multiplies as has
+from asr.lstm.fast.products import onednn_multiplies as has
 types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 print(*(name for name, dtype in types.items() if has(dtype)))
 """

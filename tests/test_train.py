@@ -21,7 +21,7 @@ from asr.dataset import BucketSampler
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
-from asr.lstm.base import onednn_multiplies
+from asr.lstm.fast.products import onednn_multiplies
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl

@@ -1,16 +1,16 @@
 """The cells, each as the equations of one time step, as its paper has them.
 
 σ is the logistic function, ∘ the product of elements; x_t is the frame, h_t the output, c_t the
-cell state. The gates are i (input), f (forget), o (output), r (reset), z (update); the candidate g
-is what the step would write. This file is for reading. What `fused` and the methods below it are
-for says `asr.lstm.base`; the fast form on a CPU is in `asr.lstm.recurrence` and `kernels`.
+cell state. The gates are i (input), f (forget), o (output), r (reset), z (update); g is the
+candidate. `asr.lstm.cell` documents the other methods; `asr.lstm.fast` has the compiled steps.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asr.lstm.base import Cell, NormalizedInputs, State, TorchCell, affine
+from asr.lstm.cell import Cell, NormalizedInputs, State, TorchCell
+from asr.lstm.fast.products import affine
 
 
 class Elman(TorchCell):
@@ -150,9 +150,8 @@ class LSTM1997(Cell):
         c_t = c_{t−1} + i ∘ g
         h_t = o ∘ tanh(c_t)
 
-    What was once written stays: the error flows back through c unchanged, and c can only be
-    cancelled, never forgotten. The paper squashes with scaled logistic functions; here as ever
-    since with tanh.
+    Nothing is forgotten: the error flows back through c unchanged, and a written value can only be
+    cancelled. The paper squashes with scaled logistic functions; here, as in later papers, tanh.
     """
 
     blocks = ("input", "candidate", "output")
@@ -174,7 +173,7 @@ class ProjectedLSTM(LSTM):
 
         h_t = P (o ∘ tanh(c_t)), the rest as in LSTM
 
-    The recurrent product sees the projection too, so that many cells cost few weights.
+    The recurrent product takes the projection too, so that many cells need few weights.
     """
 
     def __init__(self, input_size: int, hidden: int, projection: int = 0) -> None:
@@ -203,7 +202,7 @@ class LayerNormLSTM(Cell):
         h_t = σ(o) ∘ tanh(LN(c_t; α_c, β_c))
 
     LN(a; α, β) = α ∘ (a − mean a) / √(var a + 1e-5) + β over all rows of one frame. The shifts of
-    the first two would only add to b, so b stands for the three.
+    the first two would only add to b, and are left out.
     """
 
     blocks = ("input", "forget", "candidate", "output")
@@ -252,3 +251,15 @@ class LiGRU(Cell):
         z, g = (self.inputs(frame) + self.recurrent(state.hidden)).chunk(2, dim=1)
         z, g = z.sigmoid(), g.relu()
         return State(z * state.hidden + (1 - z) * g), {"update": z, "candidate": g}
+
+
+CELLS: dict[str, type[Cell]] = {
+    "tanh": Elman,
+    "gru": GRU,
+    "lstm": LSTM,
+    "peephole": PeepholeLSTM,
+    "lstm1997": LSTM1997,
+    "projected": ProjectedLSTM,
+    "layernorm": LayerNormLSTM,
+    "ligru": LiGRU,
+}

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from asr.batch import pad, reverse
 from asr.lstm import CELLS, RecurrentLayer, RecurrentStack, TorchCell
-from asr.lstm.base import linear, onednn_multiplies, packed
 from asr.lstm.fast import recurrence
 from asr.lstm.fast.kernels import KERNELS
+from asr.lstm.fast.products import linear, onednn_multiplies, packed
 from asr.lstm.fast.recurrence import side_by_side
 
 COUNT, STEPS, INPUT, HIDDEN, LAYERS = 16, 300, 123, 250, 3

@@ -1,1 +1,1 @@
-"""The recurrence of every cell, compiled for processors and for GPUs."""
+"""A layer's recurrence, compiled for processors and GPUs, and the choice of the fastest form."""

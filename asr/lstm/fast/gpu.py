@@ -1,17 +1,18 @@
 """The gates of the LSTM with peepholes on a GPU, in Triton, where cuDNN has no such cell.
 
-The twin of `lstm_forward` and `lstm_backward` in `asr.lstm.kernels`, with or without forget gate.
-One program does the cells of one utterance at one step; the loop over time stays in Python.
+The same steps as `lstm_forward` and `lstm_backward` in `asr.lstm.fast.kernels`, with or without
+forget gate. One program computes the cells of one utterance at one step; the loop over time is
+Python's.
 """
 
 # mypy: disable-error-code="import-untyped, no-untyped-call, no-untyped-def, untyped-decorator"
-# Triton reads annotations as code, so that its functions have none.
+# Triton reads annotations as code, so its functions have none.
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from asr.lstm.base import Arrays, Gradients, Kernel
+from asr.lstm.fast.recurrence import Arrays, Gradients, Kernel
 
 
 @triton.jit

@@ -1,7 +1,7 @@
-"""The gates of one time step on a CPU, compiled: the fast twins of the steps in `cells`.
+"""The gates of one time step on a CPU, compiled: the same equations as the steps in `cells`.
 
-They know neither torch nor the products with W and U. The loops are short on purpose: LLVM
-vectorises a loop only while it has few arrays to tell apart.
+The products with W and U are not here. The loops are short on purpose: LLVM vectorises a loop only
+while it has few arrays to tell apart.
 """
 
 import math
@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-from asr.lstm.base import Arrays, Gradients, Kernel
+from asr.lstm.fast.recurrence import Arrays, Gradients, Kernel
 from asr.processor.compiled import compiled
 
 # A product and a sum may round once, sums may be reordered; NaN and infinity stay.
@@ -26,9 +26,9 @@ EVEN = (4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.1982
 
 
 def tanh(x: Any) -> Any:
-    """Hyperbolic tangent: of libm for float64, a formula that LLVM vectorises for float32.
+    """Hyperbolic tangent: libm's for float64, a formula that LLVM vectorises for float32.
 
-    The formula is that of the library Eigen, a quotient of polynomials, good to 3e-7.
+    The formula is the quotient of polynomials of the library Eigen, exact to 3e-7.
     """
 
 
@@ -67,7 +67,7 @@ def _sigmoid(x: Any) -> Any:
 
 @fast
 def normalize(values: Any) -> Any:
-    """Bring a vector to mean 0 and variance 1, in place; 1 / its standard deviation."""
+    """Normalise a vector to mean 0 and variance 1, in place; returns 1 / its standard deviation."""
     real = values.dtype.type
     mean = real(0)
     for j in range(len(values)):
@@ -85,7 +85,7 @@ def normalize(values: Any) -> Any:
 
 @fast
 def normalize_backward(gradient: Any, normalized: Any, scale: Any) -> None:
-    """Turn the gradient of what `normalize` left into that of what it found, in place."""
+    """From the gradient of the output of `normalize` to that of its input, in place."""
     mean = slope = gradient.dtype.type(0)
     for j in range(len(gradient)):
         mean += gradient[j]
@@ -277,7 +277,7 @@ def lstm_backward(step: int, later: Any, a: Arrays, d: Gradients) -> None:
 
 
 # ── LSTM with layer normalisation ────────────────────────────────────────────────────────────
-# Of a step, `memory` has c_t, the normalised product, the normalised c_t, and the scales of both.
+# `memory` of a step: c_t, the normalised product, the normalised c_t, and the scales of both.
 
 
 @fast
@@ -328,7 +328,7 @@ def layernorm_backward(step: int, later: Any, a: Arrays, d: Gradients) -> None:
         for j in range(size):
             d_o[j] = tanh(cell_gain[j] * normal[j] + cell_shift[j])
         for j in range(size):
-            d_i[j] = d_h[j] * o[j] * (one - d_o[j] * d_o[j])  # of what tanh was given
+            d_i[j] = d_h[j] * o[j] * (one - d_o[j] * d_o[j])  # of the argument of tanh
         for j in range(size):
             d_o[j] *= d_h[j] * o[j] * (one - o[j])
         for j in range(size):

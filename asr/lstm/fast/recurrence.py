@@ -1,27 +1,66 @@
 """The fast form of a layer, with its gradient written out by hand.
 
-What the frames contribute is computed for all time steps in one product before the loop, and the
-gradient of U in one product after it. In the loop are left the product with U and one call of a
-compiled kernel for the gates. It computes nothing that `Cell.unroll` does not.
+W x + b is one product for all time steps before the loop over time, and the gradient of U one
+product after it. In the loop remain the product with U and one call of a compiled kernel for the
+gates. The results are those of `Cell.unroll`.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from asr.lstm.base import Arrays, Cell, Gradients, Kernel, factor_dtype, linear, outer, packed
+from asr.lstm.cell import Cell
+from asr.lstm.fast.products import factor_dtype, linear, outer, packed
 
 D = TypeVar("D")
 R = TypeVar("R")
 
 
+class Arrays(NamedTuple):
+    """The operands of the compiled steps of one direction.
+
+    `[step + 1]` of `hidden` and `memory` belongs to the step, `[step]` to the one before it.
+    """
+
+    rows: Any  # (T, N, R): W x_t + b, which the forward step overwrites with the gates
+    hidden: Any  # (T+1, N, H): h_t
+    memory: Any  # (T+1, N, M): other values that the next step or the gradient needs
+    vectors: Any  # (K, H): weights that are applied element by element
+
+
+class Gradients(NamedTuple):
+    """The operands of the backward steps, which write all of them but `hidden`."""
+
+    hidden: Any  # (T, N, H): of h_t as the layer's output
+    carried: Any  # (N, H): from the step after, without its product with U
+    rows: Any  # (T, N, R): of W x_t + b
+    product: Any  # (T, N, R): of U h_{t−1}; the memory of `rows` where the two are equal
+    vectors: Any  # (N, K, H): of the weights, for each utterance
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The compiled form of a step, forwards and backwards.
+
+    forward(step, product, arrays): `product` (N, R) is U h_{t−1}. backward(step, later, arrays,
+    gradients): `later` (N, H) is the gradient of h_t through the product of the step after it.
+    """
+
+    forward: Callable[..., None]
+    backward: Callable[..., None]
+    memory: Callable[[int], int]  # M for H
+    scales_product: bool = False  # then the gradients of the product and the rows differ
+    view: Callable[[Tensor], Any] = Tensor.numpy  # a tensor as the two functions take it
+
+
 def unroll(kernel: Kernel, cells: Sequence[Cell], sequences: Sequence[Tensor]) -> list[Tensor]:
-    """`cell.unroll(frames).hidden` for every cell and its frames: (N, T, D) → (N, T, H)."""
+    """`cell.unroll(frames).hidden` for each cell and its frames: (N, T, D) → (N, T, output)."""
     operands = []
     for cell, frames in zip(cells, sequences, strict=True):
         rows = cell.inputs(frames.transpose(0, 1).contiguous())
@@ -33,8 +72,8 @@ def unroll(kernel: Kernel, cells: Sequence[Cell], sequences: Sequence[Tensor]) -
 class Recurrence(torch.autograd.Function):
     """For each direction: rows (T, N, R) = W x_t + b, U (R, H), vectors (K, H) → h (T, N, H).
 
-    The rows are overwritten by the gates: they must come from an operation whose gradient does not
-    need its result.
+    The gates overwrite the rows, which must come from an operation whose gradient does not need its
+    result.
     """
 
     @staticmethod
@@ -42,9 +81,10 @@ class Recurrence(torch.autograd.Function):
         directions = [operands[first : first + 3] for first in range(0, len(operands), 3)]
         ctx.kernel, ctx.dtype = kernel, factor_dtype(operands[0])
         work = partial(forward, kernel, ctx.dtype)
-        made = side_by_side(work, directions, operands[0].is_cpu)
-        ctx.save_for_backward(*(tensor for arrays in made for tensor in arrays), *operands[1::3])
-        return tuple(arrays.hidden[1:] for arrays in made)
+        computed = side_by_side(work, directions, operands[0].is_cpu)
+        tensors = (tensor for arrays in computed for tensor in arrays)
+        ctx.save_for_backward(*tensors, *operands[1::3])
+        return tuple(arrays.hidden[1:] for arrays in computed)
 
     @staticmethod
     @once_differentiable
@@ -55,8 +95,8 @@ class Recurrence(torch.autograd.Function):
             for n, d_h in enumerate(d_hidden)
         ]
         work = partial(backward, ctx.kernel, ctx.dtype)
-        found = side_by_side(work, directions, d_hidden[0].is_cpu)
-        return None, *(gradient for direction in found for gradient in direction)
+        gradients = side_by_side(work, directions, d_hidden[0].is_cpu)
+        return None, *(gradient for direction in gradients for gradient in direction)
 
 
 def forward(kernel: Kernel, dtype: torch.dtype, operands: Sequence[Tensor]) -> Arrays:
@@ -100,17 +140,17 @@ def backward(
 
 
 def side_by_side(work: Callable[[D], R], directions: Sequence[D], on_cpu: bool = True) -> list[R]:
-    """Do the work of both directions at the same time, each on its share of the cores.
+    """The work of both directions at the same time, each on its share of the cores.
 
-    The steps are short: to wait for each other after every one, as threads that share a product
-    must, costs much, and very much where the machine has other things to do.
+    The steps are short. Threads that share one product have to wait for each other after every
+    step, which is expensive, above all on a busy machine.
     """
     threads = torch.get_num_threads()
     if len(directions) == 1 or threads == 1 or not on_cpu:
         return [work(direction) for direction in directions]
 
     def alone(direction: D) -> R:
-        torch.set_num_threads(max(1, threads // len(directions)))  # of this thread only
+        torch.set_num_threads(max(1, threads // len(directions)))  # for this thread only
         with torch.no_grad():
             return work(direction)
 
@@ -118,4 +158,4 @@ def side_by_side(work: Callable[[D], R], directions: Sequence[D], on_cpu: bool =
         with ThreadPoolExecutor(len(directions)) as pool:
             return list(pool.map(alone, directions))
     finally:
-        torch.set_num_threads(threads)  # or threads that start later take over the share
+        torch.set_num_threads(threads)  # threads that start later would inherit the share
