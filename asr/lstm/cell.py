@@ -1,5 +1,6 @@
 """The interface of a recurrent cell: its weights in one direction, its state, one step in time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -109,9 +110,15 @@ class Cell(nn.Module):
 class TorchCell(Cell):
     """A cell that torch has too, on a GPU by cuDNN."""
 
+    by_torch: ClassVar[Callable[..., tuple[Tensor, ...]]]
+
     def fused(self, frames: Tensor) -> Tensor:
         """`unroll(frames).hidden` by torch: (N, T, D) → (N, T, output size)."""
-        raise NotImplementedError
+        sizes = (self.output_size, self.hidden) if self.has_cell_state else (self.output_size,)
+        zeros = [frames.new_zeros(1, len(frames), size) for size in sizes]
+        start = zeros if self.has_cell_state else zeros[0]
+        options = True, 1, 0.0, self.training, False, True
+        return self.by_torch(frames, start, self.torch_weights(), *options)[0]
 
     def torch_weights(self) -> list[Tensor]:
         """In torch's order; its second bias is zero."""

@@ -21,16 +21,11 @@ class Elman(TorchCell):
 
     blocks = ("hidden",)
     kernel = "tanh"
+    by_torch = staticmethod(torch.rnn_tanh)
     has_cell_state = False
 
     def step(self, frame: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         return State((self.inputs(frame) + self.recurrent(state.hidden)).tanh()), {}
-
-    def fused(self, frames: Tensor) -> Tensor:
-        start = frames.new_zeros(1, len(frames), self.hidden)
-        weights = self.torch_weights()
-        hidden, _ = torch.rnn_tanh(frames, start, weights, True, 1, 0.0, self.training, False, True)
-        return hidden
 
 
 class GRU(TorchCell):
@@ -47,6 +42,7 @@ class GRU(TorchCell):
 
     blocks = ("reset", "update", "candidate")
     kernel = "gru"
+    by_torch = staticmethod(torch.gru)
     has_cell_state = False
 
     def __init__(self, input_size: int, hidden: int, projection: int = 0) -> None:
@@ -63,12 +59,6 @@ class GRU(TorchCell):
 
     def vectors(self) -> Tensor:
         return self.candidate_bias.unsqueeze(0)
-
-    def fused(self, frames: Tensor) -> Tensor:
-        start = frames.new_zeros(1, len(frames), self.hidden)
-        weights = self.torch_weights()
-        hidden, _ = torch.gru(frames, start, weights, True, 1, 0.0, self.training, False, True)
-        return hidden
 
     def torch_weights(self) -> list[Tensor]:
         return [*super().torch_weights()[:3], F.pad(self.candidate_bias, (2 * self.hidden, 0))]
@@ -87,6 +77,7 @@ class LSTM(TorchCell):
 
     blocks = ("input", "forget", "candidate", "output")
     kernel = "lstm"
+    by_torch = staticmethod(torch.lstm)
 
     def step(self, frame: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         i, f, g, o = (self.inputs(frame) + self.recurrent(state.hidden)).chunk(4, dim=1)
@@ -97,13 +88,6 @@ class LSTM(TorchCell):
 
     def vectors(self) -> Tensor:
         return self.inputs.weight.new_zeros(3, self.hidden)  # no peepholes
-
-    def fused(self, frames: Tensor) -> Tensor:
-        sizes = (self.output_size, self.hidden)
-        start = [frames.new_zeros(1, len(frames), size) for size in sizes]
-        weights = self.torch_weights()
-        hidden, _, _ = torch.lstm(frames, start, weights, True, 1, 0.0, self.training, False, True)
-        return hidden
 
 
 class PeepholeLSTM(Cell):
