@@ -812,7 +812,7 @@ def _untrained(network: Network) -> Network:
         torch.manual_seed(0)
         fresh = Recognizer(recognizer.config, recognizer.vocabulary).eval()
     fresh.features = recognizer.features
-    return Network(f"untrained {network.name}", fresh)
+    return Network(f"untrained {network.name}", fresh, moments=network.moments)
 
 
 def _reach_table(found: Sequence[tuple[Network, Reach]], control: Network, both: bool) -> str:
