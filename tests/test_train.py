@@ -404,10 +404,10 @@ def test_training_with_noise_has_two_phases(
 ) -> None:
     original, steps = train.train_step, []
 
-    def watched(recognizer, optimizer, batch, training, augment, noise):  # type: ignore[no-untyped-def]
+    def watched(recognizer, optimizer, batch, training, augment, noise, moments):  # type: ignore[no-untyped-def]
         begun = {name: tensor.clone() for name, tensor in recognizer.state_dict().items()}
         steps.append((noise, bool(optimizer.state), begun))
-        return original(recognizer, optimizer, batch, training, augment, noise)
+        return original(recognizer, optimizer, batch, training, augment, noise, moments)
 
     monkeypatch.setattr(train, "train_step", watched)
     train.run(two_phases)
