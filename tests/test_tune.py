@@ -134,9 +134,9 @@ def test_dev_is_heard_once_for_each_checkpoint(
     heard = []
     encode = Recognizer.encode_batch
 
-    def counted(self: Recognizer, *args: object) -> object:
+    def counted(self: Recognizer, *args: object, **options: object) -> object:
         heard.append(1)
-        return encode(self, *args)  # type: ignore[arg-type]
+        return encode(self, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Recognizer, "encode_batch", counted)
     run_dir = Path(config.run_dir)
