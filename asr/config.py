@@ -28,7 +28,7 @@ from yaml import YAMLError
 from asr import corpora, criteria
 from asr.augment import AugmentConfig
 from asr.corpora import CorpusConfig
-from asr.criteria import CriterionConfig, SearchConfig
+from asr.criteria import CriterionConfig
 from asr.dataset import Batches
 from asr.encoder import EncoderConfig
 from asr.errors import DataError, exit_code, pip_install, said_by_system
@@ -36,6 +36,7 @@ from asr.features import FeaturesConfig
 from asr.features.cache import PRECISIONS, FrameCache
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Utterance
+from asr.search import SearchConfig
 
 # Hydra's plugins that run the jobs of -m otherwise than one by one, and the extras that bring them.
 LAUNCHERS = {

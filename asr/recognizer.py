@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from asr import criteria
 from asr.augment import Augment, seed_of
 from asr.batch import Batch
-from asr.criteria import CriterionConfig, FrameTimes, Path, SearchConfig
+from asr.criteria import CriterionConfig, FrameTimes, Path
 from asr.encoder import Encoder, EncoderConfig, stacked_lengths
 from asr.features import Features, FeaturesConfig
 from asr.phones import Vocabulary
 from asr.records import Hypothesis
-from asr.search.language_model import Graph, load_graph
+from asr.search import SearchConfig
+from asr.search.graph import Graph, load_graph
 
 
 @dataclass(frozen=True)

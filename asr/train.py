@@ -41,7 +41,7 @@ from asr.config import (
     choose_device,
     frame_cache,
 )
-from asr.criteria import Estimated, SearchConfig, Split
+from asr.criteria import Estimated, Split
 from asr.dataset import Batches
 from asr.errors import DataError
 from asr.features.cache import FrameCache
@@ -50,6 +50,7 @@ from asr.lstm.base import onednn_multiplies
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Hypothesis, Manifest, Utterance
+from asr.search import SearchConfig
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from asr import checkpoint
 from asr.augment import Augment, AugmentConfig
 from asr.batch import Batch, length_mask, pad, reverse
 from asr.checkpoint import Checkpoint, TrainingState
-from asr.criteria import CTC, CTCConfig, SearchConfig
+from asr.criteria import CTC, CTCConfig
 from asr.criteria.ctc import divergence
 from asr.dataset import POOL_BATCHES, Batches, BucketSampler
 from asr.encoder import EncoderConfig, stack_frames
@@ -22,6 +22,7 @@ from asr.features import FeaturesConfig
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig, transcribe_all
 from asr.records import Utterance
+from asr.search import SearchConfig
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
 
