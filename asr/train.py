@@ -402,6 +402,7 @@ def _batches(
         training.workers,
         augment,
         cache,
+        1 if augment is None else config.copies,
     )
 
 

@@ -18,7 +18,7 @@ from asr.commands import decode, tune
 from asr.config import AdamConfig, RunConfig, TrainingConfig, TuneConfig, compose
 from asr.corpora import TimitConfig
 from asr.criteria import GMM, FrameTimes, Framewise, FramewiseConfig, GMMConfig, Split
-from asr.dataset import Collate, Example
+from asr.dataset import Example, SpeechDataset
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
@@ -295,8 +295,8 @@ def test_labels_of_encoded_frames_agree_with_their_times(
     )
     utterance = Utterance("u", "u.wav", 1.0, "s", PHONES[:3], segments)
     samples = math.ceil(16_000 / speed)
-    example = Example(utterance, torch.zeros(samples), speed=speed)
-    batch = Collate(Vocabulary(PHONES), 16_000)([example])
+    example = Example(utterance, torch.zeros(samples), samples, seed=0, speed=speed)
+    batch = SpeechDataset([utterance], Vocabulary(PHONES), 16_000).collate([example])
     _, lengths = recognizer.encode_batch(batch)
     assert torch.equal(lengths, recognizer.encoded_lengths(batch.waveform_lengths))
     assert isinstance(recognizer.criterion, Framewise)

@@ -64,11 +64,6 @@ class Split:
 class Criterion(nn.Module, ABC):
     """Head, loss and search of one method."""
 
-    @property
-    def copies(self) -> int:
-        """How often a training batch has each utterance."""
-        return 1
-
     def prepare(self, train: Split, dev: Split) -> None:
         """Learn what needs no encoded frames, before the first epoch; by default nothing."""
 
