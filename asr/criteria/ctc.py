@@ -189,14 +189,16 @@ def spans_of(alignment: Tensor, log_probs: Tensor) -> list[Span]:
 
 def path_of(alignment: Tensor, along: Tensor, score: float) -> Path:
     """The path of an alignment (T,) with its log-probability in each frame, `along` (T,)."""
-    runs = torch.unique_consecutive(alignment, return_inverse=True, return_counts=True)
-    joined, run, sizes = (part.numpy() for part in runs)
-    is_label = joined != BLANK
-    likeliest = np.lexsort((-along.numpy(), run))[np.cumsum(sizes) - sizes]  # frame of each run
-    frames = likeliest[is_label]
-    return Path(
-        tuple(joined[is_label].tolist()),
-        score,
-        tuple(frames.tolist()),
-        tuple(along[frames].exp().tolist()),
-    )
+    labels, sizes = torch.unique_consecutive(alignment, return_counts=True)
+    return path_of_runs(labels, sizes.cumsum(0) - sizes, along, score)
+
+
+def path_of_runs(labels: Tensor, starts: Tensor, along: Tensor, score: float) -> Path:
+    """The path of runs of labels (n,) with first frames (n,) and log-probabilities (T,)."""
+    begin = starts.numpy()
+    run = np.repeat(np.arange(len(begin)), np.diff(begin, append=len(along)))
+    likeliest = np.lexsort((-along.numpy(), run))[begin]  # frame of each run
+    is_label = labels != BLANK
+    frames = likeliest[is_label.numpy()]
+    confidences = tuple(along[frames].exp().tolist())
+    return Path(tuple(labels[is_label].tolist()), score, tuple(frames.tolist()), confidences)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from asr.batch import Batch, length_mask
 from asr.criteria.base import Criterion, CriterionConfig, FrameTimes, Path, Span
+from asr.criteria.ctc import greedy, path_of_runs
 from asr.errors import DataError
 from asr.search import SearchConfig, viterbi
 from asr.search.graph import Graph, no_language_model
@@ -123,7 +124,7 @@ class HMM(Criterion):
         search: SearchConfig,
         language_model: Graph | None = None,
     ) -> list[list[Path]]:
-        """One path: with a beam the best through states and language model, else `greedy`.
+        """One path: with a beam the best through states and language model, else CTC's `greedy`.
 
         Utterances are searched in parallel, with as many threads as torch has.
         """
@@ -161,7 +162,10 @@ class HMM(Criterion):
                 search.beam,
                 search.threshold,
             )
-            return [path_of(log_probs[:length], labels, starts, score)]
+            alignment = np.repeat(labels, np.diff(starts, append=length))
+            along = log_probs[torch.arange(len(alignment)), alignment]
+            runs = torch.from_numpy(labels), torch.from_numpy(starts)
+            return [path_of_runs(*runs, along, score)]
 
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
             return list(threads.map(search_one, range(len(utterances))))
@@ -211,28 +215,6 @@ class HMM(Criterion):
                 f"lower criterion.states, criterion.duration_floor or encoder.subsampling"
             )
         return torch.from_numpy(columns), places, score
-
-
-def greedy(log_probs: Tensor) -> Path:
-    """The likeliest label of each frame, with repeats joined and label 0 removed, (T, V)."""
-    along, labels = log_probs.max(dim=1)
-    joined, sizes = torch.unique_consecutive(labels, return_counts=True)
-    starts = sizes.cumsum(0) - sizes
-    return path_of(log_probs, joined.numpy(), starts.numpy(), float(along.sum()))
-
-
-def path_of(log_probs: Tensor, labels: Array, starts: Array, score: float) -> Path:
-    """The path of labels (n,), 0 for no phone, that begin in frames (n,), by log-probs (T, V)."""
-    phones, frames, confidences = [], [], []
-    ends = [*starts[1:], len(log_probs)]
-    for label, start, end in zip(labels.tolist(), starts.tolist(), ends, strict=True):
-        if label != NO_PHONE:
-            along = log_probs[start:end, label]
-            likeliest = int(along.argmax())
-            phones.append(label)
-            frames.append(start + likeliest)
-            confidences.append(float(along[likeliest].exp()))
-    return Path(tuple(phones), score, tuple(frames), tuple(confidences))
 
 
 def without_times(batch: Batch) -> list[str]:

@@ -122,7 +122,7 @@ def _folding_graph(inner: Graph, phones: Sequence[str], labels: Sequence[str]) -
     histories = np.arange(len(inner.lower))
     log_prob = np.zeros((len(histories), len(phones) + 1))
     target = np.zeros(log_prob.shape, dtype=np.int32)
-    for state in histories:
+    for state in range(len(histories)):
         fill_row(inner, state, log_prob[state], target[state])
     sources = np.repeat(histories, np.diff(inner.first_arc))
     arcs: list[tuple[Any, int, Any, Any]] = []  # states, their label, log-probabilities, targets

@@ -45,7 +45,7 @@ def search(
     size = 1 + (scores.shape[1] - 1) // states
     chain = states * floor
     histories = len(graph.lower)
-    # ── nodes: the label that a history ends in; labels behind the empty history; no phone ──────
+    # ── nodes: the label that a history ends in; labels after the empty history; no phone ───────
     first_silence = histories + size
     label_of = np.zeros(first_silence + histories, np.int32)
     for arc in range(len(graph.label)):

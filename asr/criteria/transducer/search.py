@@ -24,12 +24,8 @@ class _Emission(NamedTuple):
 
 
 def _path(emissions: Sequence[_Emission], score: float) -> Path:
-    return Path(
-        tuple(emission.label for emission in emissions),
-        score,
-        tuple(emission.frame for emission in emissions),
-        tuple(emission.prob for emission in emissions),
-    )
+    labels, frames, probs = tuple(zip(*emissions, strict=True)) or ((), (), ())
+    return Path(labels, score, frames, probs)
 
 
 def greedy(
@@ -127,7 +123,7 @@ class BeamSearch:
 
     def _through_frame(self, t: int, frames: Tensor, beam: _Beam) -> _Beam:
         """The beam after frame `t`, `frames` (N, J), from the one before it."""
-        behind = None
+        closed = None
         for phones in range(self.phones_per_frame + 1):
             n, place = (beam.score > -math.inf).nonzero(as_tuple=True)
             if not len(n):
@@ -138,19 +134,19 @@ class BeamSearch:
             gains += self.fusion.gains[self.prefixes.row[node]]
             scores = gains.new_full((*beam.score.shape, gains.shape[1]), -math.inf)
             scores[n, place] = beam.score[n, place].unsqueeze(1) + gains
-            behind = _added(behind, beam._replace(score=scores[:, :, BLANK]))
+            closed = _added(closed, beam._replace(score=scores[:, :, BLANK]))
             if phones < self.phones_per_frame:
-                beam = self._longer(t, beam, scores, behind)
-        assert behind is not None
-        score, chosen = behind.score.topk(self.search.beam, dim=1)
+                beam = self._longer(t, beam, scores, closed)
+        assert closed is not None
+        score, chosen = closed.score.topk(self.search.beam, dim=1)
         score = score.masked_fill(score < score[:, :1] - self.search.threshold, -math.inf)
-        return _Beam(score, behind.node.gather(1, chosen), behind.emission.gather(1, chosen))
+        return _Beam(score, closed.node.gather(1, chosen), closed.emission.gather(1, chosen))
 
-    def _longer(self, t: int, beam: _Beam, scores: Tensor, behind: _Beam) -> _Beam:
+    def _longer(self, t: int, beam: _Beam, scores: Tensor, closed: _Beam) -> _Beam:
         """Hypotheses of `beam` with one more phone; `scores` (N, W, V) are those of each label."""
         phones = scores.shape[2] - 1
         score, chosen = scores[:, :, 1:].flatten(1).topk(self.search.beam, dim=1)
-        best = torch.cat([behind.score, score], 1).topk(self.search.beam, dim=1).values
+        best = torch.cat([closed.score, score], 1).topk(self.search.beam, dim=1).values
         least = torch.maximum(best[:, -1:], best[:, :1] - self.search.threshold)
         score = score.masked_fill(score < least, -math.inf)
         n, new = (score > -math.inf).nonzero(as_tuple=True)
@@ -165,14 +161,14 @@ class BeamSearch:
         return longer
 
 
-def _added(behind: _Beam | None, beam: _Beam) -> _Beam:
+def _added(closed: _Beam | None, beam: _Beam) -> _Beam:
     """Both beams in one; hypotheses of the same phones are merged, their probabilities added."""
-    if behind is None:
+    if closed is None:
         return beam
-    same = beam.node.unsqueeze(2) == behind.node.unsqueeze(1)
-    same &= (beam.score > -math.inf).unsqueeze(2) & (behind.score > -math.inf).unsqueeze(1)
+    same = beam.node.unsqueeze(2) == closed.node.unsqueeze(1)
+    same &= (beam.score > -math.inf).unsqueeze(2) & (closed.score > -math.inf).unsqueeze(1)
     n, new, old = same.nonzero(as_tuple=True)
-    score, emission = behind.score.clone(), behind.emission.clone()
+    score, emission = closed.score.clone(), closed.emission.clone()
     better = beam.score[n, new] > score[n, old]
     emission[n, old] = beam.emission[n, new].where(better, emission[n, old])
     score[n, old] = score[n, old].logaddexp(beam.score[n, new])
@@ -180,7 +176,7 @@ def _added(behind: _Beam | None, beam: _Beam) -> _Beam:
     others[n, new] = -math.inf
     return _Beam(
         torch.cat([score, others], 1),
-        torch.cat([behind.node, beam.node], 1),
+        torch.cat([closed.node, beam.node], 1),
         torch.cat([emission, beam.emission], 1),
     )
 
