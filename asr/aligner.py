@@ -78,9 +78,8 @@ class Aligner:
 
     def __call__(self, batch: Batch, encoded: torch.Tensor, lengths: torch.Tensor) -> list[Aligned]:
         """The times of a batch's targets; `encoded` (N, T', D) is of its waveforms."""
-        if encoded.isnan().any():
-            raise DataError("the network's outputs are not numbers; was it trained?")
         criterion = self.recognizer.criterion
+        criterion.require_numbers(encoded)
         spans = criterion.align(encoded, lengths, batch.targets, batch.target_lengths)
         frames, counts = self.features.static(batch.waveforms, batch.waveform_lengths)
         found = []

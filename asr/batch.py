@@ -1,4 +1,4 @@
-"""Padded batches and the integer lengths that say which part of them is real."""
+"""Padded batches, and the integer lengths of what is not padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +14,10 @@ class Batch:
 
     Shapes: waveforms (N, S) float32, waveform_lengths (N,), targets (N, U) labels,
     target_lengths (N,), target_starts and target_ends (N, U) of the phones in samples, −1 in
-    utterances whose times are not known, ids N, speakers N. `seeds` N are those of the
-    augmentation, None where nothing is augmented. `frames` (N, T, static width) are features from a
-    cache; `waveforms` is then (N, 0), while `waveform_lengths` still counts the samples that the
-    frames were made of. `copies` says how often the same utterances come, see `repeated`.
+    utterances without times, ids N, speakers N. `seeds` N are those of the augmentation, None
+    without augmentation. `frames` (N, T, static width) are features from a cache; `waveforms` is
+    then (N, 0), while `waveform_lengths` still counts the samples that the frames were computed
+    from. In training an utterance may come in several copies: all utterances, then all again.
     """
 
     waveforms: Tensor
@@ -30,7 +30,6 @@ class Batch:
     seeds: tuple[int, ...] | None = None
     frames: Tensor | None = None
     target_starts: Tensor | None = None
-    copies: int = 1
 
     @classmethod
     def of(cls, waveforms: Sequence[Tensor], speakers: Sequence[str] = ()) -> Self:
@@ -48,23 +47,6 @@ class Batch:
         }
         return replace(self, **moved)
 
-    def repeated(self, seeds: Sequence[tuple[int, ...]]) -> Self:
-        """All utterances once for each of these seeds of augmentation, copy after copy."""
-        copies = len(seeds)
-        repeated: dict[str, Any] = {
-            name: torch.cat([value] * copies)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
-        }
-        return replace(
-            self,
-            **repeated,
-            ids=self.ids * copies,
-            speakers=self.speakers * copies,
-            seeds=tuple(seed for one in seeds for seed in one) or None,
-            copies=copies,
-        )
-
 
 def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Stack sequences of unequal first dimension: N × (L_i, …) → (N, max L, …), lengths (N,)."""
@@ -73,12 +55,12 @@ def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
-    """True where a position lies within its length: (N,) → (N, size)."""
+    """True at positions that are not padding: (N,) → (N, size)."""
     return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)
 
 
 def reverse(padded: Tensor, lengths: Tensor) -> Tensor:
-    """Reverse each sequence within its own length; padding stays behind: (N, T, …) → (N, T, …)."""
+    """Reverse each sequence within its length; padding stays at the end: (N, T, …) → (N, T, …)."""
     position = torch.arange(padded.shape[1], device=padded.device)
     mirrored = lengths.unsqueeze(1) - 1 - position
     index = torch.where(mirrored >= 0, mirrored, position)
@@ -87,7 +69,7 @@ def reverse(padded: Tensor, lengths: Tensor) -> Tensor:
 
 
 class _Reversal(torch.autograd.Function):
-    """Its gradient is a reversal too, which is several times faster than that of indexing."""
+    """Its gradient is a reversal too, several times faster than the gradient of indexing."""
 
     @staticmethod
     def forward(ctx: Any, padded: Tensor, index: Tensor) -> Tensor:

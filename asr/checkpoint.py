@@ -21,14 +21,14 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from asr import criteria
-from asr.criteria import SearchConfig
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
 from asr.files import atomic_open
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
-from asr.search.language_model import LanguageModel
+from asr.search import SearchConfig
+from asr.search.ngram import LanguageModel
 
 FORMAT = 2  # 1: before the family of recurrent cells, when weights had other names
 

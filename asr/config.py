@@ -28,7 +28,7 @@ from yaml import YAMLError
 from asr import corpora, criteria
 from asr.augment import AugmentConfig
 from asr.corpora import CorpusConfig
-from asr.criteria import CriterionConfig, SearchConfig
+from asr.criteria import CriterionConfig, CTCConfig
 from asr.dataset import Batches
 from asr.encoder import EncoderConfig
 from asr.errors import DataError, exit_code, pip_install, said_by_system
@@ -36,6 +36,7 @@ from asr.features import FeaturesConfig
 from asr.features.cache import PRECISIONS, FrameCache
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Utterance
+from asr.search import SearchConfig
 
 # Hydra's plugins that run the jobs of -m otherwise than one by one, and the extras that bring them.
 LAUNCHERS = {
@@ -249,6 +250,11 @@ class RunConfig:
         filters = range(features.bins) if features.kind == "fbank" else ()
         others = features.static_width - len(filters)
         return (*(-1,) * others, *filters) * (features.width // features.static_width)
+
+    @property
+    def copies(self) -> int:
+        """How often a training batch has each utterance."""
+        return 2 if isinstance(self.criterion, CTCConfig) and self.criterion.consistency else 1
 
     @property
     def recognizer(self) -> RecognizerConfig:

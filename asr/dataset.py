@@ -1,143 +1,155 @@
 """Utterances to padded batches: reading, bucketing by length, collating.
 
-Nothing is dropped: every utterance of a split comes once in an epoch.
+Every utterance of a split comes exactly once in an epoch, in one or more copies.
 """
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asr import audio
 from asr.augment import Augment, seed_of
-from asr.augment.sounds import accelerate
 from asr.batch import Batch, pad
-from asr.errors import DataError
-from asr.features import Features
-from asr.features.cache import CachedFrames, FrameCache
+from asr.errors import without_tracebacks
+from asr.features.cache import FrameCache
 from asr.phones import Vocabulary
 from asr.records import Manifest, Utterance
 
-POOL_BATCHES = 20  # utterances of so many batches are sorted by length together
+NOTHING = torch.zeros(0)
+POOL_BATCHES = 20  # batches whose utterances are sorted by length together
 
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance as a batch takes it in: waveform (S,), and what augmentation made of it.
-
-    With frames from a cache the waveform is empty.
-    """
+    """One utterance, augmented: a waveform (S,), or none but cached frames (T, static width)."""
 
     utterance: Utterance
     waveform: torch.Tensor
-    seed: int | None = None  # of its augmentation
-    speed: float = 1.0  # how many times faster it was made
-    cached: CachedFrames | None = None
+    samples: int  # S, or that of the waveform behind cached frames
+    seed: int  # of its augmentation
+    speed: float = 1.0  # factor by which augmentation made it faster
+    frames: torch.Tensor = NOTHING
+
+    def copy(self, number: int) -> Self:
+        """With the seed of its copy 0, 1, …"""
+        return replace(self, seed=seed_of(self.seed, number, self.utterance.id))
 
 
+@dataclass(eq=False)
 class SpeechDataset(Dataset[Example]):
-    """Utterances with their waveforms; with `augment`, changed anew in every epoch.
+    """Utterances with their waveforms; `augment` changes them differently in every epoch.
 
-    With `cache` they come with static frames in place of a waveform.
+    With `cache` they have static frames in place of a waveform. Copies of an utterance have one
+    waveform in common, and seeds of their own for what is drawn later (masks, warps).
     """
 
-    def __init__(
-        self,
-        utterances: Sequence[Utterance],
-        sample_rate: int,
-        augment: Augment | None = None,
-        seed: int = 0,
-        cache: FrameCache | None = None,
-    ) -> None:
-        self.utterances = utterances
-        self.sample_rate = sample_rate
-        self.augment = augment
-        self.seed = seed
-        self.cache = cache
-        self.epoch = 0
+    utterances: Sequence[Utterance]
+    vocabulary: Vocabulary
+    sample_rate: int
+    augment: Augment | None = None
+    seed: int = 0
+    cache: FrameCache | None = None
+    copies: int = 1  # of each utterance in a batch
+    epoch: int = 0
 
     def __len__(self) -> int:
         return len(self.utterances)
 
     def __getitem__(self, index: int) -> Example:
-        utterance = self.utterances[index]
-        seed = None if self.augment is None else seed_of(self.seed, self.epoch, utterance.id)
+        utterance, augment = self.utterances[index], self.augment
+        seed = self._seed(utterance)
         if self.cache is not None:
-            pace = 100 if self.augment is None or seed is None else self.augment.pace(seed)
-            cached = self.cache.get(utterance.audio, lambda: self._computed(index, pace), pace)
-            return Example(utterance, torch.zeros(0), seed, pace / 100, cached)
+            pace = 100 if augment is None else augment.pace(seed)
+            kept = self.cache.frames(utterance.audio, lambda: self.waveform(index), pace)
+            return Example(utterance, NOTHING, kept.samples, seed, pace / 100, kept.frames)
         waveform = self.waveform(index)
-        if self.augment is None or seed is None:
-            return Example(utterance, waveform)
+        if augment is None:
+            return Example(utterance, waveform, len(waveform), seed)
 
-        def another(number: int) -> torch.Tensor:
-            others = max(1, len(self) - 1)  # a single utterance has but itself
-            return self.waveform((index + 1 + number % others) % len(self))
+        def another(number: int) -> torch.Tensor:  # of the utterance itself if it is the only one
+            return self.waveform((index + 1 + number % max(1, len(self) - 1)) % len(self))
 
-        changed, waveform, speed = self.augment.example(utterance, waveform, seed, another)
-        return Example(changed, waveform, seed, speed)
+        changed, waveform, speed = augment.example(utterance, waveform, seed, another)
+        return Example(changed, waveform, len(waveform), seed, speed)
 
     def waveform(self, index: int) -> torch.Tensor:
-        """(S,) as recorded."""
-        path = self.utterances[index].audio
-        return torch.from_numpy(audio.load(path, self.sample_rate))
+        """The waveform as recorded, (S,)."""
+        return torch.from_numpy(audio.load(self.utterances[index].audio, self.sample_rate))
 
     def durations(self) -> Sequence[float]:
-        """Seconds of each utterance as it comes in this epoch, but for its pace."""
-        augment = self.augment
-        if augment is None or not augment.config.moves:
-            return durations_of(self.utterances)
-        seeds = (seed_of(self.seed, self.epoch, one.id) for one in self.utterances)
-        pairs = zip(self.utterances, seeds, strict=True)
-        return [augment.layout(one, seed).duration_s for one, seed in pairs]
+        """Seconds of each utterance in this epoch, without its change of pace."""
+        if (augment := self.augment) is not None and augment.config.moves:
+            return [augment.layout(one, self._seed(one)).duration_s for one in self.utterances]
+        if isinstance(self.utterances, Manifest):  # which knows them without reading utterances
+            return self.utterances.durations
+        return [one.duration_s for one in self.utterances]
 
-    @cached_property
-    def _features(self) -> Features:
-        assert self.cache is not None
-        return Features(self.cache.config)
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Examples as one batch: all first copies, then all second copies, …"""
+        if self.copies > 1:
+            examples = [one.copy(number) for number in range(self.copies) for one in examples]
+        utterances = [one.utterance for one in examples]
+        starts, ends = pad([self._times(one) for one in examples])[0].movedim(2, 0).contiguous()
+        return Batch(
+            pad([one.waveform for one in examples])[0],
+            torch.tensor([one.samples for one in examples]),
+            *pad([torch.tensor(self.vocabulary.encode(one.phones)).long() for one in utterances]),
+            target_starts=starts,
+            target_ends=ends,
+            ids=tuple(one.id for one in utterances),
+            speakers=tuple(one.speaker for one in utterances),
+            seeds=None if self.augment is None else tuple(one.seed for one in examples),
+            frames=None if self.cache is None else pad([one.frames for one in examples])[0],
+        )
 
-    def _computed(self, index: int, pace: int) -> CachedFrames:
-        waveform = torch.from_numpy(accelerate(self.waveform(index).numpy(), pace))
-        frames, counts = self._features.static(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
-        return CachedFrames(frames[0, : counts[0]], len(waveform))
+    def _seed(self, utterance: Utterance) -> int:
+        return seed_of(self.seed, self.epoch, utterance.id)
+
+    def _times(self, example: Example) -> torch.Tensor:
+        """Start and end of each phone in samples, −1 in an utterance without times, (U, 2)."""
+        scale, segments = self.sample_rate / example.speed, example.utterance.segments
+        if segments is None:
+            return torch.full((len(example.utterance.phones), 2), -1)
+        times = [(round(one.start_s * scale), round(one.end_s * scale)) for one in segments]
+        return torch.tensor(times).long().view(-1, 2)
 
 
+@dataclass(eq=False)
 class BucketSampler(Sampler[list[int]]):
-    """Batches of utterances of similar length, in an order drawn anew from (seed, epoch).
+    """Batches of utterances of similar length, in an order drawn from (seed, epoch).
 
-    With `seed` None: all utterances from the shortest to the longest, each epoch alike.
+    With `seed` None every epoch goes from the shortest utterance to the longest.
     """
 
-    def __init__(self, durations: Sequence[float], batch_size: int, seed: int | None) -> None:
-        self.durations = durations
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
+    durations: Sequence[float]
+    batch_size: int
+    seed: int | None
+    epoch: int = 0
 
     def __len__(self) -> int:
         return -(-len(self.durations) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = list(range(len(self.durations)))
-        if self.seed is None:
-            order.sort(key=self.durations.__getitem__)
-            yield from _chunks(order, self.batch_size)
-            return
+        order, by_duration = list(range(len(self.durations))), self.durations.__getitem__
         draw = random.Random(f"{self.seed} {self.epoch}")
-        draw.shuffle(order)
-        batches: list[list[int]] = []
-        for pool in _chunks(order, self.batch_size * POOL_BATCHES):
-            pool.sort(key=self.durations.__getitem__)
-            batches.extend(_chunks(pool, self.batch_size))
-        draw.shuffle(batches)
-        yield from batches
+        if self.seed is None:
+            order.sort(key=by_duration)
+        else:
+            draw.shuffle(order)
+        pools = _chunks(order, self.batch_size * POOL_BATCHES)
+        pools = [sorted(pool, key=by_duration) for pool in pools]
+        batches = [batch for pool in pools for batch in _chunks(pool, self.batch_size)]
+        if self.seed is not None:
+            draw.shuffle(batches)
+        return iter(batches)
 
 
 class Batches(DataLoader[Batch]):
-    """The batches of some utterances; `set_epoch` draws their order anew."""
+    """The batches of utterances; `set_epoch` draws a new order."""
 
     def __init__(
         self,
@@ -149,78 +161,26 @@ class Batches(DataLoader[Batch]):
         workers: int = 0,
         augment: Augment | None = None,
         cache: FrameCache | None = None,
+        copies: int = 1,
     ) -> None:
-        self.speech = SpeechDataset(utterances, sample_rate, augment, seed or 0, cache)
+        self.speech = SpeechDataset(
+            utterances, vocabulary, sample_rate, augment, seed or 0, cache, copies
+        )
         self.bucket_sampler = BucketSampler(self.speech.durations(), batch_size, seed)
         super().__init__(
             self.speech,  # type: ignore[arg-type]
             batch_sampler=self.bucket_sampler,
-            collate_fn=Collate(vocabulary, sample_rate),
+            collate_fn=self.speech.collate,
             num_workers=workers,
         )
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        try:
+        with without_tracebacks():
             yield from super().__iter__()
-        except DataError as error:  # from a worker it comes with that worker's traceback
-            sentence = str(error).rpartition("asr.errors.DataError: ")[2].strip()
-            raise DataError(sentence) from error
 
     def set_epoch(self, epoch: int) -> None:
-        self.bucket_sampler.epoch = epoch
-        self.speech.epoch = epoch
+        self.bucket_sampler.epoch = self.speech.epoch = epoch
         self.bucket_sampler.durations = self.speech.durations()
-
-
-def durations_of(utterances: Sequence[Utterance]) -> Sequence[float]:
-    """Seconds; of a `Manifest` without reading its utterances again."""
-    if isinstance(utterances, Manifest):
-        return utterances.durations
-    return [utterance.duration_s for utterance in utterances]
-
-
-class Collate:
-    """Examples of a dataset to one `Batch`."""
-
-    def __init__(self, vocabulary: Vocabulary, sample_rate: int) -> None:
-        self.vocabulary = vocabulary
-        self.sample_rate = sample_rate
-
-    def __call__(self, examples: Sequence[Example]) -> Batch:
-        utterances = [example.utterance for example in examples]
-        waveforms, waveform_lengths = pad([example.waveform for example in examples])
-        frames = None
-        if cached := [example.cached for example in examples if example.cached is not None]:
-            frames, _ = pad([one.frames for one in cached])
-            waveform_lengths = torch.tensor([one.samples for one in cached])
-        seeds = tuple(example.seed for example in examples if example.seed is not None)
-        targets, target_lengths = pad(
-            [torch.tensor(self.vocabulary.encode(u.phones), dtype=torch.long) for u in utterances]
-        )
-        return Batch(
-            waveforms,
-            waveform_lengths,
-            targets,
-            target_lengths,
-            self._times(examples, "end_s"),
-            tuple(utterance.id for utterance in utterances),
-            tuple(utterance.speaker for utterance in utterances),
-            seeds if len(seeds) == len(examples) else None,
-            frames,
-            self._times(examples, "start_s"),
-        )
-
-    def _times(self, examples: Sequence[Example], edge: str) -> torch.Tensor:
-        times = []
-        for example in examples:
-            scale = self.sample_rate / example.speed
-            segments = example.utterance.segments
-            if segments is None:
-                found = [-1] * len(example.utterance.phones)
-            else:
-                found = [round(getattr(segment, edge) * scale) for segment in segments]
-            times.append(torch.tensor(found, dtype=torch.long))
-        return pad(times)[0]
 
 
 def _chunks(order: list[int], size: int) -> list[list[int]]:

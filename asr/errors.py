@@ -7,7 +7,8 @@ import json
 import re
 import select
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import IO, ParamSpec
@@ -47,6 +48,16 @@ def raise_problems(problems: Iterable[str]) -> None:
         raise DataError(lines[0])
     if lines:
         raise DataError("\n".join([f"{len(lines)} problems:", *lines]), lines)
+
+
+@contextmanager
+def without_tracebacks() -> Iterator[None]:
+    """Remove from a `DataError` the traceback that torch puts before errors of its workers."""
+    try:
+        yield
+    except DataError as error:
+        sentence = str(error).rpartition("asr.errors.DataError: ")[2].strip()
+        raise DataError(sentence) from error
 
 
 P = ParamSpec("P")

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from asr import criteria
-from asr.augment import Augment, seed_of
+from asr.augment import Augment
 from asr.batch import Batch
-from asr.criteria import CriterionConfig, FrameTimes, Path, SearchConfig
+from asr.criteria import CriterionConfig, FrameTimes, Path
 from asr.encoder import Encoder, EncoderConfig, stacked_lengths
 from asr.features import Features, FeaturesConfig, SpeakerMoments
 from asr.phones import Vocabulary
 from asr.records import Hypothesis
-from asr.search.language_model import Graph, load_graph
+from asr.search import SearchConfig
+from asr.search.graph import Graph, load_graph
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,9 @@ class Recognizer(nn.Module):
     def loss(
         self, batch: Batch, augment: Augment | None = None, moments: SpeakerMoments | None = None
     ) -> Tensor:
-        """Loss of each utterance in nats, in training the mean over its copies, (N,)."""
-        copies = self.criterion.copies if self.training else 1
-        if copies > 1:
-            seeds = batch.seeds or ()
-            pairs = tuple(zip(seeds, batch.ids, strict=bool(seeds)))
-            batch = batch.repeated(
-                [tuple(seed_of(seed, copy, id) for seed, id in pairs) for copy in range(copies)]
-            )
+        """Loss of each utterance in nats, (N,)."""
         encoded, lengths = self.encode_batch(batch, augment, moments)
-        losses = self.criterion.loss(encoded, lengths, batch)
-        return losses.view(copies, -1).mean(0)
+        return self.criterion.loss(encoded, lengths, batch)
 
     @torch.no_grad()
     def search(

@@ -41,7 +41,7 @@ from asr.config import (
     choose_device,
     frame_cache,
 )
-from asr.criteria import Estimated, SearchConfig, Split
+from asr.criteria import Estimated, Split
 from asr.dataset import Batches
 from asr.errors import DataError
 from asr.features import SpeakerMoments
@@ -51,6 +51,7 @@ from asr.lstm.fast.products import onednn_multiplies
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Hypothesis, Manifest, Utterance
+from asr.search import SearchConfig
 
 log = logging.getLogger(__name__)
 
@@ -409,6 +410,7 @@ def _batches(
         training.workers,
         augment,
         cache,
+        1 if augment is None else config.copies,
     )
 
 

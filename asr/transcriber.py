@@ -18,13 +18,12 @@ from asr import audio, checkpoint
 from asr.audio import Waveform
 from asr.batch import Batch
 from asr.checkpoint import Checkpoint
-from asr.criteria import SearchConfig
 from asr.errors import DataError
 from asr.features import SpeakerMoments
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Hypothesis
-from asr.search.language_model import Graph
-from asr.search.language_model import graph as graph_of
+from asr.search import SearchConfig
+from asr.search.graph import Graph, graph_of
 
 MODEL = Path(__file__).parent / "pretrained" / "librispeech.safetensors"
 SHORTEST_S, LONGEST_S = 20.0, 40.0  # of a piece; no utterance of LibriSpeech or TIMIT is longer

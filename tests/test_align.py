@@ -147,7 +147,7 @@ def test_too_few_frames_are_refused(name: str, needed: int) -> None:
     """CTC needs a blank between equal labels."""
     criterion = criterion_of(name, 1)
     assert len(align_one(criterion, torch.randn(needed, 5), (1, 1, 2))) == 3
-    with pytest.raises(DataError, match=f"utterance 0 .* {needed - 1} frames, .* need {needed}"):
+    with pytest.raises(DataError, match=f"utterance 0 .* {needed} frames, has {needed - 1}"):
         align_one(criterion, torch.randn(needed - 1, 5), (1, 1, 2))
 
 
@@ -350,7 +350,7 @@ def test_a_network_that_gives_no_numbers_is_refused(timed: list[Utterance]) -> N
     recognizer = recognizer_of(["aa", "h#", "iy", "m", "s"])
     (batch,) = Batches(timed, recognizer.vocabulary, RATE, batch_size=9)
     encoded, lengths = recognizer.encode_batch(batch)
-    with pytest.raises(DataError, match="not numbers"):
+    with pytest.raises(DataError, match="NaN"):
         Aligner(recognizer)(batch, encoded * torch.nan, lengths)
 
 

@@ -18,7 +18,7 @@ from asr.batch import Batch, length_mask
 from asr.config import RunConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
-from asr.dataset import Batches, Collate, Example
+from asr.dataset import Batches, Example, SpeechDataset
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import Features, FeaturesConfig
@@ -273,7 +273,8 @@ def test_speed_moves_length_and_ends_together(samples: int) -> None:
         faster, factor = augment(speed=0.1).waveform(waveform, seed, lambda n: waveform)
         seen.add(factor)
         assert len(faster) == -(-samples * 100 // round(100 * factor))
-        batch = Collate(VOCABULARY, RATE)([Example(utterance, faster, seed, factor)])
+        example = Example(utterance, faster, len(faster), seed, factor)
+        batch = SpeechDataset([utterance], VOCABULARY, RATE).collate([example])
         assert batch.target_ends is not None
         ends = batch.target_ends[0].tolist()
         assert ends == [round(end / factor) for end in limits[1:]]

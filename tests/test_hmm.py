@@ -17,24 +17,18 @@ from asr.checkpoint import Checkpoint
 from asr.commands import decode, tune
 from asr.config import AdamConfig, RunConfig, TrainingConfig, TuneConfig, compose
 from asr.corpora import TimitConfig
-from asr.criteria import (
-    GMM,
-    FrameTimes,
-    Framewise,
-    FramewiseConfig,
-    GMMConfig,
-    SearchConfig,
-    Split,
-)
-from asr.dataset import Collate, Example
+from asr.criteria import GMM, FrameTimes, Framewise, FramewiseConfig, GMMConfig, Split
+from asr.dataset import Example, SpeechDataset
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary, phone_set
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Segment, Utterance, write_jsonl
-from asr.search import viterbi
-from asr.search.language_model import LanguageModel, estimate, graph, no_language_model, write_arpa
+from asr.search import SearchConfig, viterbi
+from asr.search.arpa import write_arpa
+from asr.search.graph import graph_of, no_language_model
+from asr.search.ngram import LanguageModel, estimate
 
 PHONES = ("aa", "iy", "m", "s")
 TIMES = FrameTimes(5.0, 10.0)  # frame t is that of samples 10 t … 10 (t + 1)
@@ -134,7 +128,7 @@ def found(
     config: SearchConfig,
     model: LanguageModel | None,
 ) -> tuple[list[int], list[int], float]:
-    arcs = no_language_model(size) if model is None else graph(model, PHONES[: size - 1])
+    arcs = no_language_model(size) if model is None else graph_of(model, PHONES[: size - 1])
     labels, starts, score = viterbi.search(
         scores.numpy(),
         arcs,
@@ -301,8 +295,8 @@ def test_labels_of_encoded_frames_agree_with_their_times(
     )
     utterance = Utterance("u", "u.wav", 1.0, "s", PHONES[:3], segments)
     samples = math.ceil(16_000 / speed)
-    example = Example(utterance, torch.zeros(samples), speed=speed)
-    batch = Collate(Vocabulary(PHONES), 16_000)([example])
+    example = Example(utterance, torch.zeros(samples), samples, seed=0, speed=speed)
+    batch = SpeechDataset([utterance], Vocabulary(PHONES), 16_000).collate([example])
     _, lengths = recognizer.encode_batch(batch)
     assert torch.equal(lengths, recognizer.encoded_lengths(batch.waveform_lengths))
     assert isinstance(recognizer.criterion, Framewise)
@@ -568,9 +562,9 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
 
 
 def test_a_language_model_of_the_phones_that_labels_fold_to_is_refused() -> None:
-    composed = graph(estimate([("t", "ch")], 2, phone_set("arpabet39")), ("t", "tcl", "ch", "q"))
+    composed = graph_of(estimate([("t", "ch")], 2, phone_set("arpabet39")), ("t", "tcl", "ch", "q"))
     criterion = framewise()
-    with pytest.raises(DataError, match="a Viterbi search takes only one of the recogniser's own"):
+    with pytest.raises(DataError, match="CMUdict's phones"):
         criterion.search(torch.zeros(1, 3, 13), torch.tensor([3]), SearchConfig(beam=5), composed)
 
 

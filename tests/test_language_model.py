@@ -17,18 +17,9 @@ from asr.errors import DataError
 from asr.phones import Vocabulary, phone_set
 from asr.records import Utterance, write_jsonl
 from asr.scoring import protocol
-from asr.search.language_model import (
-    END,
-    START,
-    Graph,
-    LanguageModel,
-    estimate,
-    graph,
-    load_graph,
-    no_language_model,
-    read_arpa,
-    write_arpa,
-)
+from asr.search.arpa import read_arpa, write_arpa
+from asr.search.graph import Graph, graph_of, load_graph, no_language_model
+from asr.search.ngram import END, START, LanguageModel, estimate
 from asr.transcriber import MODEL
 
 PHONES = ("aa", "b", "d", "iy", "m", "ow", "r", "s", "sh", "t")
@@ -212,9 +203,9 @@ def test_a_file_of_others_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("was", "becomes", "says"),
     [
-        ("-0.2 a b", "-0.2 a", "lm.arpa:14: expected a probability, 2 symbols and perhaps a back"),
+        ("-0.2 a b", "-0.2 a", "lm.arpa:14: expected a probability, 2 symbols"),
         ("-0.6 b", "-0,6 b", "lm.arpa:10: expected a number, found '-0,6'"),
-        ("ngram 2=2", "ngram 2=3", r"promises \[5, 3\] n-grams by order, it has \[5, 2\]"),
+        ("ngram 2=2", "ngram 2=3", r"\[5, 3\] n-grams by order, the file has \[5, 2\]"),
         ("\\end\\", "", r"the file ends without \\end\\"),
         ("\\data\\", "hello", "lm.arpa:1: expected an ARPA file, found 'hello'"),
         ("</s>", "c", "no probability of </s>"),
@@ -247,7 +238,7 @@ def walk(found: Graph, labels: list[int]) -> float:
 def test_the_graph_gives_every_sentence_its_probability(order: int) -> None:
     text = sentences(order, 50)
     model = estimate(text[:40], order, PHONES)
-    found = graph(model, PHONES)
+    found = graph_of(model, PHONES)
     for said in [*text, (), ("sh",) * 7]:
         labels = [PHONES.index(phone) + 1 for phone in said]
         assert walk(found, labels) == pytest.approx(model.log_prob_of(said), abs=1e-9)
@@ -270,7 +261,7 @@ def test_without_a_language_model_everything_is_free() -> None:
 
 def test_other_phones_than_the_recognisers_are_named(tmp_path: Path) -> None:
     write_arpa(tmp_path / "lm.arpa", estimate([("aa", "zz")], 2))
-    with pytest.raises(DataError, match=r"lm\.arpa: .*it lacks b, iy; it has besides zz"):
+    with pytest.raises(DataError, match=r"lm\.arpa: .*missing b, iy; not in the recogniser zz"):
         load_graph(tmp_path / "lm.arpa", ("aa", "b", "iy"))
     with pytest.raises(DataError, match=r"absent\.arpa: cannot be read"):
         load_graph(tmp_path / "absent.arpa", ("aa",))
@@ -288,7 +279,7 @@ def of_arpabet(order: int) -> tuple[LanguageModel, Graph]:
     """An n-gram of CMUdict's phones, with histories of affricates and stops, and its graph."""
     text = sentences(order, 60, ("t", "ch", "d", "jh", "b", "ih", "s"))
     model = estimate([*text, *sentences(order, 60, ARPABET)], order, ARPABET)
-    return model, graph(model, TIMIT)
+    return model, graph_of(model, TIMIT)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
@@ -333,23 +324,23 @@ def test_a_composed_graph_is_one_for_search() -> None:
     assert all(np.all(np.diff(found.label[low:high]) > 0) for low, high in arcs)
     assert np.isfinite([*found.log_prob, *found.backoff, *found.end]).all()
     assert not found.states_tell_labels
-    assert graph(model, ARPABET).states_tell_labels
+    assert graph_of(model, ARPABET).states_tell_labels
     assert no_language_model(62).states_tell_labels
 
 
 def test_a_recogniser_may_know_fewer_labels_than_fold() -> None:
     model, _ = of_arpabet(2)
     labels = ("t", "tcl", "AH0", "sil")
-    found = graph(model, labels)
+    found = graph_of(model, labels)
     assert walk(found, [2, 3, 4, 2, 1]) == pytest.approx(model.log_prob_of(("t", "ah", "t")))
 
 
 def test_labels_that_fold_to_no_phone_of_the_model_are_named() -> None:
     model, _ = of_arpabet(2)
-    with pytest.raises(DataError, match="it lacks h#, æ; it has besides aa, ae"):
-        graph(model, ("h#", "æ"))
-    with pytest.raises(DataError, match="it lacks bcl; it has besides aa"):
-        graph(estimate([("aa", "b")], 2), ("b", "bcl"))
+    with pytest.raises(DataError, match="missing h#, æ; not in the recogniser aa, ae"):
+        graph_of(model, ("h#", "æ"))
+    with pytest.raises(DataError, match="missing bcl; not in the recogniser aa"):
+        graph_of(estimate([("aa", "b")], 2), ("b", "bcl"))
 
 
 def test_a_file_is_read_once_until_it_changes(tmp_path: Path) -> None:
@@ -368,7 +359,7 @@ def write_manifest(path: Path, text: Sentences) -> None:
     write_jsonl(path, (Utterance(f"u{n}", "", 1.0, "s", p) for n, p in enumerate(text)))
 
 
-def test_the_door_estimates_and_measures(
+def test_the_command_estimates_and_measures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = sentences(5, 60)
@@ -391,7 +382,7 @@ def test_the_door_estimates_and_measures(
 
 
 @pytest.mark.skipif(not MODEL.exists(), reason="this installation comes without a model")
-def test_the_door_takes_the_n_gram_of_a_model_file(
+def test_the_command_extracts_the_n_gram_of_a_model_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Vocabulary(TIMIT).save(tmp_path / "timit.txt")
@@ -399,28 +390,28 @@ def test_the_door_takes_the_n_gram_of_a_model_file(
     told = ["--model", str(MODEL), "--output", str(tmp_path / "lm.arpa"), "--vocabulary"]
     assert ngram.main([*told, str(tmp_path / "other.txt")]) == 1
     refused = capsys.readouterr().err
-    assert f"error: {MODEL}: the language model is of other phones" in refused
+    assert f"error: {MODEL}: the language model has other phones" in refused
     assert not (tmp_path / "lm.arpa").exists()
     assert ngram.main([*told, str(tmp_path / "timit.txt")]) == 0
     assert read_arpa(tmp_path / "lm.arpa") == checkpoint.load(MODEL).language_model
     load_graph(tmp_path / "lm.arpa", TIMIT)
 
 
-def test_the_door_wants_manifests_or_a_model_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_needs_manifests_or_a_model_file(capsys: pytest.CaptureFixture[str]) -> None:
     for sources in ([], ["train.jsonl", "--model", "a.safetensors"]):
         with pytest.raises(SystemExit, match="2"):
             ngram.main([*sources, "--output", "lm.arpa"])
-        assert "say what to learn from: manifests, or --model FILE" in capsys.readouterr().err
+        assert "manifests or --model FILE" in capsys.readouterr().err
 
 
-def test_the_door_refuses_phones_that_the_vocabulary_lacks(
+def test_the_command_refuses_phones_that_the_vocabulary_misses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_manifest(tmp_path / "train.jsonl", [("aa", "zh")])
     Vocabulary(["aa"]).save(tmp_path / "vocabulary.txt")
     told = [str(tmp_path / "train.jsonl"), "--vocabulary", str(tmp_path / "vocabulary.txt")]
     assert ngram.main([*told, "--output", str(tmp_path / "lm.arpa")]) == 1
-    assert "vocabulary.txt: lacks phones of the manifests: zh" in capsys.readouterr().err
+    assert "vocabulary.txt: misses phones of the manifests: zh" in capsys.readouterr().err
     assert not (tmp_path / "lm.arpa").exists()
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from asr import checkpoint
-from asr.augment import Augment, AugmentConfig
+from asr.augment import Augment, AugmentConfig, seed_of
 from asr.batch import Batch, length_mask, pad, reverse
 from asr.checkpoint import Checkpoint, TrainingState
-from asr.criteria import CTC, CTCConfig, SearchConfig
+from asr.criteria import CTC, CTCConfig
 from asr.criteria.ctc import divergence
 from asr.dataset import POOL_BATCHES, Batches, BucketSampler
 from asr.encoder import EncoderConfig, stack_frames
@@ -22,6 +22,7 @@ from asr.features import FeaturesConfig
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Utterance
+from asr.search import SearchConfig
 from asr.transcriber import transcribe_all
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
@@ -108,33 +109,37 @@ def consistent(weight: float) -> tuple[CTC, Batch, Tensor, Tensor]:
     torch.manual_seed(3)
     lengths = torch.tensor([7, 5, 6])
     batch = Batch(
-        torch.zeros(3, 1),
-        torch.tensor([1, 1, 1]),
-        torch.tensor([[1, 2], [2, 0], [3, 3]]),
-        torch.tensor([2, 1, 2]),
+        torch.zeros(6, 1),
+        torch.ones(6),
+        torch.tensor([[1, 2], [2, 0], [3, 3]]).repeat(2, 1),
+        torch.tensor([2, 1, 2]).repeat(2),
         None,
-        ("a", "b", "c"),
-    ).repeated([(1, 2, 3), (4, 5, 6)])
+        ("a", "b", "c") * 2,
+    )
     return CTC(CTCConfig(consistency=weight), 6, 4), batch, torch.randn(6, 7, 6), lengths.repeat(2)
 
 
-def test_a_batch_is_repeated_copy_after_copy() -> None:
-    _, batch, _, _ = consistent(0.2)
-    assert batch.ids == ("a", "b", "c") * 2
-    assert batch.seeds == (1, 2, 3, 4, 5, 6)
-    assert torch.equal(*batch.targets.chunk(2))
+def test_a_batch_has_copy_after_copy_with_seeds_of_their_own(tones: list[Utterance]) -> None:
+    augment = Augment(AugmentConfig(speed=0.1), 16_000, [-1] * 20)
+    (once,) = Batches(tones, VOCABULARY, 16_000, 9, seed=5, augment=augment)
+    (twice,) = Batches(tones, VOCABULARY, 16_000, 9, seed=5, augment=augment, copies=2)
+    assert twice.ids == once.ids * 2
+    assert twice.speakers == once.speakers * 2
+    assert torch.equal(twice.waveforms, once.waveforms.repeat(2, 1))
+    assert torch.equal(twice.targets, once.targets.repeat(2, 1))
+    assert once.seeds is not None
+    assert twice.seeds == tuple(
+        seed_of(seed, copy, id)
+        for copy in range(2)
+        for seed, id in zip(once.seeds, once.ids, strict=True)
+    )
 
 
 def test_two_copies_cost_what_their_distributions_differ_by() -> None:
     criterion, batch, encoded, lengths = consistent(0.7)
     plain = CTC(CTCConfig(), 6, 4)
     plain.load_state_dict(criterion.state_dict())
-    alone = torch.cat(
-        [
-            plain.loss(half, lengths[:3], replace(batch, **first(batch), copies=1))
-            for half in encoded.chunk(2)
-        ]
-    )
+    alone = plain.loss(encoded, lengths, batch)
     log_probs = criterion.log_probs(encoded)
     for n, loss in enumerate(criterion.loss(encoded, lengths, batch)):
         this, other = (log_probs[k, : lengths[n]] for k in (n, (n + 3) % 6))
@@ -145,14 +150,18 @@ def test_two_copies_cost_what_their_distributions_differ_by() -> None:
         torch.testing.assert_close(loss, alone[n] + 0.7 * apart)
     same = torch.cat([encoded[:3], encoded[:3]])
     torch.testing.assert_close(
-        criterion.loss(same, lengths, batch),
-        criterion.loss(same, lengths, replace(batch, copies=1)),
+        criterion.loss(same, lengths, batch), plain.loss(same, lengths, batch)
     )
 
 
-def first(batch: Batch) -> dict[str, Tensor]:
-    """The first copy of what a loss reads."""
-    return {name: getattr(batch, name)[:3] for name in ("targets", "target_lengths")}
+def test_utterances_without_copies_cost_nothing_more() -> None:
+    criterion, batch, encoded, lengths = consistent(0.7)
+    plain = CTC(CTCConfig(), 6, 4)
+    plain.load_state_dict(criterion.state_dict())
+    single = replace(batch, ids=tuple("abcdef"))
+    assert torch.equal(
+        criterion.loss(encoded, lengths, single), plain.loss(encoded, lengths, single)
+    )
 
 
 def test_a_copy_learns_from_the_other_and_not_the_other_from_it() -> None:
@@ -165,22 +174,23 @@ def test_a_copy_learns_from_the_other_and_not_the_other_from_it() -> None:
     assert not gradient[:, 3].any()
 
 
-def test_copies_are_a_matter_of_training_alone(tones: list[Utterance]) -> None:
-    plain, batch = recognizer(), batch_of(tones)
-    models = []
-    for weight in (0.1, 1.0):
-        config = replace(plain.config, criterion=CTCConfig(consistency=weight))
-        models.append(Recognizer(config, VOCABULARY).eval())
-        models[-1].load_state_dict(plain.state_dict())
-    expected = plain.loss(batch)
-    for model in models:
-        torch.testing.assert_close(model.loss(batch), expected)
-        torch.testing.assert_close(model.train().loss(batch), expected)  # no mask, no difference
+def test_copies_differ_by_their_masks(tones: list[Utterance]) -> None:
+    plain = recognizer()
     augment = Augment(AugmentConfig(time_masks=2), 16_000, [-1] * 20)
-    seeded = replace(batch, seeds=tuple(range(len(tones))))
-    little, much = (model.loss(seeded, augment) for model in models)
-    assert little.shape == (len(tones),)
-    assert (much > little).all()
+    (batch,) = Batches(tones, VOCABULARY, 16_000, 9, seed=5, augment=augment, copies=2)
+    losses = []
+    for weight in (0.0, 0.1, 1.0):
+        model = Recognizer(
+            replace(plain.config, criterion=CTCConfig(consistency=weight)), VOCABULARY
+        ).eval()
+        model.load_state_dict(plain.state_dict())
+        torch.testing.assert_close(model.loss(batch), plain.loss(batch))  # no mask, no difference
+        losses.append(model.loss(batch, augment))
+    none, little, much = losses
+    assert none.shape == (2 * len(tones),)
+    assert not torch.equal(*none.chunk(2))
+    assert (none < little).all()
+    assert (little < much).all()
 
 
 # ── CTC ──────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from asr.batch import Batch, pad
-from asr.criteria import CTC, CTCConfig, SearchConfig
+from asr.criteria import CTC, CTCConfig
 from asr.criteria import Path as Found
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
@@ -19,7 +19,10 @@ from asr.features import FeaturesConfig
 from asr.phones import Vocabulary, fold_to_arpabet, phone_set
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Hypothesis, read_jsonl, write_jsonl
-from asr.search.language_model import END, START, LanguageModel, estimate, graph, write_arpa
+from asr.search import SearchConfig
+from asr.search.arpa import write_arpa
+from asr.search.graph import graph_of
+from asr.search.ngram import END, START, LanguageModel, estimate
 
 PHONES = ("aa", "b", "iy", "m", "s", "t")
 WIDE = {"beam": 200, "threshold": math.inf}
@@ -41,7 +44,7 @@ def language_model(size: int, order: int = 2) -> LanguageModel:
 def search(log_probs: Tensor, config: SearchConfig, model: LanguageModel | None) -> list[Found]:
     size = log_probs.shape[2]
     criterion = CTC(CTCConfig(), 1, size)
-    found = None if model is None else graph(model, PHONES[: size - 1])
+    found = None if model is None else graph_of(model, PHONES[: size - 1])
     (paths,) = criterion.search(log_probs, torch.tensor([log_probs.shape[1]]), config, found)
     return paths
 
@@ -107,7 +110,7 @@ def test_a_full_beam_is_exhaustive_with_a_model_of_the_phones_that_labels_fold_t
     masses = all_scores(log_probs, config, None)
     folded = {found: fold_to_arpabet()([labels[v - 1] for v in found]) for found in masses}
     paths = CTC(CTCConfig(), 1, 5).search(
-        log_probs, torch.tensor([4]), config, graph(model, labels)
+        log_probs, torch.tensor([4]), config, graph_of(model, labels)
     )
     assert {path.labels for path in paths[0]} == set(masses)
     for path in paths[0]:
@@ -282,7 +285,7 @@ def test_a_click_is_heard_when_it_is_made(framing: dict[str, object], subsamplin
 def test_batch_mates_and_padding_change_nothing(beam: int, threads: int) -> None:
     model = language_model(7)
     config = SearchConfig(beam=beam, n_best=min(beam, 3), **({"bonus": 0.4} if beam > 1 else {}))
-    criterion, compiled = CTC(CTCConfig(), 1, 7), graph(model, PHONES)
+    criterion, compiled = CTC(CTCConfig(), 1, 7), graph_of(model, PHONES)
     alone = [log_probs_of(seed, 3 * seed, 7, sharpness=2)[0] for seed in range(6)]
     batch, lengths = pad(alone)
     batch = torch.nn.functional.pad(batch, (0, 0, 0, 9), value=-1.0)
@@ -311,7 +314,7 @@ def test_decode_is_search_of_its_own_emissions() -> None:
 
 
 def test_what_is_no_number_is_refused() -> None:
-    with pytest.raises(DataError, match="log-probabilities are not numbers"):
+    with pytest.raises(DataError, match="NaN"):
         search(torch.full((1, 3, 4), math.nan), SearchConfig(), None)
 
 
@@ -324,7 +327,7 @@ def test_what_is_no_number_is_refused() -> None:
         ((1, 0), 9, "bad: label 0 in the targets, expected 1…3"),
         ((1, 4), 9, "bad: label 4 in the targets, expected 1…3"),
         ((-1, 2), 9, "bad: label -1 in the targets, expected 1…3"),
-        ((1, 1), 2, r"too short for CTC after subsampling: bad \(needs 3 frames, has 2\)"),
+        ((1, 1), 2, r"bad \(needs 3 frames, has 2\)"),
         ((), 0, r"bad \(needs 1 frames, has 0\)"),
     ],
 )
@@ -360,8 +363,8 @@ def test_a_loss_is_finite_from_the_fewest_frames_on(target: tuple[int, ...]) -> 
         ({"n_best": 2}, r"search.n_best is 2, expected at most 1 \(search.beam\)"),
         ({"threshold": 0.0}, "search.threshold is 0.0, expected more than 0"),
         ({"beam": 9, "lm_weight": -1.0}, "search.lm_weight is -1.0, expected at least 0"),
-        ({"bonus": 1.0}, "search.bonus is 1.0, but a greedy search .* has none; say search=beam"),
-        ({"language_model": "lm.arpa"}, "search.language_model is lm.arpa, but a greedy search"),
+        ({"bonus": 1.0}, "search.bonus is 1.0, .* search=beam"),
+        ({"language_model": "lm.arpa"}, "search.language_model is lm.arpa, .* search=beam"),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, float], says: str) -> None:
@@ -389,7 +392,7 @@ def test_a_language_model_reaches_the_search(tmp_path: Path) -> None:
     ((light,),) = recognizer.search(*encoded, ["a"], SearchConfig(beam=20))
     assert heavy.phones != light.phones
     write_arpa(tmp_path / "lm.arpa", estimate([("zz",)], 2, PHONES[1:]))
-    with pytest.raises(DataError, match=r"it lacks aa; it has besides zz"):
+    with pytest.raises(DataError, match=r"missing aa; not in the recogniser zz"):
         recognizer.search(*encoded, ["a"], config)
 
 

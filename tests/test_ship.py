@@ -13,11 +13,14 @@ from asr import transcriber as transcribe
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.commands import ship
 from asr.config import compose
-from asr.criteria import CTC, SearchConfig
+from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError
 from asr.records import Utterance, write_jsonl
-from asr.search.language_model import estimate, graph, write_arpa
+from asr.search import SearchConfig
+from asr.search.arpa import write_arpa
+from asr.search.graph import graph_of
+from asr.search.ngram import estimate
 from asr.transcriber import transcribe_all
 
 PHONES = ("aa", "iy", "m", "s")
@@ -113,7 +116,7 @@ def test_a_language_model_is_read_back_as_it_was_to_single_precision(
     assert (found.order, found.about, found.phones) == (3, model.about, model.phones)
     assert found.log10_probs == pytest.approx(dict(model.log10_probs), rel=1e-6)
     assert found.log10_backoffs == pytest.approx(dict(model.log10_backoffs), rel=1e-6)
-    for ours, theirs in zip(graph(found, PHONES), graph(model, PHONES), strict=True):
+    for ours, theirs in zip(graph_of(found, PHONES), graph_of(model, PHONES), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-6)
 
 

@@ -16,7 +16,7 @@ from asr import checkpoint, train
 from asr.commands import decode
 from asr.config import AdamConfig, RunConfig, SGDConfig, TrainingConfig
 from asr.corpora import TimitConfig
-from asr.criteria import CTCConfig, SearchConfig
+from asr.criteria import CTCConfig
 from asr.dataset import BucketSampler
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
@@ -25,6 +25,7 @@ from asr.lstm.fast.products import onednn_multiplies
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
+from asr.search import SearchConfig
 
 
 @pytest.fixture

@@ -15,15 +15,17 @@ from asr.checkpoint import Checkpoint
 from asr.commands import decode, tune
 from asr.config import RunConfig, TuneConfig
 from asr.corpora import TimitConfig
-from asr.criteria import CTC, CTCConfig, SearchConfig
-from asr.criteria.base import Criterion
+from asr.criteria import CTC, Criterion, CTCConfig
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
-from asr.search.language_model import estimate, load_graph, write_arpa
+from asr.search import SearchConfig
+from asr.search.arpa import write_arpa
+from asr.search.graph import load_graph
+from asr.search.ngram import estimate
 
 PHONES = ("aa", "iy", "m", "s")
 GRID = TuneConfig(

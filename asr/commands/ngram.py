@@ -1,4 +1,4 @@
-"""Door: manifests, or a model file that has one → a phone n-gram as an ARPA file, its perplexity.
+"""`asr ngram`: a phone n-gram as an ARPA file, from manifests or from a model file.
 
     asr ngram exp/timit/1/manifests/train.jsonl --vocabulary exp/timit/1/vocabulary.txt \\
         --order 3 --output exp/timit/1/lm.arpa --perplexity exp/timit/1/manifests/dev.jsonl
@@ -14,46 +14,43 @@ from pathlib import Path
 from asr.errors import DataError, exit_code
 from asr.phones import Vocabulary
 from asr.records import Utterance, stream_jsonl
-from asr.search.language_model import ORDERS, LanguageModel, estimate, graph, write_arpa
+from asr.search.arpa import write_arpa
+from asr.search.ngram import ORDERS, LanguageModel, estimate
 
 
-def run(
+def estimated(
     manifests: Iterable[str | Path],
     order: int,
-    output: str | Path,
-    vocabulary: str | Path | None = None,
+    vocabulary: str | Path | None,
     smoothing: str = "kneser-ney",
 ) -> LanguageModel:
-    """Estimate the model of all phones of the manifests, and write it."""
+    """The n-gram of all phones of the manifests, and of the vocabulary if there is one."""
     phones = Vocabulary.load(vocabulary).phones if vocabulary else ()
-    sentences = chain.from_iterable(map(_sentences, manifests))
-    model = estimate(sentences, order, phones, smoothing)
+    model = estimate(chain.from_iterable(map(_sentences, manifests)), order, phones, smoothing)
     if vocabulary and (foreign := set(model.phones) - set(phones)):
         raise DataError(
-            f"{vocabulary}: lacks phones of the manifests: {', '.join(sorted(foreign))}"
+            f"{vocabulary}: misses phones of the manifests: {', '.join(sorted(foreign))}; use the "
+            f"vocabulary of the recogniser trained on them"
         )
-    write_arpa(output, model)
     return model
 
 
-def extract(
-    model_file: str | Path, output: str | Path, vocabulary: str | Path | None = None
-) -> LanguageModel:
-    """Write the n-gram that a model file has, which `asr ship` put there.
+def packaged(model_file: str | Path, vocabulary: str | Path | None) -> LanguageModel:
+    """The n-gram in a model file that `asr ship` wrote.
 
-    Raises `DataError` where it has none, or one that cannot serve the phones of `vocabulary`.
+    Raises `DataError` where there is none, or where it does not fit the phones of `vocabulary`.
     """
-    from asr import checkpoint  # torch, which takes seconds to come and estimates need not
+    from asr import checkpoint  # imports torch, which takes seconds and which estimation can spare
+    from asr.search.graph import graph_of
 
     model = checkpoint.load(model_file).language_model
     if model is None:
-        raise DataError(f"{model_file}: has no n-gram; estimate one from manifests")
+        raise DataError(f"{model_file}: contains no n-gram; estimate one from manifests")
     if vocabulary:
         try:
-            graph(model, Vocabulary.load(vocabulary).phones)
+            graph_of(model, Vocabulary.load(vocabulary).phones)
         except DataError as error:
             raise DataError(f"{model_file}: {error}") from error
-    write_arpa(output, model)
     return model
 
 
@@ -66,18 +63,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr ngram",
-        description="Estimate a phone n-gram from manifests, or take that of a model file.",
+        description="Estimate a phone n-gram from manifests, or extract that of a model file.",
         epilog="To search with it: asr decode … search=beam-lm search.language_model=FILE",
     )
-    parser.add_argument("manifest", nargs="*", help="what to learn from")
-    parser.add_argument("--model", metavar="FILE", help="a model file; its n-gram is taken instead")
+    parser.add_argument("manifest", nargs="*", help="utterances to estimate from")
+    parser.add_argument("--model", metavar="FILE", help="extract the n-gram of this model file")
     parser.add_argument("--order", type=int, default=3, choices=ORDERS, help="default: 3")
     parser.add_argument("--output", required=True, metavar="FILE", help="the ARPA file")
     parser.add_argument(
         "--vocabulary",
         metavar="FILE",
-        help="vocabulary.txt of the recogniser, all of whose phones the model must know; "
-        "without it, the phones that occur",
+        help="vocabulary.txt of the recogniser, whose phones the n-gram must all have; "
+        "default: the phones that occur",
     )
     parser.add_argument(
         "--smoothing",
@@ -90,13 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     if bool(options.manifest) == bool(options.model):
-        parser.error("say what to learn from: manifests, or --model FILE")
+        parser.error("expected either manifests or --model FILE")
     if options.model:
-        model = extract(options.model, options.output, options.vocabulary)
+        model = packaged(options.model, options.vocabulary)
     else:
-        model = run(
-            options.manifest, options.order, options.output, options.vocabulary, options.smoothing
-        )
+        model = estimated(options.manifest, options.order, options.vocabulary, options.smoothing)
+    write_arpa(options.output, model)
     counts = ", ".join(f"{model.count(n)} {n}-grams" for n in range(1, model.order + 1))
     print(f"{options.output}: {counts}; {model.about}")
     for manifest in options.perplexity:

@@ -21,7 +21,6 @@ from typing import Any
 from asr import __version__, checkpoint, scoring
 from asr.checkpoint import Checkpoint
 from asr.config import overrides, saved
-from asr.criteria import SearchConfig
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
 from asr.files import atomic_open
@@ -29,7 +28,9 @@ from asr.phones import TABLES
 from asr.recognizer import Recognizer
 from asr.records import Manifest, write_jsonl
 from asr.scoring import Score
-from asr.search.language_model import graph, read_arpa
+from asr.search import SearchConfig
+from asr.search.arpa import read_arpa
+from asr.search.graph import graph_of
 from asr.transcriber import transcribe_all
 
 # What may be done with a model that was trained on a corpus.
@@ -92,7 +93,7 @@ def score(run_dir: Path, shipped: Checkpoint, split: str, protocol: str) -> Scor
     batches = Batches(manifest, recognizer.vocabulary, recognizer.config.features.sample_rate, 16)
     n_gram = None
     if shipped.language_model is not None:
-        n_gram = graph(shipped.language_model, recognizer.vocabulary.phones)
+        n_gram = graph_of(shipped.language_model, recognizer.vocabulary.phones)
     found = transcribe_all(recognizer, batches, shipped.search or SearchConfig(), n_gram)
     heard = run_dir / f"{split}.shipped.hyp.jsonl"
     write_jsonl(heard, (found[utterance.id] for utterance in manifest))

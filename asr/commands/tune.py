@@ -26,12 +26,12 @@ from tqdm import tqdm
 from asr import checkpoint, scoring
 from asr.batch import pad
 from asr.config import RunConfig, TuneConfig, choose_device, door, whole_split
-from asr.criteria import SearchConfig
 from asr.errors import DataError
 from asr.files import atomic_open
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Manifest, Utterance
-from asr.search.language_model import load_graph
+from asr.search import SearchConfig
+from asr.search.graph import load_graph
 
 log = logging.getLogger(__name__)
 

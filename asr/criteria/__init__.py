@@ -1,18 +1,10 @@
-"""Criteria: a head, its loss and its search; one module is one method."""
+"""Criteria: each method's head, loss, search and alignment in one module."""
 
-from asr.criteria.base import (
-    Criterion,
-    CriterionConfig,
-    Estimated,
-    FrameTimes,
-    Path,
-    SearchConfig,
-    Span,
-    Split,
-)
+from asr.criteria.base import Criterion, CriterionConfig, FrameTimes, Path, Span, Split
 from asr.criteria.ctc import CTC, CTCConfig
 from asr.criteria.framewise import Framewise, FramewiseConfig
-from asr.criteria.gmm import GMM, GMMConfig
+from asr.criteria.gmm import GMM, Estimated, GMMConfig
+from asr.criteria.hmm import HMM
 from asr.criteria.transducer import Transducer, TransducerConfig
 
 CONFIGS: dict[str, type[CriterionConfig]] = {
@@ -26,6 +18,7 @@ __all__ = [
     "CONFIGS",
     "CTC",
     "GMM",
+    "HMM",
     "CTCConfig",
     "Criterion",
     "CriterionConfig",
@@ -35,7 +28,6 @@ __all__ = [
     "FramewiseConfig",
     "GMMConfig",
     "Path",
-    "SearchConfig",
     "Span",
     "Split",
     "Transducer",

@@ -11,19 +11,18 @@ from torch import Tensor, nn
 from torchaudio.functional import forced_align
 
 from asr.batch import Batch, length_mask
-from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig, Span
-from asr.errors import DataError
-from asr.search import prefix_beam
-from asr.search.language_model import Graph, no_language_model
+from asr.criteria.base import Criterion, CriterionConfig, Path, Span
+from asr.search import SearchConfig, prefix_beam
+from asr.search.graph import Graph, no_language_model
 
 BLANK = 0
-ALIGNMENT_PENALTY = 4.0  # nats taken from the blank where phones are known; see docs/alignment.md
+ALIGNMENT_PENALTY = 4.0  # nats subtracted from the blank in `align`; see docs/alignment.md
 
 
 @dataclass(frozen=True)
 class CTCConfig(CriterionConfig):
     name: str = "ctc"
-    consistency: float = 0.0  # weight of what two augmented copies of an utterance differ by
+    consistency: float = 0.0  # weight of the divergence between two augmented copies
 
     def __post_init__(self) -> None:
         if not self.consistency >= 0:
@@ -33,8 +32,8 @@ class CTCConfig(CriterionConfig):
 class CTC(Criterion):
     """A linear layer to V labels, blank = 0, summed over all alignments.
 
-    With `consistency` each utterance comes twice, with masks and dropout of its own, and each copy
-    also learns the other's distribution over labels (CR-CTC, Yao et al. 2024).
+    With `consistency` a training batch has each utterance twice, with masks and dropout of its own,
+    and each copy also learns the other's distribution over labels (CR-CTC, Yao et al. 2024).
     """
 
     def __init__(self, config: CTCConfig, input_size: int, vocabulary_size: int) -> None:
@@ -42,16 +41,12 @@ class CTC(Criterion):
         self.config = config
         self.head = nn.Linear(input_size, vocabulary_size)
 
-    @property
-    def copies(self) -> int:
-        return 2 if self.config.consistency else 1
-
     def log_probs(self, encoded: Tensor) -> Tensor:
         """(N, T', D) → (N, T', V), normalised over V."""
         return self.head(encoded).log_softmax(dim=2)  # type: ignore[no-any-return]
 
     def begin_with(self, other: Criterion, labels: Sequence[int | None]) -> None:
-        """Labels with one counterpart share its probability; those without begin as the mean."""
+        """Labels with the same counterpart share its probability; one without is the mean."""
         if not isinstance(other, CTC):
             return
         shares = Counter(labels)
@@ -67,19 +62,18 @@ class CTC(Criterion):
             self.head.bias.copy_(mixture @ other.head.bias - share)
 
     def loss(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-        require_alignable(lengths, batch, self.head.out_features)
+        """Too few frames would make the loss infinite, or zero and so silently ignored."""
+        self.require_labels(batch, self.head.out_features)
+        needed = self.frames_needed(batch.targets, batch.target_lengths)
+        self.require_frames(lengths, needed, batch.ids)
         log_probs = self.log_probs(encoded)
         losses = nn.functional.ctc_loss(
-            log_probs.transpose(0, 1),
-            batch.targets,
-            lengths,
-            batch.target_lengths,
-            blank=BLANK,
-            reduction="none",
+            log_probs.transpose(0, 1), batch.targets, lengths, batch.target_lengths, BLANK, "none"
         )
-        if batch.copies == 1:
-            return losses
-        return losses + self.config.consistency * divergence(log_probs, lengths)
+        half = len(batch.ids) // 2
+        if self.config.consistency and batch.ids[:half] == batch.ids[half:]:
+            losses = losses + self.config.consistency * divergence(log_probs, lengths)
+        return losses
 
     def emissions(self, encoded: Tensor) -> Tensor:
         return self.log_probs(encoded)
@@ -91,14 +85,12 @@ class CTC(Criterion):
         search: SearchConfig,
         language_model: Graph | None = None,
     ) -> list[list[Path]]:
-        """`emissions` are log-probabilities (N, T', V). Torch's threads share the utterances."""
-        log_probs = emissions.detach().float().cpu()
-        if log_probs.isnan().any():
-            raise DataError("the network's log-probabilities are not numbers; was it trained?")
-        log_probs = penalised(log_probs, search.blank_penalty)
-        if search.beam == 1:
-            return greedy(log_probs, lengths)
+        """`emissions` are log-probabilities, (N, T', V); torch's threads share the utterances."""
+        self.require_numbers(emissions)
+        log_probs = penalised(emissions.detach().float().cpu(), search.blank_penalty)
         utterances = [one[:length] for one, length in zip(log_probs, lengths.tolist(), strict=True)]
+        if search.beam == 1:
+            return [[greedy(one)] for one in utterances]
         graph = language_model or no_language_model(self.head.out_features)
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
             return list(threads.map(lambda one: beam_search(one, search, graph), utterances))
@@ -106,19 +98,22 @@ class CTC(Criterion):
     def align(
         self, encoded: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
     ) -> list[list[Span]]:
-        """The best alignment, where each blank costs `ALIGNMENT_PENALTY`, so that labels last."""
-        self.require_frames(lengths, targets, target_lengths)
+        """By the best alignment; each blank costs `ALIGNMENT_PENALTY`, which lengthens labels."""
+        self.require_frames(lengths, self.frames_needed(targets, target_lengths))
         log_probs = self.log_probs(encoded).detach().float().cpu()
-        found = []
+        spans = []
         for frames, length, labels, count in zip(
             log_probs, lengths.tolist(), targets.cpu(), target_lengths.tolist(), strict=True
         ):
             alignment = align(penalised(frames[:length], ALIGNMENT_PENALTY), labels[:count])
-            found.append(spans_of(alignment, frames[:length]))
-        return found
+            spans.append(spans_of(alignment, frames[:length]))
+        return spans
 
     def frames_needed(self, targets: Tensor, target_lengths: Tensor) -> Tensor:
-        return frames_needed(targets, target_lengths)
+        """U + repeats, which need a blank between them, and at least one."""
+        real = length_mask(target_lengths, targets.shape[1])
+        repeats = (targets[:, 1:] == targets[:, :-1]) & real[:, 1:]
+        return (target_lengths + repeats.sum(dim=1)).clamp(min=1)
 
     def tunable(self, search: SearchConfig) -> tuple[str, ...]:
         if search.beam == 1:
@@ -128,9 +123,9 @@ class CTC(Criterion):
 
 
 def divergence(log_probs: Tensor, lengths: Tensor) -> Tensor:
-    """Of two copies of N/2 utterances, in nats from the other copy's labels, its gradient stopped.
+    """KL(other copy ‖ this copy) in nats, summed over frames: (N, T, V), (N,) → (N,).
 
-    KL(other ‖ this), summed over the frames: (N, T, V), (N,) → (N,).
+    Rows are N/2 utterances, then their copies. No gradient goes to the other copy.
     """
     first, second = log_probs.chunk(2)
     other = torch.cat([second, first]).detach()
@@ -138,19 +133,14 @@ def divergence(log_probs: Tensor, lengths: Tensor) -> Tensor:
     return (by_frame * length_mask(lengths, by_frame.shape[1])).sum(dim=1)
 
 
-def greedy(log_probs: Tensor, lengths: Tensor) -> list[list[Path]]:
-    """The labels of the best alignment of each utterance: (N, T, V), (N,) → N × 1."""
-    best = log_probs.max(dim=2)
-    return [
-        [path_of(alignment[:length], along[:length], float(along[:length].sum()))]
-        for alignment, along, length in zip(
-            best.indices, best.values, lengths.tolist(), strict=True
-        )
-    ]
+def greedy(log_probs: Tensor) -> Path:
+    """The path of the best alignment, (T, V)."""
+    along, alignment = log_probs.max(dim=1)
+    return path_of(alignment, along, float(along.sum()))
 
 
 def beam_search(log_probs: Tensor, search: SearchConfig, graph: Graph) -> list[Path]:
-    """The best label sequences that prefix beam search finds, (T, V)."""
+    """The n best paths by prefix beam search, (T, V)."""
     labels, lengths, scores = prefix_beam.search(
         log_probs.numpy(),
         graph,
@@ -161,15 +151,15 @@ def beam_search(log_probs: Tensor, search: SearchConfig, graph: Graph) -> list[P
         search.n_best,
     )
     paths = []
-    for found, length, score in zip(labels, lengths, scores, strict=True):
-        alignment = align(log_probs, torch.from_numpy(found[:length]))
+    for row, length, score in zip(labels, lengths, scores, strict=True):
+        alignment = align(log_probs, torch.from_numpy(row[:length]))
         along = log_probs.gather(1, alignment.unsqueeze(1)).squeeze(1)
         paths.append(path_of(alignment, along, float(score)))
     return paths
 
 
 def penalised(log_probs: Tensor, blank_penalty: float) -> Tensor:
-    """Log-probabilities with the blank's lowered in each frame, (…, V)."""
+    """Log-probabilities with a penalty on the blank, (…, V)."""
     if blank_penalty == 0:
         return log_probs
     log_probs = log_probs.clone()
@@ -178,7 +168,7 @@ def penalised(log_probs: Tensor, blank_penalty: float) -> Tensor:
 
 
 def align(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """The best alignment of labels (U,) with frames, (T, V) → (T,)."""
+    """The best alignment of labels (U,) with frames: (T, V) → (T,)."""
     if len(labels) == 0:
         return torch.full((len(log_probs),), BLANK)
     alignment, _ = forced_align(log_probs.unsqueeze(0), labels.unsqueeze(0), blank=BLANK)
@@ -186,7 +176,7 @@ def align(log_probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def spans_of(alignment: Tensor, log_probs: Tensor) -> list[Span]:
-    """The runs of labels in an alignment (T,), with probabilities from (T, V)."""
+    """The spans of the labels in an alignment (T,), with probabilities from (T, V)."""
     probs = log_probs.gather(1, alignment.unsqueeze(1)).squeeze(1).exp()
     joined, sizes = torch.unique_consecutive(alignment, return_counts=True)
     ends = sizes.cumsum(0)
@@ -198,49 +188,17 @@ def spans_of(alignment: Tensor, log_probs: Tensor) -> list[Span]:
 
 
 def path_of(alignment: Tensor, along: Tensor, score: float) -> Path:
-    """The path of an alignment (T,) with log-probabilities `along` it, (T,)."""
-    joined, run, sizes = (
-        found.numpy()
-        for found in torch.unique_consecutive(alignment, return_inverse=True, return_counts=True)
-    )
-    is_label = joined != BLANK
-    likeliest = np.lexsort((-along.numpy(), run))[np.cumsum(sizes) - sizes]  # frame of each run
-    frames = likeliest[is_label]
-    return Path(
-        tuple(joined[is_label].tolist()),
-        score,
-        tuple(frames.tolist()),
-        tuple(along[frames].exp().tolist()),
-    )
+    """The path of an alignment (T,) with its log-probability in each frame, `along` (T,)."""
+    labels, sizes = torch.unique_consecutive(alignment, return_counts=True)
+    return path_of_runs(labels, sizes.cumsum(0) - sizes, along, score)
 
 
-def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
-    """U + repeats, between which there must be a blank, and at least one: (N, U), (N,) → (N,)."""
-    real = length_mask(target_lengths, targets.shape[1])
-    repeats = (targets[:, 1:] == targets[:, :-1]) & real[:, 1:]
-    return (target_lengths + repeats.sum(dim=1)).clamp(min=1)
-
-
-def require_alignable(lengths: Tensor, batch: Batch, vocabulary_size: int) -> None:
-    """Raise `DataError` that names every utterance whose loss would mean nothing.
-
-    Targets must be labels 1…V-1, and CTC needs T' ≥ U + repeats frames, at least one: otherwise the
-    loss would be infinite, or zero and so silently ignored.
-    """
-    real = length_mask(batch.target_lengths, batch.targets.shape[1])
-    foreign = ((batch.targets <= BLANK) | (batch.targets >= vocabulary_size)) & real
-    needed = frames_needed(batch.targets, batch.target_lengths)
-    short = lengths < needed
-    if not (foreign.any() | short.any()):
-        return
-    if foreign.any():
-        n, u = foreign.nonzero()[0].tolist()
-        raise DataError(
-            f"{batch.ids[n]}: label {int(batch.targets[n, u])} in the targets, expected "
-            f"1…{vocabulary_size - 1} (0 is CTC's blank); was the vocabulary changed?"
-        )
-    named = ", ".join(
-        f"{batch.ids[n]} (needs {int(needed[n])} frames, has {int(lengths[n])})"
-        for n in short.nonzero().flatten().tolist()
-    )
-    raise DataError(f"too short for CTC after subsampling: {named}; lower encoder.subsampling")
+def path_of_runs(labels: Tensor, starts: Tensor, along: Tensor, score: float) -> Path:
+    """The path of runs of labels (n,) with first frames (n,) and log-probabilities (T,)."""
+    begin = starts.numpy()
+    run = np.repeat(np.arange(len(begin)), np.diff(begin, append=len(along)))
+    likeliest = np.lexsort((-along.numpy(), run))[begin]  # frame of each run
+    is_label = labels != BLANK
+    frames = likeliest[is_label.numpy()]
+    confidences = tuple(along[frames].exp().tolist())
+    return Path(tuple(labels[is_label].tolist()), score, tuple(frames.tolist()), confidences)

@@ -1,10 +1,8 @@
 """The framewise hybrid: a network's state posteriors in place of an HMM's densities.
 
-It is trained by cross-entropy on the states that the phones' times give to frames. A posterior
-divided by the state's prior is the state's likelihood up to a constant of the frame (Bourlard &
-Morgan 1994), and that is all an HMM wants.
-
-Not here: topology, search and alignment, which are those of `HMM`.
+The network is trained by cross-entropy on the state of each frame, given by the phones' times. A
+posterior divided by the state's prior is the state's likelihood up to a constant of the frame
+(Bourlard & Morgan 1994), which is all that the HMM needs.
 """
 
 import logging
@@ -14,21 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from asr.batch import Batch, length_mask
-from asr.criteria.base import HMM, FrameTimes, HMMConfig, Split, require_times, without_times
+from asr.criteria.base import FrameTimes, Split
+from asr.criteria.hmm import HMM, HMMConfig, require_times, without_times
 
 log = logging.getLogger(__name__)
 
-TOO_SHORT = 1 / 3  # of the training phones, at which the topology is worth a warning
+TOO_SHORT = 1 / 3  # share of training phones too short for the topology that causes a warning
 
 
 @dataclass(frozen=True)
 class FramewiseConfig(HMMConfig):
     name: str = "framewise"
-    acoustic_scale: float = 0.3  # a posterior has heard its neighbours too
+    acoustic_scale: float = 0.3  # posteriors of neighbouring frames are not independent
 
 
 class Framewise(HMM):
-    """A linear layer to the K states of all phones, and of label 0, no phone."""
+    """A linear layer to K columns: label 0, no phone, and the states of all phones."""
 
     def __init__(
         self, config: FramewiseConfig, input_size: int, vocabulary_size: int, times: FrameTimes
@@ -37,9 +36,9 @@ class Framewise(HMM):
         self.head = nn.Linear(input_size, self.columns)
 
     def prepare(self, train: Split, dev: Split) -> None:
-        """Count the training frames of each state, after a look at all times there should be.
+        """Count the training frames of each state; all utterances must have times.
 
-        Warns of states that a third of the phones are too short for.
+        Logs a warning where a third of the training phones are too short for the topology.
         """
         without = [id for batch, _ in dev.batches for id in without_times(batch)]
         occupancy = torch.zeros_like(self.occupancy)
@@ -56,8 +55,8 @@ class Framewise(HMM):
         require_times(without)
         if short > TOO_SHORT * phones:
             log.warning(
-                "%.0f %% of the training phones are shorter than %d frames, the least that "
-                "criterion.states=%d and criterion.duration_floor=%d can find; lower these or "
+                "%.0f %% of the training phones are shorter than %d frames, the minimum with "
+                "criterion.states=%d and criterion.duration_floor=%d; lower these or "
                 "encoder.subsampling",
                 100 * short / phones,
                 least,

@@ -1,25 +1,26 @@
 """GMM-HMM monophones, the baseline before networks: Gaussian mixtures in place of a head.
 
 Each state has a mixture of Gaussians with diagonal covariances. An epoch is one pass of Viterbi
-training (Rabiner 1989; Young et al., The HTK Book): frames are aligned with states, by the phones'
-times or in equal parts in the first pass and by the best path from then on; the mixtures then take
-a step of EM on the frames of their state. Mixtures grow 1 → 2 → 4 … by splitting.
-
-Not here: topology, search and alignment, which are those of `HMM`. The encoder must be without
-layers, so that encoded frames are features, stacked or not.
+training (Rabiner 1989; Young et al., The HTK Book): frames are aligned with states, in the first
+pass by the phones' times or in equal parts, later by the best path; then each mixture takes a step
+of EM on the frames of its state. Mixtures grow 1 → 2 → 4 … by splitting. The encoder must have no
+layers, so that encoded frames are features.
 """
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from asr.batch import Batch
-from asr.criteria.base import HMM, Estimated, FrameTimes, HMMConfig, SearchConfig, without_times
+from asr.criteria.base import FrameTimes
+from asr.criteria.hmm import HMM, HMMConfig, without_times
+from asr.search import SearchConfig
 
-FEWEST_FRAMES = 10.0  # of a component that is kept; one that is split has twice as many
-SPLIT_STDS = 0.2  # halves of a component move apart by so many standard deviations, each (HTK)
+FEWEST_FRAMES = 10.0  # that a component must have to be kept; twice as many to be split
+SPLIT_STDS = 0.2  # standard deviations by which each half of a split component is moved (HTK)
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class GMMConfig(HMMConfig):
     """Size and training of the mixtures."""
 
     name: str = "gmm"
-    acoustic_scale: float = 0.1  # neighbouring frames say nearly the same
-    mixtures: int = 8  # components of a state, at most
+    acoustic_scale: float = 0.1  # neighbouring frames are nearly alike
+    mixtures: int = 8  # most components of a state
     passes: int = 4  # of training before components are split; training.epochs counts passes too
-    variance_floor: float = 0.01  # of a component, in parts of the variance of all frames
+    variance_floor: float = 0.01  # least variance, as a share of the variance of all frames
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,11 +44,22 @@ class GMMConfig(HMMConfig):
             )
 
 
-class GMM(HMM, Estimated):
-    """K mixtures of at most M components over D values: a component that is not there weighs 0.
+@runtime_checkable
+class Estimated(Protocol):
+    """A criterion without gradients: sums over the training set in an epoch, then new values."""
 
-    They begin as one standard normal density each, which normalised features have on the whole. A
-    state that training never meets keeps the density of all frames.
+    def accumulate(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Add a batch to the sums of this epoch; its loss as in `Criterion.loss`, (N,)."""
+
+    def update(self) -> None:
+        """Set the values from the sums of this epoch."""
+
+
+class GMM(HMM):
+    """K mixtures of at most M components over D values; an absent component has weight 0.
+
+    Each begins as one standard normal density, as normalised features have. A state without
+    training frames keeps the density of all frames.
     """
 
     config: GMMConfig
@@ -88,7 +100,7 @@ class GMM(HMM, Estimated):
         return torch.stack([self.component_log_probs(one).logsumexp(2) for one in encoded])
 
     def state_scores(self, emissions: Tensor, prior_scale: float) -> Tensor:
-        """As they are: densities hold no priors that could be taken away."""
+        """The emissions themselves: densities hold no priors to subtract."""
         return emissions
 
     def posteriors(self, emissions: Tensor) -> Tensor:
@@ -130,9 +142,9 @@ class GMM(HMM, Estimated):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Maximisation: weights, means and variances of the frames that components stand for.
+        """Maximisation: weights, means and variances from the frames of each component.
 
-        A component with fewer than FEWEST_FRAMES is dropped, unless its state has no larger one.
+        A component with fewer than FEWEST_FRAMES is removed, unless it is its state's largest.
         """
         assert self.sums is not None, "no batch was accumulated"
         counts, means, variances = self.sums.moments()
@@ -159,7 +171,7 @@ class GMM(HMM, Estimated):
 
     @torch.no_grad()
     def split(self) -> None:
-        """Double the components of each state, as far as there is room and they have frames."""
+        """Split each state's components in two while there is room and they have enough frames."""
         frames = self.occupancy.unsqueeze(1) * self.log_weights.exp()
         for state, counts in enumerate(frames.tolist()):
             room = [m for m, count in enumerate(counts) if count == 0]
@@ -181,7 +193,7 @@ class GMM(HMM, Estimated):
         return states.to(log_probs.device), score
 
     def _first_states(self, lengths: Tensor, batch: Batch) -> Tensor:
-        """States by the phones' times, and where there are none in equal parts, (N, T')."""
+        """States by the phones' times, or in equal parts for utterances without times, (N, T')."""
         known = torch.tensor([id not in without_times(batch) for id in batch.ids])
         edges = torch.arange(batch.targets.shape[1] + 1, device=lengths.device)
         part = lengths * self.times.step / batch.target_lengths.clamp(min=1)
@@ -195,9 +207,9 @@ class GMM(HMM, Estimated):
 
 
 class Sums:
-    """How many frames each component stands for, their sum and their squares', in double precision.
+    """Frame count, sum and sum of squares of each component, in double precision.
 
-    They are summed around 0: of normalised features nothing is lost.
+    They are summed around 0, which loses no precision as features are normalised.
     """
 
     def __init__(self, like: Tensor) -> None:
@@ -206,7 +218,7 @@ class Sums:
         self.squares = like.new_zeros(like.shape, dtype=torch.float64)
 
     def add(self, frames: Tensor, states: Tensor, shares: Tensor) -> None:
-        """Frames (T, D), the state of each (T,), and the share of its components, (T, M)."""
+        """Add frames (T, D), each with its state (T,) and the shares of its components (T, M)."""
         frames, shares = frames.double(), shares.double()
         self.counts.index_add_(0, states, shares)
         parts = shares.unsqueeze(2) * frames.unsqueeze(1)
@@ -214,7 +226,7 @@ class Sums:
         self.squares.index_add_(0, states, parts * frames.unsqueeze(1))
 
     def moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Counts (K, M), means and variances (K, M, D); 0 of a component without frames."""
+        """Counts (K, M), means and variances (K, M, D); 0 for a component without frames."""
         size = self.counts.clamp(min=1e-10).unsqueeze(2)
         means = self.totals / size
         return self.counts, means, (self.squares / size - means.square()).clamp(min=0)

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from asr.audio import Waveform
 from asr.batch import Batch
-from asr.criteria import CTC, SearchConfig
+from asr.criteria import CTC
 from asr.encoder import EncoderConfig, stack_frames
 from asr.explanation.memory import half_lives
 from asr.features import SpeakerMoments
 from asr.recognizer import Recognizer
 from asr.records import Segment
+from asr.search import SearchConfig
 
 Floats = npt.NDArray[np.float32]
 

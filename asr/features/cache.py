@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import soundfile
@@ -31,7 +32,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from asr.augment.sounds import accelerate
 from asr.errors import DataError
+from asr.features import Features
 from asr.features.config import FeaturesConfig
 from asr.files import atomic_open
 
@@ -79,6 +82,23 @@ class FrameCache:
         self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
         if not (self.folder / "about.json").exists():
             self._write(self.folder / "about.json", text.encode())
+
+    def frames(
+        self, path: str | Path, waveform: Callable[[], Tensor], pace: int = 100
+    ) -> CachedFrames:
+        """As `get`, with frames computed from the waveform (S,) played at `pace`."""
+
+        def compute() -> CachedFrames:
+            samples = torch.from_numpy(accelerate(waveform().numpy(), pace))
+            lengths = torch.tensor([len(samples)])
+            frames, counts = self._features.static(samples.unsqueeze(0), lengths)
+            return CachedFrames(frames[0, : counts[0]], len(samples))
+
+        return self.get(path, compute, pace)
+
+    @cached_property
+    def _features(self) -> Features:
+        return Features(self.config)
 
     def get(
         self, path: str | Path, compute: Callable[[], CachedFrames], pace: int = 100

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -151,11 +151,11 @@ def _jiwer_outputs(pairs: Pairs) -> "Iterator[jiwer.WordOutput]":
 
     unchanged = jiwer.Compose([])
     for start in range(0, len(pairs.said), BLOCK):
-        sides: list[Any] = [
+        said, heard = (
             [list(phones) for phones in side[start : start + BLOCK]]
             for side in (pairs.said, pairs.heard)
-        ]
-        yield jiwer.process_words(*sides, unchanged, unchanged)
+        )
+        yield jiwer.process_words(cast("Any", said), cast("Any", heard), unchanged, unchanged)
 
 
 def _cheapest(pairs: Pairs, costs: tuple[int, int, int]) -> list[str]:

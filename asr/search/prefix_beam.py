@@ -1,8 +1,8 @@
 """Prefix beam search over CTC's log-probabilities, compiled (Graves 2012; Hannun et al. 2014).
 
-A hypothesis is a prefix, the labels so far, with the mass of all its alignments found. Masses are
-kept as numbers, not logarithms, relative to the best one of each frame. This file knows neither
-torch nor phones; a plain statement of the same search is the oracle in `tests/test_search.py`.
+A hypothesis is a prefix, the labels so far, with the probability mass of all its alignments in the
+beam. Masses are numbers, not logarithms, relative to the best one of each frame. This file knows
+neither torch nor phones; `tests/test_search.py` compares it with a plain form of the same search.
 """
 
 import math
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from asr.processor.compiled import compiled
+from asr.search.graph import fill_row
 
 BLANK = 0
 NONE = -1
@@ -29,8 +30,8 @@ def search(
 ) -> Any:
     """The best label sequences of one utterance, best first.
 
-    `log_probs` (T, V), label 0 the blank; `graph` a `language_model.Graph`. In each frame the
-    `beam` best prefixes stay, of those at most `threshold` nats below the best one. Returns labels
+    `log_probs` (T, V), label 0 the blank; `graph` a `search.graph.Graph`. In each frame the
+    `beam` best prefixes at most `threshold` nats below the best one are kept. Returns labels
     (n, T), their counts (n,) and scores (n,) in nats, n ≤ n_best: log Σ over alignments + weight ·
     log P of the language model, with the sentence's end, + bonus for each label.
     """
@@ -47,9 +48,10 @@ def search(
     parent[0], label[0], child[0], sibling[0] = NONE, BLANK, NONE, NONE
     state[0], gain[0], place[0] = graph.start, 1.0, 0
     nodes = 1
-    # ── gains of all labels in those states of the language model that came up ──────────────────
+    # ── gains and targets of all labels in the states of the language model met so far ─────────
     row_of = np.full(len(graph.lower), NONE, np.int32)
     gains = np.empty((min(64, len(graph.lower)), size))
+    targets = np.empty((len(gains), size), np.int32)
     highest = np.empty(len(gains))
     rows = 0
     # ── the beam: prefixes with the mass of alignments that end in blank, and in a label ────────
@@ -96,8 +98,10 @@ def search(
             if row_of[s] == NONE:
                 if rows == len(gains):
                     gains = np.concatenate((gains, np.empty_like(gains)))
+                    targets = np.concatenate((targets, np.empty_like(targets)))
                     highest = np.concatenate((highest, np.empty_like(highest)))
-                _fill_gains(gains[rows], graph, s, weight, bonus)
+                fill_row(graph, s, gains[rows], targets[rows])
+                gains[rows] = np.exp(weight * gains[rows] + bonus)
                 highest[rows] = gains[rows, 1:].max()
                 row_of[s] = rows
                 rows += 1
@@ -140,8 +144,8 @@ def search(
                     parent[n], label[n], child[n] = node[k], v, NONE
                     sibling[n] = child[node[k]]
                     child[node[k]] = n
-                    state[n] = _advance(graph, state[node[k]], v)
-                    gain[n] = gains[row_of[state[node[k]]], v]
+                    row = row_of[state[node[k]]]
+                    state[n], gain[n] = targets[row, v], gains[row, v]
                 next_node[kept] = n
                 next_blank_mass[kept] = 0.0
                 next_label_mass[kept] = mass / best
@@ -163,31 +167,6 @@ def search(
         min(n_best, filled),
         frames,
     )
-
-
-@compiled()
-def _fill_gains(gains: Any, graph: Any, state: int, weight: float, bonus: float) -> None:
-    """exp(weight · log P(label | state) + bonus) of all labels, (V,); of the blank 0."""
-    chain = [state]
-    while chain[-1] != 0:
-        chain.append(graph.lower[chain[-1]])
-    for s in chain[::-1]:
-        gains += graph.backoff[s]
-        for arc in range(graph.first_arc[s], graph.first_arc[s + 1]):
-            gains[graph.label[arc]] = graph.log_prob[arc]
-    gains[:] = np.exp(weight * gains + bonus)
-    gains[BLANK] = 0.0
-
-
-@compiled()
-def _advance(graph: Any, state: int, label: int) -> int:
-    """The state behind an arc, found where necessary by backing off."""
-    while True:
-        low, high = graph.first_arc[state], graph.first_arc[state + 1]
-        arc = low + np.searchsorted(graph.label[low:high], label)
-        if arc < high and graph.label[arc] == label:
-            return graph.target[arc]  # type: ignore[no-any-return]
-        state = graph.lower[state]
 
 
 @compiled()

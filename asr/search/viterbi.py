@@ -2,12 +2,12 @@
 
 A phone is a chain of `states · floor` positions from left to right: each state has `floor` of
 them, and only its last one may be stayed in. Label 0, no phone, is a single position that may lie
-before, between and behind phones. Column 0 of the scores is label 0's, then come the states of
-label 1, of label 2, and so on. There are no transition probabilities: all that counts is scores,
-language model and bonus.
+before, between and after phones. Column 0 of the scores is label 0's, then come the states of
+label 1, of label 2, and so on. There are no transition probabilities: a path's score is that of
+its frames, the language model and the bonus.
 
-This file knows neither torch nor phones; enumeration of all paths is its oracle in
-`tests/test_hmm.py`.
+This file knows neither torch nor phones; `tests/test_hmm.py` compares it with all paths,
+enumerated.
 """
 
 import math
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from asr.processor.compiled import compiled
+from asr.search.graph import fill_row
 
 NONE = -1
 
@@ -33,25 +34,25 @@ def search(
 ) -> Any:
     """The best path of one utterance: labels (n,) with 0 between phones, first frames (n,), score.
 
-    `scores` (T, 1 + (V − 1) · states) in nats; `graph` a `language_model.Graph`. A token is a
+    `scores` (T, 1 + (V − 1) · states) in nats; `graph` a `search.graph.Graph`. A token is a
     position in a phone under a state of the language model; in each frame the `beam` best tokens
-    stay, of those at most `threshold` nats below the best one. The score is that of the frames +
+    at most `threshold` nats below the best one are kept. The score is that of the frames +
     weight · log P of the language model, with the sentence's end, + bonus for each label but 0.
-    Where no token has reached the end of a phone in the last frame, the best one counts as it is;
-    where there is no token at all, the score is −∞.
+    Where no token has reached the end of a phone in the last frame, the best token is taken; where
+    there is no token at all, the score is −∞.
     """
     frames = len(scores)
     size = 1 + (scores.shape[1] - 1) // states
     chain = states * floor
     histories = len(graph.lower)
-    # ── nodes: the label that a history ends in; labels behind the empty history; no phone ──────
+    # ── nodes: the label that a history ends in; labels after the empty history; no phone ───────
     first_silence = histories + size
     label_of = np.zeros(first_silence + histories, np.int32)
     for arc in range(len(graph.label)):
         label_of[graph.target[arc]] = graph.label[arc]
     for v in range(size):
         label_of[histories + v] = v
-    # ── gains and targets of all labels in those histories that came up ─────────────────────────
+    # ── gains and targets of all labels in the histories met so far ────────────────────────────
     row_of = np.full(histories, NONE, np.int32)
     gains = np.empty((min(64, histories), size))
     targets = np.empty((len(gains), size), np.int32)
@@ -92,15 +93,15 @@ def search(
                     if ahead == 1 and position == chain - 1:
                         continue
                     column = 1 + (label_of[node] - 1) * states + (position + ahead) // floor
-                found = score[cell] + now[column]
-                if found > next_score[cell + ahead]:
+                total = score[cell] + now[column]
+                if total > next_score[cell + ahead]:
                     if next_score[cell + ahead] == -math.inf:
                         touched[reached] = cell + ahead
                         reached += 1
-                    next_score[cell + ahead] = found
+                    next_score[cell + ahead] = total
                     next_record[cell + ahead] = record[cell]
                     entered[cell + ahead] = NONE
-                    best = max(best, found)
+                    best = max(best, total)
         # ── tokens that enter a label ───────────────────────────────────────────────────────────
         loudest = now.max()
         for e in range(exiting):
@@ -110,7 +111,9 @@ def search(
                     gains = np.concatenate((gains, np.empty_like(gains)))
                     targets = np.concatenate((targets, np.empty_like(targets)))
                     highest = np.concatenate((highest, np.empty_like(highest)))
-                _fill_row(gains[rows], targets[rows], graph, q, weight, bonus)
+                fill_row(graph, q, gains[rows], targets[rows])
+                gains[rows] = gains[rows] * weight + bonus
+                gains[rows, 0] = 0.0  # label 0 is no phone, and leaves the history as it is
                 highest[rows] = max(0.0, gains[rows].max())
                 row_of[q] = rows
                 rows += 1
@@ -123,15 +126,15 @@ def search(
                 else:
                     entry = (targets[row, v] or histories + v) * chain
                     column = 1 + (v - 1) * states
-                found = exit_score[q] + gains[row, v] + now[column]
-                if found > next_score[entry] and found >= best - threshold:
+                total = exit_score[q] + gains[row, v] + now[column]
+                if total > next_score[entry] and total >= best - threshold:
                     if next_score[entry] == -math.inf:
                         touched[reached] = entry
                         reached += 1
-                    next_score[entry] = found
+                    next_score[entry] = total
                     next_record[entry] = exit_record[q]
                     entered[entry] = t
-                    best = max(best, found)
+                    best = max(best, total)
         # ── the tokens that stay in the beam, and those of them that may leave their label ──────
         for cell in active:
             score[cell] = -math.inf
@@ -174,9 +177,9 @@ def search(
     # ── the end ─────────────────────────────────────────────────────────────────────────────────
     best, last = -math.inf, NONE
     for e in range(exiting):
-        found = exit_score[exits[e]] + weight * graph.end[exits[e]]
-        if found > best:
-            best, last = found, exit_record[exits[e]]
+        total = exit_score[exits[e]] + weight * graph.end[exits[e]]
+        if total > best:
+            best, last = total, exit_record[exits[e]]
     if exiting == 0:
         for cell in active:
             if score[cell] > best:
@@ -192,11 +195,11 @@ def search(
 
 @compiled()
 def align(scores: Any, labels: Any, states: int, floor: int) -> Any:
-    """The best way of one utterance through given labels, with label 0 wherever that is better.
+    """The best path of one utterance through given labels, with label 0 wherever that is better.
 
-    `scores` as in `search`, `labels` (U,) from 1. Returns, of each frame, its column of `scores`
-    and its label's place in `labels`, −1 for label 0, (T,), (T,), and the score, which is −∞ where
-    there is no way: each label takes `states · floor` frames at least.
+    `scores` as in `search`, `labels` (U,) from 1. Returns for each frame its column of `scores` and
+    the place of its label in `labels`, −1 for label 0, (T,), (T,), and the score, which is −∞ where
+    there is no path: each label takes at least `states · floor` frames.
     """
     frames = len(scores)
     chain = states * floor
@@ -214,14 +217,14 @@ def align(scores: Any, labels: Any, states: int, floor: int) -> Any:
     best[1] = 0.0  # so that a path begins in position 0 or, two steps on, in position 1
     for t in range(frames):
         for p in range(size - 1, -1, -1):
-            found, step = -math.inf, 0
+            before, step = -math.inf, 0
             if may_stay[p]:
-                found = best[p + 2]
-            if best[p + 1] > found:
-                found, step = best[p + 1], 1
-            if p % (chain + 1) == 1 and best[p] > found:
-                found, step = best[p], 2
-            best[p + 2] = found + scores[t, column[p]]
+                before = best[p + 2]
+            if best[p + 1] > before:
+                before, step = best[p + 1], 1
+            if p % (chain + 1) == 1 and best[p] > before:
+                before, step = best[p], 2
+            best[p + 2] = before + scores[t, column[p]]
             steps[t, p] = step
         best[1] = -math.inf
     p = size - 1
@@ -244,22 +247,3 @@ def _history(node: int, histories: int, first_silence: int) -> int:
     if node < histories:
         return node
     return 0 if node < first_silence else node - first_silence
-
-
-@compiled()
-def _fill_row(
-    gains: Any, targets: Any, graph: Any, state: int, weight: float, bonus: float
-) -> None:
-    """weight · log P(label | state) + bonus and the state behind it, of all labels, (V,), (V,)."""
-    chain = [state]
-    while chain[-1] != 0:
-        chain.append(graph.lower[chain[-1]])
-    gains[:] = 0.0
-    for s in chain[::-1]:
-        gains += graph.backoff[s]
-        for arc in range(graph.first_arc[s], graph.first_arc[s + 1]):
-            gains[graph.label[arc]] = graph.log_prob[arc]
-            targets[graph.label[arc]] = graph.target[arc]
-    gains *= weight
-    gains += bonus
-    gains[0] = 0.0  # label 0 is no phone, and leaves the history as it is

@@ -30,10 +30,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from asr.batch import pad
-from asr.criteria import CTC, CTCConfig, SearchConfig
+from asr.criteria import CTC, CTCConfig
 from asr.phones import Vocabulary, phone_set
 from asr.records import Utterance, read_jsonl
-from asr.search.language_model import LN10, LanguageModel, estimate, graph, write_arpa
+from asr.search import SearchConfig
+from asr.search.arpa import write_arpa
+from asr.search.graph import graph_of
+from asr.search.ngram import LN10, LanguageModel, estimate
 
 BEAM = 100
 BEAMS = (100, 200, 400)  # of ours
@@ -150,7 +153,7 @@ def compare(task: Task, model: LanguageModel | None, folder: Path) -> bool:
 def ours(task: Task, model: LanguageModel | None, search: SearchConfig) -> Callable[[], Labels]:
     criterion = CTC(CTCConfig(), 1, len(task.vocabulary))
     padded, lengths = pad(task.log_probs)
-    compiled = None if model is None else graph(model, task.vocabulary.phones)
+    compiled = None if model is None else graph_of(model, task.vocabulary.phones)
     return lambda: [
         list(paths[0].labels) for paths in criterion.search(padded, lengths, search, compiled)
     ]

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torchaudio.models import RNNTBeamSearch
 
 from asr.batch import Batch, pad
-from asr.criteria import CTC, CTCConfig, SearchConfig, Transducer, TransducerConfig
+from asr.criteria import CTC, CTCConfig, Transducer, TransducerConfig
 from asr.encoder import Encoder, EncoderConfig
 from asr.lstm import State
+from asr.search import SearchConfig
 
 ENCODED, LABELS = 500, 62
 FRAME_S = 0.01

@@ -17,9 +17,9 @@ import torch
 from asr import audio, checkpoint, scoring
 from asr.augment.sounds import Waveform, add_at, coloured_noise
 from asr.batch import Batch
-from asr.criteria import SearchConfig
 from asr.recognizer import Recognizer
 from asr.records import Manifest, Utterance
+from asr.search import SearchConfig
 
 BATCH = 16
 ZEROS_S = 10

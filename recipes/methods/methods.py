@@ -37,10 +37,12 @@ def search(run_dir: Path, order: int, overrides: Sequence[str], width: int = 100
     from asr import checkpoint
     from asr.commands import decode, ngram, tune
     from asr.config import compose
-    from asr.criteria.base import HMM
+    from asr.criteria import HMM
+    from asr.search.arpa import write_arpa
 
     manifests = run_dir / "manifests"
-    ngram.run([manifests / "train.jsonl"], order, run_dir / "lm.arpa", run_dir / "vocabulary.txt")
+    model = ngram.estimated([manifests / "train.jsonl"], order, run_dir / "vocabulary.txt")
+    write_arpa(run_dir / "lm.arpa", model)
     criterion = checkpoint.load(run_dir / "checkpoint-best.safetensors").recognizer.criterion
     names = list(SEARCHES)[1:] if isinstance(criterion, HMM) else SEARCHES
     dev_pers = {}

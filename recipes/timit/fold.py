@@ -18,12 +18,13 @@ from torch import Tensor
 
 from asr import checkpoint, scoring
 from asr.batch import pad
-from asr.criteria import CTC, CTCConfig, SearchConfig
+from asr.criteria import CTC, CTCConfig
 from asr.dataset import Batches
 from asr.errors import exit_code
 from asr.phones import Vocabulary, fold_to_39, phone_set
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Manifest
+from asr.search import SearchConfig
 
 BLANK = 0
 PENALTIES = tuple(n / 2 for n in range(11))  # nats
