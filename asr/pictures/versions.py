@@ -15,7 +15,7 @@ from asr.features import Features, FeaturesConfig
 class Version:
     """An utterance after one kind of augmentation: waveform (S,), static frames (T, static width).
 
-    `audible` is false where augmentation changes the frames only.
+    `audible` is false where the waveform is the recorded one.
     """
 
     kind: str
