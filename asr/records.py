@@ -179,6 +179,18 @@ class Manifest(Sequence[Utterance]):
             file.seek(self._begins[index])
             return _parse(file.readline(), Utterance, f"{self.path}, utterance {index}")
 
+    def pick(self, id: str | None = None) -> Utterance:
+        """The utterance with this id, or else the median by duration."""
+        if not len(self):
+            raise DataError(f"{self.path}: no utterances in it, expected at least one")
+        if id is None:
+            by_length = sorted(range(len(self)), key=lambda n: (self.durations[n], n))
+            return self[by_length[len(self) // 2]]
+        for utterance in self:
+            if utterance.id == id:
+                return utterance
+        raise DataError(f"{self.path}: no utterance {id!r}; one is {self[0].id!r}")
+
 
 def write_jsonl(path: str | Path, records: Iterable[Utterance | Hypothesis]) -> None:
     """Write one record a line; the file appears under its name only when it is complete."""

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,17 +17,21 @@ import soundfile
 import torch
 from torch import Tensor
 
-from asr import checkpoint, explanation, scoring
+from asr import checkpoint, scoring
 from asr.checkpoint import Checkpoint
 from asr.commands import explain
 from asr.criteria import CTCConfig
 from asr.encoder import Encoder, EncoderConfig
 from asr.errors import DataError
-from asr.explanation import cells, figures, memory
-from asr.explanation.base import Heard, Network, Sentence, duration, listen, signed
+from asr.explanation import equations, figures, memory, study
+from asr.explanation.activations import Activations, activations_of
+from asr.explanation.network import Network, Sentence
+from asr.explanation.page import _lag, page
+from asr.explanation.wording import duration, signed
 from asr.features import FeaturesConfig
 from asr.lstm import CELLS
 from asr.phones import Vocabulary
+from asr.pictures import Picture
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Segment, Utterance, write_jsonl
 
@@ -219,7 +224,7 @@ def network_of(cell: str = "lstm", seed: int = 0, **encoder: object) -> Network:
     )
     recognizer = Recognizer(config, Vocabulary(["aa", "iy", "m", "s"])).eval()
     about = {"corpus": "tones", "experiment": "test", "epoch": 3, "dev_per": 12.34}
-    return explanation.network(Checkpoint(recognizer, about))
+    return Network.of(Checkpoint(recognizer, about))
 
 
 def sentence_of(utterance: Utterance, labelled: bool = True) -> Sentence:
@@ -235,21 +240,21 @@ def segments_of(utterance: Utterance) -> tuple[Segment, ...]:
     return tuple(Segment(phone, edges[n], edges[n + 1]) for n, phone in enumerate(utterance.phones))
 
 
-def hear(network: Network, sentence: Sentence) -> Heard:
-    (heard,) = listen(network, [sentence])
-    return heard
+def hear(network: Network, sentence: Sentence) -> Activations:
+    (activations,) = activations_of(network, [sentence])
+    return activations
 
 
 def sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-value))
 
 
-@pytest.mark.parametrize("cell", sorted(cells.PLAIN))
+@pytest.mark.parametrize("cell", sorted(equations.PLAIN))
 def test_the_worked_step_is_that_of_the_trace(cell: str, tones: list[Utterance]) -> None:
-    heard = hear(network_of(cell), sentence_of(tones[0]))
-    layer = heard.layers[1]
-    step = cells.telling_step(layer, 3)
-    found = cells.example(heard, layer, 3, step)
+    activations = hear(network_of(cell), sentence_of(tones[0]))
+    layer = activations.layers[1]
+    step = equations.telling_step(layer, 3)
+    found = equations.example(activations, layer, 3, step)
     assert found is not None
     for one in found.sums:
         squeeze = math.tanh if one.symbol in ("g", "h_t") else sigmoid
@@ -266,14 +271,14 @@ def test_the_worked_step_is_that_of_the_trace(cell: str, tones: list[Utterance])
         assert found.after == pytest.approx(expected, abs=1e-5)
     if found.output is not None and layer.cell is not None:
         assert found.output == pytest.approx(found["o"] * math.tanh(found.after), abs=1e-5)
-    text = " ".join(numbers for _, numbers in cells.substituted(found))
+    text = " ".join(numbers for _, numbers in equations.substituted(found))
     for value in (found.after, *(one.value for one in found.sums)):
         assert f"<b>{signed(value)}</b>" in text
 
 
 @pytest.mark.parametrize("cell", sorted(CELLS))
 def test_every_cell_has_its_equations(cell: str) -> None:
-    found = cells.equations(cell)
+    found = equations.equations(cell)
     expected = {"tanh": 1, "gru": 4, "lstm1997": 5, "layernorm": 3, "ligru": 2}
     assert len(found) == expected.get(cell, 6)
     for html, gloss in found:
@@ -283,16 +288,19 @@ def test_every_cell_has_its_equations(cell: str) -> None:
 
 
 def test_a_projection_replaces_the_output_of_the_lstm() -> None:
-    shown = [re.sub("<[^>]*>", "", html) for html, _ in cells.equations("projected")]
-    assert shown[:-1] == [re.sub("<[^>]*>", "", html) for html, _ in cells.equations("lstm")][:-1]
+    shown, plain = (
+        [re.sub("<[^>]*>", "", html) for html, _ in equations.equations(cell)]
+        for cell in ("projected", "lstm")
+    )
+    assert shown[:-1] == plain[:-1]
     assert shown[-1] == "ht = P (o ∘ tanh(ct))"
 
 
 def test_formulas_are_set_as_in_print() -> None:
-    assert cells.formula("c_t = f ∘ c_{t−1}") == (
+    assert equations.formula("c_t = f ∘ c_{t−1}") == (
         '<var>c</var><sub>t</sub> = <var class="forget">f</var> ∘ <var>c</var><sub>t−1</sub>'
     )
-    assert cells.formula("tanh(b'_g)") == "tanh(<var>b</var>′<sub>g</sub>)"
+    assert equations.formula("tanh(b'_g)") == "tanh(<var>b</var>′<sub>g</sub>)"
 
 
 def test_numbers_are_written_for_people() -> None:
@@ -331,75 +339,72 @@ class Balance(HTMLParser):
         assert self.open.pop() == tag
 
 
-def text_of(page: str) -> str:
+def text_of(html: str) -> str:
     """What a person reads: no tags, no style, no pictures."""
-    body = re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", page, flags=re.DOTALL)
+    body = re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", html, flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", body))
 
 
-def well_made(page: str) -> str:
+def well_made(html: str) -> str:
     parser = Balance()
-    parser.feed(page)
+    parser.feed(html)
     assert not parser.open
     assert all(image["alt"] and image["src"] for image in parser.images)
-    assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "<script" not in page
-    text = text_of(page)
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    assert "<script" not in html
+    text = text_of(html)
     wrong = re.search(r".{60}(\bnan\b|\binf\b|None|\{).{20}", text)
     assert wrong is None, wrong[0]
-    assert [title for title in SECTIONS if f"</small>{title}</h2>" in page] == list(SECTIONS)
-    assert len(page) < 4_000_000
+    assert [title for title in SECTIONS if f"</small>{title}</h2>" in html] == list(SECTIONS)
+    assert len(html) < 4_000_000
     return text
 
 
 @pytest.fixture
 def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the pictures away, which take most of the time."""
-    monkeypatch.setattr(figures, "image", lambda _draw, alt, css="": f'<img alt="{alt}" src="x">')
+    monkeypatch.setattr(figures, "image", lambda _draw, alt: Picture("x", 1, 1, alt))
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a handful of tones be enough to state what a cell recalls."""
-    monkeypatch.setattr(explanation, "FEWEST_PHONES", 8)
+    monkeypatch.setattr(study, "FEWEST_PHONES", 8)
 
 
 @pytest.mark.usefixtures("few", "sketched")
 def test_the_numbers_of_the_page_are_those_of_the_network(tones: list[Utterance]) -> None:
-    network, other = (
-        network_of("lstm"),
-        explanation.network(Checkpoint(network_of("tanh").recognizer)),
-    )
+    network, other = network_of("lstm"), Network.of(Checkpoint(network_of("tanh").recognizer))
     sentence = sentence_of(tones[0])
-    study = [sentence_of(tone) for tone in tones[1:]]
-    text = well_made(explanation.page(sentence, network, [other], study))
-    heard = hear(network, sentence)
+    more = [sentence_of(tone) for tone in tones[1:]]
+    text = well_made(page(sentence, network, [other], more))
+    activations = hear(network, sentence)
     assert f"{network.recognizer.parameter_count:,} weights" in text
     assert "tones, experiment test; phone error rate on its development set 12.3 %" in text
-    # what was said and heard
-    assert heard.log_probs is not None
-    blanks = int((heard.log_probs.argmax(axis=1) == 0).sum())
-    assert f"the most probable label in {blanks} of {heard.steps} steps" in text
-    assert tuple(spike.phone for spike in heard.spikes) == heard.phones
-    total = scoring.score({"": sentence.phones or ()}, {"": heard.phones}).total
+    # what was said and recognised
+    assert activations.log_probs is not None
+    blanks = int((activations.log_probs.argmax(axis=1) == 0).sum())
+    assert f"the most probable label in {blanks} of {activations.steps} steps" in text
+    assert tuple(spike.phone for spike in activations.spikes) == activations.phones
+    total = scoring.score({"": sentence.phones or ()}, {"": activations.phones}).total
     assert f"Phone error rate of this sentence: {total.per:.1f} %, {total.sub} substituted" in text
     # half-lives and gates
-    for layer in heard.layers:
+    for layer in activations.layers:
         assert layer.half_lives is not None
         lives = np.sort(layer.half_lives) * network.step_s
         assert f"It goes from {duration(lives[0])} to {duration(lives[-1])}" in text
         assert f"forget {layer.gates['forget'].mean():.2f}" in text
         found = memory.at_boundaries(
-            [layer.gates["forget"].mean(axis=1)], [heard.boundaries()], window=6
+            [layer.gates["forget"].mean(axis=1)], [activations.boundaries()], window=6
         )
         if found is not None:
             assert f"{found.near:.3f} within one step of a boundary" in text
     # reach
-    reach = explanation._measure(network, sentence)
-    assert f"LSTM: {explanation._lag(reach, 0.01)}" in text
-    assert f"tanh RNN: {explanation._lag(explanation._measure(other, sentence), 0.01)}" in text
+    for one in (network, other):
+        reach = study.measure_reach(one, sentence, figures.MOST_S)
+        assert f"{one.name}: {_lag(reach, 0.01)}" in text
     # what a cell remembers
-    known = explanation._study(network, [sentence, *study])
+    known = study.measure(network, [sentence, *more])
     assert known is not None
     assert known.recall is not None
     recall = known.recall
@@ -419,16 +424,14 @@ def test_a_cell_that_remembers_is_shown_with_its_numbers(
     tones: list[Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, sentence = network_of("peephole", bidirectional=True), sentence_of(tones[0])
-    known = explanation._study(network, [sentence_of(tone) for tone in tones])
+    known = study.measure(network, [sentence_of(tone) for tone in tones])
     assert known is not None
     assert known.recall is not None
     sure = memory.Recall(
         known.recall.explained, known.recall.kept, known.recall.score, -1.0, known.recall.phones
     )
     monkeypatch.setattr(memory, "recall", lambda *_: sure)
-    text = well_made(
-        explanation.page(sentence, network, [], [sentence_of(tone) for tone in tones[1:]])
-    )
+    text = well_made(page(sentence, network, [], [sentence_of(tone) for tone in tones[1:]]))
     depth, cell = known.owners[sure.best]
     assert f"cell {cell + 1} of layer {depth} forwards, of which section 5 tells" in text
     assert f"The highest is that of cell {cell + 1} of layer {depth} forwards" in text
@@ -445,7 +448,7 @@ def test_a_cell_that_remembers_is_shown_with_its_numbers(
 @pytest.mark.parametrize("cell", ["tanh", "gru", "layernorm"])
 def test_other_cells_get_a_page_that_makes_sense(cell: str, tones: list[Utterance]) -> None:
     network = network_of(cell, layers=1)
-    text = well_made(explanation.page(sentence_of(tones[0]), network, [], [sentence_of(tones[1])]))
+    text = well_made(page(sentence_of(tones[0]), network, [], [sentence_of(tones[1])]))
     assert ("has no gates" in text) == (cell == "tanh")
     assert ("A worked step is left out" in text) == (cell == "layernorm")
     assert ("At the boundaries of phones" in text) == (cell != "tanh")
@@ -453,7 +456,7 @@ def test_other_cells_get_a_page_that_makes_sense(cell: str, tones: list[Utteranc
 
 
 def test_without_labels_nothing_is_said_of_boundaries(tones: list[Utterance]) -> None:
-    text = well_made(explanation.page(sentence_of(tones[0], labelled=False), network_of(layers=1)))
+    text = well_made(page(sentence_of(tones[0], labelled=False), network_of(layers=1)))
     assert "No labels with times are known of this recording" in text
     assert "What the gates do at the boundaries of phones is left out" in text
     assert "Phone error rate of this sentence" not in text
@@ -462,15 +465,30 @@ def test_without_labels_nothing_is_said_of_boundaries(tones: list[Utterance]) ->
 
 def test_the_page_is_the_same_twice(tones: list[Utterance]) -> None:
     network, sentence = network_of("tanh", layers=1), sentence_of(tones[0])
-    assert explanation.page(sentence, network) == explanation.page(sentence, network)
+    assert page(sentence, network) == page(sentence, network)
+
+
+@pytest.mark.usefixtures("sketched")
+def test_names_are_no_html(tones: list[Utterance]) -> None:
+    plain, known = sentence_of(tones[0]), network_of("tanh", layers=1)
+    recognizer = Recognizer(known.recognizer.config, Vocabulary(["<a>&", "b"])).eval()
+    network = replace(known, recognizer=recognizer)
+    segments = tuple(replace(segment, phone="<a>&") for segment in plain.segments or ())
+    phones = tuple(segment.phone for segment in segments)
+    sentence = replace(
+        plain, name="<a>&1", phones=phones, segments=segments, labels_from="<a>&.phn", words="<a>"
+    )
+    html = page(sentence, network, [replace(network, name="<a>&2")])
+    assert "<a>" not in html
+    for name in ("&lt;a&gt;&amp;1", "&lt;a&gt;&amp;.phn", "&lt;a&gt;&amp;2", "“&lt;a&gt;”"):
+        assert name in html
+    assert '<span class="phones">&lt;a&gt;&amp;</span>' in html
 
 
 @pytest.mark.usefixtures("sketched")
 def test_long_speech_is_shown_in_part(tones: list[Utterance]) -> None:
     waveform = np.tile(sentence_of(tones[0]).waveform, 20)[: 8 * 16_000]
-    text = well_made(
-        explanation.page(Sentence("long", waveform, 16_000), network_of("tanh", layers=1))
-    )
+    text = well_made(page(Sentence("long", waveform, 16_000), network_of("tanh", layers=1)))
     assert "The pictures show the first 6.0 s of 8.0 s" in text
 
 
@@ -479,7 +497,7 @@ def test_features_normalised_by_speaker_are(tones: list[Utterance]) -> None:
     features = FeaturesConfig(bins=20, deltas=0, normalization="speaker")
     config = RecognizerConfig(features, EncoderConfig(hidden=6, layers=1), CTCConfig())
     recognizer = Recognizer(config, Vocabulary(["aa", "iy", "m", "s"])).eval()
-    well_made(explanation.page(sentence_of(tones[0]), explanation.network(Checkpoint(recognizer))))
+    well_made(page(sentence_of(tones[0]), Network.of(Checkpoint(recognizer))))
 
 
 # ── the door ─────────────────────────────────────────────────────────────────────────────────
@@ -540,7 +558,7 @@ def test_an_utterance_of_a_manifest_needs_no_file(tones: list[Utterance]) -> Non
 
 @pytest.mark.usefixtures("folder", "sketched")
 def test_without_a_checkpoint_the_newest_run_of_make_explain_is_taken() -> None:
-    with pytest.raises(DataError, match=r"give --checkpoint .*, or let `make explain` train one"):
+    with pytest.raises(DataError, match=r"exp/explain/lstm: .*--checkpoint .*`make explain`"):
         explain.run("tone0.wav")
     for number, (seed, cell) in enumerate([("1", "gru"), ("1", "lstm"), ("2", "lstm")]):
         path = f"exp/explain/{cell}/{seed}/checkpoint-best.safetensors"

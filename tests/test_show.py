@@ -1,5 +1,6 @@
-"""`asr show`: a picture of whatever is speech, one sentence for what is not, nothing half-done."""
+"""`asr show` and `asr report`: pages and pictures, or one sentence for bad input and no file."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,11 +12,19 @@ import pytest
 import soundfile
 import torch
 
-from asr import pictures
-from asr.commands import show
+from asr import checkpoint, pictures
+from asr.checkpoint import Checkpoint
+from asr.commands import report, show
 from asr.config import with_features
+from asr.criteria import CTCConfig
+from asr.encoder import EncoderConfig
 from asr.errors import DataError
-from asr.records import Segment, Utterance, write_jsonl
+from asr.features import FeaturesConfig
+from asr.phones import Vocabulary
+from asr.pictures.speech import panels
+from asr.pictures.versions import augmented
+from asr.recognizer import Recognizer, RecognizerConfig
+from asr.records import Hypothesis, Segment, Utterance, write_jsonl
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -149,7 +158,7 @@ def test_utterances_of_a_manifest_come_with_its_phones(manifest: Path, tmp_path:
     ("arguments", "sentence"),
     [
         (["--utterance", "faab0_sx11"], "no utterance 'faab0_sx11'; the nearest is faab0_sx1"),
-        ([], "2 utterances; say which, for example --utterance faab0_sx1"),
+        ([], "2 utterances; choose one or more, for example --utterance faab0_sx1"),
     ],
 )
 def test_an_utterance_that_is_not_there_is_named_with_the_nearest(
@@ -162,6 +171,59 @@ def test_an_utterance_that_is_not_there_is_named_with_the_nearest(
     output = ["--output", str(tmp_path / "show.html")]
     assert show.main(["--manifest", str(manifest), *arguments, *output]) == 1
     assert capsys.readouterr().err == f"error: {manifest}: {sentence}\n"
+
+
+# ---------------------------------------------------------------- the page of a run
+
+
+@pytest.fixture
+def finished(sound: Path, tmp_path: Path) -> Path:
+    """The folder of a finished run whose names would be HTML."""
+    run = tmp_path / "run"
+    (run / "manifests").mkdir(parents=True)
+    segments = (Segment("a<&", 0.0, 0.5), Segment("iy", 0.5, 1.0))
+    odd = Utterance("<b>&1", str(sound), 1.0, "s", ("a<&", "iy"), segments, "synthetic", "test")
+    others = [replace(odd, id=f"other{n}", duration_s=duration) for n, duration in ((1, 2), (2, 3))]
+    write_jsonl(run / "manifests" / "test.jsonl", [*others, odd])
+    hypotheses = [Hypothesis(one.id, ("iy", "<i>")) for one in (odd, *others)]
+    write_jsonl(run / "test.hyp.jsonl", hypotheses)
+    encoder = EncoderConfig(hidden=4, layers=1)
+    config = RecognizerConfig(FeaturesConfig(bins=20, deltas=0), encoder, CTCConfig())
+    recognizer = Recognizer(config, Vocabulary(["a<&", "iy"])).eval()
+    checkpoint.save(run / "checkpoint-best.safetensors", Checkpoint(recognizer, {}))
+    (run / "test.per.txt").write_text("%PER 12.34 <x> & y\nall of it\n")
+    training = {"experiment": "a&b", "seed": 1, "corpus": "<c>", "dev_per": 1.234, "epochs": 9}
+    training |= {"best_epoch": 3, "parameters": 12345, "seconds": 61.2, "device": "cpu"}
+    training |= {"machine": "m<1>", "version": "1", "torch": "2"}
+    (run / "training.json").write_text(json.dumps(training))
+    (run / "learning-curve.png").write_bytes(PNG)
+    return run
+
+
+def test_a_report_has_its_numbers_and_its_names_are_no_html(finished: Path) -> None:
+    assert report.main([str(finished), "--utterance", "<b>&1"]) == 0
+    page = (finished / "report.html").read_text()
+    for text in (
+        *("a&amp;b, seed 1", "&lt;b&gt;&amp;1", "&lt;c&gt;", "m&lt;1&gt;", "Synthetic speech"),
+        *("%PER 12.34 &lt;x&gt; &amp; y", "1.23 %", "3 of 9", "12,345", "61 s on cpu"),
+    ):
+        assert text in page
+    assert not re.search(r"<[bcx1]>|(src|href)=.(?!data:)", page)
+    assert page.count("<audio") == 1
+    assert page.count("<img") == 2
+    assert (finished / "utterance.png").read_bytes().startswith(PNG)
+
+
+def test_a_report_shows_the_median_utterance(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = report.run(finished).read_text()
+    assert "One utterance of the test set: other1" in page
+    assert report.main([str(finished), "--utterance", "none"]) == 1
+    assert "test.jsonl: no utterance 'none'" in capsys.readouterr().err
+    (finished / "test.per.txt").unlink()
+    assert report.main([str(finished)]) == 1
+    assert "test.per.txt" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- bad input
@@ -264,9 +326,8 @@ def test_wrong_use_is_exit_code_2(arguments: list[str]) -> None:
 def test_versions_are_what_they_are_called() -> None:
     config = with_features("fbank123")
     waveform, other = (torch.from_numpy(voice(1.0, seed=s)).float() for s in (1, 2))
-    made = {
-        version.kind.split(",")[0]: version for version in show.augmented(waveform, [other], config)
-    }
+    versions = augmented(waveform, [other], config.features, config.mel_bins)
+    made = {version.kind.split(",")[0]: version for version in versions}
     assert len(made["speed 0.9"].waveform) == -(-16_000 * 10 // 9)
     assert len(made["speed 1.1"].waveform) == -(-16_000 * 10 // 11)
     for kind in ("coloured noise", "babble of the other files"):
@@ -279,7 +340,9 @@ def test_versions_are_what_they_are_called() -> None:
     mean = recorded.mean(dim=0).expand_as(recorded)
     assert 0 < changed.double().mean() < 0.7
     torch.testing.assert_close(masked[changed], mean[changed])
-    assert not list(show.augmented(waveform, [], with_features("mfcc39")))[-1].frames.isnan().any()
+    config = with_features("mfcc39")
+    *_, masked_cepstra = augmented(waveform, [], config.features, config.mel_bins)
+    assert not masked_cepstra.frames.isnan().any()
 
 
 def test_labels_that_would_touch_are_in_different_rows() -> None:
@@ -287,7 +350,7 @@ def test_labels_that_would_touch_are_in_different_rows() -> None:
     edges = np.sort(rng.uniform(0, 3, 60))
     names = ["h#", "ax-h", "dcl", "iy", "s"]
     segments = [Segment(names[n % 5], start, end) for n, (start, end) in enumerate(pairwise(edges))]
-    figure, (axes,) = show._figure(3.0, 2.2, (1.0,), 2.0)
+    figure, (axes,) = panels(3.0, 2.2, (1.0,), 2.0)
     pictures.label_phones(axes, segments, 2.2)
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in axes.texts]

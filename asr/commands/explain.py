@@ -1,10 +1,10 @@
-"""Door: one sentence and one network → a page that shows what an LSTM is.
+"""Explain what an LSTM is, in a page made from one sentence and one network.
 
     asr explain sentence.wav --checkpoint exp/timit/1/checkpoint-best.safetensors
 
-Sound, phones, equations with this sentence's numbers, gates over time, what a cell remembers, and
+Sound, phones, equations with this sentence's numbers, gates over time, the memory of one cell, and
 how far back memory reaches. Labels come from a manifest, or from a .phn, TextGrid or .lab file
-beside the recording; without any, the page shows what needs none.
+beside the recording; without labels, the sections that need them are left out.
 """
 
 import argparse
@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from asr import audio, checkpoint, explanation
+from asr import audio, checkpoint
 from asr.corpora.folder import LABELS, read_labels
 from asr.errors import DataError, exit_code, raise_problems
-from asr.explanation import Network, Sentence
+from asr.explanation.network import LONGEST_S, Network, Sentence, require_length
+from asr.explanation.page import page
 from asr.files import atomic_open
 from asr.phones import phone_set
 from asr.records import Manifest, Utterance
@@ -34,24 +35,23 @@ def run(
     utterance: str | None = None,
     output: str | Path = "explain.html",
 ) -> Path:
-    """Write the page of `file`, or of the manifest's utterance that is named, or of its middle one.
+    """Write the page of `file`, or of one utterance of the manifest: of this id, or the median.
 
-    Without a checkpoint, the networks of the newest `make explain`. The manifest is, unless it is
-    given, that of the test set in the checkpoint's folder; on its other sentences gates and cells
-    are measured too.
+    The default network is that of the newest `make explain`, the default manifest that of the test
+    set in the checkpoint's folder. On its other sentences gates and cells are measured too.
     """
     path, others = _checkpoints(checkpoint_path, compare)
-    network = explanation.network(checkpoint.load(path))
-    compared = [explanation.network(checkpoint.load(other), name) for name, other in others.items()]
+    network = Network.of(checkpoint.load(path))
+    compared = [Network.of(checkpoint.load(other), name) for name, other in others.items()]
     listed = _listed(manifest, path)
     chosen = _utterance(file, utterance, listed)
     sentence = _sentence(network, str(file), chosen)
     for one in (network, *compared):
-        explanation.require_length(sentence, one)
+        require_length(sentence, one)
     study = list(_study(network, listed, chosen, required=manifest is not None))
-    page = explanation.page(sentence, network, compared, study)
-    with atomic_open(output) as html:
-        html.write(page)
+    html = page(sentence, network, compared, study)
+    with atomic_open(output) as written:
+        written.write(html)
     return Path(output)
 
 
@@ -61,16 +61,16 @@ def _checkpoints(
     if path is not None:
         return Path(path), compare or {}
     runs = sorted(
-        RUNS.glob("lstm/*/checkpoint-best.safetensors"), key=lambda found: found.stat().st_mtime
+        RUNS.glob("lstm/*/checkpoint-best.safetensors"), key=lambda path: path.stat().st_mtime
     )
     if not runs:
         raise DataError(
-            f"no network to look into: give --checkpoint …/checkpoint-best.safetensors of a run, "
-            f"or let `make explain` train one ({RUNS}/lstm has none)"
+            f"{RUNS}/lstm: no network; give --checkpoint …/checkpoint-best.safetensors of a run, "
+            f"or train one with `make explain`"
         )
     seed = runs[-1].parent.name
     beside = {name: RUNS / cell / seed / runs[-1].name for name, cell in COMPARED.items()}
-    return runs[-1], compare or {name: found for name, found in beside.items() if found.exists()}
+    return runs[-1], compare or {name: path for name, path in beside.items() if path.exists()}
 
 
 # ── the sentence ─────────────────────────────────────────────────────────────────────────────
@@ -86,7 +86,7 @@ def _listed(manifest: str | Path | None, checkpoint_path: Path) -> Manifest | No
 def _utterance(
     file: str | Path | None, id: str | None, listed: Manifest | None
 ) -> Utterance | None:
-    """The manifest's record of the recording; None: it has none."""
+    """The manifest's record of the recording; None where it has none."""
     if file is not None and id is not None:
         raise DataError(f"{file} and utterance {id!r}: expected one of them")
     if file is not None:
@@ -94,17 +94,11 @@ def _utterance(
         return next((one for one in listed or () if Path(one.audio).resolve() == wanted), None)
     if not listed:
         raise DataError("no recording: give a FILE, or a --manifest with utterances in it")
-    if id is None:
-        by_length = sorted(range(len(listed)), key=lambda n: (listed.durations[n], n))
-        return listed[by_length[len(by_length) // 2]]
-    for one in listed:
-        if one.id == id:
-            return one
-    raise DataError(f"{listed.path}: no utterance {id!r}; one is {listed[0].id!r}")
+    return listed.pick(id)
 
 
 def _sentence(network: Network, file: str, utterance: Utterance | None) -> Sentence:
-    """The recording, checked, with what the manifest or a file beside it says of its phones."""
+    """The recording, checked, with phones from the manifest or from a file beside it."""
     path = file if utterance is None else utterance.audio
     features = network.recognizer.features.config
     inspection = audio.inspect(path, features.sample_rate, features.window_samples)
@@ -150,7 +144,7 @@ def _labels_beside(path: Path) -> Path | None:
 def _study(
     network: Network, listed: Manifest | None, chosen: Utterance | None, required: bool
 ) -> Iterator[Sentence]:
-    """Labelled sentences of the manifest, evenly chosen, without the one that is explained."""
+    """Labelled sentences of the manifest, evenly spaced, without the one that is explained."""
     features = network.recognizer.features.config
     taken = 0
     stride = max(1, len(listed or ()) // STUDIED)
@@ -163,7 +157,7 @@ def _study(
         sentence = Sentence(
             one.id, waveform, features.sample_rate, segments=one.segments, speaker=one.speaker
         )
-        if network.steps_of(len(waveform)) and sentence.duration_s <= explanation.LONGEST_S:
+        if network.steps_of(len(waveform)) and sentence.duration_s <= LONGEST_S:
             taken += 1
             yield sentence
 
@@ -179,18 +173,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         epilog="Without --checkpoint: the networks of the newest `make explain`.",
     )
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a recording")
-    parser.add_argument("--checkpoint", type=Path, help="the network to look into")
+    parser.add_argument("--checkpoint", type=Path, help="the network to explain")
     parser.add_argument(
         "--compare",
         nargs="+",
         default=[],
         metavar="NAME=CHECKPOINT",
-        help="networks whose memory is measured too, e.g. tanh=…/checkpoint-best.safetensors",
+        help="networks to compare its memory with, e.g. tanh=…/checkpoint-best.safetensors",
     )
     parser.add_argument(
         "--manifest", type=Path, help="labelled utterances (default: test.jsonl of the run)"
     )
-    parser.add_argument("--utterance", metavar="ID", help="one of the manifest, instead of FILE")
+    parser.add_argument(
+        "--utterance", metavar="ID", help="an utterance of the manifest, instead of FILE"
+    )
     parser.add_argument(
         "--output", type=Path, default=Path("explain.html"), help="default: %(default)s"
     )

@@ -1,57 +1,41 @@
-"""Door: a finished run → one HTML page, complete in itself.
+"""Summarise a finished run in one HTML page.
 
     asr report exp/demo/1
 
-Numbers, the learning curve, and one utterance as the network hears it. The errors in full are the
-business of `asr score`.
+The page has numbers, the learning curve, and one utterance with the posteriors of the network. For
+the errors in detail see `asr score --html`.
 """
 
 import argparse
-import html
 import json
 import sys
 from pathlib import Path
-from string import Template
 from typing import Any
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 
-from asr import audio, checkpoint, pictures
+from asr import audio, checkpoint, pictures, templates
 from asr.batch import Batch
 from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
 from asr.features import SpeakerMoments
 from asr.files import atomic_open
+from asr.pictures import Picture, data_url
+from asr.pictures.posteriors import Floats, draw_posteriors
 from asr.recognizer import Recognizer
-from asr.records import Hypothesis, Utterance, read_jsonl
-
-BODY = Template("""$synthetic
-<p class="per"><code>$per</code></p>
-<table>$facts</table>
-<h2>Learning</h2>
-<img alt="training loss and dev PER over epochs" src="data:image/png;base64,$curve">
-<h2>One utterance of the test set: $id</h2>
-<p>$player</p>
-<img alt="log-mel spectrogram and phone posteriors" src="data:image/png;base64,$picture">
-<p>Above: the log-mel features, with the labelled phones. Below: what the network says, frame by
-frame; CTC speaks in spikes, and where it says nothing it says blank.</p>
-<h2>The score in full</h2>
-<pre>$score</pre>
-""")
+from asr.records import Hypothesis, Manifest, read_jsonl
 
 
 def run(run_dir: Path, utterance_id: str | None = None) -> Path:
     """Write `report.html`, and `utterance.png` beside it, into a finished run's folder.
 
-    The utterance is the one named, or else the test set's middle one by length of speech.
+    The utterance is the test set's median by duration unless its id is given.
     """
     training = json.loads(_text(run_dir / "training.json"))
     score = _text(run_dir / "test.per.txt")
-    utterances = read_jsonl(run_dir / "manifests" / "test.jsonl", Utterance)
-    utterance = _choose(utterances, utterance_id)
+    utterances = Manifest(run_dir / "manifests" / "test.jsonl")
+    utterance = utterances.pick(utterance_id)
     hypotheses = {h.id: h for h in read_jsonl(run_dir / "test.hyp.jsonl", Hypothesis)}
     recognizer = checkpoint.load(run_dir / "checkpoint-best.safetensors").recognizer
     by_same_speaker = Batches(
@@ -61,110 +45,54 @@ def run(run_dir: Path, utterance_id: str | None = None) -> Path:
         batch_size=16,
     )
     moments = recognizer.moments_of(by_same_speaker)
-    figure = draw_utterance(recognizer, utterance, hypotheses[utterance.id], moments)
-    with atomic_open(run_dir / "utterance.png", "wb") as file:
-        figure.savefig(file, format="png", dpi=130)
-    title = f"{training['experiment']}, seed {training['seed']}"
-    synthetic = "<p><strong>Synthetic speech</strong>: a check of the pipeline, not a statement "
-    synthetic += "about human speech.</p>"
-    body = BODY.substitute(
-        synthetic=synthetic if utterance.corpus == "synthetic" else "",
-        per=html.escape(score.splitlines()[0]),
-        facts="".join(
-            f"<tr><td>{k}</td><td>{html.escape(v)}</td></tr>" for k, v in _facts(training)
+    waveform = audio.load(utterance.audio, recognizer.features.config.sample_rate)
+    log_mel, posteriors = _network_output(recognizer, waveform, utterance.speaker, moments)
+    figure = draw_posteriors(
+        utterance,
+        hypotheses[utterance.id].phones,
+        log_mel,
+        "mel filter" if recognizer.features.config.kind == "fbank" else "coefficient",
+        posteriors,
+        recognizer.vocabulary,
+    )
+    drawn = pictures.png(figure, dpi=130)
+    with atomic_open(run_dir / "utterance.png", "wb") as png:
+        png.write(drawn)
+    page = templates.render(
+        "report.html",
+        training=training,
+        utterance=utterance,
+        score=score,
+        facts=_facts(training),
+        curve=data_url((run_dir / "learning-curve.png").read_bytes(), "image/png"),
+        sound=pictures.flac(waveform, recognizer.features.config.sample_rate),
+        picture=Picture.of(
+            figure, data_url(drawn, "image/png"), "log-mel spectrogram and phone posteriors"
         ),
-        curve=pictures.base64_of((run_dir / "learning-curve.png").read_bytes()),
-        id=html.escape(utterance.id),
-        player=_player(utterance, recognizer.features.config.sample_rate),
-        picture=pictures.base64_of((run_dir / "utterance.png").read_bytes()),
-        score=html.escape(score),
     )
     path = run_dir / "report.html"
     with atomic_open(path) as file:
-        file.write(pictures.page(title, body))
+        file.write(page)
     return path
 
 
-def draw_utterance(
+@torch.no_grad()
+def _network_output(
     recognizer: Recognizer,
-    utterance: Utterance,
-    hypothesis: Hypothesis,
-    moments: SpeakerMoments | None = None,
-) -> Figure:
-    """The log-mel features with the labelled phones, above the posteriors of the phones heard."""
-    waveform = torch.from_numpy(audio.load(utterance.audio, recognizer.features.config.sample_rate))
-    batch = Batch.of([waveform], [utterance.speaker])
+    waveform: audio.Waveform,
+    speaker: str,
+    moments: SpeakerMoments | None,
+) -> tuple[Floats, Floats | None]:
+    """Static features (F, T) without the energy, and the posteriors (T', V) of CTC."""
+    batch = Batch.of([torch.from_numpy(waveform)], [speaker])
     features = recognizer.features
     first = int(features.config.kind == "fbank" and features.config.energy)
-    with torch.no_grad():
-        frames, _ = features.raw(batch.waveforms, batch.waveform_lengths)
-        log_mel = frames[0, :, first : features.config.static_width].T.numpy()
-        posteriors = _posteriors(recognizer, batch, moments)
-    seconds = utterance.duration_s
-    figure = Figure(figsize=(max(8.0, 3.6 * seconds), 5.2), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-    upper.imshow(
-        log_mel, origin="lower", aspect="auto", extent=(0, seconds, 0, len(log_mel)), cmap="magma"
-    )
-    upper.set_ylabel("mel filter" if features.config.kind == "fbank" else "coefficient")
-    segments = utterance.segments or ()
-    inches_per_s = 0.9 * figure.get_figwidth() / seconds
-    pictures.label_phones(upper, segments, inches_per_s)
-    upper.set_title(
-        f"{utterance.corpus} {utterance.split}: {utterance.id}",
-        loc="left",
-        pad=6 + pictures.label_points(segments, inches_per_s),
-    )
-    for segment in segments:
-        upper.axvline(segment.end_s, color="white", lw=0.5, alpha=0.6)
-    if posteriors is not None:
-        _draw_posteriors(lower, posteriors, recognizer, seconds)
-    lower.set(xlabel="time (s)", ylabel="posterior", ylim=(0, 1.18), xlim=(0, seconds))
-    heard = " ".join(hypothesis.phones)
-    lower.set_title(f"heard: {heard}", loc="left", fontsize=8, wrap=True)
-    return figure
-
-
-def _draw_posteriors(
-    axes: Any, posteriors: np.ndarray[Any, Any], recognizer: Recognizer, seconds: float
-) -> None:
-    time = (np.arange(len(posteriors)) + 0.5) * seconds / len(posteriors)
-    axes.plot(time, posteriors[:, 0], color="0.75", lw=0.8, ls=":")
-    best = posteriors.argmax(axis=1)
-    for label in sorted(set(best.tolist()) - {0}):
-        phone = recognizer.vocabulary.decode([label])[0]
-        (line,) = axes.plot(time, posteriors[:, label], lw=1.1)
-        starts = np.flatnonzero((best == label) & (np.append(-1, best[:-1]) != label))
-        for start in starts:
-            stop = start + int(np.argmax(np.append(best[start:] != label, True)))
-            peak = start + int(posteriors[start:stop, label].argmax())
-            axes.text(
-                time[peak],
-                posteriors[peak, label] + 0.03,
-                phone,
-                ha="center",
-                fontsize=8,
-                color=line.get_color(),
-            )
-
-
-def _posteriors(
-    recognizer: Recognizer, batch: Batch, moments: SpeakerMoments | None
-) -> np.ndarray[Any, Any] | None:
+    frames, _ = features.raw(batch.waveforms, batch.waveform_lengths)
+    log_mel = frames[0, :, first : features.config.static_width].T.numpy()
     if not isinstance(recognizer.criterion, CTC):
-        return None
+        return log_mel, None
     encoded, _ = recognizer.encode_batch(batch, moments=moments)
-    return recognizer.criterion.log_probs(encoded)[0].exp().numpy()
-
-
-def _choose(utterances: list[Utterance], wanted: str | None) -> Utterance:
-    if wanted is None:
-        by_length = sorted(utterances, key=lambda utterance: (utterance.duration_s, utterance.id))
-        return by_length[len(by_length) // 2]
-    for utterance in utterances:
-        if utterance.id == wanted:
-            return utterance
-    raise DataError(f"no utterance {wanted!r} in the test set; one is {utterances[0].id!r}")
+    return log_mel, recognizer.criterion.log_probs(encoded)[0].exp().numpy()
 
 
 def _facts(training: dict[str, Any]) -> list[tuple[str, str]]:
@@ -181,13 +109,9 @@ def _facts(training: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _player(utterance: Utterance, sample_rate: int) -> str:
-    return pictures.player(audio.load(utterance.audio, sample_rate), sample_rate)
-
-
 def _text(path: Path) -> str:
     if not path.exists():
-        raise DataError(f"{path}: not there; the run is not finished")
+        raise DataError(f"{path}: no such file; finish the run first")
     return path.read_text(encoding="utf-8")
 
 

@@ -1,13 +1,13 @@
-"""The pictures of the lesson, as SVG with heat maps inside; one colour for each gate throughout.
+"""The pictures of the page, as SVG with heat maps inside; one colour for each gate throughout.
 
 Pictures of a course in time share one time axis and are as wide as the speech is long. The others
 are drawn twice, for a laptop's column and for a telephone's.
 """
 
-import html
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -19,9 +19,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator, NullFormatter
 
-from asr.explanation.base import Floats, Heard, Layer, duration
+from asr.explanation.activations import Activations, Floats, Layer
 from asr.explanation.memory import AtBoundaries, Reach
+from asr.explanation.wording import duration
 from asr.features import Features, FeaturesConfig
+from asr.pictures import Picture, label_rows
 from asr.records import Segment
 
 INK, FAINT, LINE = "#23211d", "#77726a", "#c9c3b8"
@@ -66,29 +68,21 @@ STYLE: Any = {
 }
 
 
-def image(draw: Callable[[], Figure], alt: str, css: str = "") -> str:
-    """An `<img>` of what is drawn in the lesson's style."""
+def image(draw: Callable[[], Figure], alt: str) -> Picture:
+    """A figure drawn in the style of the page, as SVG."""
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": alt}):
         figure = draw()
         figure.savefig(buffer, format="svg", transparent=True, metadata=ANONYMOUS)
-    width, height = (round(96 * inches) for inches in figure.get_size_inches())
     svg = buffer.getvalue()
     source = quote(svg[svg.index("<svg") :].replace("\n", " "), safe=PLAIN)
-    return (
-        f'<img class="{css}" width="{width}" height="{height}" alt="{html.escape(alt)}" '
-        f'src="data:image/svg+xml,{source}">'
-    )
+    return Picture.of(figure, f"data:image/svg+xml,{source}", alt)
 
 
-def course(draw: Callable[[], Figure], alt: str) -> str:
-    """A picture of a course in time: never shrunk, a narrow window scrolls over it."""
-    return f'<div class="scroll" tabindex="0">{image(draw, alt)}</div>'
-
-
-def sized(draw: Callable[[float], Figure], alt: str) -> str:
-    """A picture drawn twice, for a width in inches."""
-    return image(lambda: draw(WIDE), alt, "wide") + image(lambda: draw(NARROW), alt, "narrow")
+def sized(draw: Callable[[float], Figure], alt: str) -> dict[str, Picture]:
+    """A figure drawn twice, for two widths in inches."""
+    widths = {"wide": WIDE, "narrow": NARROW}
+    return {name: image(partial(draw, width), alt) for name, width in widths.items()}
 
 
 def _write(axes: Axes, text: str, x: float, y: float, rise: float = 0, colour: str = INK) -> None:
@@ -114,20 +108,20 @@ def _write(axes: Axes, text: str, x: float, y: float, rise: float = 0, colour: s
 class Course:
     """The time axis that pictures share: the sentence or its beginning, and the phones in it.
 
-    Phones are labelled segments, or else points at which the network says them.
+    Phones are labelled segments, or else the moments of the spikes of CTC.
     """
 
     end_s: float
     segments: tuple[Segment, ...]
-    said: tuple[tuple[str, float], ...]
+    spikes: tuple[tuple[str, float], ...]
 
     @classmethod
-    def of(cls, heard: Heard) -> "Course":
-        end_s = min(heard.sentence.duration_s, MOST_S)
-        times = heard.times_s
-        said = tuple((spike.phone, float(times[spike.peak])) for spike in heard.spikes)
-        segments = tuple(s for s in heard.sentence.segments or () if s.start_s < end_s)
-        return cls(end_s, segments, tuple(one for one in said if one[1] < end_s))
+    def of(cls, activations: Activations) -> "Course":
+        end_s = min(activations.sentence.duration_s, MOST_S)
+        times = activations.times_s
+        spikes = tuple((spike.phone, float(times[spike.peak])) for spike in activations.spikes)
+        segments = tuple(s for s in activations.sentence.segments or () if s.start_s < end_s)
+        return cls(end_s, segments, tuple(one for one in spikes if one[1] < end_s))
 
     @property
     def width(self) -> float:
@@ -139,8 +133,8 @@ class Course:
         if self.segments:
             places = [(s.phone, (s.start_s + min(s.end_s, self.end_s)) / 2) for s in self.segments]
         else:
-            places = list(self.said)
-        labels = list(self.rows(places))
+            places = list(self.spikes)
+        labels = self.rows(places)
         rows = 1 + max((row for *_, row in labels), default=-1)
         width = self.width + MARGIN_LEFT + MARGIN_RIGHT
         gap, top, bottom = 0.24, 0.06 + 0.135 * rows, 0.37
@@ -165,14 +159,13 @@ class Course:
             _write(panels[0], phone, middle, 1, rise=3 + 9.7 * row)
         return figure, panels
 
-    def rows(self, places: Sequence[tuple[str, float]]) -> Iterator[tuple[str, float, int]]:
+    def rows(self, places: Sequence[tuple[str, float]]) -> list[tuple[str, float, int]]:
         """Labels and their middles, with the row, counted upwards, in which they touch no other."""
-        ends: list[float] = []
-        for phone, middle in places:
-            half = (0.031 * len(phone) + 0.022) * self.end_s / self.width  # seconds
-            row = next((n for n, end in enumerate(ends) if end <= middle - half), len(ends))
-            ends[row : row + 1] = [middle + half]
-            yield phone, middle, row
+        spans = [
+            (middle, (0.031 * len(phone) + 0.022) * self.end_s / self.width)  # seconds
+            for phone, middle in places
+        ]
+        return [(*place, row) for place, row in zip(places, label_rows(spans), strict=True)]
 
     def lines(self, axes: Axes, colour: str = INK, alpha: float = 0.28) -> None:
         """Where phones begin."""
@@ -180,10 +173,10 @@ class Course:
             axes.axvline(segment.start_s, color=colour, lw=0.6, alpha=alpha)
 
 
-def sound(course: Course, heard: Heard) -> Figure:
+def sound(course: Course, activations: Activations) -> Figure:
     """The waveform above its mel spectrogram."""
     figure, (upper, lower) = course.figure((0.8, 1.9))
-    sentence, config = heard.sentence, heard.network.recognizer.features.config
+    sentence, config = activations.sentence, activations.network.recognizer.features.config
     rate = sentence.sample_rate
     waveform = sentence.waveform[: int(course.end_s * rate)]
     block = max(1, len(waveform) // 1600)
@@ -193,7 +186,7 @@ def sound(course: Course, heard: Heard) -> Figure:
     peak = 1.05 * float(np.abs(waveform).max())
     upper.set(ylim=(-peak, peak), yticks=[], ylabel="pressure")
     course.lines(upper)
-    level = mel_spectrogram(heard)
+    level = mel_spectrogram(activations)
     hop = config.hop_samples / rate
     start = (config.window_samples / rate - hop) / 2
     low, high = np.quantile(level, [0.02, 0.998])
@@ -215,15 +208,15 @@ def sound(course: Course, heard: Heard) -> Figure:
     return figure
 
 
-def mel_spectrogram(heard: Heard) -> Floats:
-    """Log energy in mel filters as the network gets it, (bins, T).
+def mel_spectrogram(activations: Activations) -> Floats:
+    """Log energy in mel filters as in the network's input, (bins, T).
 
-    Where it gets cepstra, the filters that they are made of, less their means.
+    Where the input is cepstra, their filters, less the mean of each.
     """
-    config = heard.network.recognizer.features.config
+    config = activations.network.recognizer.features.config
     if config.kind == "fbank":
         first = config.context * config.dynamic_width + int(config.energy)
-        return heard.frames[:, first : first + config.bins].T.numpy()
+        return activations.frames[:, first : first + config.bins].T.numpy()
     filters = Features(
         FeaturesConfig(
             **{key: getattr(config, key) for key in ("family", "bins", "sample_rate")},
@@ -233,7 +226,7 @@ def mel_spectrogram(heard: Heard) -> Floats:
             normalization="utterance",
         )
     )
-    waveform = torch.from_numpy(heard.sentence.waveform)
+    waveform = torch.from_numpy(activations.sentence.waveform)
     frames, _ = filters(waveform[None], torch.tensor([len(waveform)]))
     mel: Floats = frames[0].T.numpy()
     return mel
@@ -243,27 +236,27 @@ def _mel(hz: float) -> float:
     return float(1127.0 * np.log1p(hz / 700.0))  # as Kaldi and HTK
 
 
-def posteriors(course: Course, heard: Heard) -> Figure:
-    """Probability of the phones said, and of the blank, over time."""
-    assert heard.log_probs is not None
+def posteriors(course: Course, activations: Activations) -> Figure:
+    """Probabilities over time of the blank and of the phones that exceed it."""
+    assert activations.log_probs is not None
     figure, (axes,) = course.figure((2.0,))
-    time, probabilities = heard.times_s, np.exp(heard.log_probs)
+    time, probabilities = activations.times_s, np.exp(activations.log_probs)
     axes.fill_between(time, probabilities[:, 0], color=LINE, alpha=0.45, lw=0)
-    vocabulary = heard.network.recognizer.vocabulary
-    phones = list(dict.fromkeys(spike.phone for spike in heard.spikes))
+    vocabulary = activations.network.recognizer.vocabulary
+    phones = list(dict.fromkeys(spike.phone for spike in activations.spikes))
     colour_of = {phone: PHONES[n % len(PHONES)] for n, phone in enumerate(phones)}
     for phone, label in zip(phones, vocabulary.encode(phones), strict=True):
-        heard_at = probabilities[:, label] > 0.01
-        nearby = np.convolve(heard_at, [1, 1, 1], mode="same") > 0
+        visible = probabilities[:, label] > 0.01
+        nearby = np.convolve(visible, [1, 1, 1], mode="same") > 0
         axes.plot(time, np.where(nearby, probabilities[:, label], np.nan), colour_of[phone], lw=1.3)
-    for phone, moment, row in course.rows(course.said):
+    for phone, moment, row in course.rows(course.spikes):
         _write(axes, phone, moment, 1 / 1.24, rise=2 + 9.7 * row, colour=colour_of[phone])
     axes.set(ylim=(0, 1.24), yticks=[0, 0.5, 1], ylabel="probability")
     course.lines(axes)
     return figure
 
 
-def gates(course: Course, heard: Heard, layer: Layer) -> Figure:
+def gates(course: Course, activations: Activations, layer: Layer) -> Figure:
     """Mean gates, then heat maps of each gate and of the state, the most persistent cell on top."""
     shown = layer.shown_gates
     rows = min(ROWS, layer.state.shape[1])
@@ -271,33 +264,33 @@ def gates(course: Course, heard: Heard, layer: Layer) -> Figure:
     if shown:
         mean = panels.pop(0)
         for name, gate in shown.items():
-            mean.plot(heard.times_s, gate.mean(axis=1), color=GATES[name], lw=1.4)
+            mean.plot(activations.times_s, gate.mean(axis=1), color=GATES[name], lw=1.4)
         mean.set(ylim=(0, 1), yticks=[0, 0.5, 1], ylabel="mean")
         course.lines(mean)
     limit = float(np.quantile(np.abs(layer.state), 0.98)) or 1.0
     for axes, (name, gate) in zip(panels, shown.items(), strict=False):
-        _heat_map(axes, heard, gate[:, layer.ranking], rows, GATE_MAPS[name], (0, 1))
+        _heat_map(axes, activations, gate[:, layer.ranking], rows, GATE_MAPS[name], (0, 1))
         axes.set_title(f"{name} gate, 0 to 1")
     state = layer.state[:, layer.ranking]
-    _heat_map(panels[-1], heard, state, rows, STATE_MAP, (-limit, limit))
+    _heat_map(panels[-1], activations, state, rows, STATE_MAP, (-limit, limit))
     name = "output" if layer.cell is None else "cell state"
     if shown:
         panels[-1].set_title(f"{name}, −{limit:.1f} to {limit:.1f}")
     for axes in panels:
-        _name_rows(axes, heard, layer, rows)
+        _name_rows(axes, activations, layer, rows)
         course.lines(axes, alpha=0.35)
     return figure
 
 
 def _heat_map(
     axes: Axes,
-    heard: Heard,
+    activations: Activations,
     values: Floats,
     rows: int,
     colours: LinearSegmentedColormap,
     limits: tuple[float, float],
 ) -> None:
-    half, time = heard.network.step_s / 2, heard.times_s
+    half, time = activations.network.step_s / 2, activations.times_s
     merged = [part.mean(axis=1) for part in np.array_split(values, rows, axis=1)]
     right = axes.get_xlim()[1]
     axes.imshow(
@@ -313,12 +306,12 @@ def _heat_map(
     axes.spines[["left", "bottom"]].set_visible(False)
 
 
-def _name_rows(axes: Axes, heard: Heard, layer: Layer, rows: int) -> None:
+def _name_rows(axes: Axes, activations: Activations, layer: Layer, rows: int) -> None:
     """Half-lives, where there are any, at five heights."""
     if layer.half_lives is None:
         axes.set_yticks([])
         return
-    lives = np.sort(layer.half_lives)[::-1] * heard.network.step_s
+    lives = np.sort(layer.half_lives)[::-1] * activations.network.step_s
     parts = np.linspace(0, 1, 5)
     names = [duration(float(lives[round(part * (len(lives) - 1))])) for part in parts]
     axes.set_yticks(0.5 + parts * (rows - 1), names)
@@ -336,17 +329,17 @@ STATE_MAP = _ramp("#7a3d00", "#d9963c", "#fbfaf7", "#8f7cc0", "#3b1a78")
 
 
 def around_boundaries(
-    width: float, found: Sequence[tuple[str, dict[str, AtBoundaries]]], step_s: float
+    width: float, layers: Sequence[tuple[str, dict[str, AtBoundaries]]], step_s: float
 ) -> Figure:
-    """What gates are more or less than usual, by the distance from a boundary; bands are chance."""
-    columns = min(len(found), 2)
-    rows = -(-len(found) // columns)
+    """Gates relative to chance, by the distance from a boundary; bands hold 95 % of chance."""
+    columns = min(len(layers), 2)
+    rows = -(-len(layers) // columns)
     size = (min(width, 5.2 * columns), 2.3 * rows + 0.2)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for axes in panels.flat[len(found) :]:
+    for axes in panels.flat[len(layers) :]:
         axes.set_visible(False)
-    for axes, (title, by_gate) in zip(panels.flat, found, strict=False):
+    for axes, (title, by_gate) in zip(panels.flat, layers, strict=False):
         axes.axvline(0, color=INK, lw=0.6, alpha=0.4)
         axes.axhline(0, color=LINE, lw=0.8)
         for name, one in by_gate.items():
@@ -392,21 +385,24 @@ def by_class(
 
 
 def one_cell(
-    width: float, heard: Heard, layer: Layer, cell: int, phones: Sequence[Segment], moment_s: float
+    width: float,
+    activations: Activations,
+    layer: Layer,
+    cell: int,
+    phones: Sequence[Segment],
+    moment_s: float,
 ) -> Figure:
-    """State, gates and output of a cell through phones; a line where the first is out of sight."""
-    curves = {"output": (layer.hidden[:, cell], PURPLE)}
-    if layer.cell is not None:
-        curves = {"state": (layer.cell[:, cell], INK)} | curves
-        if layer.hidden.shape != layer.cell.shape:
-            del curves["output"]
+    """State, gates and output of a cell through phones; a line where the first left the input."""
+    curves = {} if layer.cell is None else {"state": (layer.cell[:, cell], INK)}
+    if layer.hidden.shape == layer.state.shape:  # not where a projection mixes the cells
+        curves["output"] = (layer.hidden[:, cell], PURPLE)
     gates = [(name, gate[:, cell]) for name, gate in layer.shown_gates.items()]
     heights = [1.4] + [1.3] * bool(gates) + [0.8] * (len(curves) - 1)
     size = (min(width, 7.2), 0.65 + sum(heights) + 0.12 * (len(heights) - 1))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
     rows = list(panels[:, 0])
-    time = heard.times_s
+    time = activations.times_s
     start, end = phones[0].start_s, phones[-1].end_s
     if gates:
         axes = rows.pop(1)
@@ -436,13 +432,13 @@ def one_cell(
 # ── reach ────────────────────────────────────────────────────────────────────────────────────
 
 
-def reaches(width: float, found: Sequence[tuple[str, Reach, bool]]) -> Figure:
+def reaches(width: float, networks: Sequence[tuple[str, Reach, bool]]) -> Figure:
     """|∂y_t/∂x_{t−k}| against k for several networks; the flag marks the untrained control."""
     figure = Figure(figsize=(width, 3.3 if width < 6 else 3.9), layout="constrained")
     axes = figure.add_subplot()
-    colours = iter(NETWORKS * len(found))
+    colours = iter(NETWORKS * len(networks))
     edges = [0.0, 0.0]
-    for name, one, untrained in found:
+    for name, one, untrained in networks:
         time = one.lags * one.step_s * 1000
         colour = FAINT if untrained else next(colours)
         low, middle, high = (np.maximum(one.curve(q), 1e-12) for q in (0.25, 0.5, 0.75))

@@ -1,7 +1,7 @@
-"""What a recurrent network remembers, measured: gradients, half-lives, and what a state tells.
+"""Measures of a recurrent network's memory: gradients, half-lives, gates, and recall of a class.
 
-It trains nothing, draws nothing, and knows phones only as classes that it is given. Steps are
-those of the recurrent stack, T' of an utterance.
+Phones are classes that the caller gives. Steps are those of the recurrent stack, T' of an
+utterance.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,14 +33,14 @@ class Reach:
     def curve(self, quantile: float = 0.5) -> Floats:
         """A quantile over the steps t, as a share of the median at k = 0: (K,)."""
         here = float(np.median(self.norms[:, self.lags == 0]))
-        found: Floats = np.quantile(self.norms, quantile, axis=0) / here
-        return found
+        shares: Floats = np.quantile(self.norms, quantile, axis=0) / here
+        return shares
 
     def falls_to(self, share: float, later: bool = False) -> float | None:
-        """Seconds from k = 0 to where the median falls below `share` for good; None: not in sight.
+        """Seconds from k = 0 to where the median falls below `share` for good.
 
-        Between two lags the curve is a straight line on a logarithmic scale. `later` asks for the
-        side of the input that comes after t.
+        None where it does not within the lags. Between two lags the curve is a straight line on a
+        logarithmic scale. `later` takes the side of the input after t.
         """
         side = self.lags <= 0 if later else self.lags >= 0
         order = np.argsort(np.abs(self.lags[side]))
@@ -84,14 +84,14 @@ def reach(
 
 
 def half_lives(keep: npt.NDArray[Any]) -> Floats:
-    """Steps after which half of a cell's content is gone: (T, H) of the gate that keeps → (H,).
+    """Steps after which half of a cell's content is gone: (T, H) of the forget gate → (H,).
 
     Content decays by the product of the gate's values, hence by their geometric mean.
     """
     decay = np.abs(np.log(np.clip(keep.astype(np.float64), 1e-12, 1.0)).mean(axis=0))
     with np.errstate(divide="ignore"):
-        found: Floats = np.log(2) / decay
-    return found
+        steps: Floats = np.log(2) / decay
+    return steps
 
 
 # ── gates at boundaries ──────────────────────────────────────────────────────────────────────
@@ -103,8 +103,8 @@ class AtBoundaries:
 
     `near` is its mean within one step of a boundary, `inside` elsewhere between the first and the
     last boundary. `p`: how often boundaries moved by chance differ as much, in either direction.
-    `profile` (2W+1,): its mean at each distance from a boundary; `low` and `high` bound what 95 %
-    of the moved boundaries give there.
+    `profile` (2W+1,): its mean at each distance from a boundary; 95 % of the means at moved
+    boundaries are between `low` and `high`.
     """
 
     near: float
@@ -122,10 +122,11 @@ def at_boundaries(
     window: int,
     shuffles: int = 999,
 ) -> AtBoundaries | None:
-    """Compare a gate's course (T',) at boundaries, for each utterance; None: nothing to compare.
+    """Compare the course (T',) of a gate at the boundaries of each utterance with chance.
 
     Chance moves all boundaries of an utterance by one random distance, around a circle from its
-    first boundary to its last, so that their spacing and the gate's own course stay as they are.
+    first boundary to its last, which preserves their spacing and the course of the gate. None where
+    there are too few boundaries to compare.
     """
     rng = np.random.default_rng(0)
     distance = np.arange(-window, window + 1)
@@ -133,11 +134,11 @@ def at_boundaries(
     near = np.zeros(1 + shuffles)
     total = 0.0
     count = steps = near_steps = 0
-    for course, found in zip(series, boundaries, strict=True):
-        if len(found) < 2 or found[-1] - found[0] <= 2 * window:
+    for course, edges in zip(series, boundaries, strict=True):
+        if len(edges) < 2 or edges[-1] - edges[0] <= 2 * window:
             continue
-        span = course[found[0] : found[-1] + 1].astype(np.float64)
-        at = np.array(found) - found[0]
+        span = course[edges[0] : edges[-1] + 1].astype(np.float64)
+        at = np.array(edges) - edges[0]
         close = np.unique((at[:, None] + [-1, 0, 1]) % len(span))
         moves = rng.integers(len(span), size=1 + shuffles)
         moves[0] = 0
@@ -163,17 +164,17 @@ def _moved(span: Floats, steps: npt.NDArray[np.int64]) -> Floats:
     return summed
 
 
-# ── what a state tells of a phone that is over ───────────────────────────────────────────────
+# ── recall of the phone before ───────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Recall:
-    """What the states of H cells tell of the phone before the present one.
+    """Information in the states of H cells about the phone before the present one.
 
-    `explained` (H,): the part ω² of the variance of a state's ranks that the class of the phone
-    before explains, among phones of the same class; about 0 where it tells nothing. `score` (H,):
-    that times `kept` (H,), how far the cell holds on to its state. `chance`: the best score of all
-    cells is below this in 95 % of shuffles.
+    `explained` (H,): the part ω² of the variance of a state's ranks that is explained by the class
+    of the phone before, among phones of the same class; about 0 where there is no information.
+    `score` (H,): that times `kept` (H,), the part of its state that the cell keeps. `chance`: the
+    best score of all cells is below this in 95 % of shuffles.
     """
 
     explained: Floats
@@ -194,13 +195,13 @@ def recall(
     current: Sequence[str],
     shuffles: int = 200,
 ) -> Recall:
-    """Measure what cells recall of a class that is past.
+    """Measure the cells' recall of the class before.
 
     Shapes: `states` (B, H) within phones, `kept` (H,) from 0 to 1, `previous` and `current` B, the
-    classes of the phone before and of the phone itself. Ranks take the place of states, or a few
-    outliers of a saturated cell would decide; differences below 0.01 are none. Shuffles exchange
-    `previous` among phones of the same class only, so that it does not count as memory that some
-    classes follow others.
+    classes of the phone before and of the phone itself. Ranks replace states, because a few
+    outliers of a saturated cell would dominate; states are rounded to 0.01. Shuffles exchange
+    `previous` among phones of the same class only, because some classes follow others more often,
+    which is no memory.
     """
     names, classes = np.unique(np.asarray(previous), return_inverse=True)
     _, strata = np.unique(np.asarray(current), return_inverse=True)
@@ -216,8 +217,8 @@ def recall(
         groups = np.eye(len(names))[labels]
         between = ((groups.T @ rest) ** 2 / groups.sum(axis=0)[:, None]).sum(axis=0)
         error = (total - between) / freedom
-        found: Floats = (between - (len(names) - 1) * error) / np.maximum(total + error, 1e-30)
-        return found
+        omega: Floats = (between - (len(names) - 1) * error) / np.maximum(total + error, 1e-30)
+        return omega
 
     rng = np.random.default_rng(0)
     by_stratum = np.argsort(strata, kind="stable")
@@ -226,16 +227,16 @@ def recall(
         shuffled = np.empty_like(classes)
         shuffled[by_stratum] = classes[np.lexsort((rng.random(len(classes)), strata))]
         best.append((explained(shuffled) * kept).max())
-    found = explained(classes)
-    return Recall(found, kept, found * kept, float(np.quantile(best, 0.95)), len(ranks))
+    observed = explained(classes)
+    return Recall(observed, kept, observed * kept, float(np.quantile(best, 0.95)), len(ranks))
 
 
 def rank_correlation(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> Floats:
     """Spearman's, of the columns of two (B, H): (H,); 0 where a column never changes."""
     a, b = (ranks - ranks.mean(axis=0) for ranks in (_ranks(before), _ranks(after)))
     scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
-    found: Floats = (a * b).sum(axis=0) / np.maximum(scale, 1e-30)
-    return found
+    correlation: Floats = (a * b).sum(axis=0) / np.maximum(scale, 1e-30)
+    return correlation
 
 
 def _ranks(values: npt.NDArray[Any]) -> Floats:

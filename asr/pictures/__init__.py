@@ -1,13 +1,9 @@
-"""Figures, players and the page that shows them: one look, complete in itself.
-
-This file knows neither features nor networks; a page it makes needs nothing from elsewhere.
-"""
+"""Figures and sound as data that a page can hold, and phones written above axes."""
 
 import base64
-import html
 import io
 from collections.abc import Sequence
-from string import Template
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,34 +14,32 @@ from matplotlib.image import imread, imsave
 
 from asr.records import Segment
 
-PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>$title</title>
-<meta name="viewport" content="width=device-width">
-<style>
-body {font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-      color: #222; overflow-wrap: anywhere}
-pre {background: #f4f4f4; padding: .8rem; overflow-x: auto; overflow-wrap: normal}
-table {border-collapse: collapse} td {padding: .15rem 1.2rem .15rem 0; vertical-align: top}
-img {max-width: 100%} .per {font-size: 1.15rem}
-.scroll {overflow-x: auto} .scroll img {max-width: none}
-audio {max-width: 100%}
-</style></head><body>
-<h1>$title</h1>
-$body
-</body></html>
-""")
 DPI = 115
 LABEL_POINTS, ROW_POINTS, LABEL_GAP = 8, 9, 3  # of phone labels: size, line, first one's height
 
 
-def page(title: str, body: str) -> str:
-    """A page in the common style; `body` is HTML, `title` is text."""
-    return PAGE.substitute(title=html.escape(title), body=body)
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a data URL, its size in CSS pixels, and its content in words."""
+
+    source: str
+    width: int
+    height: int
+    alt: str
+
+    @classmethod
+    def of(cls, figure: Figure, source: str, alt: str) -> "Picture":
+        width, height = (round(96 * inches) for inches in figure.get_size_inches())
+        return cls(source, width, height, alt)
+
+    @classmethod
+    def png(cls, figure: Figure, alt: str) -> "Picture":
+        return cls.of(figure, data_url(png(figure), "image/png"), alt)
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: int = DPI) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
@@ -61,20 +55,15 @@ def stacked(figures: Sequence[Figure]) -> bytes:
     return buffer.getvalue()
 
 
-def image(figure: Figure, alt: str) -> str:
-    """An `<img>` that is never shrunk, so that it stays legible: narrow windows scroll over it."""
-    return (
-        f'<div class="scroll"><img alt="{html.escape(alt)}" '
-        f'style="width: {96 * figure.get_figwidth():.0f}px" '
-        f'src="data:image/png;base64,{base64_of(png(figure))}"></div>'
-    )
-
-
-def player(waveform: npt.NDArray[np.float32], sample_rate: int) -> str:
-    """An `<audio>` of a waveform (S,); samples beyond ±1 are clipped."""
+def flac(waveform: npt.NDArray[np.float32], sample_rate: int) -> str:
+    """A data URL of a waveform (S,); samples beyond ±1 are clipped."""
     buffer = io.BytesIO()
     soundfile.write(buffer, waveform, sample_rate, format="FLAC", subtype="PCM_16")
-    return f'<audio controls src="data:audio/flac;base64,{base64_of(buffer.getvalue())}"></audio>'
+    return data_url(buffer.getvalue(), "audio/flac")
+
+
+def data_url(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def label_phones(axes: Axes, segments: Sequence[Segment], inches_per_s: float) -> None:
@@ -94,22 +83,28 @@ def label_phones(axes: Axes, segments: Sequence[Segment], inches_per_s: float) -
 
 
 def label_points(segments: Sequence[Segment], inches_per_s: float) -> float:
-    """The height of what `label_phones` writes."""
+    """The height of the labels of `label_phones`."""
     return LABEL_GAP + ROW_POINTS * (1 + max(_rows(segments, inches_per_s), default=-1))
 
 
 def _rows(segments: Sequence[Segment], inches_per_s: float) -> list[int]:
-    """The row of each label: the lowest in which it does not touch the one before it."""
+    return label_rows(
+        [
+            (
+                72 * inches_per_s * (segment.start_s + segment.end_s) / 2,
+                LABEL_POINTS * (0.32 * len(segment.phone) + 0.15),
+            )
+            for segment in segments
+        ]
+    )
+
+
+def label_rows(spans: Sequence[tuple[float, float]]) -> list[int]:
+    """The row of each label, given its middle and half its width: the lowest that is free there."""
     rows = []
-    ends: list[float] = []  # of each row, in points
-    for segment in segments:
-        middle = 72 * inches_per_s * (segment.start_s + segment.end_s) / 2
-        half = LABEL_POINTS * (0.32 * len(segment.phone) + 0.15)
+    ends: list[float] = []  # of each row
+    for middle, half in spans:
         row = next((row for row, end in enumerate(ends) if end <= middle - half), len(ends))
         ends[row : row + 1] = [middle + half]
         rows.append(row)
     return rows
-
-
-def base64_of(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

@@ -1,4 +1,4 @@
-"""The pictures of this folder's README, taken out of a page that `make explain` made.
+"""Extract the pictures of this folder's README from a page of `make explain`.
 
 python recipes/explain/pictures.py exp/explain/sentence-1.html [docs/images]
 """
@@ -18,10 +18,10 @@ def main() -> None:
     page = Path(sys.argv[1]).read_text(encoding="utf-8")
     folder = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/images")
     for name, alt in WANTED.items():
-        found = re.search(f'alt="{alt}" src="data:image/svg\\+xml,([^"]*)"', page)
-        if found is None:
-            sys.exit(f"error: {sys.argv[1]}: no picture {alt!r}")
-        svg = unquote(found[1]).replace("<svg ", '<svg style="background:#fbfaf7" ', 1)
+        match = re.search(f'alt="{alt}" src="data:image/svg\\+xml,([^"]*)"', page)
+        if match is None:
+            sys.exit(f"error: {sys.argv[1]}: no picture {alt!r}; expected two layers")
+        svg = unquote(match[1]).replace("<svg ", '<svg style="background:#fbfaf7" ', 1)
         (folder / name).write_text(svg, encoding="utf-8")
 
 

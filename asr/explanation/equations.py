@@ -1,6 +1,6 @@
-"""The equations of a cell as HTML, one step of one cell in numbers, and a drawing of the LSTM.
+"""The equations of a cell as HTML, and one step of one cell in numbers.
 
-The equations are those that stand above the code of `asr.lstm.cells`: what is shown is what runs.
+The equations are read from the docstrings of `asr.lstm.cells`, so that the page shows the code.
 """
 
 import re
@@ -11,7 +11,8 @@ from html import escape
 import numpy as np
 import torch
 
-from asr.explanation.base import CELL_NAMES, Heard, Layer, signed
+from asr.explanation.activations import Activations, Layer
+from asr.explanation.wording import signed
 from asr.lstm import CELLS, RecurrentLayer
 
 BLOCKS = {
@@ -51,17 +52,17 @@ PLAIN = ("tanh", "gru", "lstm", "peephole", "lstm1997", "projected")
 
 def equations(kind: str) -> list[tuple[str, str]]:
     """Every equation of a cell as HTML, and what it means in words."""
-    found: dict[str, str] = {}
-    for described in reversed(CELLS[kind].__mro__):  # what is said of a base holds unless replaced
+    html: dict[str, str] = {}
+    for described in reversed(CELLS[kind].__mro__):  # those of a base hold unless replaced
         for line in (described.__doc__ or "").splitlines():
             left, equals, _ = line.strip().partition(" = ")
             if equals and left in GLOSS:
-                found[left] = formula(line.strip().partition(", the rest")[0])
-    return [(html, GLOSS[left]) for left, html in found.items()]
+                html[left] = formula(line.strip().partition(", the rest")[0])
+    return [(equation, GLOSS[left]) for left, equation in html.items()]
 
 
 def formula(text: str) -> str:
-    """HTML of a formula as docstrings have it: `c_{t−1}`; letters that stand alone are italic."""
+    """HTML of a formula written as in docstrings, `c_{t−1}`; single letters are italic."""
     html = ""
     for position, piece in enumerate(re.split(r"_(?:\{([^}]*)\}|(\w))", text)):
         if piece and position % 3:
@@ -82,7 +83,7 @@ def _letter(match: re.Match[str]) -> str:
 
 @dataclass(frozen=True)
 class Sum:
-    """What is added up, and then squeezed into the value of a gate, candidate or output."""
+    """A sum and the value of the gate, candidate or output that it is squeezed into."""
 
     symbol: str
     below: float  # W x_t + b
@@ -110,24 +111,24 @@ class Example:
 def telling_step(layer: Layer, cell: int) -> int:
     """The step, in the middle half, at which the gates of a cell are least decided.
 
-    That is where the gate nearest to 0 or 1 is farthest from it; without gates it is where the
-    state changes most.
+    There the gate nearest to 0 or 1 is farthest from it. Without gates: where the state changes
+    most.
     """
     middle = slice(len(layer.state) // 4, len(layer.state) * 3 // 4)
     if layer.shown_gates:
         gates = np.stack([gate[middle, cell] for gate in layer.shown_gates.values()])
-        found = np.minimum(gates, 1 - gates).min(axis=0)
+        undecided = np.minimum(gates, 1 - gates).min(axis=0)
     else:
-        found = np.abs(np.diff(layer.state[:, cell], prepend=0))[middle]
-    return middle.start + int(found.argmax())
+        undecided = np.abs(np.diff(layer.state[:, cell], prepend=0))[middle]
+    return middle.start + int(undecided.argmax())
 
 
-def example(heard: Heard, layer: Layer, cell: int, step: int) -> Example | None:
+def example(activations: Activations, layer: Layer, cell: int, step: int) -> Example | None:
     """A step of a forward direction in numbers; None for cells whose sums are normalised."""
-    kind = heard.network.config.cell
+    kind = activations.network.config.cell
     if kind not in PLAIN:
         return None
-    recurrent = heard.network.recognizer.encoder.stack.layers[layer.depth - 1]
+    recurrent = activations.network.recognizer.encoder.stack.layers[layer.depth - 1]
     assert isinstance(recurrent, RecurrentLayer)
     module = recurrent.cells[0]
     with torch.no_grad():
@@ -153,9 +154,9 @@ def example(heard: Heard, layer: Layer, cell: int, step: int) -> Example | None:
     )
 
 
-def substituted(found: Example) -> Iterator[tuple[str, str]]:
+def substituted(example: Example) -> Iterator[tuple[str, str]]:
     """The equations of a step, and the same with numbers (HTML)."""
-    for one in found.sums:
+    for one in example.sums:
         squeeze = "tanh" if one.symbol in ("g", "h_t") else "σ"
         general, numbers = (
             "<i>below</i> + <i>before</i>",
@@ -167,29 +168,29 @@ def substituted(found: Example) -> Iterator[tuple[str, str]]:
             f"{formula(one.symbol)} = {squeeze}({general})",
             f"{squeeze}({numbers}) = <b>{signed(one.value)}</b>",
         )
-    symbols = {one.symbol for one in found.sums}
-    before, after = signed(found.before), signed(found.after)
+    symbols = {one.symbol for one in example.sums}
+    before, after = signed(example.before), signed(example.after)
     if "i" in symbols:
-        written = f"{signed(found['i'])} × {_bracketed(found['g'])}"
+        written = f"{signed(example['i'])} × {_bracketed(example['g'])}"
         if "f" in symbols:
             general, kept = (
                 "f ∘ c_{t−1} + i ∘ g",
-                f"{signed(found['f'])} × {_bracketed(found.before)}",
+                f"{signed(example['f'])} × {_bracketed(example.before)}",
             )
         else:
             general, kept = "c_{t−1} + i ∘ g", before
         yield formula(f"c_t = {general}"), f"{kept} + {written} = <b>{after}</b>"
-        if found.output is not None:
+        if example.output is not None:
             yield (
                 formula("h_t = o ∘ tanh(c_t)"),
-                f"{signed(found['o'])} × tanh({after}) = <b>{signed(found.output)}</b>",
+                f"{signed(example['o'])} × tanh({after}) = <b>{signed(example.output)}</b>",
             )
     elif "z" in symbols:
-        z = found["z"]
+        z = example["z"]
         yield (
             formula("h_t = (1 − z) ∘ g + z ∘ h_{t−1}"),
-            f"{signed(1 - z)} × {_bracketed(found['g'])} + {signed(z)} × "
-            f"{_bracketed(found.before)} = <b>{after}</b>",
+            f"{signed(1 - z)} × {_bracketed(example['g'])} + {signed(z)} × "
+            f"{_bracketed(example.before)} = <b>{after}</b>",
         )
 
 
@@ -201,62 +202,3 @@ def _plus(value: float) -> str:
 def _bracketed(value: float) -> str:
     text = signed(value)
     return f"({text})" if text.startswith("−") else text
-
-
-# ── the drawing ──────────────────────────────────────────────────────────────────────────────
-
-PLACES = {"f": 136, "i": 240, "g": 330, "o": 434}
-WIRES = (
-    "M100 366V300", "M10 300H434", "M136 240V98", "M240 240V170H271", "M330 240V170H298",
-    "M285 157V98", "M522 84V111", "M522 148V176", "M434 240V190H508", "M522 203V300H624",
-)  # fmt: skip
-NODES = {"×": ((136, 84), (285, 170), (522, 190)), "+": ((285, 84),)}
-
-
-def drawing(found: Example) -> str:
-    """An LSTM cell as SVG: four layers, three gates, the state on top; with a step's numbers."""
-    wires = "".join(f'<path class="wire" d="{path}" marker-end="url(#tip)"/>' for path in WIRES[2:])
-    plain = "".join(f'<path class="wire" d="{path}"/>' for path in WIRES[:2])
-    boxes = "".join(
-        f'<path class="wire" d="M{x} 300V276"/>'
-        f'<rect class="box {BLOCKS[symbol]}" x="{x - 34}" y="240" width="68" height="36" rx="6"/>'
-        f'<text class="middle" x="{x}" y="265">{"tanh" if symbol == "g" else "σ"}</text>'
-        f'<text class="{BLOCKS[symbol]}" x="{x + 8}" y="228"><tspan class="symbol">{symbol}</tspan>'
-        f" {signed(found[symbol], 2)}</text>"
-        for symbol, x in PLACES.items()
-    )
-    nodes = "".join(
-        f'<circle class="node" cx="{x}" cy="{y}" r="13"/>'
-        f'<text class="middle" x="{x}" y="{y + 7}">{sign}</text>'
-        for sign, places in NODES.items()
-        for x, y in places
-    )
-    ends = "".join(
-        f'<text x="{x}" y="{y}" text-anchor="{anchor}"><tspan class="symbol">{letter}</tspan>'
-        f'<tspan class="low" dy="5">{index}</tspan></text>'
-        + (
-            ""
-            if value is None
-            else f'<text x="{x}" y="{y + 44}" text-anchor="{anchor}">{signed(value, 2)}</text>'
-        )
-        for x, y, anchor, letter, index, value in (
-            (6, 68, "start", "c", "t−1", found.before),
-            (634, 68, "end", "c", "t", found.after),
-            (6, 286, "start", "h", "t−1", None),
-            (634, 286, "end", "h", "t", found.output),
-            (112, 362, "start", "x", "t", None),
-        )
-    )
-    label = (
-        f"{CELL_NAMES['lstm']} cell: forget gate, input gate, candidate, output gate, cell state"
-    )
-    return f"""<svg class="cell" role="img" viewBox="0 0 640 372" aria-label="{label}">
-<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="11" markerHeight="11"
- markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>
-<rect class="frame" x="76" y="34" width="488" height="292" rx="14"/>
-<path class="belt" d="M10 84H622" marker-end="url(#tip)"/>
-{plain}{wires}
-<rect class="box" x="488" y="112" width="68" height="36" rx="18"/>
-<text class="middle" x="522" y="137">tanh</text>
-{nodes}{boxes}{ends}
-</svg>"""

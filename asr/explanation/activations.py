@@ -1,121 +1,49 @@
-"""A sentence, a network, and all that happens inside the network while it hears the sentence.
+"""All that happens inside a network while it reads a sentence.
 
-Steps are those of the recurrent stack, T' of a sentence; their times are the centres of what they
-see. Nothing here is drawn or said.
+Steps are those of the recurrent stack, T' of a sentence; the time of a step is the centre of its
+input.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from asr.audio import Waveform
 from asr.batch import Batch
 from asr.criteria import CTC
-from asr.encoder import EncoderConfig, stack_frames
+from asr.encoder import stack_frames
 from asr.explanation.memory import half_lives
-from asr.features import SpeakerMoments
+from asr.explanation.network import Network, Sentence
 from asr.recognizer import Recognizer
 from asr.records import Segment
 from asr.search import SearchConfig
 
 Floats = npt.NDArray[np.float32]
 
-CELL_NAMES = {
-    "tanh": "tanh RNN",
-    "gru": "GRU",
-    "lstm": "LSTM",
-    "peephole": "LSTM with peepholes",
-    "lstm1997": "LSTM of 1997",
-    "projected": "LSTM with projection",
-    "layernorm": "layer-normalised LSTM",
-    "ligru": "light GRU",
-}
-GATES = ("forget", "update", "input", "reset", "output")  # those that open from 0 to 1, as shown
+GATES = ("forget", "update", "input", "reset", "output")  # from 0 to 1, in the order shown
 KEEPS = ("forget", "update")  # the gate whose value is the part of the old state that stays
-BATCH = 16  # sentences heard at once
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A recording, and what is known of it.
-
-    `labels_from` says where phones and segments are from, `warnings` what is odd about the sound.
-    """
-
-    name: str
-    waveform: Waveform
-    sample_rate: int
-    phones: tuple[str, ...] | None = None
-    segments: tuple[Segment, ...] | None = None
-    labels_from: str = ""
-    speaker: str = ""
-    corpus: str = ""
-    words: str | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def duration_s(self) -> float:
-        return len(self.waveform) / self.sample_rate
-
-    @property
-    def is_synthetic(self) -> bool:
-        return self.corpus.startswith("synthetic")
-
-
-@dataclass(frozen=True)
-class Network:
-    """A trained recogniser, under the name that pictures and tables give it."""
-
-    name: str
-    recognizer: Recognizer
-    about: dict[str, Any] = field(default_factory=dict)
-    moments: SpeakerMoments | None = None  # of the speakers of the sentences, where it needs them
-
-    @property
-    def config(self) -> EncoderConfig:
-        return self.recognizer.config.encoder
-
-    @property
-    def step_s(self) -> float:
-        features = self.recognizer.features.config
-        return self.config.subsampling * features.hop_samples / features.sample_rate
-
-    @property
-    def view_s(self) -> float:
-        """How far on either side of its centre a step's input reaches."""
-        features = self.recognizer.features.config
-        frames = features.deltas * features.delta_window + features.context
-        hops = frames + (self.config.subsampling - 1) / 2
-        samples = hops * features.hop_samples + features.window_samples / 2
-        return samples / features.sample_rate
-
-    def steps_of(self, samples: int) -> int:
-        """T' for S."""
-        frames = self.recognizer.features.config.frame_count(samples)
-        return -(-frames // self.config.subsampling)
+BATCH = 16  # sentences at once
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What one direction of one layer did: all (T', H), but the output may be narrower."""
+    """The course of one direction of one layer: all (T', H), but the output may be narrower."""
 
     depth: int  # counted from 1
     direction: str  # "forwards", "backwards", or "" where there is only one
-    inputs: Floats  # (T', D) what came from below
+    inputs: Floats  # (T', D) from the layer below
     hidden: Floats
     cell: Floats | None
     gates: dict[str, Floats]
 
     @property
     def state(self) -> Floats:
-        """What is handed from step to step and remembers: the cell state, or else the output."""
+        """The memory that is handed from step to step: the cell state, or else the output."""
         return self.hidden if self.cell is None else self.cell
 
     @property
@@ -123,9 +51,14 @@ class Layer:
         return self.direction == "backwards"
 
     @property
+    def keep_gate(self) -> str | None:
+        """The name of the gate that decides how much of the old state stays."""
+        return next((name for name in KEEPS if name in self.gates), None)
+
+    @property
     def keep(self) -> Floats | None:
-        """The gate that says how much of the old state stays."""
-        return next((self.gates[name] for name in KEEPS if name in self.gates), None)
+        """The values of that gate."""
+        return None if self.keep_gate is None else self.gates[self.keep_gate]
 
     @property
     def shown_gates(self) -> dict[str, Floats]:
@@ -133,7 +66,7 @@ class Layer:
 
     @cached_property
     def half_lives(self) -> npt.NDArray[np.float64] | None:
-        """In steps, (H,)."""
+        """Of each cell, in steps: (H,)."""
         return None if self.keep is None else half_lives(self.keep)
 
     @cached_property
@@ -150,7 +83,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Spike:
-    """A phone that a CTC network says: one run of steps in which it is the most probable label."""
+    """A phone in the output of CTC: one run of steps in which it is the most probable label."""
 
     phone: str
     first: int
@@ -159,8 +92,8 @@ class Spike:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a network made of a sentence; `log_probs` (T', V) and `spikes` where it is CTC."""
+class Activations:
+    """A network's course through a sentence; `log_probs` (T', V) and `spikes` where it is CTC."""
 
     network: Network
     sentence: Sentence
@@ -176,7 +109,7 @@ class Heard:
 
     @property
     def times_s(self) -> npt.NDArray[np.float64]:
-        """The centre of what each step sees."""
+        """The centre of the input of each step, (T',)."""
         return np.array([self.network.recognizer.time_s(step) for step in range(self.steps)])
 
     @property
@@ -185,7 +118,7 @@ class Heard:
         return next(layer for layer in reversed(self.layers) if not layer.backward)
 
     def boundaries(self) -> list[int]:
-        """The steps nearest to the boundaries between labelled phones, rising, none twice."""
+        """The steps nearest to the boundaries between labelled phones, rising, without repeats."""
         starts = [segment.start_s for segment in (self.sentence.segments or ())[1:]]
         first = self.network.recognizer.time_s(0)
         steps = {round((start - first) / self.network.step_s) for start in starts}
@@ -198,10 +131,10 @@ class Heard:
         return range(int(inside[0]), int(inside[-1]) + 1) if len(inside) else range(0)
 
     def transitions(self) -> Iterator[tuple[Segment, int, Segment, int]]:
-        """A phone, its last step; the phone behind it, the first step that no longer sees the one.
+        """A phone, its last step, the next phone, and its first step without input of the former.
 
-        Without those phones of which no step is left, and without the first of a sentence, in which
-        all states are still on their way from zero.
+        Left out are phones without such a step, and the first of a sentence, in which all states
+        still start from zero.
         """
         for first, second in pairwise((self.sentence.segments or ())[1:]):
             one, two = self.span(first), self.span(second)
@@ -212,7 +145,7 @@ class Heard:
 
 @torch.no_grad()
 def frames_of(network: Network, sentences: Sequence[Sentence]) -> tuple[Tensor, Tensor]:
-    """What the network is given: (N, T, F), (N,)."""
+    """The input of the network and its lengths: (N, T, F), (N,)."""
     return network.recognizer.features.of_batch(batch_of(sentences), moments=network.moments)
 
 
@@ -223,8 +156,8 @@ def batch_of(sentences: Sequence[Sentence]) -> Batch:
 
 
 @torch.no_grad()
-def listen(network: Network, sentences: Sequence[Sentence]) -> Iterator[Heard]:
-    """Let a network hear sentences, and write down everything."""
+def activations_of(network: Network, sentences: Sequence[Sentence]) -> Iterator[Activations]:
+    """Run a network over sentences and record everything."""
     recognizer = network.recognizer
     for first in range(0, len(sentences), BATCH):
         chunk = sentences[first : first + BATCH]
@@ -251,15 +184,15 @@ def listen(network: Network, sentences: Sequence[Sentence]) -> Iterator[Heard]:
                 for depth, directions in enumerate(traces, start=1)
                 for direction, trace in zip(("forwards", "backwards"), directions, strict=False)
             )
-            said = None if log_probs is None else log_probs[n, :size].numpy()
-            spikes = () if said is None else tuple(_spikes(said, recognizer))
-            yield Heard(
+            probabilities = None if log_probs is None else log_probs[n, :size].numpy()
+            spikes = () if probabilities is None else tuple(_spikes(probabilities, recognizer))
+            yield Activations(
                 network,
                 sentence,
                 frames[n, : int(counts[n])],
                 layers,
-                tuple(s.phone for s in spikes) if said is not None else paths[n][0].phones,
-                said,
+                paths[n][0].phones if probabilities is None else tuple(s.phone for s in spikes),
+                probabilities,
                 spikes,
             )
 
@@ -273,29 +206,3 @@ def _spikes(log_probs: Floats, recognizer: Recognizer) -> Iterator[Spike]:
             peak = int(first) + int(log_probs[first:stop, label].argmax())
             (phone,) = recognizer.vocabulary.decode([label])
             yield Spike(phone, int(first), int(stop) - 1, peak)
-
-
-# ── numbers as text ──────────────────────────────────────────────────────────────────────────
-
-
-def duration(seconds: float) -> str:
-    """For people: 42 ms, 1.3 s."""
-    if seconds < 0.9995:
-        return f"{1000 * seconds:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 99.95 else "more than 100 s"
-
-
-def signed(value: float, places: int = 3) -> str:
-    """With a true minus sign."""
-    text = f"{value:.{places}f}"
-    if float(text) == 0:
-        text = text.removeprefix("-")
-    return text.replace("-", "−")
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

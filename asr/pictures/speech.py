@@ -1,0 +1,158 @@
+"""Figures of an utterance: waveform, spectrogram, features and energy, with its phones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from asr import pictures
+from asr.features import Features, FeaturesConfig
+from asr.pictures.versions import Version
+from asr.records import Segment
+
+INCHES_PER_S = 2.2
+NARROWEST_IN = 7.0
+SPECTRUM_MS = 8.0  # window of the spectrogram, short enough to show each pulse of a voice
+SPECTRUM_DB = 55.0  # below the loudest point; white from there on
+QUIETEST_DB = -90.0  # of the energy
+
+
+@dataclass(frozen=True)
+class Speech:
+    """An utterance to be drawn: waveform (S,), and its phones where their times are known."""
+
+    name: str
+    waveform: Tensor
+    segments: tuple[Segment, ...]
+    facts: tuple[str, ...]  # sentences
+
+
+def draw(speech: Speech, config: FeaturesConfig, title: str = "") -> Figure:
+    """Waveform, spectrogram, features and energy of an utterance, one above the other."""
+    rate = config.sample_rate
+    seconds = len(speech.waveform) / rate
+    inches_per_s = _inches_per_s(speech.waveform, rate)
+    labels_in = pictures.label_points(speech.segments, inches_per_s) / 72
+    figure, (wave, spectrum, frames, energy) = panels(
+        seconds, inches_per_s, (0.9, 2.0, 1.7, 0.8), labels_in + (0.3 if title else 0.05)
+    )
+    wave.set_title(title, loc="left", fontsize=10, pad=72 * labels_in + 4, parse_math=False)
+    pictures.label_phones(wave, speech.segments, inches_per_s)
+    wave.plot(np.arange(len(speech.waveform)) / rate, speech.waveform.numpy(), color="0.25", lw=0.4)
+    peak = 1.05 * float(speech.waveform.abs().max())
+    wave.set(ylabel="amplitude", ylim=(-peak, peak))
+    spectrum.imshow(
+        _spectrogram(speech.waveform, rate).numpy(),
+        origin="lower",
+        aspect="auto",
+        extent=(0, seconds, 0, rate / 2000),
+        cmap="gray_r",
+        vmin=-SPECTRUM_DB,
+        vmax=0,
+    )
+    spectrum.set(ylabel="frequency (kHz)")
+    static, _ = Features(config).static(
+        speech.waveform.unsqueeze(0), torch.tensor([len(speech.waveform)])
+    )
+    _draw_frames(frames, static[0], static[0], config)
+    windows = speech.waveform.unfold(0, config.window_samples, config.hop_samples)
+    power = windows.square().mean(dim=1).clamp(min=10 ** (QUIETEST_DB / 10))
+    time = (np.arange(len(power)) * config.hop_samples + config.window_samples / 2) / rate
+    energy.plot(time, 10 * power.log10().numpy(), color="0.25", lw=1)
+    energy.set(ylabel="energy (dBFS)")
+    energy.grid(alpha=0.2)
+    edges = {edge for segment in speech.segments for edge in (segment.start_s, segment.end_s)}
+    for axes in (wave, spectrum, frames, energy):
+        for edge in edges:
+            axes.axvline(edge, color="tab:red", lw=0.4, alpha=0.5)
+    return figure
+
+
+def draw_version(
+    version: Version, original: Version, config: FeaturesConfig, title: str = ""
+) -> Figure:
+    """The features of a version, on the scales of time and of colour of the original."""
+    figure, (axes,) = panels(
+        len(version.waveform) / config.sample_rate,
+        _inches_per_s(original.waveform, config.sample_rate),
+        (1.3,),
+        0.3 if title else 0.05,
+    )
+    axes.set_title(title, loc="left", fontsize=10)
+    _draw_frames(axes, version.frames, original.frames, config)
+    return figure
+
+
+def _inches_per_s(waveform: Tensor, rate: int) -> float:
+    return max(INCHES_PER_S, NARROWEST_IN * rate / len(waveform))
+
+
+def panels(
+    seconds: float, inches_per_s: float, heights: Sequence[float], top: float
+) -> tuple[Figure, list[Axes]]:
+    """Axes one above the other on one axis of time, `heights` inches each, below `top` inches."""
+    left, right, bottom, gap = 0.75, 0.15, 0.45, 0.12
+    width = inches_per_s * seconds + left + right
+    height = top + sum(heights) + gap * (len(heights) - 1) + bottom
+    figure = Figure(figsize=(width, height))
+    axes, edge = [], height - top
+    for size in heights:
+        edge -= size
+        place = (left / width, edge / height, 1 - (left + right) / width, size / height)
+        axes.append(figure.add_axes(place, xlim=(0, seconds)))
+        axes[-1].tick_params(labelsize=8, labelbottom=False)
+        for label in (axes[-1].xaxis.label, axes[-1].yaxis.label):
+            label.set_fontsize(9)
+        edge -= gap
+    axes[-1].tick_params(labelbottom=True)
+    axes[-1].set(xlabel="time (s)")
+    return figure, axes
+
+
+def _draw_frames(axes: Axes, frames: Tensor, scale: Tensor, config: FeaturesConfig) -> None:
+    """Static frames (T, static width) without the energy, coloured by what is usual in `scale`."""
+    first = int(config.energy)
+    shown, scale = frames[:, first:], scale[:, first:]
+    if config.kind == "mfcc":  # coefficients differ in size
+        mean, std = scale.mean(dim=0), scale.std(dim=0, correction=0).clamp(min=1e-6)
+        shown, scale = (shown - mean) / std, (scale - mean) / std
+    low, high = np.quantile(scale.numpy(), (0.01, 0.999))
+    # A frame stands for one hop around the middle of its window.
+    hop_s = config.hop_samples / config.sample_rate
+    start_s = 0.0 if config.family == "kaldi" else -hop_s / 2
+    if config.family == "kaldi" and config.snip_edges:
+        start_s = (config.window_samples / config.sample_rate - hop_s) / 2
+    axes.imshow(
+        shown.T.numpy(),
+        origin="lower",
+        aspect="auto",
+        extent=(start_s, start_s + len(shown) * hop_s, first - 0.5, first + shown.shape[1] - 0.5),
+        interpolation="nearest",
+        cmap="magma",
+        vmin=low,
+        vmax=high,
+    )
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set(ylabel="mel filter" if config.kind == "fbank" else "coefficient")
+
+
+def _spectrogram(waveform: Tensor, rate: int) -> Tensor:
+    """Decibels below the loudest point, (frequencies, times); with pre-emphasis."""
+    raised = torch.cat([waveform[:1], waveform[1:] - 0.97 * waveform[:-1]])
+    size = round(rate * SPECTRUM_MS / 1000)
+    spectrum = torch.stft(
+        raised,
+        n_fft=4 * size,
+        hop_length=max(1, size // 4),
+        win_length=size,
+        window=torch.hann_window(size),
+        pad_mode="constant",
+        return_complex=True,
+    )
+    power = spectrum.abs().square()
+    return 10 * (power / power.max()).clamp(min=1e-12).log10()
