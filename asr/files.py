@@ -41,6 +41,13 @@ def read_lines(path: str | Path) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
+def read_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and fields of each line of a text file, without blank lines and `#` comments."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip() and not line.startswith("#"):
+            yield number, line.split()
+
+
 @contextmanager
 def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary sibling of `path`; at the end it takes that name, on error it vanishes.

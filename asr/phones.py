@@ -50,34 +50,31 @@ def table_lines(name: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-@cache
-def _table() -> tuple[tuple[str, str, str], ...]:
-    rows = (line.split() for line in table_lines("timit-phones.txt"))
-    return tuple((p61, p48, p39) for p61, p48, p39 in rows)
+def table_rows(name: str) -> list[list[str]]:
+    """The fields of each line of `table_lines`."""
+    return [line.split() for line in table_lines(name)]
 
 
 @cache
 def phone_set(name: str) -> tuple[str, ...]:
     """The phones of `timit61`, `timit48`, `timit39` or `arpabet39`, sorted."""
     if name == "arpabet39":
-        return tuple(sorted(line.split()[0] for line in table_lines("arpabet.txt")))
+        return tuple(sorted(row[0] for row in table_rows("arpabet.txt")))
     columns = {"timit61": 0, "timit48": 1, "timit39": 2}
     if name not in columns:
         known = ", ".join([*columns, "arpabet39"])
         raise DataError(f"unknown phone set {name!r}: known are {known}")
-    return tuple(sorted({row[columns[name]] for row in _table()} - {DELETED}))
-
-
-@cache
-def fold_to_48() -> Folding:
-    """61 → 48 labels (Lee & Hon 1989); labels of the 48 stay, `q` is deleted."""
-    return _folding("timit48", column=1)
+    return tuple(sorted({row[columns[name]] for row in table_rows("timit-phones.txt")} - {DELETED}))
 
 
 @cache
 def fold_to_39() -> Folding:
     """61 or 48 → 39 labels (Lee & Hon 1989); labels of the 39 stay, `q` is deleted."""
-    return _folding("timit39", column=2)
+    target: dict[str, str | None] = {}
+    for row in table_rows("timit-phones.txt"):
+        coarser = None if row[2] == DELETED else row[2]
+        target |= {phone: coarser for phone in row if phone != DELETED}
+    return Folding("timit39", target)
 
 
 @cache
@@ -85,8 +82,7 @@ def fold_to_arpabet() -> Folding:
     """TIMIT's labels, and CMUdict's in either letter case, with stress or not → CMUdict's 39."""
     target: dict[str, str | None] = {}
     releases: dict[str, frozenset[str]] = {}
-    for line in table_lines("timit-to-arpabet.txt"):
-        label, phone, *taking_in = line.split()
+    for label, phone, *taking_in in table_rows("timit-to-arpabet.txt"):
         target[label] = None if phone == DELETED else phone
         if taking_in:
             releases[label] = frozenset(taking_in)
@@ -95,16 +91,6 @@ def fold_to_arpabet() -> Folding:
             target.setdefault(label, phone)
             target.setdefault(label.upper(), phone)
     return Folding("TIMIT's and CMUdict's phones", target, releases)
-
-
-def _folding(name: str, column: int) -> Folding:
-    target: dict[str, str | None] = {}
-    for row in _table():
-        coarser = None if row[column] == DELETED else row[column]
-        for finer in row[: column + 1]:
-            if finer != DELETED:
-                target[finer] = coarser
-    return Folding(name, target)
 
 
 def unknown_phone(phone: str, known: Iterable[str], set_name: str) -> str:

@@ -23,7 +23,8 @@ from asr.audio import headers
 from asr.commands import prepare
 from asr.config import RunConfig
 from asr.corpora import TimitConfig, manifests, summary
-from asr.corpora.base import Checked, Found, Recording
+from asr.corpora.checks import Checked
+from asr.corpora.recording import Corpus, Recording
 from asr.criteria import CTCConfig
 from asr.errors import DataError
 from asr.records import Manifest, Utterance, read_jsonl, write_jsonl
@@ -726,8 +727,8 @@ def test_a_killed_process_is_one_sentence(root: Path, monkeypatch: pytest.Monkey
         manifests.write(found, root.parent, root.parent / "warnings", jobs=2, check=_dies)
 
 
-def _sleeps(recording: Recording, split: str, found: Found) -> Checked:
-    Path(found.corpus, str(os.getpid())).touch()
+def _sleeps(recording: Recording, split: str, corpus: Corpus) -> Checked:
+    Path(corpus.name, str(os.getpid())).touch()
     time.sleep(1)
     return Checked(None)
 

@@ -24,14 +24,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from asr import audio, pictures
+from asr import audio, labels, pictures
 from asr.augment import Augment, AugmentConfig
 from asr.config import RunConfig, with_features
-from asr.corpora.folder import LABELS, read_labels
 from asr.errors import DataError, exit_code, raise_problems
 from asr.features import Features, FeaturesConfig
-from asr.files import atomic_open, read_lines
-from asr.labels import textgrid
+from asr.files import atomic_open
 from asr.records import Segment, Utterance, stream_jsonl
 
 LONGEST_S = 60.0
@@ -154,8 +152,11 @@ def _read(wanted: Sequence[Utterance], config: FeaturesConfig) -> list[Speech]:
         segments = utterance.segments or ()
         try:
             if not utterance.id:
-                labels, segments = _beside(path, found.header)
-                facts.append(f"Phones: {labels}." if labels else "No labels beside it.")
+                beside = labels.beside(path)
+                facts.append(f"Phones: {beside}." if beside else "No labels beside it.")
+                if beside:
+                    header = found.header
+                    segments = labels.read_checked(beside, header.samples, header.sample_rate)
             elif not segments:
                 facts.append(f"Phones, without times: {' '.join(utterance.phones)}.")
         except DataError as error:
@@ -165,21 +166,6 @@ def _read(wanted: Sequence[Utterance], config: FeaturesConfig) -> list[Speech]:
         speech.append(Speech(name, waveform, segments, tuple(facts)))
     raise_problems(problems)
     return speech
-
-
-def _beside(path: Path, header: audio.AudioInfo) -> tuple[Path | None, tuple[Segment, ...]]:
-    """The label file of an audio file, whatever phones are in it, and the segments it holds."""
-    stem = path.stem.lower().removesuffix(".wav")
-    for labels in sorted(path.parent.iterdir()):
-        kind = labels.suffix.lower()
-        if kind in LABELS and labels.stem.lower().removesuffix(".wav") == stem:
-            if kind == ".phn":
-                found = [line.split()[-1].lower() for line in read_lines(labels) if line.strip()]
-            else:
-                read = textgrid.read_lab if kind == ".lab" else textgrid.read_phones
-                found = [label for *_, label in read(labels)]
-            return labels, read_labels(labels, header, frozenset(found), "its own labels")
-    return None, ()
 
 
 # ---------------------------------------------------------------- augmentation

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from asr.errors import DataError, pip_install, raise_problems
-from asr.phones import phone_set, table_lines, unknown_phone
+from asr.phones import phone_set, table_rows, unknown_phone
 
 Pronunciation = tuple[str, ...]
 Lexicon = Mapping[str, tuple[Pronunciation, ...]]  # word in lower case → its pronunciations
@@ -188,8 +188,7 @@ def from_ipa(sounds: Iterable[str], word: str) -> Pronunciation:
 
 @cache
 def _espeak_table() -> dict[str, tuple[str, ...]]:
-    rows = (line.split() for line in table_lines("espeak-to-arpabet.txt"))
-    return {sound: tuple(phones) for sound, *phones in rows}
+    return {sound: tuple(phones) for sound, *phones in table_rows("espeak-to-arpabet.txt")}
 
 
 @cache
