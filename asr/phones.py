@@ -1,7 +1,7 @@
-"""Phone sets of TIMIT and CMUdict, foldings, and the vocabulary a network is trained on.
+"""Phone sets of TIMIT and CMUdict, their foldings, and the vocabulary of a network.
 
-The tables are data files in `asr/tables`. This file decides no scoring protocol: what happens to
-silence or to `q` beyond the folding table is the business of `asr.scoring`.
+The tables are data files in `asr/tables`. What a scoring protocol does with silence or `q` beyond
+the folding table is in `asr.scoring`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +24,8 @@ DELETED = "-"
 class Folding:
     """A map from phones to coarser phones; a phone mapped to None is deleted.
 
-    `releases` names, for a closure, the phones that take it in when they follow. Calling it with
-    phones gives the folded phones and raises `DataError` on a phone that the map does not know, so
-    that nothing is scored that nobody defined.
+    `releases` has, for a closure, the stops of which it is a part when they follow. Calling a
+    folding with phones gives the folded phones; a phone that is not in the map raises `DataError`.
     """
 
     name: str
@@ -45,7 +44,7 @@ class Folding:
 
 
 def table_lines(name: str) -> list[str]:
-    """Lines of a data file in `asr/tables`, without comments (`#`), blank lines and margins."""
+    """Stripped lines of a data file in `asr/tables`, without `#` comments and blank lines."""
     lines = (TABLES / name).read_text(encoding="utf-8").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
@@ -79,7 +78,7 @@ def fold_to_39() -> Folding:
 
 @cache
 def fold_to_arpabet() -> Folding:
-    """TIMIT's labels, and CMUdict's in either letter case, with stress or not → CMUdict's 39."""
+    """TIMIT's labels, and CMUdict's in either letter case with or without stress → CMUdict's 39."""
     target: dict[str, str | None] = {}
     releases: dict[str, frozenset[str]] = {}
     for label, phone, *taking_in in table_rows("timit-to-arpabet.txt"):
@@ -94,23 +93,23 @@ def fold_to_arpabet() -> Folding:
 
 
 def unknown_phone(phone: str, known: Iterable[str], set_name: str) -> str:
-    """One sentence that says which phone is unknown to which set, and the nearest known one."""
+    """A sentence about a phone outside a set, with the nearest one in the set."""
     near = get_close_matches(phone.lower(), list(known), n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"phone {phone!r} is not in {set_name}{hint}"
 
 
 class Vocabulary:
-    """Phones and their labels: 0 is the CTC blank, 1… are the phones in the order given."""
+    """Phones and their labels: 0 is the blank, 1… are the phones in the order given."""
 
     blank = 0
 
     def __init__(self, phones: Sequence[str]) -> None:
         if BLANK in phones:
-            raise DataError(f"{BLANK} is the blank of every vocabulary and cannot be a phone")
+            raise DataError(f"{BLANK} is label 0 of every vocabulary and cannot be a phone")
         if len(set(phones)) != len(phones):
             twice = sorted({phone for phone in phones if list(phones).count(phone) > 1})
-            raise DataError(f"vocabulary names a phone twice: {', '.join(twice)}")
+            raise DataError(f"vocabulary has phones twice: {', '.join(twice)}")
         self.phones = tuple(phones)
         self._label = {phone: label for label, phone in enumerate(phones, start=1)}
 
@@ -143,8 +142,9 @@ class Vocabulary:
         return tuple(phones)
 
     def counterparts(self, other: "Vocabulary") -> list[int | None]:
-        """For each of our labels that of `other` for the same phone, or for the phone of CMUdict's
-        that it folds to; None where `other` has neither. Blank is blank.
+        """The label in `other` of each phone, or of the phone of CMUdict that it folds to.
+
+        None where `other` has neither; the blank is first, with the label of the blank.
         """
         arpabet = fold_to_arpabet().target
         known = other._label
@@ -162,6 +162,6 @@ class Vocabulary:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
         if not symbols or symbols[0] != BLANK:
-            found = symbols[0] if symbols else "nothing"
-            raise DataError(f"{path}:1: expected {BLANK} as label 0, found {found}")
+            first = symbols[0] if symbols else "nothing"
+            raise DataError(f"{path}:1: found {first}, expected {BLANK} as label 0")
         return cls(symbols[1:])

@@ -84,5 +84,5 @@ def test_a_vocabulary_refuses_what_it_cannot_mean(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'zz' is not in the vocabulary"):
         Vocabulary(["aa"]).encode(["zz"])
     (tmp_path / "v.txt").write_text("aa\n")
-    with pytest.raises(DataError, match=r"v\.txt:1: expected <blank>"):
+    with pytest.raises(DataError, match=r"v\.txt:1: .*<blank>"):
         Vocabulary.load(tmp_path / "v.txt")

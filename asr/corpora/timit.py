@@ -132,8 +132,8 @@ def survey(root: Path) -> tuple[list[Recording], list[str]]:
     root = root.absolute()
     require_folder(root)
     problems: list[str] = []
-    found = pairs(root, (".wav",), (".phn",), problems, any_case=True)
-    recordings = [_recording(root, files) for files in found]
+    files = pairs(root, (".wav",), (".phn",), problems, any_case=True)
+    recordings = [_recording(root, of_one) for of_one in files]
     recordings.sort(key=lambda recording: (recording.id, recording.audio))
     unique = {"": recordings}
     problems += remove_duplicates(unique)
