@@ -312,7 +312,7 @@ ERRORS: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "18-overlap",
         labels(f"0 1000 h#\n900 {SAMPLES} hv\n"),
-        r"SX1\.PHN:2: starts at 900, before the last label's end 1000",
+        r"SX1\.PHN:2: starts at 900, before the previous label's end 1000",
     ),
     (
         "18-backward",
@@ -327,12 +327,12 @@ ERRORS: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "18-negative",
         labels(f"-5 {SAMPLES} h#\n"),
-        r"SX1\.PHN:1: found '-5 4800 h#'.*no time lies before 0",
+        r"SX1\.PHN:1: found '-5 4800 h#'.*a time is at least 0",
     ),
     (
         "18-unsorted",
         labels(f"1000 {SAMPLES} hv\n0 1000 h#\n"),
-        r"SX1\.PHN:2: starts at 0, before the last label's end 4800",
+        r"SX1\.PHN:2: starts at 0, before the previous label's end 4800",
     ),
     (
         "20-unknown",

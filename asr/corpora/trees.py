@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from asr import labels
@@ -98,7 +99,7 @@ def pairs(
 
 def _incomplete(path: str, files: dict[str, list[str]], label_files: Collection[str]) -> str | None:
     """What is wrong with the files of one recording."""
-    for name in (name for names in files.values() for name in names):
+    for name in sorted(chain.from_iterable(files.values())):
         if not _is_one_line(name):
             return f"{name!r}: a name with a line break, or not UTF-8; rename it"
     if len(files["labels"]) > 1 or len(files["audio"]) > 1:
