@@ -7,7 +7,7 @@ finer than the network's frames. Nothing here reads or writes files (see `asr.al
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,8 +18,9 @@ from asr.batch import Batch, pad
 from asr.corpora.lexicon import Pronunciation
 from asr.errors import DataError
 from asr.features import Features, FeaturesConfig
+from asr.phones import unknown_phone
 from asr.recognizer import Recognizer
-from asr.records import Segment, Utterance
+from asr.records import Segment
 
 # Phones that stand for silence: where a vocabulary has one, transcripts leave no time unlabelled.
 SILENCES = frozenset({"h#", "pau", "epi", "sil", "sp", "spn", "SIL", "<sil>"})
@@ -30,14 +31,6 @@ QUIET = (5, 95)  # percentiles of the loudness in dB; below the middle of them i
 
 Frames = np.ndarray[Any, np.dtype[np.float64]]
 Stretch = tuple[int, int]  # frames begin…end (exclusive) of those in which boundaries are found
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """The phones of one utterance with their times, and the mean probability of each."""
-
-    segments: tuple[Segment, ...]
-    confidences: tuple[float, ...]
 
 
 class Aligner:
@@ -59,25 +52,32 @@ class Aligner:
         self.hop_samples = config.hop_samples
         self.features = Features(config).to(recognizer.device)
 
-    def require_room(self, utterance: Utterance, samples: int) -> None:
-        """Raise `DataError` where an utterance is too short for its phones, or one is unknown."""
-        if not utterance.phones:
-            raise DataError(f"{utterance.id}: no phones to align; leave it out")
-        try:
-            labels = torch.tensor([self.recognizer.vocabulary.encode(utterance.phones)])
-        except DataError as error:
-            raise DataError(f"{utterance.id}: {error} of the checkpoint") from None
+    def require_room(self, phones: Sequence[str], samples: int) -> None:
+        """Raise `DataError` where audio is too short for its phones, or a phone is unknown."""
+        if not phones:
+            raise DataError("no phones to align; remove the utterance")
+        vocabulary = self.recognizer.vocabulary
+        for phone in phones:
+            if phone not in vocabulary:
+                name = "the vocabulary of the checkpoint"
+                raise DataError(unknown_phone(phone, vocabulary.phones, name))
+        labels = torch.tensor([vocabulary.encode(phones)])
         frames = int(self.recognizer.encoded_lengths(torch.tensor([samples])))
         criterion = self.recognizer.criterion
         needed = int(criterion.frames_needed(labels, torch.tensor([labels.shape[1]])))
         if frames < needed:
             raise DataError(
-                f"{utterance.id}: {frames} frames of the network, but {needed} are needed to align "
-                f"{labels.shape[1]} phones; is this its transcript?"
+                f"{frames} frames of the network, but {len(phones)} phones need {needed}; is this "
+                f"the transcript of the recording?"
             )
 
-    def __call__(self, batch: Batch, encoded: torch.Tensor, lengths: torch.Tensor) -> list[Aligned]:
-        """The times of a batch's targets; `encoded` (N, T', D) is of its waveforms."""
+    def __call__(
+        self, batch: Batch, encoded: torch.Tensor, lengths: torch.Tensor
+    ) -> list[tuple[Segment, ...]]:
+        """The targets of each utterance with their times and mean probabilities.
+
+        `encoded` (N, T', D) is of the waveforms of the batch.
+        """
         criterion = self.recognizer.criterion
         criterion.require_numbers(encoded)
         spans = criterion.align(encoded, lengths, batch.targets, batch.target_lengths)
@@ -89,17 +89,22 @@ class Aligner:
             cores = [(begin, min(end, count)) for begin, end in cores]
             speech = frames[n, :count].double().cpu().numpy()
             labels = batch.targets[n, : int(batch.target_lengths[n])].tolist()
-            segments = (
-                Segment(
-                    phone, self._time_s(begin, count, samples), self._time_s(end, count, samples)
-                )
-                for phone, (begin, end) in zip(
-                    self.recognizer.vocabulary.decode(labels),
-                    stretches(speech, cores, self.pause_frames if self.pauses else None),
-                    strict=True,
+            found.append(
+                tuple(
+                    Segment(
+                        phone,
+                        self._time_s(begin, count, samples),
+                        self._time_s(end, count, samples),
+                        span.confidence,
+                    )
+                    for phone, span, (begin, end) in zip(
+                        self.recognizer.vocabulary.decode(labels),
+                        of_labels,
+                        stretches(speech, cores, self.pause_frames if self.pauses else None),
+                        strict=True,
+                    )
                 )
             )
-            found.append(Aligned(tuple(segments), tuple(span.confidence for span in of_labels)))
         return found
 
     @property

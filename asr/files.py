@@ -1,4 +1,4 @@
-"""Text files read, and files that appear under their name only when they are whole."""
+"""Text files read by line, and files that get their name only when they are complete."""
 
 import os
 import tempfile
@@ -11,9 +11,9 @@ from asr.errors import FULL, DataError
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The lines of a UTF-8 text file, whatever ends them; a byte order mark is no part of them.
+    """The lines of a UTF-8 text file with any line ends, without byte order mark.
 
-    `DataError` names the encoding where it is another one.
+    Raises `DataError` for a file that cannot be read, or that has another encoding.
     """
     try:
         raw = Path(path).read_bytes()
@@ -41,11 +41,18 @@ def read_lines(path: str | Path) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
+def read_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and fields of each line of a text file, without blank lines and `#` comments."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip() and not line.startswith("#"):
+            yield number, line.split()
+
+
 @contextmanager
 def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary sibling of `path`; at the end it takes that name, on error it vanishes.
+    """Open a temporary file beside `path`, which is renamed to `path` at the end.
 
-    The error of a full disk names `path`.
+    On an error it is removed. The error of a full disk names `path`.
     """
     path = Path(path)
     try:

@@ -1,7 +1,7 @@
-"""Phone sets of TIMIT and CMUdict, foldings, and the vocabulary a network is trained on.
+"""Phone sets of TIMIT and CMUdict, their foldings, and the vocabulary of a network.
 
-The tables are data files in `asr/tables`. This file decides no scoring protocol: what happens to
-silence or to `q` beyond the folding table is the business of `asr.scoring`.
+The tables are data files in `asr/tables`. What a scoring protocol does with silence or `q` beyond
+the folding table is in `asr.scoring`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +24,8 @@ DELETED = "-"
 class Folding:
     """A map from phones to coarser phones; a phone mapped to None is deleted.
 
-    `releases` names, for a closure, the phones that take it in when they follow. Calling it with
-    phones gives the folded phones and raises `DataError` on a phone that the map does not know, so
-    that nothing is scored that nobody defined.
+    `releases` has, for a closure, the stops of which it is a part when they follow. Calling a
+    folding with phones gives the folded phones; a phone that is not in the map raises `DataError`.
     """
 
     name: str
@@ -45,48 +44,44 @@ class Folding:
 
 
 def table_lines(name: str) -> list[str]:
-    """Lines of a data file in `asr/tables`, without comments (`#`), blank lines and margins."""
+    """Stripped lines of a data file in `asr/tables`, without `#` comments and blank lines."""
     lines = (TABLES / name).read_text(encoding="utf-8").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-@cache
-def _table() -> tuple[tuple[str, str, str], ...]:
-    rows = (line.split() for line in table_lines("timit-phones.txt"))
-    return tuple((p61, p48, p39) for p61, p48, p39 in rows)
+def table_rows(name: str) -> list[list[str]]:
+    """The fields of each line of `table_lines`."""
+    return [line.split() for line in table_lines(name)]
 
 
 @cache
 def phone_set(name: str) -> tuple[str, ...]:
     """The phones of `timit61`, `timit48`, `timit39` or `arpabet39`, sorted."""
     if name == "arpabet39":
-        return tuple(sorted(line.split()[0] for line in table_lines("arpabet.txt")))
+        return tuple(sorted(row[0] for row in table_rows("arpabet.txt")))
     columns = {"timit61": 0, "timit48": 1, "timit39": 2}
     if name not in columns:
         known = ", ".join([*columns, "arpabet39"])
         raise DataError(f"unknown phone set {name!r}: known are {known}")
-    return tuple(sorted({row[columns[name]] for row in _table()} - {DELETED}))
-
-
-@cache
-def fold_to_48() -> Folding:
-    """61 → 48 labels (Lee & Hon 1989); labels of the 48 stay, `q` is deleted."""
-    return _folding("timit48", column=1)
+    return tuple(sorted({row[columns[name]] for row in table_rows("timit-phones.txt")} - {DELETED}))
 
 
 @cache
 def fold_to_39() -> Folding:
     """61 or 48 → 39 labels (Lee & Hon 1989); labels of the 39 stay, `q` is deleted."""
-    return _folding("timit39", column=2)
+    target: dict[str, str | None] = {}
+    for row in table_rows("timit-phones.txt"):
+        coarser = None if row[2] == DELETED else row[2]
+        target |= {phone: coarser for phone in row if phone != DELETED}
+    return Folding("timit39", target)
 
 
 @cache
 def fold_to_arpabet() -> Folding:
-    """TIMIT's labels, and CMUdict's in either letter case, with stress or not → CMUdict's 39."""
+    """TIMIT's labels, and CMUdict's in either letter case with or without stress → CMUdict's 39."""
     target: dict[str, str | None] = {}
     releases: dict[str, frozenset[str]] = {}
-    for line in table_lines("timit-to-arpabet.txt"):
-        label, phone, *taking_in = line.split()
+    for label, phone, *taking_in in table_rows("timit-to-arpabet.txt"):
         target[label] = None if phone == DELETED else phone
         if taking_in:
             releases[label] = frozenset(taking_in)
@@ -97,34 +92,24 @@ def fold_to_arpabet() -> Folding:
     return Folding("TIMIT's and CMUdict's phones", target, releases)
 
 
-def _folding(name: str, column: int) -> Folding:
-    target: dict[str, str | None] = {}
-    for row in _table():
-        coarser = None if row[column] == DELETED else row[column]
-        for finer in row[: column + 1]:
-            if finer != DELETED:
-                target[finer] = coarser
-    return Folding(name, target)
-
-
 def unknown_phone(phone: str, known: Iterable[str], set_name: str) -> str:
-    """One sentence that says which phone is unknown to which set, and the nearest known one."""
+    """A sentence about a phone outside a set, with the nearest one in the set."""
     near = get_close_matches(phone.lower(), list(known), n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"phone {phone!r} is not in {set_name}{hint}"
 
 
 class Vocabulary:
-    """Phones and their labels: 0 is the CTC blank, 1… are the phones in the order given."""
+    """Phones and their labels: 0 is the blank, 1… are the phones in the order given."""
 
     blank = 0
 
     def __init__(self, phones: Sequence[str]) -> None:
         if BLANK in phones:
-            raise DataError(f"{BLANK} is the blank of every vocabulary and cannot be a phone")
+            raise DataError(f"{BLANK} is label 0 of every vocabulary and cannot be a phone")
         if len(set(phones)) != len(phones):
             twice = sorted({phone for phone in phones if list(phones).count(phone) > 1})
-            raise DataError(f"vocabulary names a phone twice: {', '.join(twice)}")
+            raise DataError(f"vocabulary has phones twice: {', '.join(twice)}")
         self.phones = tuple(phones)
         self._label = {phone: label for label, phone in enumerate(phones, start=1)}
 
@@ -157,8 +142,9 @@ class Vocabulary:
         return tuple(phones)
 
     def counterparts(self, other: "Vocabulary") -> list[int | None]:
-        """For each of our labels that of `other` for the same phone, or for the phone of CMUdict's
-        that it folds to; None where `other` has neither. Blank is blank.
+        """The label in `other` of each phone, or of the phone of CMUdict that it folds to.
+
+        None where `other` has neither; the blank is first, with the label of the blank.
         """
         arpabet = fold_to_arpabet().target
         known = other._label
@@ -176,6 +162,6 @@ class Vocabulary:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
         if not symbols or symbols[0] != BLANK:
-            found = symbols[0] if symbols else "nothing"
-            raise DataError(f"{path}:1: expected {BLANK} as label 0, found {found}")
+            first = symbols[0] if symbols else "nothing"
+            raise DataError(f"{path}:1: found {first}, expected {BLANK} as label 0")
         return cls(symbols[1:])

@@ -1,7 +1,7 @@
-"""What the stages hand to each other: utterances, segments, hypotheses, and their JSONL files.
+"""Utterances, segments and hypotheses, and the JSONL files in which stages pass them on.
 
-One line is one utterance, so manifests and hypotheses can be read, compared and edited with
-ordinary text tools. This file does not open audio and knows no phone set.
+A line of a file is one utterance, so that manifests and hypotheses can be read, compared and edited
+with text tools. A manifest is the file of the utterances of one split.
 """
 
 import json
@@ -18,22 +18,27 @@ from asr.files import atomic_open
 
 @dataclass(frozen=True)
 class Segment:
-    """One phone between two times, in seconds from the start of the audio."""
+    """A phone with its times in seconds from the start of the audio.
+
+    `confidence` is the probability that a recogniser gives it; None: labelled, not recognised.
+    """
 
     phone: str
     start_s: float
     end_s: float
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recorded sentence of one speaker, with the phones that were said.
+    """A recorded sentence of one speaker, with its phones.
 
-    `phones` are symbols of the corpus as labelled; folding happens at scoring. `segments`, where
-    the corpus has times, holds the same phones in the same order. `sex` is "m" or "f". Where the
-    phones come from a lexicon, `words` are those that were read, and `pronunciation` says which of
-    a word's pronunciations stand in `phones`: "first", "all" (the first, and a criterion may take
-    the others from `manifests/lexicon.txt`) or "aligned" (chosen by a forced alignment).
+    `phones` are symbols as the corpus has them; scoring folds them. `segments` are the same phones
+    in the same order with their times, where the corpus has times. `sex` is "m" or "f". Where the
+    phones come from a lexicon, `words` is the text that was read, and `pronunciation` names which
+    pronunciation of each word is in `phones`: "first" or "all" (the first in the lexicon; with
+    "all" a criterion may use the others, in `manifests/lexicon.txt`), or "aligned" (chosen by
+    forced alignment).
     """
 
     id: str
@@ -63,16 +68,20 @@ class Utterance:
     def to_dict(self) -> dict[str, Any]:
         record = _fields_of(self)
         if self.segments is not None:
-            record["segments"] = [[s.phone, s.start_s, s.end_s] for s in self.segments]
+            record["segments"] = [
+                [s.phone, s.start_s, s.end_s, *([] if s.confidence is None else [s.confidence])]
+                for s in self.segments
+            ]
         return {key: value for key, value in record.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What a search found in one utterance: phones, and the `score` that it gave them, in nats.
+    """The phones that a search found in one utterance, and their score in nats.
 
-    `times_s` are moments at which the phones were heard, seconds from the start of the audio, not
-    their boundaries; `confidences` their probabilities then.
+    `times_s` has the moment of each phone in seconds from the start of the audio, which is no
+    boundary: that of the frame in which the phone is most probable. `confidences` are the
+    probabilities in these frames.
     """
 
     id: str
@@ -94,7 +103,7 @@ class Hypothesis:
 
 
 def _fields_of(record: Utterance | Hypothesis) -> dict[str, Any]:
-    """`dataclasses.asdict` without its deep copy, which takes longer than all the rest."""
+    """`dataclasses.asdict` without its slow deep copy."""
     return {part.name: getattr(record, part.name) for part in fields(record)}
 
 
@@ -102,69 +111,72 @@ R = TypeVar("R", Utterance, Hypothesis)
 
 
 def read_jsonl(path: str | Path, record_type: type[R]) -> list[R]:
-    """Read one record a line; the first bad line raises `DataError` with path and line number."""
+    """All records of a file; the first bad line raises `DataError` with path and line number.
+
+    Ids must be unique within the file.
+    """
     return list(stream_jsonl(path, record_type))
 
 
 def stream_jsonl(path: str | Path, record_type: type[R]) -> Iterator[R]:
-    """Yield the records of `read_jsonl` one by one; ids must be unique within the file."""
+    """The records of `read_jsonl`, one by one."""
     return (record for _, record in _stream(path, record_type))
 
 
 def _stream(path: str | Path, record_type: type[R]) -> Iterator[tuple[int, R]]:
-    """Yield records, each with the byte at which its line begins."""
-    first_seen: dict[str, int] = {}
+    """Records with the offset of their lines in bytes."""
     if not os.access(path, os.R_OK):
         raise DataError(f"{path}: cannot be read, or does not exist")
-    position = 0
+    line_of: dict[str, int] = {}
+    following = 0
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, start=1):
-            begin, position = position, position + len(line)
+            offset, following = following, following + len(line)
             if not line.strip():
                 continue
-            where = f"{path}:{number}"
-            record = _parse(line, record_type, where)
-            if record.id in first_seen:
+            record = _parse(line, record_type, f"{path}:{number}")
+            if line_of.setdefault(record.id, number) != number:
                 raise DataError(
-                    f"{where}: id {record.id!r} stands already in line {first_seen[record.id]}"
+                    f"{path}:{number}: id {record.id!r} is a duplicate of line "
+                    f"{line_of[record.id]}; remove one of them"
                 )
-            first_seen[record.id] = number
-            yield begin, record
+            yield offset, record
 
 
 def _parse(line: bytes, record_type: type[R], where: str) -> R:
     try:
-        found = json.loads(line.decode("utf-8-sig"))
+        record = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: expected UTF-8, {error.reason}") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: expected one JSON object, {error.msg}") from error
     try:
-        return record_type.from_dict(found)
+        return record_type.from_dict(record)
     except (TypeError, KeyError) as error:
+        keys = sorted(record) if isinstance(record, dict) else record
         known = sorted(part.name for part in fields(record_type))
-        found = sorted(found) if isinstance(found, dict) else found
-        expected = f"a {record_type.__name__} with {known}"
-        raise DataError(f"{where}: found {found}, expected {expected}") from error
+        raise DataError(
+            f"{where}: found {keys}, expected a {record_type.__name__} with {known}"
+        ) from error
 
 
 class Manifest(Sequence[Utterance]):
-    """The utterances of a JSONL file, each read when it is asked for: 16 bytes of memory for one.
+    """The utterances of a JSONL file, read from it at each access: 16 bytes of memory for each.
 
-    Opening it reads the whole file once, and raises `DataError` as `read_jsonl` does. `durations`
-    are in seconds. It holds no open file, so that worker processes may share it.
+    The constructor reads the file once, and raises `DataError` as `read_jsonl` does. `durations`
+    are in seconds. No file stays open, so that worker processes may share a manifest.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.durations = array("d")
-        self._begins = array("q")
-        for begin, utterance in _stream(path, Utterance):
-            self._begins.append(begin)
+        self._offsets = array("q")
+        for offset, utterance in _stream(path, Utterance):
+            self._offsets.append(offset)
             self.durations.append(utterance.duration_s)
 
     def __len__(self) -> int:
-        return len(self._begins)
+        return len(self._offsets)
 
     @overload
     def __getitem__(self, index: int) -> Utterance: ...
@@ -176,7 +188,7 @@ class Manifest(Sequence[Utterance]):
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
         with open(self.path, "rb") as file:
-            file.seek(self._begins[index])
+            file.seek(self._offsets[index])
             return _parse(file.readline(), Utterance, f"{self.path}, utterance {index}")
 
     def pick(self, id: str | None = None) -> Utterance:
@@ -193,7 +205,7 @@ class Manifest(Sequence[Utterance]):
 
 
 def write_jsonl(path: str | Path, records: Iterable[Utterance | Hypothesis]) -> None:
-    """Write one record a line; the file appears under its name only when it is complete."""
+    """Write one record a line; the file gets its name when it is complete."""
     with atomic_open(path) as file:
         for record in records:
             file.write(json.dumps(record.to_dict(), ensure_ascii=False) + "\n")

@@ -21,7 +21,7 @@ from asr.checkpoint import Checkpoint
 from asr.errors import DataError
 from asr.features import SpeakerMoments
 from asr.recognizer import Recognizer, encode_all
-from asr.records import Hypothesis
+from asr.records import Hypothesis, Segment
 from asr.search import SearchConfig
 from asr.search.graph import Graph, graph_of
 
@@ -36,22 +36,12 @@ Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A phone, its times in seconds from the start of the file, and its probability."""
-
-    phone: str
-    start_s: float
-    end_s: float
-    confidence: float
-
-
-@dataclass(frozen=True)
 class Transcript:
     """The phones of a file, in order and without overlaps."""
 
     file: str
     duration_s: float
-    phones: tuple[Heard, ...]
+    phones: tuple[Segment, ...]
 
 
 class Piece(NamedTuple):
@@ -153,7 +143,7 @@ class Transcriber:
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
 
-    def _phones(self, piece: Piece, name: str, moments: SpeakerMoments | None) -> list[Heard]:
+    def _phones(self, piece: Piece, name: str, moments: SpeakerMoments | None) -> list[Segment]:
         rate = self.sample_rate
         hypothesis = self.hypothesis(piece, name, moments)
         return placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
@@ -161,7 +151,7 @@ class Transcriber:
 
 def placed(
     hypothesis: Hypothesis, frame_s: float, start_s: float, duration_s: float
-) -> list[Heard]:
+) -> list[Segment]:
     """The phones of a piece with start and end, from the moments of a hypothesis.
 
     A boundary lies halfway between two moments, and no phone reaches further than `REACH_S` from
@@ -177,7 +167,7 @@ def placed(
     between = ((a + b) / 2 for a, b in pairwise(moments))
     boundaries = [0.0, *between, duration_s] if moments else []
     return [
-        Heard(
+        Segment(
             phone,
             round(start_s + max(before, moment - REACH_S), 4),
             round(start_s + min(after, moment + REACH_S), 4),

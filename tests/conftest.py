@@ -13,12 +13,15 @@ import pytest
 import soundfile
 import torch
 
-from asr import checkpoint
+from asr import checkpoint, corpora
 from asr.audio import Waveform
 from asr.batch import Batch, pad
+from asr.corpora import Corpus, CorpusConfig
+from asr.corpora.checks import check
 from asr.criteria import CTCConfig
 from asr.dataset import Batches
 from asr.encoder import EncoderConfig
+from asr.errors import raise_problems
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
@@ -37,6 +40,28 @@ def recipe(path: str) -> Any:
     sys.modules[file.stem] = module  # where dataclasses look for their annotations
     spec.loader.exec_module(module)
     return module
+
+
+def complete(config: CorpusConfig) -> Corpus:
+    """The corpus; `DataError` if it has problems."""
+    corpus = corpora.find(config)
+    corpus.require_complete()
+    return corpus
+
+
+def utterances_of(config: CorpusConfig) -> dict[str, list[Utterance]]:
+    """The utterances of a corpus by split; all problems of its files are in one `DataError`."""
+    corpus = complete(config)
+    checked = {
+        split: [check(recording, split, corpus) for recording in recordings]
+        for split, recordings in corpus.splits.items()
+    }
+    everything = (one for of_split in checked.values() for one in of_split)
+    raise_problems(problem for one in everything for problem in one.problems)
+    return {
+        split: [one.utterance for one in of_split if one.utterance]
+        for split, of_split in checked.items()
+    }
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from asr import audio, checkpoint, scoring
+from asr import audio, checkpoint, labels, scoring
 from asr.aligner import Aligner, change, likeliest, stretches
 from asr.batch import Batch
 from asr.checkpoint import Checkpoint
@@ -22,7 +22,6 @@ from asr.dataset import Batches
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
-from asr.labels import phn as labels
 from asr.labels import textgrid
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
@@ -333,16 +332,16 @@ def test_boundaries_of_tones_are_found_to_the_grid(
     for id, aligned in zip(batch.ids, aligner(batch, encoded, lengths), strict=True):
         expected = by_id[id].segments
         assert expected is not None
-        assert [s.phone for s in aligned.segments] == [s.phone for s in expected]
-        for found, known in zip(aligned.segments, expected, strict=True):
+        assert [s.phone for s in aligned] == [s.phone for s in expected]
+        for found, known in zip(aligned, expected, strict=True):
             assert found.start_s == pytest.approx(
                 known.start_s, abs=0.0125
             )  # half a window and a hop
             assert found.end_s == pytest.approx(known.end_s, abs=OFF_S)
         if silence:
-            assert aligned.segments[0].start_s == 0
-            assert aligned.segments[-1].end_s == by_id[id].duration_s
-            for left, right in itertools.pairwise(aligned.segments):
+            assert aligned[0].start_s == 0
+            assert aligned[-1].end_s == by_id[id].duration_s
+            for left, right in itertools.pairwise(aligned):
                 assert left.end_s == right.start_s
 
 
@@ -372,17 +371,18 @@ SEGMENTS = (
 
 
 def test_times_are_read_back_to_the_sample(tmp_path: Path) -> None:
-    labels.write_phn(tmp_path / "one.phn", SEGMENTS, RATE)
-    known = frozenset({'a"b', "s"})
-    assert labels.read_phn(tmp_path / "one.phn", RATE, RATE, known) == SEGMENTS
-    textgrid.write_phones(tmp_path / "one.TextGrid", SEGMENTS, 1.0)
-    found = [
-        Segment(label, *times) for *times, label in textgrid.read_phones(tmp_path / "one.TextGrid")
-    ]
-    assert tuple(found) == SEGMENTS
+    for name in ("one.phn", "one.TextGrid", "one.lab"):
+        labels.write(tmp_path / name, SEGMENTS, RATE, RATE)
+        read = labels.read_checked(tmp_path / name, RATE, RATE, {'a"b', "s"})
+        for found, expected in zip(read, SEGMENTS, strict=True):
+            assert found.phone == expected.phone
+            assert (found.start_s, found.end_s) == pytest.approx(
+                (expected.start_s, expected.end_s), abs=1e-7
+            )
+            assert name == "one.lab" or found == expected
     ((name, intervals),) = textgrid.read_tiers(tmp_path / "one.TextGrid")
     assert name == "phones"
-    assert [(start, end) for start, end, label in intervals if not label] == [
+    assert [(one.start_s, one.end_s) for one in intervals if not one.phone] == [
         (5001 / RATE, 0.5),
         (0.75, 1.0),
     ]
@@ -390,7 +390,7 @@ def test_times_are_read_back_to_the_sample(tmp_path: Path) -> None:
 
 def test_praatio_reads_what_is_written(tmp_path: Path) -> None:
     praatio = pytest.importorskip("praatio.textgrid")
-    textgrid.write_phones(tmp_path / "one.TextGrid", SEGMENTS, 1.0)
+    labels.write(tmp_path / "one.TextGrid", SEGMENTS, RATE, RATE)
     grid = praatio.openTextgrid(str(tmp_path / "one.TextGrid"), includeEmptyIntervals=False)
     entries = grid.getTier("phones").entries
     assert [Segment(e.label.replace('""', '"'), e.start, e.end) for e in entries] == list(SEGMENTS)
@@ -427,12 +427,10 @@ def test_the_door_writes_the_same_times_into_all_files(
         assert new.segments is not None
         assert new == replace(old, segments=new.segments)
         assert tuple(segment.phone for segment in new.segments) == old.phones
-        header = audio.info(old.audio)
-        known = frozenset(new.phones)
         path = outputs["phn"] / f"{new.id}.phn"
-        assert labels.read_phn(path, header.samples, RATE, known) == new.segments
-        grid = textgrid.read_phones(outputs["textgrid"] / f"{new.id}.TextGrid")
-        assert tuple(Segment(label, start, end) for start, end, label in grid) == new.segments
+        samples = audio.info(old.audio).samples
+        assert labels.read_checked(path, samples, RATE, new.phones) == new.segments
+        assert labels.read(outputs["textgrid"] / f"{new.id}.TextGrid") == new.segments
         rows = [row for row in ctm if row[0] == new.id]
         assert [row[4] for row in rows] == list(new.phones)
         assert [float(row[2]) for row in rows] == pytest.approx(
@@ -502,7 +500,7 @@ def test_all_that_cannot_be_aligned_is_named_before_the_work(
         "slow: ",
         "8000 Hz",
         "long: ",
-        "799 are needed to align 400 phones",
+        "400 phones need 799",
         "empty: no phones",
         "absent: ",
     ):
@@ -514,8 +512,8 @@ def test_all_that_cannot_be_aligned_is_named_before_the_work(
     ("change_of", "arguments", "message"),
     [
         ({"segments": None}, ["--compare"], "--compare needs `segments`"),
-        ({"id": "a/b"}, ["--phn", "phn"], "'a/b': is no name of a file"),
-        ({}, ["--manifest", "in.jsonl"], "is the manifest that is read"),
+        ({"id": "a/b"}, ["--phn", "phn"], "'a/b': cannot be the name of a file"),
+        ({}, ["--manifest", "in.jsonl"], "is the input manifest"),
         ({}, ["--ctm", "."], "is a folder"),
         ({}, ["--textgrid", "in.jsonl"], "is a file, expected a folder"),
     ],

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import recipe
+from conftest import recipe, utterances_of
 
 from asr import audio
-from asr.corpora import LibriSpeechConfig, read
+from asr.corpora import LibriSpeechConfig
 from asr.errors import DataError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -63,7 +63,7 @@ def test_the_clips_become_a_tree_that_training_reads(
         "the DH AH0\ncat K AE1 T\ncat's K AE1 T S\nhat HH AE1 T\nsat S AE1 T\ndon't D OW1 N T\n"
     )
     (tmp_path / "two.txt").write_text("common-voice-v1 0-3-0054\ncommon-voice-v1 0-0-0007\n")
-    splits = read(
+    splits = utterances_of(
         LibriSpeechConfig(
             root=str(root),
             train="common-voice-v1",

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from conftest import complete, utterances_of
 
+from asr import corpora
 from asr.commands import exchange
-from asr.corpora import FolderConfig, find, read
-from asr.corpora.base import IncompleteCorpus
+from asr.corpora import FolderConfig
 from asr.errors import DataError
 from asr.records import Segment, Utterance, write_jsonl
 
@@ -46,7 +47,7 @@ def tree(root: Path, kind: str = "phn", speakers: int = 5) -> FolderConfig:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_labels_gives_the_same_utterances(tmp_path: Path, kind: str) -> None:
-    splits = read(tree(tmp_path, kind))
+    splits = utterances_of(tree(tmp_path, kind))
     utterances = [utterance for split in splits.values() for utterance in split]
     assert len(utterances) == 10
     for utterance in utterances:
@@ -63,17 +64,17 @@ def test_the_vocabulary_is_that_of_the_labels_and_is_said(
     config = tree(tmp_path, "lab")
     (tmp_path / "Spk0" / "a.lab").write_text("0 10000000 ɸ\n")
     with caplog.at_level(logging.INFO):
-        found = find(config)
+        found = complete(config)
     assert found.phones == ("aa", "h#", "ɸ")
     assert "vocabulary of 3 phones, from the labels: aa h# ɸ; rarest: ɸ 1×" in caplog.text
-    assert find(replace(config, phone_set="timit61")).phones is not None
+    assert complete(replace(config, phone_set="timit61")).phones is not None
     with pytest.raises(DataError, match=r"a\.lab: 'ɸ' at 0 s: phone 'ɸ' is not in timit61"):
-        read(replace(config, phone_set="timit61"))
+        utterances_of(replace(config, phone_set="timit61"))
     listed = tmp_path / "phones.txt"
     listed.write_text("# mine\nh#\naa\nɸ extra column\n")
-    assert find(replace(config, phone_set=str(listed))).phones == ("h#", "aa", "ɸ")
+    assert complete(replace(config, phone_set=str(listed))).phones == ("h#", "aa", "ɸ")
     with pytest.raises(DataError, match="unknown phone set 'timit99'"):
-        find(replace(config, phone_set="timit99"))
+        complete(replace(config, phone_set="timit99"))
 
 
 # ---------------------------------------------------------------- who is in which split
@@ -81,7 +82,7 @@ def test_the_vocabulary_is_that_of_the_labels_and_is_said(
 
 def test_speakers_are_split_by_chance_and_never_shared(tmp_path: Path) -> None:
     config = tree(tmp_path, speakers=9)
-    found = find(config)
+    found = complete(config)
     speakers = {split: {r.speaker for r in rs} for split, rs in found.splits.items()}
     assert {split: len(named) for split, named in speakers.items()} == {
         "train": 7,
@@ -89,19 +90,19 @@ def test_speakers_are_split_by_chance_and_never_shared(tmp_path: Path) -> None:
         "test": 1,
     }
     assert len(set.union(*speakers.values())) == 9
-    assert find(config).splits == found.splits
-    others = [find(replace(config, split_seed=seed)).splits for seed in range(5)]
+    assert complete(config).splits == found.splits
+    others = [complete(replace(config, split_seed=seed)).splits for seed in range(5)]
     assert any(splits != found.splits for splits in others)
     frozen = tmp_path / "speakers.txt"
     frozen.write_text(found.report["speakers.txt"])
-    assert find(replace(config, speakers=str(frozen))).splits == found.splits
+    assert complete(replace(config, speakers=str(frozen))).splits == found.splits
 
 
 def test_folders_named_as_splits_are_the_splits(tmp_path: Path) -> None:
     for split in ("train", "dev", "test"):
         tree(tmp_path / split, speakers=1)
         (tmp_path / split / "Spk0").rename(tmp_path / split / f"of-{split}")
-    splits = read(FolderConfig(root=str(tmp_path)))
+    splits = utterances_of(FolderConfig(root=str(tmp_path)))
     assert {split: {u.speaker for u in us} for split, us in splits.items()} == {
         split: {f"of-{split}"} for split in ("train", "dev", "test")
     }
@@ -125,18 +126,18 @@ def test_who_speaks_is_told_by_the_rule(
     speakers = tmp_path / "list.txt"
     speakers.write_text(f"{speaker} train\n")
     config = FolderConfig(root=str(tmp_path), speaker=rule, speakers=str(speakers))
-    (recording,) = find(config).splits["train"]
+    (recording,) = complete(config).splits["train"]
     assert (recording.speaker, recording.id) == (speaker, id_)
 
 
 def test_too_few_speakers_and_speakers_without_folder_are_refused(tmp_path: Path) -> None:
     config = tree(tmp_path, speakers=2)
     with pytest.raises(DataError, match=r"2 speakers \(Spk0, Spk1\) are too few"):
-        find(config)
+        complete(config)
     speak(tmp_path / "alone.wav")
     (tmp_path / "alone.phn").write_text(PHN)
-    with pytest.raises(DataError, match=r"alone: lies in no folder .*corpus\.speaker=prefix"):
-        find(config)
+    with pytest.raises(DataError, match=r"alone: is in no folder .*corpus\.speaker=prefix"):
+        complete(config)
 
 
 # ---------------------------------------------------------------- faults
@@ -152,23 +153,22 @@ def test_faults_of_a_folder_are_listed_at_once(tmp_path: Path) -> None:
     (tmp_path / "Spk4/more/Spk4").mkdir(parents=True)
     speak(tmp_path / "Spk4/more/Spk4/a.wav")
     (tmp_path / "Spk4/more/Spk4/a.phn").write_text(PHN)
-    with pytest.raises(IncompleteCorpus) as error:
-        find(config)
-    report = "\n".join(error.value.problems)
-    assert "Spk0/a.wav: has no .phn, .TextGrid or .lab file beside it" in report
+    corpus = corpora.find(config)
+    report = "\n".join(corpus.bad)
+    assert "Spk0/a.wav: has no .phn or .textgrid or .lab file beside it" in report
     assert "Spk1/a.phn: has no audio file beside it" in report
     assert "Spk2/a: ambiguous, keep one of" in report
     assert "Spk4_a is also" in report
-    assert len(error.value.problems) == 4
-    assert sum(map(len, error.value.found.splits.values())) == 7
+    assert len(corpus.bad) == 4
+    assert sum(map(len, corpus.splits.values())) == 7
 
 
 @pytest.mark.parametrize(
     ("lab", "says"),
     [
-        ("0.0 0.5 aa\n0.4 0.9 h#\n", "begins before the last label's end 0.5 s"),
+        ("0.0 0.5 aa\n0.4 0.9 h#\n", "starts before the end of the previous, 0.5 s"),
         ("0.0 1.5 aa\n", "ends at 1.5 s, the audio at 1 s"),
-        ("0.5 0.5 aa\n", "expected an end behind the start"),
+        ("0.5 0.5 aa\n", "expected an end after the start"),
         ("", "no labels"),
         ("0.0 aa\n", "expected `start end label`"),
     ],
@@ -177,7 +177,7 @@ def test_bad_times_are_named(tmp_path: Path, lab: str, says: str) -> None:
     config = tree(tmp_path, "lab")
     (tmp_path / "Spk0" / "a.lab").write_text(lab)
     with pytest.raises(DataError, match=says) as error:
-        read(config)
+        utterances_of(config)
     assert "Spk0/a.lab" in str(error.value)
 
 
@@ -199,7 +199,7 @@ def test_values_that_contradict_are_refused(change: dict[str, Any], says: str) -
 def test_a_folder_without_speech_gets_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no speech")
     with pytest.raises(DataError, match=r"no audio \(\.wav, .* and no labels \(\.phn"):
-        find(FolderConfig(root=str(tmp_path)))
+        complete(FolderConfig(root=str(tmp_path)))
 
 
 # ---------------------------------------------------------------- Kaldi and Lhotse
@@ -234,7 +234,7 @@ def manifests(folder: Path, segments: bool = True) -> Path:
 def test_out_and_in_again_is_identity(tmp_path: Path, format_name: str, segments: bool) -> None:
     source = manifests(tmp_path, segments)
     assert exchange.main([format_name, str(source), str(tmp_path / "out")]) == 0
-    splits = read(FolderConfig(root=str(tmp_path / "out")))
+    splits = utterances_of(FolderConfig(root=str(tmp_path / "out")))
     write_jsonl(tmp_path / "again.jsonl", (u for us in splits.values() for u in us))
     before = "".join((source / f"{s}.jsonl").read_text() for s in ("train", "dev", "test"))
     if format_name == "kaldi":  # whose text has no times; they are in phones.ctm
@@ -294,22 +294,22 @@ def kaldi(folder: Path, text: str = "h# aa") -> FolderConfig:
 
 def test_one_kaldi_directory_is_split_by_chance_and_may_hold_words(tmp_path: Path) -> None:
     config = kaldi(tmp_path, "the CAT")
-    assert find(config).phones == ("CAT", "the")  # taken for phones, as nobody said otherwise
+    assert complete(config).phones == ("CAT", "the")  # taken for phones, as nobody said otherwise
     (tmp_path / "words.dict").write_text("the DH AH0\ncat K AE1 T\n")
-    splits = read(replace(config, lexicon=str(tmp_path / "words.dict")))
+    splits = utterances_of(replace(config, lexicon=str(tmp_path / "words.dict")))
     assert splits["dev"][0].phones == ("dh", "ah", "k", "ae", "t")
     assert (splits["dev"][0].words, splits["dev"][0].pronunciation) == ("the CAT", "first")
     (tmp_path / "words.dict").write_text("the DH AH0\n")
-    with pytest.raises(IncompleteCorpus, match=r"'CAT' \(4×\) is not in"):
-        find(replace(config, lexicon=str(tmp_path / "words.dict")))
+    with pytest.raises(DataError, match=r"'CAT' \(4×\) is not in"):
+        complete(replace(config, lexicon=str(tmp_path / "words.dict")))
 
 
 @pytest.mark.parametrize(
     ("file", "content", "says"),
     [
         ("wav.scp", "u0 sph2pipe -f wav a.sph |\n", "is a command, expected a file"),
-        ("wav.scp", "u0 raw.ark:17\n", "lies in an archive, expected a file"),
-        ("text", "u0 h# aa\nu0 h#\n", r"text:2: u0 stands already in line 1"),
+        ("wav.scp", "u0 raw.ark:17\n", "is in an archive, expected a file"),
+        ("text", "u0 h# aa\nu0 h#\n", r"text:2: u0 is a duplicate of line 1"),
         ("text", "u0\nu1 aa\nu2 aa\nu3 aa\n", r"text:1: u0 has no phones"),
         ("text", "u0 aa\nu1 aa\nu2 aa\nu3 aa\nu9 aa\n", r"text:5: u9 has no line in .*wav\.scp"),
         ("utt2spk", "u0 s0\nu1 s1\nu2 s2\n", r"wav\.scp:4: u3 has no line in .*utt2spk"),
@@ -323,14 +323,14 @@ def test_what_kaldi_takes_and_we_do_not_is_refused(
     (tmp_path / "speakers").write_text("s0 train\ns1 dev\ns2 test\ns3 test\n")
     (tmp_path / file).write_text(content)
     with pytest.raises(DataError, match=says):
-        find(replace(config, speakers=str(tmp_path / "speakers")))
+        complete(replace(config, speakers=str(tmp_path / "speakers")))
 
 
 def test_a_kaldi_directory_without_text_says_what_it_should_have(tmp_path: Path) -> None:
     config = kaldi(tmp_path)
     (tmp_path / "text").unlink()
     with pytest.raises(DataError, match=r"has wav\.scp, text, utt2spk"):
-        find(config)
+        complete(config)
 
 
 @pytest.mark.parametrize(
@@ -353,15 +353,15 @@ def test_what_lhotse_takes_and_we_do_not_is_refused(
     path.unlink()
     plain = path.with_suffix("")  # JSONL without gzip is read as well
     plain.write_text("\n".join(json.dumps(row) for row in [rows[0] | change, rows[1]]))
-    with pytest.raises(IncompleteCorpus, match=says) as error:
-        find(FolderConfig(root=str(tmp_path / "out")))
+    with pytest.raises(DataError, match=says) as error:
+        complete(FolderConfig(root=str(tmp_path / "out")))
     assert "supervisions.jsonl:1" in str(error.value)
     plain.write_text("[1, 2]\n")
     with pytest.raises(DataError, match="expected one JSON object with an id"):
-        find(FolderConfig(root=str(tmp_path / "out")))
+        complete(FolderConfig(root=str(tmp_path / "out")))
     plain.write_text("{broken\n")
     with pytest.raises(DataError, match="cannot be read as JSON lines"):
-        find(FolderConfig(root=str(tmp_path / "out")))
+        complete(FolderConfig(root=str(tmp_path / "out")))
 
 
 def test_exchange_says_what_it_cannot_write(
@@ -377,7 +377,7 @@ def test_exchange_says_what_it_cannot_write(
 
 
 def test_the_real_sample_as_a_folder(shared: Path) -> None:
-    found = find(FolderConfig(root=str(shared / "corpora" / "timit-sample"), speaker="folder"))
+    found = complete(FolderConfig(root=str(shared / "corpora" / "timit-sample"), speaker="folder"))
     assert sum(map(len, found.splits.values())) == 120
     assert {len({r.speaker for r in rs}) for rs in found.splits.values()} == {10, 1}
     assert found.phones is not None

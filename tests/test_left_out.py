@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import recipe
+from conftest import recipe, utterances_of
 
-from asr.corpora import TimitConfig, read
+from asr.corpora import TimitConfig
 from asr.errors import DataError
 from asr.records import Hypothesis, Manifest, Utterance, read_jsonl, write_jsonl
 
@@ -39,7 +39,7 @@ def test_every_speaker_is_tested_once_by_those_who_never_heard_them(
     tested: Counter[str] = Counter()
     for fold in range(1, folds + 1):
         speakers = str(tmp_path / "lists" / f"fold-{fold}.txt")
-        splits = read(TimitConfig(root=str(corpus), speakers=speakers))
+        splits = utterances_of(TimitConfig(root=str(corpus), speakers=speakers))
         members = {name: {one.speaker for one in split} for name, split in splits.items()}
         assert all(members.values())
         assert sum(map(len, members.values())) == len(set.union(*members.values())) == len(SPEAKERS)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import complete, utterances_of
 
-from asr.corpora import LibriSpeechConfig, find, read
-from asr.corpora.base import IncompleteCorpus
+from asr import corpora
+from asr.corpora import LibriSpeechConfig
 from asr.corpora.librispeech import published, read_utterance_list
 from asr.errors import DataError
 from asr.records import Segment
@@ -92,7 +93,7 @@ def test_the_tree_is_read_from_its_root_or_the_folder_above(
 ) -> None:
     if above:
         config = replace(config, root=str(Path(config.root).parent))
-    splits = read(config)
+    splits = utterances_of(config)
     assert {s: [u.id for u in us] for s, us in splits.items()} == {
         "train": ["19-7-0000", "84-7-0000", "84-7-0001"],
         "dev": ["26-7-0000"],
@@ -106,7 +107,7 @@ def test_the_tree_is_read_from_its_root_or_the_folder_above(
 
 
 def test_a_result_is_named_by_its_subset(config: LibriSpeechConfig) -> None:
-    splits = read(config)
+    splits = utterances_of(config)
     names = {split: f"{us[0].corpus} {us[0].split}" for split, us in splits.items()}
     assert names == {
         "train": "librispeech/mine-train+mine-more train",
@@ -119,8 +120,8 @@ def test_a_part_of_a_published_subset_is_refused_unless_meant(config: LibriSpeec
     folder_of(config, "mine-test").rename(folder_of(config, "test-clean"))
     whole = replace(config, test="test-clean")
     with pytest.raises(DataError, match=r"1 utterances, expected the 2620 .*complete=false"):
-        read(whole)
-    splits = read(replace(whole, complete=False))
+        utterances_of(whole)
+    splits = utterances_of(replace(whole, complete=False))
     assert splits["test"][0].corpus == "librispeech/part-of-test-clean"
 
 
@@ -133,7 +134,7 @@ def listing(config: LibriSpeechConfig, *texts: str) -> LibriSpeechConfig:
 
 
 def ids_of(config: LibriSpeechConfig) -> dict[str, list[str]]:
-    return {split: [r.id for r in rs] for split, rs in find(config).splits.items()}
+    return {split: [r.id for r in rs] for split, rs in complete(config).splits.items()}
 
 
 def test_a_list_selects_from_the_subsets_that_it_names(config: LibriSpeechConfig) -> None:
@@ -152,8 +153,8 @@ def test_a_list_selects_from_the_subsets_that_it_names(config: LibriSpeechConfig
 def test_a_list_decides_between_copies_of_an_utterance(config: LibriSpeechConfig) -> None:
     chapter(Path(config.root), "mine-more", "84", ["THE CAT SAT", "THE CAT"])  # as in mine-train
     with pytest.raises(DataError, match="84-7-0000 is also"):
-        find(config)
-    found = find(listing(config, "mine-more 84-7-0000\nmine-train 84-7-0001\n"))
+        complete(config)
+    found = complete(listing(config, "mine-more 84-7-0000\nmine-train 84-7-0001\n"))
     assert [Path(r.audio).parts[-4] for r in found.splits["train"]] == ["mine-more", "mine-train"]
 
 
@@ -169,8 +170,8 @@ def test_what_a_list_names_need_not_be_a_whole_subset(config: LibriSpeechConfig)
     folder_of(config, "mine-train").rename(folder_of(config, "dev-other"))
     config = replace(config, train="dev-other")
     with pytest.raises(DataError, match="expected the 2864"):
-        find(config)
-    found = find(listing(config, "dev-other 84-7-0001\n"))
+        complete(config)
+    found = complete(listing(config, "dev-other 84-7-0001\n"))
     assert found.name_of("train") == "librispeech/part-of-dev-other"
 
 
@@ -179,16 +180,15 @@ def test_listed_utterances_that_are_absent_are_one_error(config: LibriSpeechConf
     config = replace(config, train="mine-train+dev-other")
     absent = [f"dev-other 1-2-{number:04d}\n" for number in range(1200)]
     lines = ["mine-train 84-7-0009\n", "mine-train 84-7-0000\n", *absent]
-    with pytest.raises(IncompleteCorpus) as error:
-        find(listing(config, "".join(lines)))
-    mine, other = error.value.wrong
+    corpus = corpora.find(listing(config, "".join(lines)))
+    mine, other = corpus.wrong
     assert "mine-train: 1 of the 2 utterances" in mine
     assert "(84-7-0009)" in mine
     assert "asr download" not in mine
     assert "dev-other: 1200 of the 1200 utterances" in other
     assert "(1-2-0000, 1-2-0001, 1-2-0002, …)" in other
     assert "`python -m asr download dev-other`" in other
-    assert error.value.bad == ()
+    assert not corpus.bad
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ def test_listed_utterances_that_are_absent_are_one_error(config: LibriSpeechConf
 )
 def test_a_list_that_is_wrong_is_refused(config: LibriSpeechConfig, text: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
-        find(listing(config, text))
+        complete(listing(config, text))
     with pytest.raises(DataError, match=r"list-0\.txt: cannot be read"):
-        find(replace(config, utterance_list="list-0.txt"))
+        complete(replace(config, utterance_list="list-0.txt"))
 
 
 def test_the_lists_of_the_package_keep_train_dev_and_test_apart() -> None:
@@ -242,30 +242,29 @@ def test_the_lists_of_the_package_are_the_speech_at_hand(shared: Path) -> None:
 
 
 def test_all_pronunciations_stand_beside_the_manifests(config: LibriSpeechConfig) -> None:
-    found = find(replace(config, pronunciation="all"))
+    found = complete(replace(config, pronunciation="all"))
     assert found.report["lexicon.txt"] == "cat k ae t\nsat s ae t\nthe dh ah\nthe(2) dh iy\n"
     assert found.pronunciation == "all"
-    assert "the(2)" not in find(config).report["lexicon.txt"]
+    assert "the(2)" not in complete(config).report["lexicon.txt"]
 
 
 def test_the_labeller_travels_to_other_processes(config: LibriSpeechConfig) -> None:
-    found = find(config)
+    found = complete(config)
     assert pickle.loads(pickle.dumps(found)).splits == found.splits
 
 
 def test_every_unknown_word_is_one_problem(config: LibriSpeechConfig, tmp_path: Path) -> None:
     chapter(Path(config.root), "mine-train", "84", ["THE QWRTX SAT", "QWRTX", "THE GNU"])
-    with pytest.raises(IncompleteCorpus) as error:
-        find(config)
-    first, second = error.value.problems
+    corpus = corpora.find(config)
+    first, second = corpus.bad
     assert "84-7.trans.txt:1: 'QWRTX' (2×, here first) is in no lexicon" in first
     assert "corpus.oov_lexicon=" in first
     assert "corpus.g2p=espeak" in first
     assert "84-7.trans.txt:3: 'GNU' (1×" in second
-    assert [r.id for r in error.value.found.splits["train"]] == ["19-7-0000"]
+    assert [r.id for r in corpus.splits["train"]] == ["19-7-0000"]
     own = tmp_path / "own.dict"
     own.write_text("QWRTX  K W ER1 T\nGNU  N UW1\n")
-    splits = read(replace(config, oov_lexicon=str(own)))
+    splits = utterances_of(replace(config, oov_lexicon=str(own)))
     assert splits["train"][2].phones == ("k", "w", "er", "t")
 
 
@@ -275,7 +274,7 @@ def test_unknown_words_are_spoken_by_espeak_and_listed(
     pytest.importorskip("phonemizer")
     chapter(Path(config.root), "mine-train", "84", ["THE BLACKMAILERS", "THE CAT"])
     with caplog.at_level(logging.INFO):
-        found = find(replace(config, g2p="espeak"))
+        found = complete(replace(config, g2p="espeak"))
     assert "words.dict does not have 1 of 10 running words (10.00 %)" in caplog.text
     assert (
         found.report["oov.txt"].splitlines()[1] == "BLACKMAILERS 1 espeak-ng b l ae k m ey l er z"
@@ -295,17 +294,16 @@ def test_faults_of_a_tree_are_listed_at_once(config: LibriSpeechConfig) -> None:
     twice.mkdir(parents=True)
     (twice / "84-7.trans.txt").write_text("84-7-0004 SAT\n")
     (twice / "84-7-0004.flac").write_bytes((folder / "84-7-0004.flac").read_bytes())
-    with pytest.raises(IncompleteCorpus) as error:
-        find(config)
-    report = "\n".join(error.value.problems)
+    corpus = corpora.find(config)
+    report = "\n".join(corpus.bad)
     assert "trans.txt:1: no audio file" in report
     assert "trans.txt:2: ambiguous, keep one of" in report
     assert "trans.txt:3: 84-7-0002 has no words" in report
-    assert "trans.txt:7: 84-7-0003 stands already in line 4" in report
+    assert "trans.txt:7: 84-7-0003 is a duplicate of line 4" in report
     assert "84-7-0099.flac: has no line in" in report
     assert f"{other}: no 85-7.trans.txt" in report
     assert "84-7-0004 is also" in report
-    assert len(error.value.problems) == 7
+    assert len(corpus.bad) == 7
 
 
 @pytest.mark.parametrize(
@@ -315,7 +313,7 @@ def test_faults_of_a_tree_are_listed_at_once(config: LibriSpeechConfig) -> None:
             {"train": "train-clean-960"},
             "train-clean-960: no such subset; there are mine-dev, mine-",
         ),
-        ({"lexicon": "absent.dict"}, "absent.dict: no such lexicon; say corpus.lexicon="),
+        ({"lexicon": "absent.dict"}, "absent.dict: no such lexicon; set corpus.lexicon="),
         ({"root": "absent"}, "no such folder"),
         ({"alignments": "absent"}, "absent: no such folder"),
     ],
@@ -324,7 +322,7 @@ def test_what_is_not_there_gets_one_sentence(
     config: LibriSpeechConfig, change: dict[str, str], says: str
 ) -> None:
     with pytest.raises(DataError, match=says):
-        find(replace(config, **change))
+        complete(replace(config, **change))
 
 
 @pytest.mark.parametrize(
@@ -354,11 +352,11 @@ def test_an_alignment_gives_times_and_the_phones_that_it_chose(
     )
     (folder / "84-7-0001.TextGrid").write_text(grid("DH", "AH0", "spn"))
     with caplog.at_level(logging.WARNING):
-        found = find(replace(config, alignments=str(tmp_path / "aligned")))
+        found = complete(replace(config, alignments=str(tmp_path / "aligned")))
     assert "4 of 5 utterances keep the lexicon's phones" in caplog.text
     assert "84-7-0001 has a word that the aligner did not know" in found.report["not-aligned.txt"]
     assert "19-7-0000 has no TextGrid" in found.report["not-aligned.txt"]
-    splits = read(replace(config, alignments=str(tmp_path / "aligned")))
+    splits = utterances_of(replace(config, alignments=str(tmp_path / "aligned")))
     by_id = {utterance.id: utterance for utterance in splits["train"]}
     aligned, kept = by_id["84-7-0000"], by_id["84-7-0001"]
     assert " ".join(aligned.phones) == "dh iy k ae t s ae t"
@@ -371,11 +369,11 @@ def test_an_alignment_gives_times_and_the_phones_that_it_chose(
 def test_a_bad_alignment_is_named(config: LibriSpeechConfig, tmp_path: Path) -> None:
     path = tmp_path / "84-7-0000.TextGrid"
     path.write_text(grid("ð", "K"))
-    with pytest.raises(DataError, match=r"TextGrid: at 0 s: phone 'ð' is not in arpabet39"):
-        read(replace(config, alignments=str(tmp_path)))
+    with pytest.raises(DataError, match=r"TextGrid: 'ð' at 0 s: phone 'ð' is not in arpabet39"):
+        utterances_of(replace(config, alignments=str(tmp_path)))
     path.unlink()
     with pytest.raises(DataError, match="no TextGrid of any of the 5 utterances"):
-        read(replace(config, alignments=str(tmp_path)))
+        utterances_of(replace(config, alignments=str(tmp_path)))
 
 
 def test_the_real_parts(shared: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -389,7 +387,7 @@ def test_the_real_parts(shared: Path, caplog: pytest.LogCaptureFixture) -> None:
         lexicon=str(corpora / "cmudict" / "cmudict.dict"),
     )
     with caplog.at_level(logging.INFO):
-        found = find(config)
+        found = complete(config)
     assert {s: len(r) for s, r in found.splits.items()} == {"train": 1519, "dev": 121, "test": 115}
     assert "921 of 56115 running words (1.64 %), 601 of 7603 different ones" in caplog.text
     assert len(found.report["oov.txt"].splitlines()) == 1 + 601

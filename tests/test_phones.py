@@ -7,31 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import DataError
-from asr.phones import BLANK, Vocabulary, fold_to_39, fold_to_48, fold_to_arpabet, phone_set
+from asr.phones import BLANK, Vocabulary, fold_to_39, fold_to_arpabet, phone_set
 
 
 def test_the_sets_have_their_sizes() -> None:
     assert [len(phone_set(f"timit{size}")) for size in (61, 48, 39)] == [61, 48, 39]
 
 
-def test_folding_is_total() -> None:
-    assert set(fold_to_48()(phone_set("timit61"))) == set(phone_set("timit48"))
-    assert set(fold_to_39()(phone_set("timit61"))) == set(phone_set("timit39"))
+def test_folding_is_total_and_idempotent() -> None:
+    fold = fold_to_39()
+    assert set(fold(phone_set("timit61"))) == set(phone_set("timit39"))
+    assert set(fold(phone_set("timit48"))) == set(phone_set("timit39"))
+    assert fold(phone_set("timit39")) == phone_set("timit39")
 
 
 def test_only_q_is_deleted() -> None:
-    for fold in (fold_to_48(), fold_to_39()):
-        assert [phone for phone in phone_set("timit61") if fold([phone]) == ()] == ["q"]
-
-
-def test_folding_in_two_steps_is_folding_in_one() -> None:
-    for phone in phone_set("timit61"):
-        assert fold_to_39()(fold_to_48()([phone])) == fold_to_39()([phone])
-
-
-def test_folding_is_idempotent() -> None:
-    for fold, coarse in ((fold_to_48(), "timit48"), (fold_to_39(), "timit39")):
-        assert fold(phone_set(coarse)) == phone_set(coarse)
+    fold = fold_to_39()
+    assert [phone for phone in phone_set("timit61") if fold([phone]) == ()] == ["q"]
 
 
 def test_every_phone_of_cmudict_is_one_of_timit_and_only_silence_is_none() -> None:
@@ -92,5 +84,5 @@ def test_a_vocabulary_refuses_what_it_cannot_mean(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'zz' is not in the vocabulary"):
         Vocabulary(["aa"]).encode(["zz"])
     (tmp_path / "v.txt").write_text("aa\n")
-    with pytest.raises(DataError, match=r"v\.txt:1: expected <blank>"):
+    with pytest.raises(DataError, match=r"v\.txt:1: .*<blank>"):
         Vocabulary.load(tmp_path / "v.txt")

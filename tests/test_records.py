@@ -19,7 +19,8 @@ utterances = st.builds(
     duration_s=seconds,
     speaker=names,
     phones=st.lists(names, max_size=5).map(tuple),
-    segments=st.none() | st.lists(st.builds(Segment, names, seconds, seconds)).map(tuple),
+    segments=st.none()
+    | st.lists(st.builds(Segment, names, seconds, seconds, st.none() | st.floats(0, 1))).map(tuple),
     corpus=names,
     split=names,
     sex=st.none() | st.sampled_from("mf"),
@@ -49,7 +50,7 @@ def test_hypotheses_survive_their_file(tmp_path: Path) -> None:
         ("[1]", "found [1]"),
         ('{"id": "a"}', "found ['id'], expected a Hypothesis"),
         ('{"id": "b", "phones": [], "colour": 1}', "colour"),
-        ('{"id": "first", "phones": []}', "already in line 1"),
+        ('{"id": "first", "phones": []}', "is a duplicate of line 1"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, says: str) -> None:

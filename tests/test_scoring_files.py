@@ -206,7 +206,7 @@ def test_bad_folders_and_formats(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="found neither"):
         read_transcripts(tmp_path)
     put(tmp_path / "a.phn", "0 10 aa\n0 10\n")
-    with pytest.raises(DataError, match=r"a.phn:2: expected `start end phone` in samples"):
+    with pytest.raises(DataError, match=r"a.phn:2: .*expected `start end label` in samples"):
         read_transcripts(tmp_path)
     put(tmp_path / "b.TextGrid", "nothing")
     with pytest.raises(DataError, match=r"found both.*--format"):

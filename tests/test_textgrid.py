@@ -1,11 +1,13 @@
-"""TextGrids against praatio as an oracle, and the three units of `.lab` files."""
+"""Label files: TextGrids against praatio, `.lab` in its units, the label file beside audio."""
 
 from pathlib import Path
 
 import pytest
 
+from asr import labels
 from asr.errors import DataError
 from asr.labels import textgrid
+from asr.records import Segment
 
 PHONES = [(0.0, 0.5, "HH"), (0.5, 0.75, "AH0"), (0.75, 1.25, ""), (1.25, 1.5, 'a"b')]
 
@@ -20,19 +22,19 @@ def test_what_praatio_writes_is_read(tmp_path: Path, format_name: str) -> None:
     path = tmp_path / "one.TextGrid"
     grid.save(str(path), format=format_name, includeBlankSpaces=True)
     assert [name for name, _ in textgrid.read_tiers(path)] == ["words", "speaker - phones"]
-    assert list(textgrid.read_phones(path)) == [row for row in PHONES if row[2]]
+    assert labels.read(path) == tuple(Segment(p, start, end) for start, end, p in PHONES if p)
 
 
 def test_a_textgrid_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "one.TextGrid"
     path.write_text('File type = "ooTextFile"\nObject class = "TextGrid"\n0 1 <exists> 1')
     with pytest.raises(DataError, match="not a complete TextGrid"):
-        list(textgrid.read_phones(path))
+        labels.read(path)
     path.write_bytes(b"ooBinaryFile\x08TextGrid\xff")
     with pytest.raises(DataError, match="neither UTF-8 nor UTF-16"):
-        list(textgrid.read_phones(path))
+        labels.read(path)
     with pytest.raises(DataError, match="cannot be read"):
-        list(textgrid.read_phones(tmp_path / "absent.TextGrid"))
+        labels.read(tmp_path / "absent.TextGrid")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,9 @@ def test_a_textgrid_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_lab_times_are_100_ns_or_seconds(tmp_path: Path, text: str) -> None:
     path = tmp_path / "one.lab"
     path.write_text(text, encoding="utf-8")
-    assert list(textgrid.read_lab(path)) == [(0.0, 0.5, "aa"), (0.5, pytest.approx(1.2), "b")]
+    first, second = labels.read(path)
+    assert first == Segment("aa", 0.0, 0.5)
+    assert (second.phone, second.start_s, second.end_s) == ("b", 0.5, pytest.approx(1.2))
 
 
 def test_a_bad_lab_line_is_named(tmp_path: Path) -> None:
@@ -55,4 +59,20 @@ def test_a_bad_lab_line_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"one\.lab:2: found '5000000 b', expected `start end label`"
     ):
-        list(textgrid.read_lab(path))
+        labels.read(path)
+
+
+@pytest.mark.parametrize(
+    ("audio", "name"),
+    [("a.wav", "a.phn"), ("SA1.WAV.wav", "SA1.PHN"), ("SA1.WAV", "sa1.TextGrid"), ("b.flac", None)],
+)
+def test_the_label_file_is_beside_the_audio(tmp_path: Path, audio: str, name: str | None) -> None:
+    for other in (audio, name or "c.lab", "a.txt", "ab.phn"):
+        (tmp_path / other).touch()
+    assert labels.beside(tmp_path / audio) == (tmp_path / name if name else None)
+    if name:
+        (tmp_path / f"{Path(name).stem}.lab").touch()
+        with pytest.raises(DataError, match=f"{name}, .*lab|lab, .*{name}"):
+            labels.beside(tmp_path / audio)
+    with pytest.raises(DataError, match=r"a\.txt: .*\.phn, \.textgrid, \.lab"):
+        labels.read(tmp_path / "a.txt")

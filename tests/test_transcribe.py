@@ -17,15 +17,15 @@ from conftest import normalized, tones_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr import audio, checkpoint
+from asr import audio, checkpoint, labels
 from asr import transcriber as transcriber_module
-from asr.audio import Waveform
+from asr.audio import Waveform, reader
 from asr.checkpoint import Checkpoint
 from asr.commands import transcribe
 from asr.errors import DataError
 from asr.features import Features, FeaturesConfig
 from asr.labels import textgrid
-from asr.records import Hypothesis
+from asr.records import Hypothesis, Segment
 from asr.transcriber import MODEL, REACH_S, SPEAKER, Piece, Transcriber, load, pieces, placed
 
 PHONES = ("aa", "s", "m", "iy", "aa", "m")
@@ -100,7 +100,7 @@ def test_one_channel_of_two_is_not_lost(tmp_path: Path, tone_model: Path) -> Non
 def test_a_stream_is_what_load_reads_and_resampling_knows_no_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audio, "BLOCK", 1000)
+    monkeypatch.setattr(reader, "BLOCK", 1000)
     speech = tones_of(PHONES)
     soundfile.write(tmp_path / "a.wav", speech, 16_000)
     streamed = np.concatenate(list(audio.stream(tmp_path / "a.wav", 16_000, 400, pytest.fail)))
@@ -187,22 +187,26 @@ def test_json_and_textgrid_hold_what_text_says(
     rows = [line.split() for line in text.read_text().splitlines()[1:]]
     assert [row[2] for row in rows] == [one["phone"] for one in found["phones"]] == list(PHONES)
     times = [(one["start_s"], one["end_s"], one["phone"]) for one in found["phones"]]
-    assert list(textgrid.read_phones(grid)) == times
+    read = [(one.start_s, one.end_s, one.phone) for one in labels.read(grid)]
+    assert read == times
     (_, phones), (name, confidences) = textgrid.read_tiers(grid)
     assert name == "confidences"
-    assert phones[-1][1] == found["duration_s"]
-    assert [one[:2] for one in phones] == [one[:2] for one in confidences]
-    assert all(a[1] == b[0] for a, b in pairwise(phones))
+    assert phones[-1].end_s == found["duration_s"]
+    assert [replace(one, phone="") for one in phones] == [
+        replace(one, phone="") for one in confidences
+    ]
+    assert all(a.end_s == b.start_s for a, b in pairwise(phones))
 
 
 def test_praat_reads_the_textgrid(tmp_path: Path) -> None:
     praatio = pytest.importorskip("praatio.textgrid")
     path = tmp_path / "a.TextGrid"
-    intervals = [(0.1, 0.25, 'q"uote'), (0.25, 0.5, "aa"), (0.75, 1.0, "ʃ")]
-    path.write_text(textgrid.text_of({"phones": intervals}, 1.0), encoding="utf-8")
+    segments = [Segment('q"uote', 0.1, 0.25), Segment("aa", 0.25, 0.5), Segment("ʃ", 0.75, 1.0)]
+    path.write_text(textgrid.text_of({"phones": segments}, 1.0), encoding="utf-8")
     read = praatio.openTextgrid(str(path), includeEmptyIntervals=False)
-    assert [tuple(one) for one in read.getTier("phones").entries] == intervals
-    assert [one for one in textgrid.read_tiers(path)[0][1] if one[2]] == intervals
+    entries = read.getTier("phones").entries
+    assert [Segment(one.label, one.start, one.end) for one in entries] == segments
+    assert [one for one in textgrid.read_tiers(path)[0][1] if one.phone] == segments
 
 
 # ── bad files ────────────────────────────────────────────────────────────────────────────────

@@ -1,13 +1,13 @@
-"""Door: a checkpoint and a manifest → the times of its phones.
+"""`asr align`: a checkpoint and a manifest → the times of the phones.
 
     asr align exp/timit/1/checkpoint-best.safetensors exp/timit/1/manifests/test.jsonl --compare
     asr align CHECKPOINT MANIFEST --manifest aligned.jsonl       a manifest with `segments`
     asr align CHECKPOINT MANIFEST --textgrid FOLDER --phn FOLDER --ctm aligned.ctm
     asr align CHECKPOINT MANIFEST --lexicon manifests/lexicon.txt --manifest aligned.jsonl
 
-The phones of the manifest are taken as they are; nothing is recognised. With `--lexicon` each word
-gets the one of its pronunciations that fits best, where it has several. Files are written when all
-utterances have been aligned. See docs/alignment.md for how boundaries are found.
+The phones are those of the manifest; nothing is recognised. With `--lexicon` they are, for each
+word, those of the pronunciation that fits best. Files are written after all utterances have been
+aligned. docs/alignment.md describes how boundaries are found.
 """
 
 import argparse
@@ -19,30 +19,30 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from asr import audio, checkpoint, scoring
-from asr.aligner import Aligned, Aligner, with_likeliest
+from asr import audio, checkpoint, labels, scoring
+from asr.aligner import Aligner, with_likeliest
 from asr.corpora import lexicon
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code, raise_problems
 from asr.files import atomic_open
-from asr.labels import phn as labels
-from asr.labels import textgrid
 from asr.phones import Vocabulary, unknown_phone
 from asr.recognizer import encode_all
-from asr.records import Manifest, Utterance, write_jsonl
+from asr.records import Manifest, Segment, Utterance, write_jsonl
 
 BATCH_SIZE = 16  # utterances
+
+Segments = tuple[Segment, ...]
 
 
 def run(
     checkpoint_path: str | Path,
     utterances: Sequence[Utterance],
     known: lexicon.Lexicon | None = None,
-) -> dict[str, Aligned]:
-    """The times of the phones of every utterance, by id.
+) -> dict[str, Segments]:
+    """The phones of each utterance with their times and mean probabilities, by id.
 
-    With `known` the phones are, for each word, those of its pronunciations that fit best. Raises
-    one `DataError` for all utterances that cannot be aligned, before any is.
+    With the lexicon `known` the phones are, for each word, those of the pronunciation that fits
+    best. Before any work, one `DataError` lists all utterances that cannot be aligned.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recognizer = checkpoint.load(checkpoint_path, device).recognizer
@@ -57,15 +57,15 @@ def run(
         if known
         else {}
     )
-    found: dict[str, Aligned] = {}
+    aligned: dict[str, Segments] = {}
     with tqdm(total=len(utterances), desc="aligned", leave=False, disable=None) as bar:
         for batch, encoded, lengths in encode_all(recognizer, batches):
             if known is not None:
                 said = [words[id] for id in batch.ids]
                 batch = with_likeliest(recognizer, batch, encoded, lengths, said)
-            found |= zip(batch.ids, aligner(batch, encoded, lengths), strict=True)
+            aligned |= zip(batch.ids, aligner(batch, encoded, lengths), strict=True)
             bar.update(len(batch.ids))
-    return found
+    return aligned
 
 
 def _without_pronunciation(
@@ -74,10 +74,10 @@ def _without_pronunciation(
     for utterance in utterances:
         words = (utterance.words or "").split()
         if not words:
-            yield f"{utterance.id}: no `words` in the manifest, which --lexicon gives phones to"
+            yield f"{utterance.id}: no `words` in the manifest, which --lexicon needs"
         for word in words:
             if word.lower() not in known:
-                yield f"{utterance.id}: {word!r} is not in the lexicon; add it, or do without"
+                yield f"{utterance.id}: {word!r} is not in the lexicon; add it, or omit --lexicon"
                 continue
             for phone in {phone for said in known[word.lower()] for phone in said}:
                 if phone not in vocabulary:
@@ -86,31 +86,27 @@ def _without_pronunciation(
 
 
 def problems(aligner: Aligner, utterances: Sequence[Utterance]) -> list[str]:
-    """One sentence for each utterance that cannot be aligned; opens the headers of the audio."""
+    """A sentence for each utterance that cannot be aligned; opens the headers of the audio."""
     sample_rate = aligner.recognizer.config.features.sample_rate
-    found = []
+    sentences = []
     for utterance in utterances:
         try:
             header = audio.info(utterance.audio)
             audio.require_mono(utterance.audio, header.channels)
             audio.require_rate(utterance.audio, header.sample_rate, sample_rate)
+            aligner.require_room(utterance.phones, header.samples)
         except DataError as error:
-            found.append(f"{utterance.id}: {error}")
-            continue
-        try:
-            aligner.require_room(utterance, header.samples)
-        except DataError as error:
-            found.append(str(error))
-    return found
+            sentences.append(f"{utterance.id}: {error}")
+    return sentences
 
 
-def _as_aligned(utterance: Utterance, aligned: Aligned) -> Utterance:
-    phones = tuple(segment.phone for segment in aligned.segments)
+def _with_phones_of(segments: Segments, utterance: Utterance) -> Utterance:
+    phones = tuple(segment.phone for segment in segments)
     return replace(utterance, phones=phones, segments=None, pronunciation="aligned")
 
 
 def write(
-    found: Mapping[str, Aligned],
+    aligned: Mapping[str, Segments],
     utterances: Sequence[Utterance],
     *,
     manifest: Path | None = None,
@@ -118,45 +114,47 @@ def write(
     phns: Path | None = None,
     ctm: Path | None = None,
 ) -> None:
-    """Write what is asked for: in folders a file for each id, and the manifest last."""
+    """Write each format that has a path: in a folder one file for each id; the manifest last."""
     for utterance in utterances:
-        segments = found[utterance.id].segments
-        if textgrids:
-            path = textgrids / f"{utterance.id}.TextGrid"
-            textgrid.write_phones(path, segments, audio.info(utterance.audio).duration_s)
-        if phns:
-            rate = audio.info(utterance.audio).sample_rate
-            labels.write_phn(phns / f"{utterance.id}.phn", segments, rate)
+        for folder, ending in ((textgrids, ".TextGrid"), (phns, ".phn")):
+            if folder:
+                header = audio.info(utterance.audio)
+                path = folder / f"{utterance.id}{ending}"
+                labels.write(path, aligned[utterance.id], header.samples, header.sample_rate)
     if ctm:
         with atomic_open(ctm) as file:
             for utterance in utterances:
-                aligned = found[utterance.id]
-                for segment, sure in zip(aligned.segments, aligned.confidences, strict=True):
+                for s in aligned[utterance.id]:
                     file.write(
-                        f"{utterance.id} 1 {segment.start_s:.6f} "
-                        f"{segment.end_s - segment.start_s:.6f} {segment.phone} {sure:.4f}\n"
+                        f"{utterance.id} 1 {s.start_s:.6f} {s.end_s - s.start_s:.6f} {s.phone} "
+                        f"{s.confidence:.4f}\n"
                     )
     if manifest:
-        write_jsonl(manifest, (replace(u, segments=found[u.id].segments) for u in utterances))
+        write_jsonl(manifest, (replace(u, segments=_times(aligned[u.id])) for u in utterances))
 
 
-def compare(found: Mapping[str, Aligned], utterances: Sequence[Utterance]) -> scoring.Timing:
-    """How far the times that were found lie from those of the manifest."""
+def _times(segments: Segments) -> Segments:
+    """The segments without confidences, as manifests have them."""
+    return tuple(replace(segment, confidence=None) for segment in segments)
+
+
+def compare(aligned: Mapping[str, Segments], utterances: Sequence[Utterance]) -> scoring.Timing:
+    """The distances between the times found and those of the manifest."""
     return scoring.compare_times(
-        scoring.TimedPair(u.id, u.speaker, u.segments or (), found[u.id].segments)
-        for u in utterances
+        scoring.TimedPair(u.id, u.speaker, u.segments or (), aligned[u.id]) for u in utterances
     )
 
 
 def _require_names(
     utterances: Manifest, with_times: bool, folders: Sequence[Path | None], files: Sequence[Path]
 ) -> None:
-    """Refuse, before the work, what cannot be written or compared in the end."""
+    """Raise `DataError`, before the work, for outputs that cannot be written or compared."""
     if not len(utterances):
         raise DataError(f"{utterances.path}: no utterances")
     if any(folders):
         raise_problems(
-            f"{u.id!r}: is no name of a file; rename it in {utterances.path}, or take --manifest"
+            f"{u.id!r}: cannot be the name of a file; rename it in {utterances.path}, or write "
+            f"--manifest or --ctm"
             for u in utterances
             if Path(u.id).name != u.id
         )
@@ -167,12 +165,12 @@ def _require_names(
         if file.is_dir():
             raise DataError(f"{file}: is a folder, expected the name of a file to write")
         if file.exists() and file.samefile(utterances.path):
-            raise DataError(f"{file}: is the manifest that is read; write to another file")
+            raise DataError(f"{file}: is the input manifest; write to another file")
     without = [u.id for u in utterances if not u.segments] if with_times else []
     if without:
         raise DataError(
-            f"{utterances.path}: --compare needs `segments`, which {len(without)} utterances lack, "
-            f"{without[0]} first"
+            f"{utterances.path}: --compare needs `segments`; {len(without)} utterances have none, "
+            f"the first of them {without[0]}"
         )
 
 
@@ -207,11 +205,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     utterances: Sequence[Utterance] = manifest
     _require_names(manifest, options.compare, folders, [path for path in outputs if path])
     known = lexicon.read(options.lexicon) if options.lexicon else None
-    found = run(options.checkpoint, utterances, known)
+    aligned = run(options.checkpoint, utterances, known)
     if known is not None:
-        utterances = [_as_aligned(utterance, found[utterance.id]) for utterance in manifest]
+        utterances = [_with_phones_of(aligned[one.id], one) for one in manifest]
     write(
-        found,
+        aligned,
         utterances,
         manifest=options.manifest,
         textgrids=options.textgrid,
@@ -219,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ctm=options.ctm,
     )
     if options.compare:
-        print(compare(found, utterances).text())
+        print(compare(aligned, utterances).text())
     for path in (*folders, *outputs):
         if path:
             print(path)

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from asr import audio, checkpoint
-from asr.corpora.folder import LABELS, read_labels
+from asr import audio, checkpoint, labels
 from asr.errors import DataError, exit_code, raise_problems
 from asr.explanation.network import LONGEST_S, Network, Sentence, require_length
 from asr.explanation.page import page
@@ -118,27 +117,18 @@ def _sentence(network: Network, file: str, utterance: Utterance | None) -> Sente
             inspection.warnings,
         )
     plain = Sentence(Path(path).stem, waveform, features.sample_rate, warnings=inspection.warnings)
-    labels = _labels_beside(Path(path))
-    if labels is None:
+    beside = labels.beside(path)
+    if beside is None:
         return plain
     vocabulary = network.recognizer.vocabulary.phones
     known = frozenset({*vocabulary, *phone_set("timit61"), *phone_set("arpabet39")})
-    assert inspection.header is not None
-    segments = read_labels(labels, inspection.header, known, "the phones of TIMIT and CMUdict")
+    header = inspection.header
+    assert header is not None
+    segments = labels.read_checked(
+        beside, header.samples, header.sample_rate, known, "the phones of TIMIT and CMUdict"
+    )
     phones = tuple(segment.phone for segment in segments)
-    return replace(plain, phones=phones, segments=segments, labels_from=labels.name)
-
-
-def _labels_beside(path: Path) -> Path | None:
-    stem = path.stem.removesuffix(".WAV").lower()
-    found = [
-        one
-        for one in sorted(path.parent.iterdir())
-        if one.suffix.lower() in LABELS and one.stem.lower() == stem
-    ]
-    if len(found) > 1:
-        raise DataError(f"{path}: ambiguous, keep one of {', '.join(str(one) for one in found)}")
-    return found[0] if found else None
+    return replace(plain, phones=phones, segments=segments, labels_from=beside.name)
 
 
 def _study(

@@ -21,7 +21,6 @@ from pathlib import Path
 from asr import corpora
 from asr.config import RunConfig, door
 from asr.corpora import manifests, summary
-from asr.corpora.base import Found, IncompleteCorpus
 from asr.corpora.manifests import Outcome
 from asr.criteria import CTCConfig
 from asr.errors import DataError, raise_problems, said_by_system
@@ -44,7 +43,8 @@ def run(config: RunConfig) -> None:
     run_dir = Path(config.run_dir)
     with staging_for(run_dir) as staging:
         # ── find and check ────────────────────────────────────────────────────────────────────
-        found, bad, wrong = _find(config)
+        found = corpora.find(config.corpus)
+        found = replace(found, window_s=config.features.window_ms / 1000)
         (staging / "manifests").mkdir()
         outcome = manifests.write(
             found,
@@ -57,9 +57,13 @@ def run(config: RunConfig) -> None:
             if isinstance(config.criterion, CTCConfig)
             else None,
         )
-        outcome.bad[:0] = bad
-        outcome.left_out += len(bad)
-        outcome.wrong[:0] = wrong
+        outcome.bad[:0] = found.bad
+        outcome.left_out += len(found.bad)
+        empty = [split for split, recordings in found.splits.items() if not recordings]
+        outcome.wrong[:0] = [
+            *found.wrong,
+            *(f"{config.corpus.root}: the split {split!r} is empty" for split in empty),
+        ]
         if not config.corpus.shared_speakers:
             outcome.wrong.extend(manifests.speakers_in_two_splits(found))
         _judge(config, staging, outcome)
@@ -77,19 +81,6 @@ def run(config: RunConfig) -> None:
         _publish(staging, run_dir)
         Vocabulary(phones).save(run_dir / "vocabulary.txt")
     log.info("%s", in_words.rstrip())
-
-
-def _find(config: RunConfig) -> tuple[Found, list[str], list[str]]:
-    """What a walk finds, the files that cannot be used, and what is wrong with the whole."""
-    bad: list[str] = []
-    wrong: list[str] = []
-    try:
-        found = corpora.find(config.corpus)
-    except IncompleteCorpus as error:
-        found, bad, wrong = error.found, list(error.bad), list(error.wrong)
-    empty = [split for split, recordings in found.splits.items() if not recordings]
-    wrong.extend(f"{config.corpus.root}: the split {split!r} is empty" for split in empty)
-    return replace(found, window_s=config.features.window_ms / 1000), bad, wrong
 
 
 @dataclass(frozen=True)

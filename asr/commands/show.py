@@ -16,17 +16,15 @@ from pathlib import Path
 
 import torch
 
-from asr import audio, pictures, templates
+from asr import audio, labels, pictures, templates
 from asr.config import with_features
-from asr.corpora.folder import LABELS, read_labels
 from asr.errors import DataError, exit_code, raise_problems
 from asr.features import FeaturesConfig
-from asr.files import atomic_open, read_lines
-from asr.labels import textgrid
+from asr.files import atomic_open
 from asr.pictures import Picture
 from asr.pictures.speech import Speech, draw, draw_version
 from asr.pictures.versions import Version, augmented
-from asr.records import Segment, Utterance, stream_jsonl
+from asr.records import Utterance, stream_jsonl
 
 LONGEST_S = 60.0
 
@@ -128,8 +126,10 @@ def _read(wanted: Sequence[Utterance], config: FeaturesConfig) -> list[Speech]:
         segments = utterance.segments or ()
         try:
             if not utterance.id:
-                labels, segments = _beside(path, header)
-                facts.append(f"Phones: {labels}." if labels else "No labels beside it.")
+                beside = labels.beside(path)
+                facts.append(f"Phones: {beside}." if beside else "No labels beside it.")
+                if beside:
+                    segments = labels.read_checked(beside, header.samples, header.sample_rate)
             elif not segments:
                 facts.append(f"Phones, without times: {' '.join(utterance.phones)}.")
         except DataError as error:
@@ -139,21 +139,6 @@ def _read(wanted: Sequence[Utterance], config: FeaturesConfig) -> list[Speech]:
         speech.append(Speech(name, waveform, segments, tuple(facts)))
     raise_problems(problems)
     return speech
-
-
-def _beside(path: Path, header: audio.AudioInfo) -> tuple[Path | None, tuple[Segment, ...]]:
-    """The label file of an audio file, whatever phones are in it, and the segments it holds."""
-    stem = path.stem.lower().removesuffix(".wav")
-    for labels in sorted(path.parent.iterdir()):
-        kind = labels.suffix.lower()
-        if kind in LABELS and labels.stem.lower().removesuffix(".wav") == stem:
-            if kind == ".phn":
-                found = [line.split()[-1].lower() for line in read_lines(labels) if line.strip()]
-            else:
-                read = textgrid.read_lab if kind == ".lab" else textgrid.read_phones
-                found = [label for *_, label in read(labels)]
-            return labels, read_labels(labels, header, frozenset(found), "its own labels")
-    return None, ()
 
 
 def _page(

@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from asr.errors import DataError, exit_code, raise_problems
@@ -66,9 +66,8 @@ def in_format(transcript: Transcript, format_name: str) -> str:
     if format_name == "json":
         return json.dumps(asdict(transcript), ensure_ascii=False) + "\n"
     if format_name == "textgrid":
-        phones = [(one.start_s, one.end_s, one.phone) for one in transcript.phones]
-        confidences = [(s.start_s, s.end_s, f"{s.confidence:.2f}") for s in transcript.phones]
-        tiers = {"phones": phones, "confidences": confidences}
+        confidences = [replace(one, phone=f"{one.confidence:.2f}") for one in transcript.phones]
+        tiers = {"phones": transcript.phones, "confidences": confidences}
         return textgrid.text_of(tiers, transcript.duration_s)
     said = " ".join(one.phone for one in transcript.phones)
     lines = [f"# {transcript.file}, {transcript.duration_s:.2f} s: {said}"]

@@ -1,8 +1,8 @@
-"""Words to phones: dictionaries in CMUdict's format, and espeak-ng for words that none has.
+"""Words to phones: dictionaries in CMUdict's format, and espeak-ng for words outside of them.
 
-Phones are the 39 of CMUdict in lower case, without stress. This file chooses nobody's
-pronunciation: it gives all that a dictionary has, in its order. It guesses nothing about words:
-no ending is stripped, no spelling mended.
+Phones are the 39 of CMUdict in lower case, without stress. A word has all pronunciations of its
+dictionary, in their order there. Words are looked up as they are written, in lower case: no ending
+is stripped and no spelling corrected.
 """
 
 import logging
@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from asr.errors import DataError, pip_install, raise_problems
-from asr.phones import phone_set, table_lines, unknown_phone
+from asr.phones import phone_set, table_rows, unknown_phone
 
 Pronunciation = tuple[str, ...]
 Lexicon = Mapping[str, tuple[Pronunciation, ...]]  # word in lower case → its pronunciations
@@ -23,11 +23,11 @@ MAX_PROBLEMS = 20  # listed of one file
 
 
 def read(path: str | Path, phones: str = "arpabet39") -> dict[str, tuple[Pronunciation, ...]]:
-    """Read `word P1 P2` lines; all bad lines are listed in one `DataError`.
+    """The pronunciations of each word, from `word P1 P2` lines; one `DataError` lists bad lines.
 
-    Knows `cmudict.dict` (`word(2)`, `# comment` behind an entry), CMUdict 0.7 (`;;;` comments,
-    two spaces, Latin-1) and LibriSpeech's lexicon (a word again on each line of a variant).
-    Pronunciations that differ in stress alone are one.
+    Reads `cmudict.dict` (`word(2)`, `# comment` after an entry), CMUdict 0.7 (`;;;` comments, two
+    spaces, Latin-1) and LibriSpeech's lexicon (each variant a line with the same word).
+    Pronunciations that differ only in stress are the same.
     """
     known = _spellings(phones)
     lexicon: dict[str, list[Pronunciation]] = {}
@@ -68,23 +68,24 @@ def lines(lexicon: Lexicon) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Spoken:
-    """How the words of a corpus are said, and which of them the lexicon did not have."""
+    """The pronunciations of the words of a corpus, and the source of those outside the lexicon."""
 
     lexicon_name: str
-    counts: Mapping[str, int]  # word as written → times read
-    found: dict[str, tuple[Pronunciation, ...]]  # word as written → its pronunciations
+    counts: Mapping[str, int]  # word as written → occurrences
+    pronunciations: dict[str, tuple[Pronunciation, ...]]  # word as written → its pronunciations
     source: dict[str, str]  # word outside the lexicon → where its phones come from
 
     @property
     def absent(self) -> list[str]:
         """Words that have no phones, sorted."""
-        return sorted(self.counts.keys() - self.found.keys())
+        return sorted(self.counts.keys() - self.pronunciations.keys())
 
     def first(self) -> dict[str, Pronunciation]:
-        return {word: variants[0] for word, variants in self.found.items()}
+        """The first pronunciation of each word."""
+        return {word: variants[0] for word, variants in self.pronunciations.items()}
 
     def summary(self) -> str:
-        """One line: how many words the lexicon did not have, and where they got their phones."""
+        """A line with the number of words outside the lexicon and the sources of their phones."""
         outside = [*self.source, *self.absent]
         running, missed = sum(self.counts.values()), sum(self.counts[word] for word in outside)
         by_source = sorted(Counter(self.source.values()).items())
@@ -97,16 +98,16 @@ class Spoken:
         )
 
     def report(self, policy: str) -> dict[str, str]:
-        """Files to stand beside the manifests: `lexicon.txt` of these words, and `oov.txt`.
+        """The files beside the manifests: `lexicon.txt` of these words, and `oov.txt`.
 
-        `policy` "first" keeps one pronunciation of each word, "all" keeps all.
+        `policy` is "first", one pronunciation of each word, or "all".
         """
         keep = 1 if policy == "first" else None
-        used = {word.lower(): variants[:keep] for word, variants in self.found.items()}
+        used = {word.lower(): variants[:keep] for word, variants in self.pronunciations.items()}
         head = f"# words that {self.lexicon_name} does not have: word, times read, source, phones\n"
         rows = [
-            f"{word} {self.counts[word]} {self.source[word]} {' '.join(self.found[word][0])}\n"
-            for word in sorted(self.source)
+            f"{word} {self.counts[word]} {source} {' '.join(self.pronunciations[word][0])}\n"
+            for word, source in sorted(self.source.items())
         ]
         return {"lexicon.txt": "".join(lines(used)), "oov.txt": "".join([head, *rows])}
 
@@ -114,32 +115,32 @@ class Spoken:
 def pronounce(
     counts: Mapping[str, int], path: str | Path, second: str | Path | None, g2p: str
 ) -> Spoken:
-    """Look words up in a lexicon, then in a second one, then ask espeak-ng unless `g2p` is "none".
+    """Pronunciations of a lexicon, else of a second one, else of espeak-ng unless `g2p` is "none".
 
-    No word is refused here: those that get no phones are in `absent`.
+    Words without phones are in `Spoken.absent`.
     """
     main = read(path)
-    found = {word: main[word.lower()] for word in counts if word.lower() in main}
+    known = {word: main[word.lower()] for word in counts if word.lower() in main}
     source: dict[str, str] = {}
     if second is not None:
         own = read(second)
-        for word in sorted(counts.keys() - found.keys()):
+        for word in sorted(counts.keys() - known.keys()):
             if word.lower() in own:
-                found[word], source[word] = own[word.lower()], Path(second).name
+                known[word], source[word] = own[word.lower()], Path(second).name
     if g2p == "espeak":
-        left = sorted(counts.keys() - found.keys())
+        left = sorted(counts.keys() - known.keys())
         spoken = espeak(word.lower() for word in left)
         for word in left:
             if word.lower() in spoken:
-                found[word], source[word] = (spoken[word.lower()],), "espeak-ng"
-    return Spoken(Path(path).name, counts, found, source)
+                known[word], source[word] = (spoken[word.lower()],), "espeak-ng"
+    return Spoken(Path(path).name, counts, known, source)
 
 
 def espeak(words: Iterable[str]) -> dict[str, Pronunciation]:
-    """Pronunciations by espeak-ng's rules for American English, one for each word.
+    """One pronunciation of each word, by espeak-ng's rules for American English.
 
-    A word that espeak-ng leaves silent is not in the result. Raises `DataError` where the extra
-    `g2p` is not installed, or where espeak-ng writes a sound that the table does not know.
+    Words for which espeak-ng gives no sound are not in the result. Raises `DataError` where the
+    extra `g2p` is not installed, or espeak-ng gives a sound that the table does not have.
     """
     asked = sorted(set(words))
     if not asked:
@@ -151,8 +152,8 @@ def espeak(words: Iterable[str]) -> dict[str, Pronunciation]:
         from phonemizer.separator import Separator
     except ImportError:
         raise DataError(
-            f"words that no lexicon has need espeak-ng; run: {pip_install('g2p')}, or give their "
-            f"phones in a lexicon of your own"
+            f"words outside the lexicon need espeak-ng; run: {pip_install('g2p')}, or add them to "
+            f"a lexicon of your own"
         ) from None
     EspeakWrapper.set_library(espeakng_loader.get_library_path())
     EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
@@ -161,15 +162,15 @@ def espeak(words: Iterable[str]) -> dict[str, Pronunciation]:
     spoken = backend.phonemize(asked, Separator(phone=" ", word="|"), strip=True)
     if len(spoken) != len(asked):
         raise DataError(f"espeak-ng gave {len(spoken)} pronunciations for {len(asked)} words")
-    found = {
+    by_word = {
         word: from_ipa(sounds.replace("|", " ").split(), word)
         for word, sounds in zip(asked, spoken, strict=True)
     }
-    return {word: pronunciation for word, pronunciation in found.items() if pronunciation}
+    return {word: pronunciation for word, pronunciation in by_word.items() if pronunciation}
 
 
 def from_ipa(sounds: Iterable[str], word: str) -> Pronunciation:
-    """Map espeak-ng's IPA, one sound an item, to phones; `word` is named where one is unknown."""
+    """The phones of espeak-ng's IPA, one sound an item; messages name `word`."""
     table = _espeak_table()
     phones: list[str] = []
     for sound in sounds:
@@ -177,24 +178,23 @@ def from_ipa(sounds: Iterable[str], word: str) -> Pronunciation:
         mapped = table.get(bare) or table.get(bare.replace("ː", ""))
         if mapped is None:
             raise DataError(
-                f"espeak-ng says {sound!r} in {word!r}, which asr/tables/espeak-to-arpabet.txt "
-                f"does not have; give the word in a lexicon of your own"
+                f"espeak-ng says {sound!r} in {word!r}, which is not in "
+                f"asr/tables/espeak-to-arpabet.txt; add the word to a lexicon of your own"
             )
         phones += mapped
     # espeak-ng writes the r of "eurocopter" twice and that of "embroideries" after ɚ; CMUdict once.
-    heard = zip(["", *phones], phones, strict=False)
-    return tuple(phone for before, phone in heard if phone != "r" or before not in ("r", "er"))
+    pairs = zip(["", *phones], phones, strict=False)
+    return tuple(phone for before, phone in pairs if phone != "r" or before not in ("r", "er"))
 
 
 @cache
 def _espeak_table() -> dict[str, tuple[str, ...]]:
-    rows = (line.split() for line in table_lines("espeak-to-arpabet.txt"))
-    return {sound: tuple(phones) for sound, *phones in rows}
+    return {sound: tuple(phones) for sound, *phones in table_rows("espeak-to-arpabet.txt")}
 
 
 @cache
 def _spellings(phones: str) -> dict[str, str]:
-    """Each phone in either letter case, with and without stress → the phone."""
+    """The phone of each spelling: in either letter case, with and without stress."""
     return {
         spelled: phone
         for phone in phone_set(phones)

@@ -1,45 +1,42 @@
 """LibriSpeech, and trees like it: read English, phones from a pronunciation lexicon.
 
-Reads `SUBSET/SPEAKER/CHAPTER/*.trans.txt` with audio of any format beside it. Nobody transcribed
-these phones by hand: they are what a lexicon says about the words, so a PER here and a PER on
-TIMIT are two different things. This file never drops an utterance: a word that has no phones is
-an error, or is spoken by espeak-ng and listed.
+Reads `SUBSET/SPEAKER/CHAPTER/*.trans.txt` with audio of any format beside it. The phones are those
+that a lexicon has for the words, not a transcription of the recording by hand: a PER on this corpus
+and a PER on TIMIT cannot be compared. No utterance is dropped: a word without phones is an error,
+or gets its phones from espeak-ng and is listed.
 """
 
-import heapq
 import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
+from asr import labels
 from asr.audio import ENDINGS, AudioInfo
 from asr.corpora import lexicon
-from asr.corpora.base import (
-    SPLITS,
+from asr.corpora.lexicon import Pronunciation, Spoken
+from asr.corpora.recording import (
+    Corpus,
     CorpusConfig,
-    Found,
-    IncompleteCorpus,
     Labels,
     Recording,
-    require_folder,
+    with_phones,
+    with_times,
 )
-from asr.corpora.lexicon import Pronunciation, Spoken
+from asr.corpora.splits import SPLITS, by_id, remove_duplicates
+from asr.corpora.trees import require_folder
 from asr.errors import DataError, raise_problems
-from asr.files import read_lines
-from asr.labels import textgrid
-from asr.phones import phone_set, table_lines, unknown_phone
+from asr.files import read_rows
+from asr.phones import phone_set, table_rows, unknown_phone
 from asr.records import Segment
 
 SILENCE = {"", "sil", "sp", "<eps>", "silence", "pau"}
 UNKNOWN = {"spn", "<unk>"}  # what an aligner writes for a word that it could not pronounce
-OVERSHOOT_S = 0.02  # an alignment may end this far behind the audio
+OVERSHOOT_S = 0.02  # an alignment may end this long after the audio
 
-by_id = attrgetter("id")
 log = logging.getLogger(__name__)
 
 
@@ -85,7 +82,7 @@ class LibriSpeechConfig(CorpusConfig):
 
 
 class Line(NamedTuple):
-    """Where a word was first read."""
+    """A line of a transcript."""
 
     path: Path
     number: int
@@ -93,22 +90,21 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class LexiconLabeller:
-    """Phones of the words, or those of the TextGrid that the recording has."""
+    """Phones of the TextGrid of a recording, or else of its words."""
 
     pronunciations: dict[str, Pronunciation]  # word as written → phones
 
     def __call__(self, recording: Recording, header: AudioInfo) -> Labels:
         if recording.labels is not None:
-            segments = read_alignment(Path(recording.labels), header.duration_s)
-            return tuple(segment.phone for segment in segments), segments
+            return with_times(read_alignment(Path(recording.labels), header.duration_s))
         words = (recording.words or "").split()
         return tuple(p for word in words for p in self.pronunciations[word]), None
 
 
-def find(config: LibriSpeechConfig) -> Found:
-    """Recordings of the subsets named, with their words; says how many words no lexicon has.
+def find(config: LibriSpeechConfig) -> Corpus:
+    """Recordings of the configured subsets with their words; logs how many are in no lexicon.
 
-    Raises `IncompleteCorpus`, with the rest, where files or words lack what belongs to them.
+    Problems are files without partner, duplicates, words without phones, incomplete subsets.
     """
     root = find_root(Path(config.root).absolute(), config)
     problems: list[str] = []
@@ -140,73 +136,68 @@ def find(config: LibriSpeechConfig) -> Found:
             names.append(_name(root / subset, len(recordings) - before, required, wrong))
         splits[split] = sorted(recordings, key=by_id)
         named[split] = f"{config.name}/{'+'.join(names)}"
-    problems.extend(_take_out_doubles(splits))
+    problems.extend(remove_duplicates(splits))
     spoken = _pronounce(config, counts)
     problems.extend(_without_phones(config, spoken, first))
     report = spoken.report(config.pronunciation)
     if config.alignments is not None:
         splits = _with_alignments(splits, Path(config.alignments), report)
-    found = Found(
+    return Corpus(
         config.name,
-        _spoken_only(splits, spoken),
+        with_phones(splits, spoken.absent),
         LexiconLabeller(spoken.first()),
         config.sample_rate,
         named=named,
         pronunciation=config.pronunciation,
         report=report,
+        bad=problems,
+        wrong=wrong,
     )
-    if problems or wrong:
-        raise IncompleteCorpus(problems, found, wrong)
-    return found
 
 
 def _name(folder: Path, utterances: int, required: bool, wrong: list[str]) -> str:
-    """What a result on this subset calls it; a part of a published one is called so."""
+    """The name of a subset in results, with `part-of-` for a part of a published one."""
     expected = published().get(folder.name, utterances)
     if utterances == expected:
         return folder.name
     if required:
         wrong.append(
             f"{folder}: {utterances} utterances, expected the {expected} that {folder.name} has; "
-            f"to use a part of it say corpus.complete=false"
+            f"to use a part of it set corpus.complete=false"
         )
     return f"part-of-{folder.name}"
 
 
 def published() -> dict[str, int]:
-    """Subset of LibriSpeech → number of its utterances."""
-    rows = (line.split() for line in table_lines("librispeech-subsets.txt"))
-    return {subset: int(utterances) for subset, utterances in rows}
+    """Number of utterances of each subset of LibriSpeech."""
+    return {subset: int(count) for subset, count in table_rows("librispeech-subsets.txt")}
 
 
 def read_utterance_list(path: Path) -> dict[str, frozenset[str]]:
-    """Subset → ids of its utterances, of `SUBSET ID` lines; `#` starts a comment line.
+    """Ids of utterances by subset, of a file of `SUBSET ID` lines.
 
-    Raises `DataError` with every line that is not so, or whose id has been listed before.
+    Raises one `DataError` for all lines of another form and all duplicate ids.
     """
-    chosen: dict[str, set[str]] = {}
-    first: dict[str, int] = {}
+    ids: dict[str, set[str]] = {}
+    line_of: dict[str, int] = {}
     problems: list[str] = []
-    for number, line in enumerate(read_lines(path), start=1):
-        parts = line.split()
-        if not parts or line.startswith("#"):
-            continue
-        if len(parts) != 2:
-            problems.append(f"{path}:{number}: found {line!r}, expected `SUBSET ID`")
-        elif first.setdefault(parts[1], number) != number:
+    for number, row in read_rows(path):
+        if len(row) != 2:
+            problems.append(f"{path}:{number}: found {' '.join(row)!r}, expected `SUBSET ID`")
+        elif line_of.setdefault(row[1], number) != number:
             problems.append(
-                f"{path}:{number}: {parts[1]} is a duplicate of line {first[parts[1]]}; remove one"
+                f"{path}:{number}: {row[1]} is a duplicate of line {line_of[row[1]]}; remove one"
             )
         else:
-            chosen.setdefault(parts[0], set()).add(parts[1])
+            ids.setdefault(row[0], set()).add(row[1])
     raise_problems(problems)
-    if not chosen:
+    if not ids:
         raise DataError(f"{path}: lists no utterance; expected `SUBSET ID` lines")
-    return {subset: frozenset(ids) for subset, ids in chosen.items()}
+    return {subset: frozenset(of_one) for subset, of_one in ids.items()}
 
 
 def _listed(config: LibriSpeechConfig) -> dict[str, frozenset[str]]:
-    """Subset → ids, of all utterance lists of the configuration; each subset is in a split."""
+    """Ids by subset, of all utterance lists of the configuration."""
     listed: dict[str, frozenset[str]] = {}
     for path in subsets(config.utterance_list or ""):
         for subset, ids in read_utterance_list(Path(path)).items():
@@ -224,45 +215,20 @@ def _listed(config: LibriSpeechConfig) -> dict[str, frozenset[str]]:
 
 
 def _absent(config: LibriSpeechConfig, folder: Path, ids: list[str], listed: int) -> str:
-    """One sentence about listed utterances that a subset lacks."""
+    """A sentence about listed utterances that are not in the subset."""
     few = ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
-    remedy = "docs/corpora.md says where from"
+    remedy = "see docs/corpora.md"
     if folder.name in published():
         remedy = f"with `python -m asr download {folder.name}`"
     return (
-        f"{folder}: {len(ids)} of the {listed} utterances that {config.utterance_list} lists of "
-        f"{folder.name} are not there ({few}); get the whole subset, {remedy}, or remove them from "
+        f"{folder}: {len(ids)} of the {listed} utterances that {config.utterance_list} lists for "
+        f"{folder.name} do not exist ({few}); get the whole subset, {remedy}, or remove them from "
         f"the list"
     )
 
 
-def _take_out_doubles(splits: dict[str, list[Recording]]) -> list[str]:
-    """Leave one recording of each id in the sorted splits; the others are problems."""
-    problems: list[str] = []
-    doubles: set[str] = set()
-    for kept, recording in pairwise(heapq.merge(*splits.values(), key=by_id)):
-        if kept.id == recording.id:
-            problems.append(f"{recording.audio}: {recording.id} is also {kept.audio}")
-            doubles.add(recording.audio)
-    if doubles:
-        for split, recordings in splits.items():
-            splits[split] = [r for r in recordings if r.audio not in doubles]
-    return problems
-
-
-def _spoken_only(splits: dict[str, list[Recording]], spoken: Spoken) -> dict[str, list[Recording]]:
-    """Recordings without a word that got no phones; each such word is a problem of its own."""
-    absent = set(spoken.absent)
-    if not absent:
-        return splits
-    return {
-        split: [r for r in recordings if absent.isdisjoint((r.words or "").split())]
-        for split, recordings in splits.items()
-    }
-
-
 def subsets(joined: str) -> list[str]:
-    """Names (of subsets, of files) joined by `+`."""
+    """The names in a string of names joined by `+`."""
     return [name.strip() for name in joined.split("+") if name.strip()]
 
 
@@ -274,25 +240,20 @@ def find_root(root: Path, config: LibriSpeechConfig) -> Path:
     require_folder(root)
     inner = root / "LibriSpeech"
     wanted = [subset for split in SPLITS for subset in subsets(getattr(config, split))]
-    where = inner if inner.is_dir() and not any((root / name).is_dir() for name in wanted) else root
-    there = sorted(
-        folder.name
-        for folder in where.iterdir()
-        if folder.is_dir() and not folder.name.startswith(".")
-    )
+    if inner.is_dir() and not any((root / name).is_dir() for name in wanted):
+        root = inner
+    names = [folder.name for folder in _folders(root)]
     raise_problems(
-        [
-            f"{where / subset}: no such subset; there are {', '.join(there) or 'no folders'}; "
-            f"say corpus.train=, corpus.dev= and corpus.test= (make: TRAIN=, DEV=, TEST=)"
-            for subset in wanted
-            if subset not in there
-        ]
+        f"{root / subset}: no such subset; there are {', '.join(names) or 'no folders'}; "
+        f"set corpus.train=, corpus.dev= and corpus.test= (make: TRAIN=, DEV=, TEST=)"
+        for subset in wanted
+        if subset not in names
     )
-    return where
+    return root
 
 
 def read_speakers(root: Path) -> dict[str, str]:
-    """Speaker → "m" or "f", from SPEAKERS.TXT where the tree has it."""
+    """The sex, "m" or "f", of each speaker in SPEAKERS.TXT; empty where the tree has none."""
     path = root / "SPEAKERS.TXT"
     if not path.is_file():
         return {}
@@ -307,7 +268,7 @@ def read_speakers(root: Path) -> dict[str, str]:
 def _recordings(
     subset: Path, sexes: dict[str, str], problems: list[str]
 ) -> Iterator[tuple[Recording, Line]]:
-    """Recordings of a subset, and the line of the transcript of each; faults go to `problems`."""
+    """Recordings of a subset, each with its line of a transcript; faults go to `problems`."""
     for speaker in _folders(subset):
         for chapter in _folders(speaker):
             yield from _chapter(chapter, speaker.name, sexes.get(speaker.name), problems)
@@ -339,8 +300,8 @@ def _chapter(
             elif not files:
                 problems.append(f"{path}:{number}: no audio file {folder / id_}.flac (or other)")
             elif len(files) > 1:
-                listed = " and ".join(str(folder / name) for name in files)
-                problems.append(f"{path}:{number}: ambiguous, keep one of {listed}")
+                several = ", ".join(str(folder / name) for name in files)
+                problems.append(f"{path}:{number}: ambiguous, keep one of {several}")
             else:
                 yield (
                     Recording(id_, str(folder / files[0]), speaker, words=words, sex=sex),
@@ -351,21 +312,18 @@ def _chapter(
 
 
 def _transcript(path: Path, problems: list[str]) -> Iterator[tuple[int, str, str]]:
+    """Line number, id and words of each line of a transcript."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{path}: cannot be read as text ({error})")
+        rows = list(read_rows(path))
+    except DataError as error:
+        problems.extend(error.problems)
         return
-    first: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        id_, *words = line.split()
-        if id_ in first:
-            problems.append(f"{path}:{number}: {id_} stands already in line {first[id_]}")
-            continue
-        first[id_] = number
-        yield number, id_, " ".join(words)
+    line_of: dict[str, int] = {}
+    for number, (id_, *words) in rows:
+        if line_of.setdefault(id_, number) == number:
+            yield number, id_, " ".join(words)
+        else:
+            problems.append(f"{path}:{number}: {id_} is a duplicate of line {line_of[id_]}")
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -378,7 +336,7 @@ def _folders(folder: Path) -> list[Path]:
 def _pronounce(config: LibriSpeechConfig, counts: Counter[str]) -> Spoken:
     if not Path(config.lexicon).is_file():
         raise DataError(
-            f"{config.lexicon}: no such lexicon; say corpus.lexicon=/path/to/cmudict.dict "
+            f"{config.lexicon}: no such lexicon; set corpus.lexicon=/path/to/cmudict.dict "
             f"(make: LEXICON=), or fetch CMUdict with `python -m asr download cmudict`"
         )
     spoken = lexicon.pronounce(counts, config.lexicon, config.oov_lexicon, config.g2p)
@@ -387,10 +345,10 @@ def _pronounce(config: LibriSpeechConfig, counts: Counter[str]) -> Spoken:
 
 
 def _without_phones(config: LibriSpeechConfig, spoken: Spoken, first: dict[str, Line]) -> list[str]:
-    """One sentence for each word that got no phones, in the order of reading."""
+    """A sentence for each word without phones, in the order of reading."""
     remedy = "add it to a lexicon of your own (corpus.oov_lexicon=)"
     if config.g2p == "none":
-        remedy += " or say corpus.g2p=espeak"
+        remedy += " or set corpus.g2p=espeak"
     return [
         f"{first[word].path}:{first[word].number}: {word!r} ({spoken.counts[word]}×, here first) "
         f"is in no lexicon; {remedy}"
@@ -402,19 +360,20 @@ def _without_phones(config: LibriSpeechConfig, spoken: Spoken, first: dict[str, 
 
 
 def read_alignment(path: Path, duration_s: float) -> tuple[Segment, ...]:
-    """The phones of a TextGrid, stress stripped, without silence; all faults in one `DataError`."""
+    """The phones of a TextGrid, without stress and silence; all faults are in one `DataError`."""
     known = frozenset(phone_set("arpabet39"))
     segments: list[Segment] = []
     problems: list[str] = []
-    for start, end, label in textgrid.read_phones(path):
-        phone = re.sub(r"(?<=[A-Za-z])[012]$", "", label).lower()
+    for one in labels.read(path):
+        phone = re.sub(r"(?<=[A-Za-z])[012]$", "", one.phone).lower()
+        where = f"{path}: {one.phone!r} at {one.start_s:g} s"
         if phone in SILENCE:
             continue
         if phone not in known:
-            problems.append(f"{path}: at {start:g} s: {unknown_phone(phone, known, 'arpabet39')}")
-        if end > duration_s + OVERSHOOT_S:
-            problems.append(f"{path}: {label!r} ends at {end:g} s, the audio at {duration_s:g} s")
-        segments.append(Segment(phone, start, min(end, duration_s)))
+            problems.append(f"{where}: {unknown_phone(phone, known, 'arpabet39')}")
+        if one.end_s > duration_s + OVERSHOOT_S:
+            problems.append(f"{where}: ends at {one.end_s:g} s, the audio at {duration_s:g} s")
+        segments.append(Segment(phone, one.start_s, min(one.end_s, duration_s)))
     if not segments:
         problems.append(f"{path}: no phones")
     raise_problems(problems)
@@ -424,13 +383,13 @@ def read_alignment(path: Path, duration_s: float) -> tuple[Segment, ...]:
 def _with_alignments(
     splits: dict[str, list[Recording]], folder: Path, report: dict[str, str]
 ) -> dict[str, list[Recording]]:
-    """Give recordings their TextGrid; those that have none keep the lexicon's phones, listed."""
+    """Recordings with their TextGrids; those without keep the lexicon's phones, and are listed."""
     require_folder(folder)
     paths: dict[str, Path] = {}
     problems = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() == ".textgrid"):
         if path.stem in paths:
-            problems.append(f"{path}: {path.stem} has also {paths[path.stem]}; keep one of them")
+            problems.append(f"{path}: {path.stem} is also {paths[path.stem]}; keep one of them")
         paths.setdefault(path.stem, path)
     raise_problems(problems)
     without: list[str] = []
@@ -440,22 +399,22 @@ def _with_alignments(
         if path is None:
             without.append(f"{recording.id} has no TextGrid\n")
             return recording
-        if any(label.lower() in UNKNOWN for _, _, label in textgrid.read_phones(path)):
+        if any(segment.phone.lower() in UNKNOWN for segment in labels.read(path)):
             without.append(f"{recording.id} has a word that the aligner did not know\n")
             return recording
         return replace(recording, labels=str(path))
 
-    found = {split: [aligned(r) for r in recordings] for split, recordings in splits.items()}
+    splits = {split: [aligned(r) for r in recordings] for split, recordings in splits.items()}
     everything = sum(map(len, splits.values()))
     if len(without) == everything:
         raise DataError(f"{folder}: no TextGrid of any of the {everything} utterances")
     if without:
         log.warning(
-            "%d of %d utterances keep the lexicon's phones, without times: %s has no usable "
-            "TextGrid of them; listed in manifests/not-aligned.txt",
+            "%d of %d utterances keep the lexicon's phones, without times, since %s has no usable "
+            "TextGrid of them; manifests/not-aligned.txt lists them",
             len(without),
             everything,
             folder,
         )
         report["not-aligned.txt"] = "".join(without)
-    return found
+    return splits

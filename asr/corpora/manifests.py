@@ -27,7 +27,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from asr.corpora.base import SPLITS, Checked, Found, Recording, check
+from asr.corpora.checks import Checked, check
+from asr.corpora.recording import Corpus, Recording
+from asr.corpora.splits import SPLITS
 from asr.errors import DataError
 from asr.records import Utterance
 
@@ -36,7 +38,7 @@ CHUNK = 32  # recordings that a process takes at a time
 SHOWN = 10  # warnings that are printed; the file has all
 
 Hashes = npt.NDArray[np.uint64]  # one for each recording; 0: none
-Check = Callable[[Recording, str, Found], Checked]
+Check = Callable[[Recording, str, Corpus], Checked]
 Member = tuple[str, Recording]  # split, one of its recordings
 
 
@@ -65,7 +67,7 @@ class Row(NamedTuple):
 class _Task:
     """Everything that a worker process needs."""
 
-    corpus: Found  # without recordings
+    corpus: Corpus  # without recordings
     require: Callable[[Utterance], str | None] | None  # a problem of an utterance of train
     check: Check
 
@@ -83,7 +85,7 @@ class _Task:
 
 
 def write(
-    corpus: Found,
+    corpus: Corpus,
     folder: Path,
     warnings_file: Path,
     jobs: int = 0,
@@ -135,7 +137,7 @@ def write(
     return outcome
 
 
-def speakers_in_two_splits(corpus: Found) -> Iterator[str]:
+def speakers_in_two_splits(corpus: Corpus) -> Iterator[str]:
     """A problem for each speaker who is in two splits that must not share speakers."""
     first: dict[str, dict[str, str]] = {}  # speaker → split → a recording
     for split, recordings in corpus.splits.items():

@@ -1,22 +1,27 @@
-"""TIMIT: 462 speakers to train, 50 to develop, 24 to test; SA sentences never.
+"""TIMIT: 462 speakers to train, 50 for dev, 24 to test, without the SA sentences.
 
-Reads the LDC tree (LDC93S1) and the sample that NLTK distributes. The 61 labels are kept as they
-are; folding belongs to scoring.
+Reads the LDC tree (LDC93S1) and the sample that NLTK distributes. Phones are the 61 labels of the
+files; scoring folds them.
 """
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.corpora.base import (
+from asr import labels
+from asr.audio import AudioInfo
+from asr.corpora.recording import (
+    Corpus,
     CorpusConfig,
-    Found,
-    IncompleteCorpus,
-    PhnLabeller,
+    Labels,
     Recording,
-    split_by_speaker,
-    survey,
+    with_times,
 )
-from asr.phones import TABLES, table_lines
+from asr.corpora.splits import remove_duplicates, split_by_speaker
+from asr.corpora.trees import Files, pairs, require_folder
+from asr.errors import DataError
+from asr.phones import TABLES, phone_set, table_lines
 
 # TIMIT testset.doc without SA; dev as in Kaldi egs/timit/s5.
 COMPLETE = {"train": 3696, "dev": 400, "test": 192}
@@ -40,14 +45,33 @@ class TimitConfig(CorpusConfig):
             )
 
 
-def find(config: TimitConfig) -> Found:
-    """Recordings of train, dev and test, and of test-full where it is asked for.
+@dataclass(frozen=True)
+class PhnLabeller:
+    """Phones and times from the `.phn` file of a recording."""
 
-    A tree with TRAIN and TEST is split by the standard protocol, and asserted to be complete
-    unless `config.complete` is false; any tree with `config.speakers` by that list. A flat tree is
-    taken for the NLTK sample, and named so: its PER is no TIMIT PER.
+    phone_set: str
 
-    Raises `IncompleteCorpus`, with the rest, where files lack their partners or are too few.
+    def __call__(self, recording: Recording, header: AudioInfo) -> Labels:
+        assert recording.labels is not None
+        return with_times(
+            labels.read_checked(
+                recording.labels,
+                header.samples,
+                header.sample_rate,
+                frozenset(phone_set(self.phone_set)),
+                "the TIMIT labels",
+            )
+        )
+
+
+def find(config: TimitConfig) -> Corpus:
+    """Recordings of train, dev and test, and with `config.full_test` of test-full.
+
+    A tree with TRAIN and TEST is split by the standard protocol, and must be complete unless
+    `config.complete` is false; with `config.speakers` any tree is split by that list. A flat tree
+    is the NLTK sample, named timit-sample: a PER on it is no TIMIT PER.
+
+    Problems are files without partner, duplicates and missing utterances.
     """
     root = Path(config.root)
     recordings, bad = survey(root)
@@ -67,10 +91,8 @@ def find(config: TimitConfig) -> Found:
         if config.full_test:
             wrong.append(f"{root}: has no TEST folder, which corpus.full_test needs")
     name = "timit-sample" if is_sample else config.name
-    found = Found(name, splits, PhnLabeller(config.phone_set), config.sample_rate)
-    if bad or wrong:
-        raise IncompleteCorpus(bad, found, wrong)
-    return found
+    labeller = PhnLabeller(config.phone_set)
+    return Corpus(name, splits, labeller, config.sample_rate, bad=bad, wrong=wrong)
 
 
 def _standard_protocol(recordings: list[Recording]) -> dict[str, list[Recording]]:
@@ -85,7 +107,7 @@ def _standard_protocol(recordings: list[Recording]) -> dict[str, list[Recording]
 
 
 def _missing(root: Path, splits: dict[str, list[Recording]]) -> list[str]:
-    """One sentence where splits have not as many utterances as were published."""
+    """A sentence for splits that have another number of utterances than published."""
     expected = COMPLETE | FULL_TEST
     wrong = [
         f"{split} has {len(recordings)} of {expected[split]} utterances"
@@ -96,5 +118,46 @@ def _missing(root: Path, splits: dict[str, list[Recording]]) -> list[str]:
         return []
     return [
         f"{root}: not the whole of TIMIT: {', '.join(wrong)} (SA sentences not counted); "
-        f"to use a part of it say corpus.complete=false"
+        f"to use a part of it set corpus.complete=false"
     ]
+
+
+def survey(root: Path) -> tuple[list[Recording], list[str]]:
+    """Audio with `.phn` labels below `root`, in any letter case, sorted by id; and problems.
+
+    Layouts are `TRAIN/DR1/FCJF0/SA1.WAV` (LDC, also `SA1.WAV.wav`) and `dr1-fvmh0/sa1.wav` (NLTK).
+    Files without partner and duplicates are problems, one line each. Raises `DataError` where
+    there is no recording at all.
+    """
+    root = root.absolute()
+    require_folder(root)
+    problems: list[str] = []
+    files = pairs(root, (".wav",), (".phn",), problems, any_case=True)
+    recordings = [_recording(root, of_one) for of_one in files]
+    recordings.sort(key=lambda recording: (recording.id, recording.audio))
+    unique = {"": recordings}
+    problems += remove_duplicates(unique)
+    if not recordings and not problems:
+        raise DataError(
+            f"{root}: no utterances found; expected audio and .phn files as in "
+            f"{root}/TRAIN/DR1/FCJF0/SI648.WAV or {root}/dr1-fvmh0/si836.wav"
+        )
+    return unique[""], sorted(problems)
+
+
+def _recording(root: Path, files: Files) -> Recording:
+    parts = [part.lower() for part in Path(files.folder).relative_to(root).parts]
+    name = os.path.basename(files.folder).lower()
+    flat = re.fullmatch(r"dr(\d)-(\w+)", name)
+    speaker = flat[2] if flat else name
+    regions = [part[2:] for part in parts if re.fullmatch(r"dr\d", part)]
+    return Recording(
+        id=f"{speaker}_{files.stem}",
+        audio=files.audio,
+        labels=files.labels,
+        speaker=speaker,
+        sex=speaker[0] if speaker[0] in "mf" else None,
+        dialect=flat[1] if flat else (regions[-1] if regions else None),
+        part=next((part for part in reversed(parts) if part in ("train", "test")), None),
+        text=files.text,
+    )

@@ -1,1 +1,116 @@
-"""Files of phones with their times: TIMIT's `.phn`, Praat's TextGrid, HTK's `.lab`."""
+"""Label files: phones with their times, in a file beside each recording.
+
+One reader and one writer for TIMIT's `.phn`, Praat's TextGrid and HTK's `.lab`; the rules of a
+format are in its own module. Nothing here opens audio: number of samples and rate are arguments.
+"""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from asr.errors import DataError, raise_problems
+from asr.labels import lab, phn, textgrid
+from asr.phones import unknown_phone
+from asr.records import Segment
+
+
+class _Format(Protocol):
+    """A module of this package."""
+
+    def read(self, path: Path, sample_rate: int) -> tuple[Segment, ...]: ...
+
+    def write(
+        self, path: Path, segments: Sequence[Segment], samples: int, sample_rate: int
+    ) -> None: ...
+
+
+FORMATS: dict[str, _Format] = {".phn": phn, ".textgrid": textgrid, ".lab": lab}
+ENDINGS = tuple(FORMATS)
+OVERSHOOT_S = 0.02  # labels of TextGrid and .lab may end this long after the audio
+
+
+def read(path: str | Path, sample_rate: int = 16_000) -> tuple[Segment, ...]:
+    """The segments as the file has them; `.phn` counts samples of `sample_rate`.
+
+    Gaps between segments stay gaps. Raises `DataError` for a file that is not in its format.
+    """
+    return _format_of(path).read(Path(path), sample_rate)
+
+
+def read_checked(
+    path: str | Path,
+    samples: int,
+    sample_rate: int,
+    phones: Collection[str] | None = None,
+    set_name: str = "",
+) -> tuple[Segment, ...]:
+    """The segments of audio of `samples`; every fault of times and phones is in one `DataError`.
+
+    The last label is cut at the end of the audio, and `.phn` labels come in lower case. `phones`
+    is the phone set, called `set_name` in messages; None accepts every phone.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".phn":
+        return phn.read_checked(path, samples, sample_rate, phones, set_name)
+    return checked(str(path), read(path), samples / sample_rate, phones, set_name)
+
+
+def checked(
+    source: str,
+    segments: Sequence[Segment],
+    duration_s: float,
+    phones: Collection[str] | None = None,
+    set_name: str = "",
+) -> tuple[Segment, ...]:
+    """Segments with the end of the last cut at `duration_s`; every fault is in one `DataError`."""
+    problems: list[str] = []
+    previous_end_s = 0.0
+    for phone, start_s, end_s in ((s.phone, s.start_s, s.end_s) for s in segments):
+        where = f"{source}: {phone!r} at {start_s:g} s"
+        if phones is not None and phone not in phones:
+            problems.append(f"{where}: {unknown_phone(phone, phones, set_name)}")
+        if end_s > duration_s + OVERSHOOT_S:
+            problems.append(f"{where}: ends at {end_s:g} s, the audio at {duration_s:g} s")
+        elif start_s >= min(end_s, duration_s):
+            problems.append(f"{where}: ends at {end_s:g} s, expected an end after the start")
+        elif start_s < previous_end_s - 1e-6:
+            problems.append(f"{where}: starts before the end of the previous, {previous_end_s:g} s")
+        previous_end_s = end_s
+    if not segments:
+        problems.append(f"{source}: no labels")
+    raise_problems(problems)
+    return tuple(Segment(s.phone, s.start_s, min(s.end_s, duration_s)) for s in segments)
+
+
+def write(path: str | Path, segments: Sequence[Segment], samples: int, sample_rate: int) -> None:
+    """Write the segments of audio of `samples`, in the format that the ending of `path` names."""
+    _format_of(path).write(Path(path), segments, samples, sample_rate)
+
+
+def stem(path: str | Path) -> str:
+    """The name without its ending: `SA1` of `SA1.PHN`, `SA1.WAV` and `SA1.WAV.wav`."""
+    stem = Path(path).stem
+    return stem[:-4] if stem.lower().endswith(".wav") else stem
+
+
+def beside(audio: str | Path) -> Path | None:
+    """The label file in the folder of an audio file with its name, in any letter case.
+
+    Raises `DataError` where there are several.
+    """
+    audio = Path(audio)
+    paths = [
+        path
+        for path in sorted(audio.parent.iterdir())
+        if path.suffix.lower() in ENDINGS and stem(path).lower() == stem(audio).lower()
+    ]
+    if len(paths) > 1:
+        raise DataError(f"{audio}: ambiguous, keep one of {', '.join(map(str, paths))}")
+    return paths[0] if paths else None
+
+
+def _format_of(path: str | Path) -> _Format:
+    ending = Path(path).suffix.lower()
+    if ending not in FORMATS:
+        raise DataError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
+    return FORMATS[ending]

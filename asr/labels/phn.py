@@ -1,11 +1,7 @@
-"""Label files of TIMIT: `.phn`, one `start end label` line for each phone, in samples.
-
-It opens no audio: what it must know of it, the length and the rate, it is told. Other formats
-have modules of their own.
-"""
+"""TIMIT's `.phn`: one `start end label` line for each phone, in samples."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from asr.errors import raise_problems
@@ -13,57 +9,73 @@ from asr.files import atomic_open, read_lines
 from asr.phones import unknown_phone
 from asr.records import Segment
 
-# A label may end this far behind the audio: TIMIT's last labels overshoot by a few samples.
+# A label may end this many samples after the audio, as TIMIT's last labels do.
 OVERSHOOT_SAMPLES = 160
 RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000)
 EXPECTED = "expected `start end label` in samples"
 
+Row = tuple[str, int, int, str]  # file and line, start, end, label
 
-def read_phn(
-    path: str | Path, samples: int, sample_rate: int, known: frozenset[str]
+
+def read(path: Path, sample_rate: int) -> tuple[Segment, ...]:
+    """The segments as the file has them; all lines of another form are in one `DataError`."""
+    rows, problems = _rows(path)
+    raise_problems(problems)
+    return tuple(Segment(p, start / sample_rate, end / sample_rate) for _, start, end, p in rows)
+
+
+def read_checked(
+    path: Path,
+    samples: int,
+    sample_rate: int,
+    phones: Collection[str] | None,
+    set_name: str,
 ) -> tuple[Segment, ...]:
-    """Read `start end label` lines of audio of `samples`; all bad lines are in one `DataError`.
-
-    Ends up to 160 samples behind the audio are moved to its end; labels may be in any letter case.
-    Gaps are left as they are.
-    """
-    problems: list[str] = []
-    rows: list[tuple[str, int, int, str]] = []
-    for number, line in enumerate(read_lines(path), start=1):
-        parts = line.split()
-        if not parts:
-            continue
-        where = f"{path}:{number}"
-        if len(parts) != 3 or not all(p.isascii() and p.isdecimal() for p in parts[:2]):
-            problems.append(f"{where}: found {line.strip()!r}, {EXPECTED}{_remedy(parts)}")
-            continue
-        phone = sys.intern(parts[2].lower())
-        if phone not in known:
-            problems.append(f"{where}: {unknown_phone(phone, known, 'the TIMIT labels')}")
-        rows.append((where, int(parts[0]), int(parts[1]), phone))
+    """The segments in lower case, checked as `labels.read_checked` says."""
+    rows, problems = _rows(path)
+    rows = [(where, start, end, sys.intern(label.lower())) for where, start, end, label in rows]
+    if phones is not None:
+        problems += [
+            f"{where}: {unknown_phone(label, phones, set_name)}"
+            for where, *_, label in rows
+            if label not in phones
+        ]
     if not rows and not problems:
         problems.append(f"{path}: no labels, {EXPECTED}, one line for each phone")
-    elif rows and {phone for *_, phone in rows} == {"q"}:
+    elif rows and {label for *_, label in rows} == {"q"}:
         problems.append(f"{path}: no label but q, which scoring deletes; leave the file out")
-    wrong = _wrong_unit(rows, samples, sample_rate)
-    problems.extend([wrong] if wrong else _wrong_times(rows, samples))
+    wrong_unit = _wrong_unit(rows, samples, sample_rate)
+    problems += [wrong_unit] if wrong_unit else _wrong_times(rows, samples)
     raise_problems(problems)
     return tuple(
-        Segment(phone, start / sample_rate, min(end, samples) / sample_rate)
-        for _, start, end, phone in rows
+        Segment(label, start / sample_rate, min(end, samples) / sample_rate)
+        for _, start, end, label in rows
     )
 
 
-def write_phn(path: str | Path, segments: Iterable[Segment], sample_rate: int) -> None:
-    """Write `start end label` lines in samples."""
+def write(path: Path, segments: Iterable[Segment], samples: int, sample_rate: int) -> None:
+    """Write times rounded to samples."""
     with atomic_open(path) as file:
         for segment in segments:
             start, end = (round(time * sample_rate) for time in (segment.start_s, segment.end_s))
             file.write(f"{start} {end} {segment.phone}\n")
 
 
+def _rows(path: Path) -> tuple[list[Row], list[str]]:
+    """The labels of a file, and a sentence for each line that has no `start end label`."""
+    rows: list[Row] = []
+    problems: list[str] = []
+    for number, line in enumerate(read_lines(path), start=1):
+        parts = line.split()
+        if len(parts) == 3 and all(part.isascii() and part.isdecimal() for part in parts[:2]):
+            rows.append((f"{path}:{number}", int(parts[0]), int(parts[1]), parts[2]))
+        elif parts and not line.startswith(";;"):
+            problems.append(f"{path}:{number}: found {line.strip()!r}, {EXPECTED}{_remedy(parts)}")
+    return rows, problems
+
+
 def _remedy(parts: list[str]) -> str:
-    """What a line that is not `start end label` looks like."""
+    """What the line seems to have instead of `start end label`."""
     if len(parts) > 3 and all(part.isdecimal() for part in parts[:2]):
         return "; a label has no space inside"
     times = []
@@ -75,14 +87,12 @@ def _remedy(parts: list[str]) -> str:
     if len(parts) < 3:
         return "; a field is missing"
     if min(times) < 0:
-        return "; no time lies before 0"
+        return "; a time is at least 0"
     return "; these look like seconds: multiply them by the sample rate"
 
 
-def _wrong_unit(
-    rows: list[tuple[str, int, int, str]], samples: int, sample_rate: int
-) -> str | None:
-    """One sentence where all times are off by the same factor, as by another unit or rate."""
+def _wrong_unit(rows: list[Row], samples: int, sample_rate: int) -> str | None:
+    """A sentence where all times are wrong by the factor of another unit or sample rate."""
     if not rows or samples < 1:
         return None
     where, _, end, _ = rows[-1]
@@ -96,30 +106,30 @@ def _wrong_unit(
         if rate != sample_rate and abs(end * rate / sample_rate - samples) <= 0.01 * samples:
             return (
                 f"{where}: label ends at sample {end}, the audio at {samples}: as if the audio "
-                f"were sampled at {rate} Hz, where its header says {sample_rate} Hz; write the "
-                f"audio anew, at {sample_rate} Hz"
+                f"were sampled at {rate} Hz, where its header says {sample_rate} Hz; convert "
+                f"the audio to {sample_rate} Hz again"
             )
     return None
 
 
-def _wrong_times(rows: list[tuple[str, int, int, str]], samples: int) -> list[str]:
+def _wrong_times(rows: list[Row], samples: int) -> list[str]:
     problems = []
     previous_end = 0
     for where, start, end, _ in rows:
         if end > samples + OVERSHOOT_SAMPLES:
             problems.append(
                 f"{where}: label ends at sample {end}, the audio at {samples}; expected an end at "
-                f"most {OVERSHOOT_SAMPLES} samples behind it"
+                f"most {OVERSHOOT_SAMPLES} samples after it"
             )
         elif start >= min(end, samples):
             problems.append(
-                f"{where}: label starts at {start} and ends at {end}, expected an end behind the "
-                f"start and a start within {samples} samples"
+                f"{where}: label starts at {start} and ends at {end}, expected an end after the "
+                f"start and a start before sample {samples}"
             )
         elif start < previous_end:
             problems.append(
-                f"{where}: starts at {start}, before the last label's end {previous_end}; labels "
-                f"follow each other in time"
+                f"{where}: starts at {start}, before the previous label's end {previous_end}; "
+                f"put the labels in order of time, without overlap"
             )
         previous_end = end
     return problems

@@ -1,8 +1,6 @@
-"""Labels with times that are no `.phn`: Praat's TextGrid and the `.lab` files of HTK and others.
+"""Praat's TextGrid: named tiers of intervals, in the long or the short text format.
 
-Both give `(start_s, end_s, label)`. This file knows no phone set and checks no times against
-audio; it reads Praat's text formats, long and short, writes the long one, and knows no binary
-TextGrid.
+Both formats are read, the long one is written; binary TextGrids are not read.
 """
 
 import re
@@ -14,13 +12,10 @@ from asr.files import atomic_open
 from asr.records import Segment
 
 PHONE_TIERS = ("phones", "phone", "phn", "phonemes", "segments")
-HTK_UNIT_S = 1e-7  # HTK counts 100 ns
-
-Interval = tuple[float, float, str]
 
 
-def read_phones(path: Path) -> Iterator[Interval]:
-    """Intervals of the phone tier; an empty interval says that nothing is labelled there."""
+def read(path: Path, sample_rate: int) -> tuple[Segment, ...]:
+    """The intervals of the phone tier that have a label."""
     tiers = read_tiers(path)
     named = [tier for name, tier in tiers if name.split(" - ")[-1].lower() in PHONE_TIERS]
     if len(named) != 1 and len(tiers) != 1:
@@ -28,22 +23,22 @@ def read_phones(path: Path) -> Iterator[Interval]:
         raise DataError(
             f"{path}: expected one tier of phones (named {', '.join(PHONE_TIERS)}), found {names}"
         )
-    for start, end, label in named[0] if named else tiers[0][1]:
-        if label.strip():
-            yield start, end, label.strip()
+    intervals = named[0] if named else tiers[0][1]
+    return tuple(
+        Segment(one.phone.strip(), one.start_s, one.end_s) for one in intervals if one.phone.strip()
+    )
 
 
-def write_phones(path: Path, segments: Sequence[Segment], duration_s: float) -> None:
+def write(path: Path, segments: Sequence[Segment], samples: int, sample_rate: int) -> None:
     """Write one tier, `phones`."""
-    intervals = [(segment.start_s, segment.end_s, segment.phone) for segment in segments]
     with atomic_open(path) as file:
-        file.write(text_of({"phones": intervals}, duration_s))
+        file.write(text_of({"phones": segments}, samples / sample_rate))
 
 
-def read_tiers(path: Path) -> list[tuple[str, list[Interval]]]:
-    """Name and intervals of each interval tier; point tiers are passed over."""
-    # Praat's long and short text formats hold the same values in the same order; the long one
-    # adds names, which are skipped here: strings stand in quotes, a quote inside is doubled.
+def read_tiers(path: Path) -> list[tuple[str, list[Segment]]]:
+    """Name and intervals of each interval tier, empty ones too; point tiers are skipped."""
+    # The long and the short text format have the same values in the same order; the long one adds
+    # names, which the pattern skips. Strings are in quotes, and a quote inside is doubled.
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -68,7 +63,8 @@ def read_tiers(path: Path) -> list[tuple[str, list[Interval]]]:
             intervals = []
             for _ in range(int(next(values))):
                 if kind == "IntervalTier":
-                    intervals.append((float(next(values)), float(next(values)), str(next(values))))
+                    start_s, end_s = float(next(values)), float(next(values))
+                    intervals.append(Segment(str(next(values)), start_s, end_s))
                 else:
                     next(values), next(values)
             if kind == "IntervalTier":
@@ -78,10 +74,10 @@ def read_tiers(path: Path) -> list[tuple[str, list[Interval]]]:
     return tiers
 
 
-def text_of(tiers: Mapping[str, Sequence[Interval]], duration_s: float) -> str:
-    """Interval tiers by name as Praat's long text; what lies between intervals is left empty.
+def text_of(tiers: Mapping[str, Sequence[Segment]], duration_s: float) -> str:
+    """Praat's long text of interval tiers by name; empty intervals fill the gaps.
 
-    Intervals are in order, do not overlap, and end by `duration_s`.
+    Segments are in order of time, do not overlap, and end by `duration_s`.
     """
     lines = [
         'File type = "ooTextFile"',
@@ -103,47 +99,27 @@ def text_of(tiers: Mapping[str, Sequence[Interval]], duration_s: float) -> str:
             f"        xmax = {duration_s!r}",
             f"        intervals: size = {len(filled)}",
         ]
-        for place, (start_s, end_s, label) in enumerate(filled, start=1):
+        for place, one in enumerate(filled, start=1):
             lines += [
                 f"        intervals [{place}]:",
-                f"            xmin = {start_s!r}",
-                f"            xmax = {end_s!r}",
-                f"            text = {_quoted(label)}",
+                f"            xmin = {one.start_s!r}",
+                f"            xmax = {one.end_s!r}",
+                f"            text = {_quoted(one.phone)}",
             ]
     return "\n".join(lines) + "\n"
 
 
-def _without_gaps(intervals: Sequence[Interval], duration_s: float) -> Iterator[Interval]:
-    reached = 0.0
-    for start_s, end_s, label in intervals:
-        if start_s > reached:
-            yield reached, start_s, ""
-        yield start_s, end_s, label
-        reached = end_s
-    if reached < duration_s:
-        yield reached, duration_s, ""
+def _without_gaps(segments: Sequence[Segment], duration_s: float) -> Iterator[Segment]:
+    reached_s = 0.0
+    for segment in segments:
+        if segment.start_s > reached_s:
+            yield Segment("", reached_s, segment.start_s)
+        yield segment
+        reached_s = segment.end_s
+    if reached_s < duration_s:
+        yield Segment("", reached_s, duration_s)
 
 
 def _quoted(text: str) -> str:
     doubled = text.replace('"', '""')
     return f'"{doubled}"'
-
-
-def read_lab(path: Path) -> Iterator[Interval]:
-    """Lines `start end label`, times in 100 ns (HTK) or, where one has a point, in seconds."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error})") from error
-    rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
-    in_seconds = any("." in field for _, row in rows for field in row[:2])
-    for number, row in rows:
-        try:
-            start, end, label = float(row[0]), float(row[1]), row[2]
-        except (IndexError, ValueError):
-            raise DataError(
-                f"{path}:{number}: found {' '.join(row)!r}, expected `start end label` with times "
-                f"in 100 ns (HTK) or in seconds"
-            ) from None
-        unit = 1.0 if in_seconds else HTK_UNIT_S
-        yield start * unit, end * unit, label

@@ -12,9 +12,9 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from asr import labels
 from asr.errors import DataError
 from asr.files import read_lines
-from asr.labels import textgrid
 from asr.records import Hypothesis, Utterance, read_jsonl, stream_jsonl
 
 FORMATS = ("jsonl", "trn", "text", "ctm", "phn", "textgrid")
@@ -251,10 +251,10 @@ def _read_folder(root: Path, kind: str) -> Iterator[Transcript]:
     for path in paths:
         if path.name.startswith("."):
             continue
-        timed = list(_read_phn(path) if kind == "phn" else textgrid.read_phones(path))
+        segments = labels.read(path, PHN_SAMPLE_RATE)
         id_, speaker = _id_from_path(root, path, kind)
-        phones = _phones(phone for _, _, phone in timed)
-        times = tuple((start, end) for start, end, _ in timed)
+        phones = _phones(segment.phone for segment in segments)
+        times = tuple((segment.start_s, segment.end_s) for segment in segments)
         yield Transcript(id_, phones, 0, times, speaker)
 
 
@@ -266,16 +266,6 @@ def _id_from_path(root: Path, path: Path, kind: str) -> tuple[str, str | None]:
     folder = path.parent.name.lower() if kind == "phn" else path.parent.name
     speaker = re.sub(r"^dr\d-", "", folder)
     return (stem if stem.startswith(speaker) else f"{speaker}_{stem}"), speaker
-
-
-def _read_phn(path: Path) -> Iterator[tuple[float, float, str]]:
-    for number, line in _lines(path):
-        fields = line.split()
-        if len(fields) != 3 or not (fields[0].isdigit() and fields[1].isdigit()):
-            raise DataError(
-                f"{path}:{number}: expected `start end phone` in samples, found {_shown(line)}"
-            )
-        yield int(fields[0]) / PHN_SAMPLE_RATE, int(fields[1]) / PHN_SAMPLE_RATE, fields[2]
 
 
 def _is_number(text: str) -> bool:

@@ -24,8 +24,10 @@ import soundfile
 from asr.audio import AudioInfo
 from asr.commands import prepare
 from asr.corpora import TimitConfig, manifests, timit
-from asr.corpora.base import Checked, Found, PhnLabeller, Recording, check
+from asr.corpora.checks import Checked, check
+from asr.corpora.recording import Corpus, Recording
 from asr.corpora.summary import summarise
+from asr.corpora.timit import PhnLabeller
 from asr.dataset import Batches
 from asr.phones import Vocabulary, phone_set
 from asr.records import Manifest, Utterance
@@ -94,7 +96,7 @@ def no_labels(recording: Recording, header: AudioInfo) -> tuple[tuple[str, ...],
 def formats() -> None:
     """Seconds of real speech that are checked in a second, by format."""
     corpora = Path(os.environ.get("ASR_SHARED", "../shared"), "corpora")
-    corpus = Found("real", {}, no_labels, RATE)
+    corpus = Corpus("real", {}, no_labels, RATE)
     for name, (folders, ending) in FORMATS.items():
         paths = sorted(p for f in folders for p in (corpora / f).rglob("*") if p.suffix == ending)
         chosen = paths[:: max(1, len(paths) // 240)]
@@ -124,7 +126,7 @@ def _prepare(config: TimitConfig, folder: Path, jobs: int) -> float:
     return time.perf_counter() - started
 
 
-def simulated() -> Found:
+def simulated() -> Corpus:
     """A corpus of the size of LibriSpeech, without audio."""
     splits = {}
     for split, count in SPLITS.items():
@@ -137,10 +139,10 @@ def simulated() -> Found:
             )
             for n in range(count)
         ]
-    return Found("simulated", splits, PhnLabeller("timit61"), RATE)
+    return Corpus("simulated", splits, PhnLabeller("timit61"), RATE)
 
 
-def check_nothing(recording: Recording, split: str, found: Found) -> Checked:
+def check_nothing(recording: Recording, split: str, found: Corpus) -> Checked:
     """A sound utterance, without opening a file."""
     number = int(recording.id[-7:])
     phones = phone_set("timit61")
@@ -151,7 +153,7 @@ def check_nothing(recording: Recording, split: str, found: Found) -> Checked:
             duration_s=DURATION_S + number % 7 / 7,
             speaker=recording.speaker,
             phones=tuple(phones[(number + n * n) % 61] for n in range(PHONES)),
-            corpus=found.corpus,
+            corpus=found.name,
             split=split,
             words=recording.words,
         ),

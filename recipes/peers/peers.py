@@ -28,7 +28,8 @@ from asr.audio import Waveform
 from asr.augment import seed_of
 from asr.augment.sounds import add_at, babble, coloured_noise
 from asr.config import compose
-from asr.errors import DataError, exit_code, pip_install
+from asr.corpora.checks import check
+from asr.errors import DataError, exit_code, pip_install, raise_problems
 from asr.features import SpeakerMoments
 from asr.files import atomic_open
 from asr.phones import phone_set
@@ -310,12 +311,14 @@ def read(overrides: Sequence[str], split: str) -> tuple[str, list[Utterance], li
     """Name, dev, what is to be heard, and the corpus's protocol; `all` is every split."""
     config = compose(overrides).corpus
     found = corpora.find(config)
+    found.require_complete()
     wanted = list(found.splits) if split == "all" else [split]
-    splits = {
-        one: [corpora.examine(recording, one, found) for recording in found.splits[one]]
-        for one in {*wanted, "dev"}
-    }
-    return found.corpus, splits["dev"], [u for one in wanted for u in splits[one]], config.protocol
+    splits: dict[str, list[Utterance]] = {}
+    for one in {*wanted, "dev"}:
+        checked = [check(recording, one, found) for recording in found.splits[one]]
+        raise_problems(problem for of_one in checked for problem in of_one.problems)
+        splits[one] = [of_one.utterance for of_one in checked if of_one.utterance]
+    return found.name, splits["dev"], [u for one in wanted for u in splits[one]], config.protocol
 
 
 def run(options: argparse.Namespace) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asr.corpora.base import find_recordings
 from asr.corpora.synthetic.boundaries import classes
+from asr.corpora.timit import survey
 from asr.errors import exit_code
 from asr.phones import phone_set
 
@@ -139,8 +139,8 @@ def main() -> None:
     parser.add_argument("root", nargs="?", type=Path, default=Path("data/synthetic"))
     parser.add_argument("--timit", type=Path, help="a TIMIT tree to stand beside it")
     arguments = parser.parse_args()
-    synthetic = find_recordings(arguments.root)
-    timit = find_recordings(arguments.timit) if arguments.timit else []
+    synthetic, _ = survey(arguments.root)
+    timit = survey(arguments.timit)[0] if arguments.timit else []
     files = [[r.labels for r in group if r.labels] for group in (synthetic, timit)]
     print_labels(durations(files[0]), durations(files[1]) if timit else None)
     print()

@@ -98,7 +98,7 @@ def measure(
                 for name, rule in RULES.items():
                     frame = rule(log_probs[n], left, right, first, second)
                     errors[name][split].append(recognizer.time_s(frame - 0.5) - known)
-            found = [segment.start_s for segment in changes[n].segments][1:]
+            found = [segment.start_s for segment in changes[n]][1:]
             errors["change of the speech"][split] += [
                 a - b for a, b in zip(found, said, strict=True)
             ]

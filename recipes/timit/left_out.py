@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.corpora.base import survey
+from asr.corpora.timit import survey
 from asr.errors import DataError, exit_code
 from asr.files import atomic_open
 from asr.records import Hypothesis, Manifest, read_jsonl, write_jsonl

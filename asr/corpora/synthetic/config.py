@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from asr.corpora.base import SPLITS, CorpusConfig
+from asr.corpora.recording import CorpusConfig
+from asr.corpora.splits import SPLITS
 
 RATE = 16_000  # samples per second
 

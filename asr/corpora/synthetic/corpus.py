@@ -22,20 +22,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-from asr.corpora.base import CorpusConfig, Found, PhnLabeller, find_recordings, split_by_speaker
+from asr.corpora.recording import Corpus, CorpusConfig
+from asr.corpora.splits import split_by_speaker
 from asr.corpora.synthetic.config import SyntheticConfig
 from asr.corpora.synthetic.speakers import Speaker, plan
+from asr.corpora.timit import PhnLabeller, survey
 from asr.errors import DataError, pip_install
 
 GENERATOR = 2  # raise it when the same configuration would give other bytes
 
 
-def find(config: SyntheticConfig) -> Found:
+def find(config: SyntheticConfig) -> Corpus:
     """Recordings of train, dev and test; the corpus is generated if `root` does not exist."""
     root = Path(config.root)
     generate(root, config)
-    splits = split_by_speaker(find_recordings(root), root / "speakers.txt")
-    return Found(config.name, splits, PhnLabeller(config.phone_set), config.sample_rate)
+    recordings, bad = survey(root)
+    splits = split_by_speaker(recordings, root / "speakers.txt")
+    return Corpus(config.name, splits, PhnLabeller(config.phone_set), config.sample_rate, bad=bad)
 
 
 def generate(root: Path, config: SyntheticConfig) -> None:

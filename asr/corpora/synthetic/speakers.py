@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-from asr.corpora.base import SPLITS
+from asr.corpora.splits import SPLITS
 from asr.corpora.synthetic.config import SyntheticConfig
 from asr.corpora.synthetic.sentences import Sentences
 from asr.phones import table_lines

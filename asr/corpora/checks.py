@@ -1,0 +1,104 @@
+"""One recording → an utterance, or all that is wrong with its files.
+
+`check` is a pure function, which `manifests.write` runs in many processes.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from asr import audio
+from asr.audio import AudioInfo
+from asr.corpora.recording import Corpus, Labels, Recording
+from asr.errors import DataError
+from asr.files import read_lines
+from asr.labels.phn import OVERSHOOT_SAMPLES
+from asr.records import Segment, Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The utterance of a recording, or the problems for which there is none."""
+
+    utterance: Utterance | None
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    content: int | None = None  # hash of the samples; None: silent, or not decoded
+    sentence: int | None = None  # hash of the words; None: not known
+
+
+def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
+    """Open and decode the files of a recording, and list everything that is wrong with them."""
+    window_samples = round(corpus.window_s * corpus.sample_rate)
+    sound = audio.inspect(recording.audio, corpus.sample_rate, window_samples)
+    problems, warnings = list(sound.problems), list(sound.warnings)
+    words, unreadable = _words(recording)
+    warnings.extend(unreadable)
+    utterance = None
+    header = sound.header
+    if header is not None and header.sample_rate == corpus.sample_rate:
+        try:
+            labels = corpus.labeller(recording, header)
+        except DataError as error:
+            problems.extend(error.problems)
+        else:
+            warnings.extend(_gaps(recording, labels[1], header))
+            if not problems:
+                utterance = _utterance(recording, split, corpus, header, labels)
+    return Checked(
+        utterance,
+        tuple(problems),
+        tuple(warnings),
+        sound.content,
+        int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest()) if words else None,
+    )
+
+
+def _utterance(
+    recording: Recording, split: str, corpus: Corpus, header: AudioInfo, labels: Labels
+) -> Utterance:
+    phones, segments = labels
+    return Utterance(
+        id=recording.id,
+        audio=recording.audio,
+        duration_s=header.duration_s,
+        speaker=recording.speaker,
+        phones=phones,
+        segments=segments,
+        corpus=corpus.name_of(split),
+        split=split,
+        sex=recording.sex,
+        dialect=recording.dialect,
+        words=recording.words,
+        pronunciation="aligned" if corpus.pronunciation and segments else corpus.pronunciation,
+    )
+
+
+def _words(recording: Recording) -> tuple[str, list[str]]:
+    """The words in lower case without punctuation, and why they could not be read."""
+    text = recording.words or ""
+    if recording.text is not None:
+        try:
+            text = " ".join(read_lines(recording.text))
+        except DataError as error:
+            return "", list(error.problems)
+        text = re.sub(r"^\s*\d+\s+\d+\s", "", text)  # TIMIT: first and last sample
+    return " ".join(re.findall(r"[\w']+", text.lower())), []
+
+
+def _gaps(
+    recording: Recording, segments: tuple[Segment, ...] | None, header: AudioInfo
+) -> Iterator[str]:
+    """A warning for `.phn` labels that leave parts of the audio unlabelled."""
+    if not segments or not (recording.labels or "").lower().endswith(".phn"):
+        return
+    edges = [0, *(round(s.end_s * header.sample_rate) for s in segments)]
+    starts = [*(round(s.start_s * header.sample_rate) for s in segments), header.samples]
+    gaps = [(end, start) for end, start in zip(edges, starts, strict=True) if start > end]
+    if gaps and gaps[-1][1] == header.samples <= gaps[-1][0] + OVERSHOOT_SAMPLES:
+        gaps.pop()
+    if gaps:
+        places = ", ".join(f"samples {end} to {start}" for end, start in gaps[:3])
+        more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
+        yield f"{recording.labels}: no label for {places}{more}"

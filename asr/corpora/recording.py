@@ -1,0 +1,92 @@
+"""A corpus as its tree shows it: recordings by split, before any audio is opened."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from asr.audio import AudioInfo
+from asr.errors import raise_problems
+from asr.records import Segment
+
+Labels = tuple[tuple[str, ...], tuple[Segment, ...] | None]  # phones, and with times where known
+WINDOW_S = 0.025  # of the features, unless a run sets another
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Where a corpus lies and what its labels are."""
+
+    root: str  # folder of the corpus
+    name: str  # printed with every result
+    phone_set: str = "timit61"
+    sample_rate: int = 16_000
+    protocol: str = "strict"  # of asr.score, under which dev PER is counted
+    shared_speakers: bool = False  # whether a speaker may be in several splits
+
+    def __post_init__(self) -> None:
+        if not self.root.strip():
+            raise ValueError("corpus.root is empty; say where the corpus lies")
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One utterance, and the files that belong to it."""
+
+    id: str
+    audio: str
+    speaker: str
+    labels: str | None = None  # file of phones with times
+    words: str | None = None  # transcript, where the phones come from a lexicon
+    sex: str | None = None
+    dialect: str | None = None
+    part: str | None = None  # "train" or "test", in a TIMIT tree
+    text: str | None = None  # file with the words, read to find sentences that two splits share
+
+
+class Labeller(Protocol):
+    """Gives the phones of a recording; pickled for worker processes."""
+
+    def __call__(self, recording: Recording, header: AudioInfo) -> Labels: ...
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The recordings of each split, the labeller that gives their phones, and all problems."""
+
+    name: str  # printed with every result
+    splits: dict[str, list[Recording]]
+    labeller: Labeller
+    sample_rate: int
+    named: dict[str, str] = field(default_factory=dict)  # split → name, where it is another
+    phones: tuple[str, ...] | None = None  # vocabulary; None: the phone set of the configuration
+    pronunciation: str | None = None  # `Utterance.pronunciation`, where a lexicon gives the phones
+    window_s: float = WINDOW_S  # shortest recording
+    report: dict[str, str] = field(default_factory=dict)  # file beside the manifests → its text
+    bad: Sequence[str] = ()  # problems of single recordings, which are in no split
+    wrong: Sequence[str] = ()  # problems of the corpus as a whole
+
+    def name_of(self, split: str) -> str:
+        """The name that is printed with results on this split."""
+        return self.named.get(split, self.name)
+
+    def require_complete(self) -> None:
+        """Raise one `DataError` for all problems."""
+        raise_problems([*self.wrong, *self.bad])
+
+
+def with_times(segments: tuple[Segment, ...]) -> Labels:
+    """Labels that have times."""
+    return tuple(segment.phone for segment in segments), segments
+
+
+def with_phones(
+    splits: dict[str, list[Recording]], absent: Collection[str]
+) -> dict[str, list[Recording]]:
+    """The recordings that have none of the words `absent` from the lexicon."""
+    words = frozenset(absent)
+    if not words:
+        return splits
+    return {
+        split: [r for r in recordings if words.isdisjoint((r.words or "").split())]
+        for split, recordings in splits.items()
+    }

@@ -1,0 +1,121 @@
+"""Folders of recordings: walked in a fixed order, and audio files paired with their label files."""
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from asr import labels
+from asr.corpora.recording import Recording
+from asr.errors import DataError
+from asr.records import Segment
+
+
+@dataclass
+class Listing:
+    """Recordings of a folder, the phones that are in no label file, and faults."""
+
+    recordings: list[Recording] = field(default_factory=list)
+    phones: dict[str, tuple[str, ...]] = field(default_factory=dict)  # id → phones
+    segments: dict[str, tuple[Segment, ...]] = field(default_factory=dict)  # id → with times
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Files:
+    """An audio file and the files beside it that have its name."""
+
+    folder: str
+    stem: str  # the name, without ending
+    audio: str
+    labels: str
+    text: str | None
+
+
+def require_folder(root: Path) -> None:
+    """Raise `DataError` where there is no folder, or nothing in it."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; give the folder of the corpus")
+    if not any(root.iterdir()):
+        raise DataError(f"{root}: the folder is empty; give the folder of the corpus")
+
+
+def walk(root: Path, problems: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder with the sorted names of its files, without hidden ones.
+
+    Links are followed, but no folder is visited twice. Folders that cannot be listed are problems.
+    """
+
+    def unlisted(error: OSError) -> None:
+        problems.append(
+            f"{error.filename}: cannot be listed ({error.strerror}); fix its permissions"
+        )
+
+    seen: set[tuple[int, int]] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=unlisted):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a loop of links
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield folder, sorted(name for name in names if not name.startswith("."))
+
+
+def pairs(
+    root: Path,
+    audio: Collection[str],
+    label_files: Collection[str],
+    problems: list[str],
+    any_case: bool = False,
+) -> Iterator[Files]:
+    """Yield each audio file below `root` that has one label file beside it.
+
+    `audio` and `label_files` are the endings of the files, in lower case. Files without partner or
+    with several are problems. With `any_case` names that differ in letter case are equal, and
+    stems come in lower case.
+    """
+    kind_of = dict.fromkeys(audio, "audio") | dict.fromkeys(label_files, "labels")
+    kind_of[".txt"] = "text"
+    for folder, names in walk(root, problems):
+        groups: dict[str, dict[str, list[str]]] = {}
+        for name in names:
+            kind = kind_of.get(os.path.splitext(name)[1].lower())
+            if kind:
+                stem = labels.stem(name.lower() if any_case else name)
+                group = groups.setdefault(stem, {"audio": [], "labels": [], "text": []})
+                group[kind].append(os.path.join(folder, name))
+        for stem, files in sorted(groups.items()):
+            if not files["audio"] and not files["labels"]:
+                continue
+            problem = _incomplete(os.path.join(folder, stem), files, label_files)
+            if problem is None:
+                text = files["text"][0] if files["text"] else None
+                yield Files(folder, stem, files["audio"][0], files["labels"][0], text)
+            else:
+                problems.append(problem)
+
+
+def _incomplete(path: str, files: dict[str, list[str]], label_files: Collection[str]) -> str | None:
+    """What is wrong with the files of one recording."""
+    for name in sorted(chain.from_iterable(files.values())):
+        if not _is_one_line(name):
+            return f"{name!r}: a name with a line break, or not UTF-8; rename it"
+    if len(files["labels"]) > 1 or len(files["audio"]) > 1:
+        several = sorted(files["audio"] + files["labels"])
+        return f"{path}: ambiguous, keep one of {', '.join(several)}"
+    if not files["audio"]:
+        return f"{files['labels'][0]}: has no audio file beside it; add it, or leave both out"
+    if not files["labels"]:
+        endings = " or ".join(label_files)
+        return f"{files['audio'][0]}: has no {endings} file beside it; add it, or leave both out"
+    return None
+
+
+def _is_one_line(path: str) -> bool:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return len(path.splitlines()) == 1
