@@ -15,7 +15,8 @@ from asr import checkpoint, train
 from asr.batch import Batch, pad
 from asr.checkpoint import Checkpoint
 from asr.commands import decode, tune
-from asr.config import AdamConfig, RunConfig, TrainingConfig, TuneConfig, compose
+from asr.commands.configured import compose
+from asr.config import AdamConfig, RunConfig, TrainingConfig, TuneConfig
 from asr.corpora import TimitConfig
 from asr.criteria import (
     GMM,

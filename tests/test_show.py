@@ -13,7 +13,7 @@ import torch
 
 from asr import pictures
 from asr.commands import show
-from asr.config import with_features
+from asr.commands.configured import with_features
 from asr.errors import DataError
 from asr.records import Segment, Utterance, write_jsonl
 

@@ -239,7 +239,7 @@ def test_precision_that_a_device_does_not_have_is_refused_before_work_starts(
     monkeypatch.setattr(train, "onednn_multiplies", lambda dtype: False)
     with pytest.raises(DataError, match=r"precision is bfloat16, .* this processor; set tr"):
         train.run(reduced)
-    monkeypatch.setattr(train, "choose_device", lambda config: torch.device("cuda"))
+    monkeypatch.setattr(train, "choose_device", lambda *_: torch.device("cuda"))
     monkeypatch.setattr(train, "onednn_multiplies", lambda dtype: True)
     with pytest.raises(DataError, match=r"precision is bfloat16, .* a GPU; set training\.prec"):
         train.run(reduced)

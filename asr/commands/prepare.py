@@ -19,7 +19,8 @@ from itertools import pairwise, zip_longest
 from pathlib import Path
 
 from asr import corpora
-from asr.config import RunConfig, door
+from asr.commands.configured import command
+from asr.config import RunConfig
 from asr.corpora import manifests, summary
 from asr.corpora.base import Found, IncompleteCorpus
 from asr.corpora.manifests import Outcome
@@ -194,7 +195,7 @@ def _publish(staging: Path, run_dir: Path) -> None:
         os.replace(staging / name, run_dir / name)
 
 
-_main = door(run)
+_main = command(run)
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 from asr import __version__, checkpoint, scoring
 from asr.checkpoint import Checkpoint
-from asr.config import overrides, saved
+from asr.commands.configured import overrides, saved
 from asr.criteria import SearchConfig
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code

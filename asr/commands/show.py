@@ -26,7 +26,8 @@ from torch import Tensor
 
 from asr import audio, pictures
 from asr.augment import Augment, AugmentConfig
-from asr.config import RunConfig, with_features
+from asr.commands.configured import with_features
+from asr.config import RunConfig
 from asr.corpora.folder import LABELS, read_labels
 from asr.errors import DataError, exit_code, raise_problems
 from asr.features import Features, FeaturesConfig

@@ -36,7 +36,7 @@ def search(run_dir: Path, order: int, overrides: Sequence[str], width: int = 100
     """
     from asr import checkpoint
     from asr.commands import decode, ngram, tune
-    from asr.config import compose
+    from asr.commands.configured import compose
     from asr.criteria.base import HMM
 
     manifests = run_dir / "manifests"

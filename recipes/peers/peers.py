@@ -27,7 +27,7 @@ from asr import audio, corpora, scoring
 from asr.audio import Waveform
 from asr.augment import seed_of
 from asr.augment.sounds import add_at, babble, coloured_noise
-from asr.config import compose
+from asr.commands.configured import compose
 from asr.errors import DataError, exit_code, pip_install
 from asr.features import SpeakerMoments
 from asr.files import atomic_open
