@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from asr.batch import Batch, length_mask
 from asr.errors import DataError
+from asr.knobs import Knobs, knob
 from asr.search import viterbi
 from asr.search.language_model import Graph, no_language_model
 
@@ -21,43 +22,38 @@ NO_PHONE = 0  # the label of frames outside all phones
 
 
 @dataclass(frozen=True)
-class CriterionConfig:
+class CriterionConfig(Knobs, group="criterion"):
     """Base of every criterion's configuration; `name` finds the criterion of a checkpoint."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class SearchConfig:
-    """How hypotheses are searched for. What is added to log-probabilities is in nats."""
+class SearchConfig(Knobs, group="search"):
+    """How hypotheses are searched for; scores are log-probabilities, in nats."""
 
-    beam: int = 1  # prefixes (HMMs: tokens) kept in each frame; 1: greedy, the best alignment
-    n_best: int = 1  # hypotheses of each utterance
-    threshold: float = 15.0  # those so far below the best one of a frame are dropped
-    blank_penalty: float = 0.0  # taken from the blank, or HMMs' label 0, in each frame
-    bonus: float = 0.0  # added for each phone
-    language_model: str = ""  # ARPA file of the same phones, or of CMUdict's; "": none
-    lm_weight: float = 1.0  # its log-probability counts so many times
-    prior_scale: float = 1.0  # framewise: so much of each state's log prior is taken away
+    beam: int = knob(1, "prefixes (HMM: tokens) kept in a frame; 1: greedy", at_least=1)
+    n_best: int = knob(1, "hypotheses of each utterance", at_least=1)
+    threshold: float = knob(
+        15.0, "prefixes this many nats below the best of a frame are dropped", more_than=0
+    )
+    blank_penalty: float = knob(0.0, "nats subtracted in each frame from blank (HMM: label 0)")
+    bonus: float = knob(0.0, "nats added for each phone; beam only")
+    language_model: str = knob("", "ARPA file over the same phones or CMUdict's; beam only")
+    lm_weight: float = knob(1.0, "factor of the language model's log-probability", at_least=0)
+    prior_scale: float = knob(1.0, "framewise: factor of the states' log priors", at_least=0)
 
     def __post_init__(self) -> None:
-        for key in ("beam", "n_best"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"search.{key} is {getattr(self, key)}, expected at least 1")
+        super().__post_init__()
         if self.n_best > self.beam:
             raise ValueError(
                 f"search.n_best is {self.n_best}, expected at most {self.beam} (search.beam)"
             )
-        if not self.threshold > 0:
-            raise ValueError(f"search.threshold is {self.threshold}, expected more than 0")
-        for key in ("lm_weight", "prior_scale"):
-            if not getattr(self, key) >= 0:
-                raise ValueError(f"search.{key} is {getattr(self, key)}, expected at least 0")
         for key in ("language_model", "bonus"):
             if self.beam == 1 and getattr(self, key):
                 raise ValueError(
                     f"search.{key} is {getattr(self, key)}, but a greedy search (search.beam is "
-                    f"1) has none; say search=beam"
+                    f"1) has none; set search=beam"
                 )
 
 
@@ -202,18 +198,11 @@ class Estimated(Criterion):
 class HMMConfig(CriterionConfig):
     """The model of a phone: states from left to right, and how long it stays in each."""
 
-    states: int = 3  # of a phone
-    duration_floor: int = 1  # frames that a phone stays in each state, at least
-    acoustic_scale: float = 1.0  # a frame's log-likelihood counts so many times in a Viterbi search
-
-    def __post_init__(self) -> None:
-        for key in ("states", "duration_floor"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"criterion.{key} is {getattr(self, key)}, expected at least 1")
-        if not self.acoustic_scale > 0:
-            raise ValueError(
-                f"criterion.acoustic_scale is {self.acoustic_scale}, expected more than 0"
-            )
+    states: int = knob(3, "of a phone", at_least=1)
+    duration_floor: int = knob(1, "fewest frames that a phone stays in each state", at_least=1)
+    acoustic_scale: float = knob(
+        1.0, "factor of a frame's log-likelihood in a Viterbi search", more_than=0
+    )
 
 
 class HMM(Criterion):

@@ -13,6 +13,7 @@ from torchaudio.functional import forced_align
 from asr.batch import Batch, length_mask
 from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig, Span
 from asr.errors import DataError
+from asr.knobs import knob
 from asr.search import prefix_beam
 from asr.search.language_model import Graph, no_language_model
 
@@ -23,11 +24,9 @@ ALIGNMENT_PENALTY = 4.0  # nats taken from the blank where phones are known; see
 @dataclass(frozen=True)
 class CTCConfig(CriterionConfig):
     name: str = "ctc"
-    consistency: float = 0.0  # weight of what two augmented copies of an utterance differ by
-
-    def __post_init__(self) -> None:
-        if not self.consistency >= 0:
-            raise ValueError(f"criterion.consistency is {self.consistency}, expected at least 0")
+    consistency: float = knob(
+        0.0, "weight of the difference between two augmented copies of an utterance", at_least=0
+    )
 
 
 class CTC(Criterion):
