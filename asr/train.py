@@ -1,4 +1,4 @@
-"""Door: manifests → the checkpoint with the best dev PER.
+"""Manifests → the checkpoint with the best dev PER.
 
     python -m asr train experiment=timit encoder.hidden=320
 

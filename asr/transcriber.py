@@ -252,7 +252,7 @@ def load(model: str | Path | None = None) -> Transcriber:
     if model is None and not MODEL.exists():
         raise DataError(
             f"{MODEL}: no such file, this installation has no packaged model; name a model with "
-            f"--model FILE, for example checkpoint-best.safetensors of a run (`make librispeech` "
+            f"--checkpoint FILE, for example checkpoint-best.safetensors of a run (`make librispeech` "
             f"trains one)"
         )
     try:

@@ -453,7 +453,7 @@ def test_the_door_chooses_pronunciations_and_says_so(
     (tmp_path / "lexicon.txt").write_text("aah aa\naah(2) iy m\ness s\ness(2) m\n")
     asked = [
         *(str(tmp_path / "words.safetensors"), str(tmp_path / "words.jsonl")),
-        *("--lexicon", str(tmp_path / "lexicon.txt"), "--manifest", str(tmp_path / "out.jsonl")),
+        *("--lexicon", str(tmp_path / "lexicon.txt"), "--output", str(tmp_path / "out.jsonl")),
     ]
     assert align.main(asked) == 0
     known = {"Aah": {("aa",), ("iy", "m")}, "Ess": {("s",), ("m",)}}
@@ -477,7 +477,7 @@ def test_nothing_is_written_where_alignment_fails(
 
     monkeypatch.setattr(Aligner, "__call__", fail)
     out = tmp_path / "out"
-    assert align.main([*map(str, run), "--manifest", f"{out}/a.jsonl", "--phn", f"{out}/phn"]) == 1
+    assert align.main([*map(str, run), "--output", f"{out}/a.jsonl", "--phn", f"{out}/phn"]) == 1
     assert not out.exists()
 
 
@@ -515,7 +515,7 @@ def test_all_that_cannot_be_aligned_is_named_before_the_work(
     [
         ({"segments": None}, ["--compare"], "--compare needs `segments`"),
         ({"id": "a/b"}, ["--phn", "phn"], "'a/b': is no name of a file"),
-        ({}, ["--manifest", "in.jsonl"], "is the manifest that is read"),
+        ({}, ["--output", "in.jsonl"], "is the manifest that is read"),
         ({}, ["--ctm", "."], "is a folder"),
         ({}, ["--textgrid", "in.jsonl"], "is a file, expected a folder"),
     ],

@@ -482,7 +482,7 @@ def test_features_normalised_by_speaker_are(tones: list[Utterance]) -> None:
     well_made(explanation.page(sentence_of(tones[0]), explanation.network(Checkpoint(recognizer))))
 
 
-# ── the door ─────────────────────────────────────────────────────────────────────────────────
+# ── the command ──────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture

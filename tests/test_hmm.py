@@ -510,7 +510,7 @@ def test_batches_are_summed_and_the_first_alignment_is_by_times_where_they_are_k
                 assert float(criterion.means[label, 0, 0]) == pytest.approx(mean)
 
 
-# ── through the doors ────────────────────────────────────────────────────────────────────────
+# ── through the commands ─────────────────────────────────────────────────────────────────────
 
 
 def config_of(tones: list[Utterance], folder: Path, criterion: str) -> RunConfig:

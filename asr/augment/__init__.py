@@ -144,7 +144,7 @@ class Augment:
         if config.cut and utterance.segments is None:
             raise DataError(
                 f"{utterance.id}: the manifest has no times of its phones, which "
-                f"augment.cut={config.cut} needs; add them with `asr align --manifest`, or set "
+                f"augment.cut={config.cut} needs; add them with `asr align --output`, or set "
                 f"augment.cut=0"
             )
         if draw := _chosen("cut", config.cut, seed):

@@ -1,4 +1,4 @@
-"""Door: a checkpoint and a manifest → hypotheses.
+"""A checkpoint and a manifest → hypotheses.
 
 python -m asr decode experiment=timit split=test
 python -m asr decode experiment=timit split=test tuned=true
@@ -6,7 +6,6 @@ python -m asr decode experiment=timit split=test tuned=true
 
 import json
 import logging
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -65,6 +64,3 @@ def write_n_best(path: Path, utterances: Iterable[list[Hypothesis]]) -> None:
 
 
 main = command(run)
-
-if __name__ == "__main__":
-    sys.exit(main())

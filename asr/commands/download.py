@@ -1,4 +1,4 @@
-"""`asr download`: corpora that are free to download, onto disk, checked.
+"""Corpora that are free to download, onto disk, checked.
 
     asr download librispeech
     asr download timit-sample --to data
@@ -7,7 +7,6 @@ It sends no password and accepts no licence on anybody's behalf.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +35,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{target}: downloaded, {item.checksum.partition(':')[0]} matches")
         else:
             print(f"{target}: downloaded; no checksum is known, its size was checked")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Door: our manifests → Kaldi data directories or Lhotse manifests.
+"""Our manifests → Kaldi data directories or Lhotse manifests.
 
     asr exchange kaldi exp/demo/1/manifests data
     asr exchange lhotse exp/demo/1/manifests/test.jsonl test
@@ -11,7 +11,6 @@ import argparse
 import gzip
 import io
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,7 +132,6 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr exchange",
         description="Write manifests as Kaldi data directories or as Lhotse manifests.",
@@ -147,7 +145,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for folder in run(options.format, options.manifest, options.target):
         print(folder)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

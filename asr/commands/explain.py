@@ -1,4 +1,4 @@
-"""Door: one sentence and one network → a page that shows what an LSTM is.
+"""One sentence and one network → a page that shows what an LSTM is.
 
     asr explain sentence.wav --checkpoint exp/timit/1/checkpoint-best.safetensors
 
@@ -8,7 +8,6 @@ beside the recording; without any, the page shows what needs none.
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -208,7 +207,3 @@ def main(argv: Sequence[str] | None = None) -> None:
             arguments.output,
         )
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

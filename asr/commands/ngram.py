@@ -1,12 +1,11 @@
-"""Door: manifests, or a model file that has one → a phone n-gram as an ARPA file, its perplexity.
+"""Manifests, or a model file that has one → a phone n-gram as an ARPA file, its perplexity.
 
     asr ngram exp/timit/1/manifests/train.jsonl --vocabulary exp/timit/1/vocabulary.txt \\
         --order 3 --output exp/timit/1/lm.arpa --perplexity exp/timit/1/manifests/dev.jsonl
-    asr ngram --model asr/pretrained/librispeech.safetensors --output exp/timit/1/lm.arpa
+    asr ngram --checkpoint asr/pretrained/librispeech.safetensors --output exp/timit/1/lm.arpa
 """
 
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -63,14 +62,13 @@ def _sentences(manifest: str | Path) -> Iterable[Sequence[str]]:
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr ngram",
         description="Estimate a phone n-gram from manifests, or take that of a model file.",
         epilog="To search with it: asr decode … search=beam-lm search.language_model=FILE",
     )
     parser.add_argument("manifest", nargs="*", help="what to learn from")
-    parser.add_argument("--model", metavar="FILE", help="a model file; its n-gram is taken instead")
+    parser.add_argument("--checkpoint", metavar="FILE", help="a model file; take its n-gram")
     parser.add_argument("--order", type=int, default=3, choices=ORDERS, help="default: 3")
     parser.add_argument("--output", required=True, metavar="FILE", help="the ARPA file")
     parser.add_argument(
@@ -89,10 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--perplexity", nargs="+", default=[], metavar="MANIFEST", help="measure it on these"
     )
     options = parser.parse_args(arguments)
-    if bool(options.manifest) == bool(options.model):
-        parser.error("say what to learn from: manifests, or --model FILE")
-    if options.model:
-        model = extract(options.model, options.output, options.vocabulary)
+    if bool(options.manifest) == bool(options.checkpoint):
+        parser.error("give manifests, or --checkpoint FILE")
+    if options.checkpoint:
+        model = extract(options.checkpoint, options.output, options.vocabulary)
     else:
         model = run(
             options.manifest, options.order, options.output, options.vocabulary, options.smoothing
@@ -101,7 +99,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{options.output}: {counts}; {model.about}")
     for manifest in options.perplexity:
         print(f"perplexity {model.perplexity(_sentences(manifest)):7.2f}  {manifest}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

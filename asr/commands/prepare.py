@@ -1,4 +1,4 @@
-"""Door: a corpus on disk → checked manifests and the vocabulary of a run.
+"""A corpus on disk → checked manifests and the vocabulary of a run.
 
     python -m asr prepare experiment=timit corpus.root=/path/to/TIMIT [--skip-bad]
 
@@ -202,7 +202,3 @@ def main() -> int:
     """The command; `--skip-bad` is another way to say skip_bad=true."""
     sys.argv = ["skip_bad=true" if a == "--skip-bad" else a for a in sys.argv]
     return _main()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

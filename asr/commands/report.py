@@ -1,4 +1,4 @@
-"""Door: a finished run → one HTML page, complete in itself.
+"""A finished run → one HTML page, complete in itself.
 
     asr report exp/demo/1
 
@@ -9,7 +9,6 @@ business of `asr score`.
 import argparse
 import html
 import json
-import sys
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -198,7 +197,3 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--utterance", metavar="ID", help="the test utterance to draw")
     arguments = parser.parse_args(argv)
     print(run(arguments.run_dir, arguments.utterance))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Door: audio files → one page, or one picture, of what is in them.
+"""Audio files → one page, or one picture, of what is in them.
 
     asr show sa1.wav
     asr show sa1.wav sa2.wav --features mfcc39 --output pair.png
@@ -10,7 +10,6 @@ Waveform, spectrogram, features, energy, and the phones where they are labelled:
 
 import argparse
 import html
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -381,7 +380,6 @@ def _page(
 
 @exit_code
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr show",
         description="Draw waveform, spectrogram, features, energy and phones of utterances.",
@@ -419,7 +417,3 @@ def main(argv: list[str] | None = None) -> None:
             options.augment,
         )
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,12 +3,7 @@
 asr train experiment=timit encoder.hidden=320
 """
 
-import sys
-
 from asr.commands.configured import command
 from asr.train import run
 
 main = command(run)
-
-if __name__ == "__main__":
-    sys.exit(main())

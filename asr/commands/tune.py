@@ -1,4 +1,4 @@
-"""Door: what a run's network says about dev → the search with the lowest dev PER.
+"""What a run's network says about dev → the search with the lowest dev PER.
 
     python -m asr tune experiment=timit search=beam-lm
     python -m asr decode experiment=timit tuned=true
@@ -12,7 +12,6 @@ import itertools
 import json
 import logging
 import random
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -164,6 +163,3 @@ def _kept_emissions(path: Path, digest: str, dev: Manifest) -> dict[str, Tensor]
 
 
 main = command(run)
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,7 +4,7 @@
     python recipes/graves2013/ladder.py table exp/graves2013 --networks ctc-3l-250h --seeds 1 2 3
 
 The folder holds `<network>/<seed>`: manifests for `cost`, hypotheses for `table`. Training, search
-and alignment are the business of the doors and of `asr.scoring`; the Makefile beside this file
+and alignment are the business of the commands and of `asr.scoring`; the Makefile beside this file
 calls them.
 """
 

@@ -3,7 +3,7 @@
     python recipes/methods/methods.py search exp/methods-timit-sample/ctc-lstm/1 --overrides …
     python recipes/methods/methods.py table exp/methods-timit-sample --methods gmm ctc-lstm
 
-A run directory is that of a training. Training, search and scoring are the business of the doors
+A run directory is that of a training. Training, search and scoring are the business of the commands
 and of `asr.scoring`; the Makefile beside this file calls them.
 """
 
