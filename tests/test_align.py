@@ -406,7 +406,7 @@ def run(tmp_path: Path, timed: list[Utterance]) -> tuple[Path, Path]:
     return tmp_path / "checkpoint.safetensors", tmp_path / "in.jsonl"
 
 
-def test_the_door_writes_the_same_times_into_all_files(
+def test_the_command_writes_the_same_times_into_all_files(
     run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs = {
