@@ -13,7 +13,7 @@ from asr.lstm import CELLS, RecurrentStack, Trace
 class EncoderConfig(Knobs, group="encoder"):
     """Kind and size of the recurrent stack."""
 
-    cell: str = knob("lstm", "recurrent cell (docs/lstm.md)", one_of=tuple(CELLS))
+    cell: str = knob("lstm", "recurrent cell, see docs/lstm.md", one_of=tuple(CELLS))
     hidden: int = knob(250, "cells in each direction", at_least=1)
     layers: int = knob(3, "recurrent layers; 0: stacked frames only", at_least=0)
     bidirectional: bool = knob(True, "read the frames in both directions")

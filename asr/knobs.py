@@ -93,9 +93,9 @@ def described(knobs: type[Knobs], beside: type[Knobs] | None = None) -> Iterator
         other = getattr(beside, "__dataclass_fields__", {}).get(part.name)
         metadata = _metadata(knobs, part.name)
         if part is not other and metadata["help"]:
-            words = in_words(metadata["limits"])
-            limits = f" ({words})" if words else ""
-            yield f"{full_key(knobs, part.name)}={_default(part)}", metadata["help"] + limits
+            limits = {k: limit for k, limit in metadata["limits"].items() if k != "filled"}
+            text = metadata["help"] + (f" ({in_words(limits)})" if limits else "")
+            yield f"{full_key(knobs, part.name)}={_default(part)}", text
 
 
 def _metadata(knobs: type[Knobs], name: str) -> dict[str, Any]:

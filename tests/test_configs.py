@@ -1,5 +1,6 @@
 """Every experiment composes and builds; every mistake gets one sentence and leaves nothing."""
 
+import dataclasses
 import errno
 import re
 from pathlib import Path
@@ -10,8 +11,8 @@ from hydra.errors import MissingConfigException
 
 from asr.batch import Batch
 from asr.commands import prepare
-from asr.commands.configured import CONF, command, compose, explain
-from asr.config import RunConfig
+from asr.commands.configured import CONF, command, compose, explain, help_text
+from asr.config import SCHEMAS, RunConfig
 from asr.phones import Vocabulary, phone_set
 from asr.recognizer import Recognizer
 
@@ -100,6 +101,19 @@ def test_a_mistake_in_the_configuration_gets_one_sentence(
     assert sentence.startswith(f"error: {says}") or says in sentence
 
 
+def test_help_explains_every_knob_and_offers_every_option() -> None:
+    lines = help_text("asr train", "Trains.").splitlines()
+    assert not [line for line in lines if "_schema" in line or len(line) > 100]
+    explained = {key for line in lines if (key := line.strip().partition("=")[0]) in line[:40]}
+    parts = [field.type for field in dataclasses.fields(RunConfig) if hasattr(field.type, "group")]
+    for part in [RunConfig, *parts, *(one for group in SCHEMAS.values() for one in group.values())]:
+        keys = {f"{part.group}.{field.name}".lstrip(".") for field in dataclasses.fields(part)}
+        assert keys - explained <= {"criterion.name", "optimizer.name", *GROUPS, "training", "tune"}
+    for group, options in GROUPS.items():
+        if group != "recipe":
+            assert f"{group}: {', '.join(options)}" in lines
+
+
 @pytest.mark.parametrize(("launcher", "extra"), [("joblib", "sweep"), ("submitit_slurm", "slurm")])
 def test_a_launcher_that_is_not_installed_gets_its_extra(launcher: str, extra: str) -> None:
     error = MissingConfigException("…", f"hydra/launcher/{launcher}", ["basic"])
@@ -139,7 +153,7 @@ def test_a_disk_that_fills_up_is_one_sentence(
 
     monkeypatch.setattr("sys.argv", ["asr train", "experiment=demo", "run_dir=exp"])
     with pytest.raises(SystemExit, match=r"^1$"):
-        command(full)()
+        command(full, "")()
     assert capsys.readouterr() == (
         "",
         "error: exp/checkpoint: the disk is full (No space left on device); make room, and repeat "

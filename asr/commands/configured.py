@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -20,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from asr import knobs
 from asr.config import SCHEMAS, RunConfig
 from asr.errors import DataError, exit_code, pip_install, said_by_system
 
@@ -29,6 +31,13 @@ LAUNCHERS = {
     "hydra/launcher/submitit_slurm": "slurm",
     "hydra/launcher/submitit_local": "slurm",
 }
+HYDRA_FLAGS = """\
+  --cfg job      print the configuration that the arguments give, and do nothing
+  -m             run all combinations of values that are separated by commas: seed=1,2,3
+  --hydra-help   the other flags of Hydra
+
+Defaults are those of the schema; an option of a group, or an experiment, sets several keys."""
+
 PACKAGE = Path(__file__).parents[1]
 # Installed, conf/ is inside the package; in a checkout beside it.
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())
@@ -130,6 +139,36 @@ def _require_known(node: DictConfig, prefix: str) -> None:
             _require_known(part, f"{prefix}{name}.")
 
 
+def help_text(program: str, about: str) -> str:
+    """What a command does, and every knob of a run: its default, what it is, and its limits."""
+    lines = [f"usage: {program} [GROUP=OPTION …] [KEY=VALUE …]", "", about.strip(), "", HYDRA_FLAGS]
+    for title, described in _sections():
+        lines += ["", textwrap.fill(title, 100, subsequent_indent=" " * 4)]
+        for assignment, text in described:
+            line = f"{assignment:<32} {text}"
+            lines.append(textwrap.fill(line, 100, initial_indent="  ", subsequent_indent=" " * 35))
+    return "\n".join(lines)
+
+
+def _sections() -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
+    yield f"experiment: {', '.join(_options('experiment'))}", ()
+    yield "run:", knobs.described(RunConfig)
+    for part in fields(RunConfig):
+        if isinstance(part.type, type) and issubclass(part.type, knobs.Knobs):
+            group, options = part.name, _options(part.name)
+            yield f"{group}: {', '.join(options)}", knobs.described(part.type)
+            for name, option in SCHEMAS.get(group, {}).items():
+                yield f"{group}={name}:", knobs.described(option, beside=part.type)
+
+
+def _options(group: str) -> list[str]:
+    """The files of a group of `conf/`, without their ending."""
+    folder = CONF / group
+    return sorted(
+        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
+    )
+
+
 class JobError(Exception):
     """A job of a multirun failed, with its message printed; the argument is its exit code.
 
@@ -137,8 +176,10 @@ class JobError(Exception):
     """
 
 
-def command(run: Callable[[RunConfig], object]) -> Callable[[], int]:
+def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]:
     """Make a command of `run`: Hydra's overrides in, one clear sentence and an exit code out.
+
+    `about` comes first in its help.
 
     Exit codes: as in `errors.exit_code`, and 2 for a bad configuration. With `-m` the other jobs
     run after one has failed; the exit code is that of the first that did.
@@ -166,6 +207,9 @@ def command(run: Callable[[RunConfig], object]) -> Callable[[], int]:
 
     @exit_code
     def main() -> None:
+        if {"-h", "--help"} & set(sys.argv):
+            print(help_text(sys.argv[0], about))
+            return
         wanted = os.environ.get("HYDRA_FULL_ERROR", "")
         os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors instead of printing them
         try:

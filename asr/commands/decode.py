@@ -63,4 +63,4 @@ def write_n_best(path: Path, utterances: Iterable[list[Hypothesis]]) -> None:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-main = command(run)
+main = command(run, __doc__)

@@ -195,7 +195,7 @@ def _publish(staging: Path, run_dir: Path) -> None:
         os.replace(staging / name, run_dir / name)
 
 
-_main = command(run)
+_main = command(run, __doc__)
 
 
 def main() -> int:

@@ -6,4 +6,4 @@ asr train experiment=timit encoder.hidden=320
 from asr.commands.configured import command
 from asr.train import run
 
-main = command(run)
+main = command(run, __doc__)

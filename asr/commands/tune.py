@@ -162,4 +162,4 @@ def _kept_emissions(path: Path, digest: str, dev: Manifest) -> dict[str, Tensor]
     return None
 
 
-main = command(run)
+main = command(run, __doc__)
