@@ -440,7 +440,7 @@ def test_the_command_writes_the_same_times_into_all_files(
         )
 
 
-def test_the_door_chooses_pronunciations_and_says_so(
+def test_the_command_chooses_pronunciations_and_says_so(
     run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [

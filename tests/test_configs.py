@@ -84,7 +84,7 @@ def test_features_have_the_width_in_their_name(name: str) -> None:
         ("optimizer=adagrad", 2, "optimizer/adagrad: no such option (known: adam, sgd)"),
         ("optimizer.learning_rate=0", 2, "optimizer.learning_rate is 0.0, expected more than 0"),
         ("optimizer.momentum=0.9", 2, "optimizer.momentum: no key 'momentum' in optimizer (known"),
-        ("features.hop_ms=50", 2, "features.hop_ms is 50.0, expected more than 0 and at most 25"),
+        ("features.hop_ms=50", 2, "features.hop_ms is 50.0, expected at most 25"),
         ("corpus.sample_rate=8000", 2, "corpus.sample_rate is 8000, expected 16000"),
         ("split=eval", 2, "split is 'eval', expected train, dev, test or test-full"),
     ],

@@ -368,7 +368,7 @@ def write_manifest(path: Path, text: Sentences) -> None:
     write_jsonl(path, (Utterance(f"u{n}", "", 1.0, "s", p) for n, p in enumerate(text)))
 
 
-def test_the_door_estimates_and_measures(
+def test_the_command_estimates_and_measures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = sentences(5, 60)
@@ -391,7 +391,7 @@ def test_the_door_estimates_and_measures(
 
 
 @pytest.mark.skipif(not MODEL.exists(), reason="this installation comes without a model")
-def test_the_door_takes_the_n_gram_of_a_model_file(
+def test_the_command_takes_the_n_gram_of_a_model_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Vocabulary(TIMIT).save(tmp_path / "timit.txt")
@@ -406,14 +406,14 @@ def test_the_door_takes_the_n_gram_of_a_model_file(
     load_graph(tmp_path / "lm.arpa", TIMIT)
 
 
-def test_the_door_wants_manifests_or_a_model_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_wants_manifests_or_a_model_file(capsys: pytest.CaptureFixture[str]) -> None:
     for sources in ([], ["train.jsonl", "--checkpoint", "a.safetensors"]):
         with pytest.raises(SystemExit, match="2"):
             ngram.main([*sources, "--output", "lm.arpa"])
         assert "or --checkpoint FILE" in capsys.readouterr().err
 
 
-def test_the_door_refuses_phones_that_the_vocabulary_lacks(
+def test_the_command_refuses_phones_that_the_vocabulary_lacks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_manifest(tmp_path / "train.jsonl", [("aa", "zh")])

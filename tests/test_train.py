@@ -255,7 +255,7 @@ def test_a_second_run_in_the_same_folder_is_refused(config: RunConfig) -> None:
             train.run(config)
 
 
-def test_without_manifests_the_door_says_what_to_run_first(
+def test_without_manifests_the_command_says_what_to_run_first(
     config: RunConfig, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"no manifest; run `python -m asr prepare`"):

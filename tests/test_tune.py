@@ -106,7 +106,7 @@ def test_all_is_tried_and_scored_as_one_would_by_hand(
         assert per == per_of(config, tones, emissions, search)
 
 
-def test_the_door_keeps_the_best_and_decode_uses_it(
+def test_the_command_keeps_the_best_and_decode_uses_it(
     config: RunConfig, tones: list[Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = Path(config.run_dir)

@@ -51,9 +51,7 @@ class FolderConfig(CorpusConfig):
     """How a folder is read, and who is in which split."""
 
     name: str = "folder"
-    phone_set: str = knob(
-        FROM_LABELS, "or a set, or a file with one phone a line"
-    )
+    phone_set: str = knob(FROM_LABELS, "or a set, or a file with one phone a line")
     protocol: str = "none"
     layout: str = knob("auto", "of the files", one_of=("auto", "tree", "kaldi", "lhotse"))
     speaker: str = knob(
