@@ -360,7 +360,7 @@ def test_a_loss_is_finite_from_the_fewest_frames_on(target: tuple[int, ...]) -> 
         ({"n_best": 2}, r"search.n_best is 2, expected at most 1 \(search.beam\)"),
         ({"threshold": 0.0}, "search.threshold is 0.0, expected more than 0"),
         ({"beam": 9, "lm_weight": -1.0}, "search.lm_weight is -1.0, expected at least 0"),
-        ({"bonus": 1.0}, "search.bonus is 1.0, but a greedy search .* has none; say search=beam"),
+        ({"bonus": 1.0}, "search.bonus is 1.0, but a greedy search .* has none; set search=beam"),
         ({"language_model": "lm.arpa"}, "search.language_model is lm.arpa, but a greedy search"),
     ],
 )

@@ -172,7 +172,7 @@ def test_the_licence_is_that_of_the_corpus(run_dir: Path, tmp_path: Path) -> Non
         (lambda run: (run / "training.json").unlink(), "the run is not finished"),
         (lambda run: (run / "config.yaml").unlink(), "config.yaml: cannot be read"),
         (lambda run: (run / "lm.arpa").unlink(), "lm.arpa: cannot be read"),
-        (lambda run: (run / "search.json").write_text("{}"), "not as asr.tune writes it"),
+        (lambda run: (run / "search.json").write_text("{}"), "not as asr tune writes it"),
     ],
 )
 def test_what_cannot_be_shipped_is_refused_before_anything_is_written(

@@ -1,7 +1,7 @@
 """What corpora share: recordings and how they become utterances, TIMIT trees, problem lists.
 
 Finding is cheap and opens no audio; `check` opens the files of one recording and is a pure
-function, so that `asr.prepare` can run it in many processes. This file decides no split and no
+function, so that `asr prepare` can run it in many processes. This file decides no split and no
 protocol; each corpus does that for itself.
 """
 

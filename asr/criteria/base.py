@@ -136,7 +136,7 @@ class Criterion(nn.Module, ABC):
 
     @abstractmethod
     def emissions(self, encoded: Tensor) -> Tensor:
-        """All that `search` reads, and `asr.tune` keeps, of each frame: (N, T', D) → (N, T', E)."""
+        """All that `search` reads, and `asr tune` keeps, of each frame: (N, T', D) → (N, T', E)."""
 
     @abstractmethod
     def search(
@@ -172,7 +172,7 @@ class Criterion(nn.Module, ABC):
             )
 
     def tunable(self, search: SearchConfig) -> tuple[str, ...]:
-        """Keys of `search` that are worth trying on dev, which `asr.tune` does."""
+        """Keys of `search` that are worth trying on dev, which `asr tune` does."""
         return ()
 
 
