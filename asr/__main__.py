@@ -1,4 +1,4 @@
-"""The command `asr`: hands over to one door and imports no other, so that help answers at once."""
+"""The program `asr`: it imports only the command that it runs, so that help answers at once."""
 
 import importlib
 import sys
@@ -6,7 +6,7 @@ import sys
 from asr import __version__
 from asr.errors import exit_code
 
-DOORS = {
+COMMANDS = {
     "download": "free corpora from their sites, checked and unpacked",
     "prepare": "a corpus on disk → manifests and vocabulary",
     "train": "manifests → the checkpoint with the best dev PER",
@@ -25,11 +25,11 @@ DOORS = {
 
 USAGE = "\n".join(
     [
-        "usage: asr DOOR …, the same as python -m asr DOOR …",
+        "usage: asr COMMAND …, the same as python -m asr COMMAND …",
         "",
-        *(f"  {door:<10} {does}" for door, does in DOORS.items()),
+        *(f"  {command:<10} {does}" for command, does in COMMANDS.items()),
         "",
-        "asr DOOR --help says more. prepare, train, tune and decode take Hydra overrides:",
+        "asr COMMAND --help explains it. prepare, train, tune and decode take Hydra overrides:",
         "  asr train experiment=demo encoder.hidden=320",
     ]
 )
@@ -37,7 +37,7 @@ USAGE = "\n".join(
 
 @exit_code
 def main() -> int:
-    """Run the door named by the first argument with the rest of them."""
+    """Run the command that the first argument names, with the other arguments."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
         print(USAGE)
         return 0 if len(sys.argv) >= 2 else 2
@@ -45,8 +45,8 @@ def main() -> int:
         print(__version__)
         return 0
     name = sys.argv.pop(1)
-    if name not in DOORS:
-        print(f"error: no door {name!r}; known: {', '.join(DOORS)}", file=sys.stderr)
+    if name not in COMMANDS:
+        print(f"error: no command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     sys.argv[0] = f"asr {name}"
     code: int | None = importlib.import_module(f"asr.commands.{name}").main()

@@ -134,7 +134,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
 
 
 def tuned_search(path: Path, best: Path) -> SearchConfig:
-    """The search that `asr.tune` chose for the checkpoint `best`."""
+    """The search that `asr tune` chose for the checkpoint `best`."""
     if not path.exists():
         raise DataError(f"{path}: no such file; run `python -m asr tune` with the same overrides")
     with open(best, "rb") as file:
@@ -144,9 +144,9 @@ def tuned_search(path: Path, best: Path) -> SearchConfig:
         search = SearchConfig(**found["search"])
         made_for = found["checkpoint"]
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not as asr.tune writes it ({error}); run it again") from error
+        raise DataError(f"{path}: not as asr tune writes it ({error}); run it again") from error
     if made_for != digest:
-        raise DataError(f"{path}: tuned for another checkpoint than {best}; run asr.tune again")
+        raise DataError(f"{path}: tuned for another checkpoint than {best}; run asr tune again")
     return search
 
 

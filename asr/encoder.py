@@ -5,32 +5,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from asr.knobs import Knobs, knob
 from asr.lstm import CELLS, RecurrentStack, Trace
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
+class EncoderConfig(Knobs, group="encoder"):
     """Kind and size of the recurrent stack."""
 
-    cell: str = "lstm"  # a name in asr.lstm.CELLS
-    hidden: int = 250  # cells in each direction
-    layers: int = 3  # 0: the frames themselves, stacked
-    bidirectional: bool = True
-    projection: int = 0  # width of a direction's output; only of cell=projected, which needs it
-    forget_bias: float = 0.0  # added to the initial bias of the forget gate
-    dropout: float = 0.0  # between layers, and before the criterion's head
-    subsampling: int = 1  # this many frames are stacked into one
+    cell: str = knob("lstm", "recurrent cell, see docs/lstm.md", one_of=tuple(CELLS))
+    hidden: int = knob(250, "cells in each direction", at_least=1)
+    layers: int = knob(3, "recurrent layers; 0: stacked frames only", at_least=0)
+    bidirectional: bool = knob(True, "read the frames in both directions")
+    projection: int = knob(0, "output width of a direction; for cell=projected only", at_least=0)
+    forget_bias: float = knob(0.0, "added to the initial bias of the forget gate")
+    dropout: float = knob(0.0, "between layers and before the head", at_least=0, less_than=1)
+    subsampling: int = knob(1, "consecutive frames stacked into one", at_least=1)
 
     def __post_init__(self) -> None:
-        if self.cell not in CELLS:
-            raise ValueError(f"encoder.cell is {self.cell!r}, expected one of {', '.join(CELLS)}")
-        for key, least in (("hidden", 1), ("layers", 0), ("subsampling", 1)):
-            if getattr(self, key) < least:
-                raise ValueError(
-                    f"encoder.{key} is {getattr(self, key)}, expected at least {least}"
-                )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"encoder.dropout is {self.dropout}, expected 0 ≤ dropout < 1")
+        super().__post_init__()
         if self.cell == "projected" and not 1 <= self.projection < self.hidden:
             raise ValueError(
                 f"encoder.projection is {self.projection}, expected 1 to {self.hidden - 1}: fewer "

@@ -27,7 +27,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # error numbers of a disk, or of a user's s
 class DataError(ValueError):
     """Input that a person has to mend: the message names the file, what was found and the remedy.
 
-    Doors print it as it stands, without a traceback, and exit with 1. `problems` holds one sentence
+    Commands print it as it is, without a traceback, and exit with 1. `problems` holds one sentence
     for each thing that is wrong; the message is all of them.
     """
 

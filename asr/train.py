@@ -1,4 +1,4 @@
-"""Door: manifests → the checkpoint with the best dev PER.
+"""Manifests → the checkpoint with the best dev PER.
 
     python -m asr train experiment=timit encoder.hidden=320
 
@@ -33,7 +33,6 @@ from asr.augment import Augment
 from asr.batch import Batch
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.config import (
-    PRODUCTS,
     OptimizerConfig,
     RunConfig,
     SGDConfig,
@@ -41,14 +40,15 @@ from asr.config import (
     choose_device,
     frame_cache,
 )
-from asr.criteria import Estimated, Split
+from asr.criteria import Estimated, SearchConfig, Split
 from asr.dataset import Batches
 from asr.errors import DataError
 from asr.features import SpeakerMoments
-from asr.features.cache import FrameCache
+from asr.features.cache import FrameCache, frame_cache
 from asr.files import atomic_open
 from asr.lstm.fast.products import onednn_multiplies
 from asr.phones import Vocabulary
+from asr.processor.device import choose_device
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Hypothesis, Manifest, Utterance
 from asr.search import SearchConfig
@@ -91,7 +91,7 @@ def run(config: RunConfig) -> None:
     At the end, and only then, `training.json` says that the run is complete and what came of it.
     """
     run_dir = Path(config.run_dir)
-    device = choose_device(config)
+    device = choose_device(config.device, config.threads)
     train, dev = (_manifest(run_dir, split) for split in ("train", "dev"))
     vocabulary = Vocabulary.load(run_dir / "vocabulary.txt")
     training = config.training
@@ -100,7 +100,7 @@ def run(config: RunConfig) -> None:
         # ── recogniser and optimiser, new or continued ────────────────────────────────────────
         torch.manual_seed(config.seed)
         recognizer = Recognizer(config.recognizer, vocabulary).to(device)
-        recognizer.encoder.product_dtype = PRODUCTS[training.precision]
+        recognizer.encoder.product_dtype = getattr(torch, training.precision)
         if training.initial_range:
             for weights in recognizer.parameters():
                 nn.init.uniform_(weights, -training.initial_range, training.initial_range)
@@ -109,7 +109,7 @@ def run(config: RunConfig) -> None:
         unchanging = _unchanging(config, train)
         state = _earlier_state(config, unchanging, recognizer)
         augment = Augment(config.augment, config.features.sample_rate, config.mel_bins)
-        cache = train_cache = frame_cache(config, config.features)
+        cache = train_cache = frame_cache(config.cache, config.features, config.cache_precision)
         if cache is not None and config.augment.needs_waveforms:
             train_cache = None
             log.info("cache: for dev only, augment changes the waveforms of the training set")
@@ -212,7 +212,7 @@ def run(config: RunConfig) -> None:
 
 def _require_precision(precision: str, device: torch.device) -> None:
     on_cpu = device.type == "cpu"
-    if precision != "float32" and not (on_cpu and onednn_multiplies(PRODUCTS[precision])):
+    if precision != "float32" and not (on_cpu and onednn_multiplies(getattr(torch, precision))):
         what = "this processor" if on_cpu else "a GPU"
         raise DataError(
             f"training.precision is {precision}, which is not for {what}; set "

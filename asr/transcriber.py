@@ -241,8 +241,8 @@ def load(model: str | Path | None = None) -> Transcriber:
     if model is None and not MODEL.exists():
         raise DataError(
             f"{MODEL}: no such file, this installation has no packaged model; name a model with "
-            f"--model FILE, for example checkpoint-best.safetensors of a run (`make librispeech` "
-            f"trains one)"
+            f"--checkpoint FILE, for example checkpoint-best.safetensors of a run "
+            f"(`make librispeech` trains one)"
         )
     try:
         return Transcriber(checkpoint.load(model or MODEL))

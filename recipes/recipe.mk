@@ -32,7 +32,7 @@ DATA := $(strip $(ROOT) $(CORPUS))
 .SECONDEXPANSION:
 $(RUNS)/%/vocabulary.txt: $$(shell [ "$$$$(cat '$(RUNS)/$$*/root.txt' 2>/dev/null)" = "$(DATA)" ] || echo FORCE) | $(DOWNLOAD)
 	$(PY) -m asr prepare $(OVERRIDES)
-	$(if $(TIMES),$(PY) -m asr align '$(TIMES)' '$(@D)/manifests/train.jsonl' --manifest '$(@D)/timed.jsonl')
+	$(if $(TIMES),$(PY) -m asr align '$(TIMES)' '$(@D)/manifests/train.jsonl' --output '$(@D)/timed.jsonl')
 	$(if $(TIMES),mv '$(@D)/timed.jsonl' '$(@D)/manifests/train.jsonl')
 	@printf '%s' "$(DATA)" > '$(@D)/root.txt'
 
@@ -42,7 +42,7 @@ $(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt
 # Another LM or ORDER than last time makes the search stale.
 $(RUNS)/%/search.json: $(RUNS)/%/training.json \
 		$$(shell [ "$$$$(cat '$(RUNS)/$$*/ngram.txt' 2>/dev/null)" = "$(or $(LM),$(ORDER))" ] || echo FORCE)
-	$(PY) -m asr ngram $(if $(LM),--model '$(LM)','$(@D)/manifests/train.jsonl' --order $(ORDER)) \
+	$(PY) -m asr ngram $(if $(LM),--checkpoint '$(LM)','$(@D)/manifests/train.jsonl' --order $(ORDER)) \
 		--vocabulary '$(@D)/vocabulary.txt' --output '$(@D)/lm.arpa'
 	$(PY) -m asr tune $(OVERRIDES) search=beam-lm
 	@printf '%s' "$(or $(LM),$(ORDER))" > '$(@D)/ngram.txt'

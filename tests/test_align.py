@@ -406,7 +406,7 @@ def run(tmp_path: Path, timed: list[Utterance]) -> tuple[Path, Path]:
     return tmp_path / "checkpoint.safetensors", tmp_path / "in.jsonl"
 
 
-def test_the_door_writes_the_same_times_into_all_files(
+def test_the_command_writes_the_same_times_into_all_files(
     run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs = {
@@ -438,7 +438,7 @@ def test_the_door_writes_the_same_times_into_all_files(
         )
 
 
-def test_the_door_chooses_pronunciations_and_says_so(
+def test_the_command_chooses_pronunciations_and_says_so(
     run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [
@@ -451,7 +451,7 @@ def test_the_door_chooses_pronunciations_and_says_so(
     (tmp_path / "lexicon.txt").write_text("aah aa\naah(2) iy m\ness s\ness(2) m\n")
     asked = [
         *(str(tmp_path / "words.safetensors"), str(tmp_path / "words.jsonl")),
-        *("--lexicon", str(tmp_path / "lexicon.txt"), "--manifest", str(tmp_path / "out.jsonl")),
+        *("--lexicon", str(tmp_path / "lexicon.txt"), "--output", str(tmp_path / "out.jsonl")),
     ]
     assert align.main(asked) == 0
     known = {"Aah": {("aa",), ("iy", "m")}, "Ess": {("s",), ("m",)}}
@@ -475,7 +475,7 @@ def test_nothing_is_written_where_alignment_fails(
 
     monkeypatch.setattr(Aligner, "__call__", fail)
     out = tmp_path / "out"
-    assert align.main([*map(str, run), "--manifest", f"{out}/a.jsonl", "--phn", f"{out}/phn"]) == 1
+    assert align.main([*map(str, run), "--output", f"{out}/a.jsonl", "--phn", f"{out}/phn"]) == 1
     assert not out.exists()
 
 
@@ -513,7 +513,7 @@ def test_all_that_cannot_be_aligned_is_named_before_the_work(
     [
         ({"segments": None}, ["--compare"], "--compare needs `segments`"),
         ({"id": "a/b"}, ["--phn", "phn"], "'a/b': cannot be the name of a file"),
-        ({}, ["--manifest", "in.jsonl"], "is the input manifest"),
+        ({}, ["--output", "in.jsonl"], "is the input manifest"),
         ({}, ["--ctm", "."], "is a folder"),
         ({}, ["--textgrid", "in.jsonl"], "is a file, expected a folder"),
     ],

@@ -500,7 +500,7 @@ def test_an_empty_example_has_sound_and_no_phones() -> None:
 
 def test_an_utterance_without_times_is_not_cut_in_silence() -> None:
     without_times = dataclasses.replace(sentence(), segments=None)
-    with pytest.raises(DataError, match=r"^u: .*augment\.cut=0\.5.*asr align --manifest"):
+    with pytest.raises(DataError, match=r"^u: .*augment\.cut=0\.5.*asr align --output"):
         augment(cut=0.5).layout(without_times, 1)
 
 

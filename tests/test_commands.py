@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asr.__main__ import DOORS, main
+from asr.__main__ import COMMANDS, main
 from asr.errors import said_by_system
 from asr.files import atomic_open
 
@@ -37,11 +37,11 @@ def start(code: str, *arguments: str, **environment: str) -> "subprocess.Popen[b
 # ── encodings ────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("door", ["", *sorted(set(DOORS) - CONFIGURED)])
-def test_help_can_be_had_in_any_encoding(door: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["", *sorted(set(COMMANDS) - CONFIGURED)])
+def test_help_can_be_had_in_any_encoding(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    monkeypatch.setattr(sys, "argv", ["asr", *filter(None, [door]), "--help"])
+    monkeypatch.setattr(sys, "argv", ["asr", *filter(None, [command]), "--help"])
     with pytest.raises(SystemExit, match=r"^0$"):
         sys.exit(main())
     assert b"usage" in written.getvalue()

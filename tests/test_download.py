@@ -334,11 +334,11 @@ def test_the_command_prints_what_it_has_downloaded(
         "gone": [Item(server.url("gone"), None, "gone")],
     }
     monkeypatch.setattr(download, "catalogue", lambda: items)
-    assert main(["one", "list", "--to", str(tmp_path)]) == 0
+    assert main(["one", "list", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "part: downloaded; no checksum" in printed
     assert "file.txt: downloaded, sha256 matches" in printed
-    assert main(["one", "--to", str(tmp_path)]) == 0
+    assert main(["one", "--output", str(tmp_path)]) == 0
     assert "part: exists" in capsys.readouterr().out
-    assert main(["gone", "--to", str(tmp_path)]) == 1
+    assert main(["gone", "--output", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("error: http://127.0.0.1")

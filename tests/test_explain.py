@@ -500,7 +500,7 @@ def test_features_normalised_by_speaker_are(tones: list[Utterance]) -> None:
     well_made(page(sentence_of(tones[0]), Network.of(Checkpoint(recognizer))))
 
 
-# ── the door ─────────────────────────────────────────────────────────────────────────────────
+# ── the command ──────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture

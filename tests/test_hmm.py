@@ -15,7 +15,8 @@ from asr import checkpoint, train
 from asr.batch import Batch, pad
 from asr.checkpoint import Checkpoint
 from asr.commands import decode, tune
-from asr.config import AdamConfig, RunConfig, TrainingConfig, TuneConfig, compose
+from asr.commands.configured import compose
+from asr.config import AdamConfig, RunConfig, TrainingConfig, TuneConfig
 from asr.corpora import TimitConfig
 from asr.criteria import GMM, FrameTimes, Framewise, FramewiseConfig, GMMConfig, Split
 from asr.dataset import Example, SpeechDataset
@@ -503,7 +504,7 @@ def test_batches_are_summed_and_the_first_alignment_is_by_times_where_they_are_k
                 assert float(criterion.means[label, 0, 0]) == pytest.approx(mean)
 
 
-# ── through the doors ────────────────────────────────────────────────────────────────────────
+# ── through the commands ─────────────────────────────────────────────────────────────────────
 
 
 def config_of(tones: list[Utterance], folder: Path, criterion: str) -> RunConfig:

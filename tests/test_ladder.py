@@ -14,7 +14,8 @@ from conftest import recipe
 
 from asr import checkpoint
 from asr.commands import decode, train
-from asr.config import CONF, SGDConfig, compose
+from asr.commands.configured import CONF, compose
+from asr.config import SGDConfig
 from asr.phones import Vocabulary, phone_set
 from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Utterance, write_jsonl

@@ -352,7 +352,7 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path) -> None:
     assert load_graph(path, ("aa",)).log_prob != first.log_prob
 
 
-# ── door ─────────────────────────────────────────────────────────────────────────────────────
+# ── command ──────────────────────────────────────────────────────────────────────────────────
 
 
 def write_manifest(path: Path, text: Sentences) -> None:
@@ -387,7 +387,7 @@ def test_the_command_extracts_the_n_gram_of_a_model_file(
 ) -> None:
     Vocabulary(TIMIT).save(tmp_path / "timit.txt")
     Vocabulary(["æ"]).save(tmp_path / "other.txt")
-    told = ["--model", str(MODEL), "--output", str(tmp_path / "lm.arpa"), "--vocabulary"]
+    told = ["--checkpoint", str(MODEL), "--output", str(tmp_path / "lm.arpa"), "--vocabulary"]
     assert ngram.main([*told, str(tmp_path / "other.txt")]) == 1
     refused = capsys.readouterr().err
     assert f"error: {MODEL}: the language model has other phones" in refused
@@ -398,10 +398,10 @@ def test_the_command_extracts_the_n_gram_of_a_model_file(
 
 
 def test_the_command_needs_manifests_or_a_model_file(capsys: pytest.CaptureFixture[str]) -> None:
-    for sources in ([], ["train.jsonl", "--model", "a.safetensors"]):
+    for sources in ([], ["train.jsonl", "--checkpoint", "a.safetensors"]):
         with pytest.raises(SystemExit, match="2"):
             ngram.main([*sources, "--output", "lm.arpa"])
-        assert "manifests or --model FILE" in capsys.readouterr().err
+        assert "manifests or --checkpoint FILE" in capsys.readouterr().err
 
 
 def test_the_command_refuses_phones_that_the_vocabulary_misses(

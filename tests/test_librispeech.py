@@ -331,7 +331,7 @@ def test_what_is_not_there_gets_one_sentence(
         ({"test": "mine-dev"}, "mine-dev is already in corpus.dev"),
         ({"g2p": "magic"}, "corpus.g2p is 'magic', expected espeak or none"),
         ({"pronunciation": "last"}, "corpus.pronunciation is 'last', expected first or all"),
-        ({"dev": " "}, "corpus.dev is empty"),
+        ({"dev": " "}, "corpus.dev is ' ', expected"),
         ({"phone_set": "timit61"}, "lexicon's phones are arpabet39"),
     ],
 )

@@ -696,7 +696,7 @@ def test_networks_have_the_weights_of_graves_mohamed_and_hinton(
 @pytest.mark.parametrize(
     ("mistake", "says"),
     [
-        ({"cell": "lsmt"}, "encoder.cell is 'lsmt', expected one of tanh, gru, lstm, peephole"),
+        ({"cell": "lsmt"}, "encoder.cell is 'lsmt', expected tanh, gru, lstm, peephole"),
         ({"cell": "projected"}, "encoder.projection is 0, expected 1 to 249"),
         ({"cell": "projected", "projection": 250}, "encoder.projection is 250, expected 1 to 249"),
         ({"projection": 100}, "encoder.projection is 100, but encoder.cell is 'lstm'"),

@@ -11,7 +11,7 @@ import pytest
 from conftest import recipe
 
 from asr import scoring, train
-from asr.config import compose
+from asr.commands.configured import compose
 from asr.phones import Vocabulary
 from asr.records import Segment, Utterance, write_jsonl
 

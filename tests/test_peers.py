@@ -101,7 +101,15 @@ def test_the_table_is_what_asr_score_says(
     pytest.importorskip("pocketsphinx", reason="needs the extra `peers`")
     output = tmp_path / "out"
     overrides = ["experiment=timit-sample", f"corpus.root={corpus}"]
-    arguments = [*overrides, "--model", str(tone_model), "--snr", "10", "--output", str(output)]
+    arguments = [
+        *overrides,
+        "--checkpoint",
+        str(tone_model),
+        "--snr",
+        "10",
+        "--output",
+        str(output),
+    ]
     assert peers.main([*arguments, "--split", "test"]) == 0
     printed = capsys.readouterr().out
     assert printed == (output / "table.md").read_text()
@@ -122,7 +130,7 @@ def test_the_table_is_what_asr_score_says(
     # What was heard before is a line without times, with the same figures.
     before = output / "before.jsonl"
     write_jsonl(before, ours)
-    given = [*overrides, "--model", str(tone_model), "--heard", str(before), "--output"]
+    given = [*overrides, "--checkpoint", str(tone_model), "--heard", str(before), "--output"]
     assert peers.main([*given, str(tmp_path / "again")]) == 0
     lines = capsys.readouterr().out.splitlines()
     (line,) = [x for x in lines if x.startswith("| asr, out/before |")]
@@ -162,5 +170,5 @@ def test_make_tells_the_corpus_by_its_layout(tmp_path: Path) -> None:
     assert "experiment=timit-sample corpus.root='sample' --split all --tune" in printed
     printed = dry("ROOT=LibriSpeech", "TEST=test-part", "SNR=20 10", "MODEL=a.safetensors")
     assert "experiment=librispeech corpus.root='LibriSpeech' corpus.test='test-part'" in printed
-    assert "--split test --model 'a.safetensors' --snr 20 10 --noise white" in printed
+    assert "--split test --checkpoint 'a.safetensors' --snr 20 10 --noise white" in printed
     assert "experiment=timit corpus.root='elsewhere'" in dry("ROOT=elsewhere")

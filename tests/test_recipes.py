@@ -47,10 +47,10 @@ def demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def stages(printed: str) -> list[str]:
-    """The doors that make -n would go through, but for the score that every make ends with."""
-    doors = [part.split()[0] for part in printed.split("-m asr ")[1:]]
-    assert doors.pop() == "score"
-    return doors
+    """The commands that make -n would go through, but for the score that every make ends with."""
+    commands = [part.split()[0] for part in printed.split("-m asr ")[1:]]
+    assert commands.pop() == "score"
+    return commands
 
 
 def run_of(folder: Path) -> Path:
@@ -86,8 +86,8 @@ def test_only_what_is_stale_is_made(finished: Path) -> None:
 
 
 def test_a_new_root_makes_everything_stale(finished: Path) -> None:
-    doors = stages(demo(finished, "-n", "ROOT=elsewhere").stdout)
-    assert doors == ["prepare", "train", "decode", "score", "report"]
+    commands = stages(demo(finished, "-n", "ROOT=elsewhere").stdout)
+    assert commands == ["prepare", "train", "decode", "score", "report"]
 
 
 def test_a_run_is_not_made_over_from_other_data(finished: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_tuned_search_takes_the_n_gram_of_the_transcripts_or_of_a_model(tmp_pa
     transcripts = "'exp/timit/1/manifests/train.jsonl'"
     assert ngram_of() == f"{transcripts} --order 3"
     assert ngram_of("ORDER=2") == f"{transcripts} --order 2"
-    assert ngram_of("LM=a.safetensors") == "--model 'a.safetensors'"
+    assert ngram_of("LM=a.safetensors") == "--checkpoint 'a.safetensors'"
     assert ngram_of("LM=a.safetensors", "FOLDS=3", recipe="left-out.mk") == ngram_of(
         "LM=a.safetensors"
     )

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr import checkpoint, config, scoring
+from asr import checkpoint, scoring
 from asr import transcriber as transcribe
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.commands import ship
+from asr.commands.configured import compose
+from asr.commands.configured import overrides as overrides_of
 from asr.config import compose
-from asr.criteria import CTC
+from asr.criteria import CTC, SearchConfig
 from asr.dataset import Batches
 from asr.errors import DataError
 from asr.records import Utterance, write_jsonl
@@ -174,7 +176,7 @@ def test_the_licence_is_that_of_the_corpus(run_dir: Path, tmp_path: Path) -> Non
         (lambda run: (run / "training.json").unlink(), "the run is not finished"),
         (lambda run: (run / "config.yaml").unlink(), "config.yaml: cannot be read"),
         (lambda run: (run / "lm.arpa").unlink(), "lm.arpa: cannot be read"),
-        (lambda run: (run / "search.json").write_text("{}"), "not as asr.tune writes it"),
+        (lambda run: (run / "search.json").write_text("{}"), "not as asr tune writes it"),
     ],
 )
 def test_what_cannot_be_shipped_is_refused_before_anything_is_written(
@@ -199,7 +201,7 @@ def test_weights_beyond_half_precision_are_refused(tone_model: Path, tmp_path: P
 def test_overrides_give_the_configuration_again() -> None:
     said = ["experiment=timit-sample", "encoder.cell=gru", "features.bins=23", "augment.speed=0.1"]
     run = compose([*said, "corpus.root=/there", "threads=1"])
-    again = config.overrides(run.to_dict())
+    again = overrides_of(run.to_dict())
     assert again[0] == "experiment=timit-sample"
     assert set(again[1:]) == set(said[1:])
     assert compose([*again, "corpus.root=/there", "threads=1"]) == run

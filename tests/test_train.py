@@ -240,7 +240,7 @@ def test_precision_that_a_device_does_not_have_is_refused_before_work_starts(
     monkeypatch.setattr(train, "onednn_multiplies", lambda dtype: False)
     with pytest.raises(DataError, match=r"precision is bfloat16, .* this processor; set tr"):
         train.run(reduced)
-    monkeypatch.setattr(train, "choose_device", lambda config: torch.device("cuda"))
+    monkeypatch.setattr(train, "choose_device", lambda *_: torch.device("cuda"))
     monkeypatch.setattr(train, "onednn_multiplies", lambda dtype: True)
     with pytest.raises(DataError, match=r"precision is bfloat16, .* a GPU; set training\.prec"):
         train.run(reduced)
@@ -256,7 +256,7 @@ def test_a_second_run_in_the_same_folder_is_refused(config: RunConfig) -> None:
             train.run(config)
 
 
-def test_without_manifests_the_door_says_what_to_run_first(
+def test_without_manifests_the_command_says_what_to_run_first(
     config: RunConfig, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"no manifest; run `python -m asr prepare`"):

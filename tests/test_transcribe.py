@@ -82,7 +82,7 @@ def test_any_format_and_rate_is_heard_and_what_was_changed_is_said_once(
     path = tmp_path / name
     one = tones_of(PHONES, rate)
     soundfile.write(path, one if channels == 1 else np.stack([one, one], axis=1), rate)
-    assert transcribe.main([str(path), "--model", str(tone_model)]) == 0
+    assert transcribe.main([str(path), "--checkpoint", str(tone_model)]) == 0
     printed = capsys.readouterr()
     assert said(printed.out) == [list(PHONES)]
     warnings = printed.err.splitlines()
@@ -162,7 +162,7 @@ def test_one_speaker_is_nothing_to_a_model_that_must_not_be_normalised_otherwise
 ) -> None:
     model = tmp_path / "model.safetensors"
     checkpoint.save(model, Checkpoint(normalized(tone_model, normalization)))
-    assert transcribe.main([str(speech), "--one-speaker", "--model", str(model)]) == 1
+    assert transcribe.main([str(speech), "--one-speaker", "--checkpoint", str(model)]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     assert f"features.normalization={normalization}" in printed.err
@@ -175,7 +175,7 @@ def test_json_and_textgrid_hold_what_text_says(
     speech: Path, tone_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("text", "json", "textgrid"):
-        arguments = [str(speech), "--model", str(tone_model), "--format", name]
+        arguments = [str(speech), "--checkpoint", str(tone_model), "--format", name]
         assert transcribe.main([*arguments, "--output", str(tmp_path / "out")]) == 0
         assert transcribe.main(arguments) == 0
     printed = capsys.readouterr().out
@@ -259,7 +259,7 @@ def test_a_bad_file_gets_one_line_and_the_others_are_done(
     last = tmp_path / "last.wav"
     shutil.copy(speech, last)
     files = [str(speech), str(bad), str(last)]
-    assert transcribe.main([*files, "--model", str(tone_model)]) == 1
+    assert transcribe.main([*files, "--checkpoint", str(tone_model)]) == 1
     printed = capsys.readouterr()
     assert said(printed.out) == [list(PHONES), list(PHONES)]
     (line,) = [line for line in printed.err.splitlines() if line.startswith("error: ")]
@@ -272,7 +272,7 @@ def test_distorted_speech_is_heard_with_a_warning(
 ) -> None:
     path = tmp_path / "loud.wav"
     soundfile.write(path, np.clip(8 * tones_of(PHONES) + 0.2, -1, 1), 16_000)
-    assert transcribe.main([str(path), "--model", str(tone_model)]) == 0
+    assert transcribe.main([str(path), "--checkpoint", str(tone_model)]) == 0
     printed = capsys.readouterr()
     assert len(said(printed.out)) == 1
     assert "clipped, " in printed.err
@@ -286,16 +286,19 @@ def test_results_never_share_a_name_nor_take_an_input_s(
     other.parent.mkdir()
     soundfile.write(other, tones_of(PHONES), 16_000)
     out = tmp_path / "out"
-    arguments = [str(speech), str(other), "--model", str(tone_model), "--output", str(out)]
+    arguments = [str(speech), str(other), "--checkpoint", str(tone_model), "--output", str(out)]
     assert transcribe.main(arguments) == 1
     assert f"{other}: would be written to" in capsys.readouterr().err
     assert not out.exists()
     text = tmp_path / "audio.txt"
     shutil.copy(speech, text)
-    assert transcribe.main([str(text), "--model", str(tone_model), "--output", str(tmp_path)]) == 1
+    assert (
+        transcribe.main([str(text), "--checkpoint", str(tone_model), "--output", str(tmp_path)])
+        == 1
+    )
     assert "which is one of the inputs" in capsys.readouterr().err
     assert text.read_bytes() == speech.read_bytes()
-    several = [str(speech), str(text), "--model", str(tone_model), "--format", "textgrid"]
+    several = [str(speech), str(text), "--checkpoint", str(tone_model), "--format", "textgrid"]
     assert transcribe.main(several) == 1
     assert "--output FOLDER" in capsys.readouterr().err
 
@@ -313,7 +316,7 @@ def test_without_a_model_it_says_what_to_do(
     assert transcribe.main([str(speech)]) == 1
     message = capsys.readouterr().err
     assert "none.safetensors" in message
-    assert "--model FILE" in message
+    assert "--checkpoint FILE" in message
 
 
 def test_the_model_in_the_package_is_the_default_and_answers_for_itself(

@@ -33,6 +33,7 @@ from asr.augment.sounds import (
 )
 from asr.batch import length_mask
 from asr.errors import DataError
+from asr.knobs import Knobs, Limits, knob
 from asr.records import Utterance
 
 SHORTEST_RT60_S = 0.01
@@ -43,58 +44,58 @@ LOWPASS_HZ = (3500.0, 7500.0)  # where MP3 encoders cut, from 24 kbit/s on
 CLIPPED_AT = (0.15, 0.8)  # of the largest sample
 
 
+SHARE = "share of utterances with"
+FRACTION = Limits(at_least=0, at_most=1)
+
+
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Knobs, group="augment"):
     """How much training utterances are changed; the defaults change nothing."""
 
-    speed: float = 0.0  # played at 1 - speed, 1 or 1 + speed times the pace; pitch moves too
-    vtlp: float = 0.0  # frequencies times a factor from 1 ± vtlp: vocal tracts of other lengths
-    gain_db: float = 0.0  # level changed by up to ± so many dB
-    noise: float = 0.0  # share of utterances with coloured noise, from white to brown
-    babble: float = 0.0  # share of utterances with other utterances behind them
-    voices: int = 4  # utterances that make a babble; each is another file to decode
-    snr_min_db: float = 5.0  # of noise and of babble, over the whole utterance
-    snr_max_db: float = 25.0
-    reverb: float = 0.0  # share of utterances spoken in a room
-    rt60_min_s: float = 0.1  # until the room's echo has fallen by 60 dB
-    rt60_max_s: float = 0.5
-    drr_min_db: float = 0.0  # direct sound over all of its echo
-    drr_max_db: float = 12.0
-    cut: float = 0.0  # share of utterances of which only a piece between two pauses is taken
-    cut_min_s: float = 1.0
-    cut_max_s: float = 6.0
-    pauses: float = 0.0  # share of utterances with silence before, within or after them
-    pause_max_s: float = 4.0  # each of up to three
-    digital: float = 0.4  # share of these silences that are exactly 0; others have a room's noise
-    empty: float = 0.0  # share of utterances in whose place comes noise with no phones
-    clipping: float = 0.0  # share of utterances whose loudest samples are cut off
-    telephone: float = 0.0  # share of utterances of 300 to 3400 Hz in 8-bit µ-law
-    lowpass: float = 0.0  # share of utterances without the highest frequencies, as in an MP3
-    time_masks: int = 0  # stretches of frames set to the training mean
-    time_mask_frames: int = 20  # at most, each
-    time_mask_share: float = 0.2  # of an utterance's frames at most, all masks together
-    frequency_masks: int = 0  # bands of mel filters set to the training mean
-    frequency_mask_bins: int = 8  # at most, each
+    speed: float = knob(
+        0.0, "play at 1 - speed, 1 or 1 + speed times the pace", at_least=0, at_most=0.5
+    )
+    vtlp: float = knob(
+        0.0,
+        "scale frequencies by a factor from 1 ± vtlp: other lengths of the vocal tract",
+        at_least=0,
+        at_most=0.5,
+    )
+    gain_db: float = knob(0.0, "change the level by up to ± this many dB", at_least=0)
+    noise: float = knob(0.0, f"{SHARE} coloured noise, from white to brown", **FRACTION)
+    babble: float = knob(0.0, f"{SHARE} other utterances in the background", **FRACTION)
+    voices: int = knob(4, "utterances of a babble; each is another file to decode", at_least=1)
+    snr_min_db: float = knob(5.0, "lowest SNR of noise and babble, over the whole utterance")
+    snr_max_db: float = knob(25.0, "highest SNR of noise and babble")
+    reverb: float = knob(0.0, f"{SHARE} the echo of a room", **FRACTION)
+    rt60_min_s: float = knob(
+        0.1, "shortest time in which an echo falls by 60 dB", at_least=SHORTEST_RT60_S
+    )
+    rt60_max_s: float = knob(0.5, "longest time in which an echo falls by 60 dB")
+    drr_min_db: float = knob(0.0, "lowest ratio of direct sound to its whole echo")
+    drr_max_db: float = knob(12.0, "highest ratio of direct sound to its whole echo")
+    cut: float = knob(0.0, f"{SHARE} only a piece between two pauses", **FRACTION)
+    cut_min_s: float = knob(1.0, "shortest piece", more_than=0)
+    cut_max_s: float = knob(6.0, "longest piece")
+    pauses: float = knob(0.0, f"{SHARE} silence before, within or after", **FRACTION)
+    pause_max_s: float = knob(4.0, "longest of up to three silences", more_than=0)
+    digital: float = knob(
+        0.4, "share of these silences that are exactly 0; others have room noise", **FRACTION
+    )
+    empty: float = knob(0.0, "share of utterances replaced by noise without phones", **FRACTION)
+    clipping: float = knob(0.0, f"{SHARE} the loudest samples cut off", **FRACTION)
+    telephone: float = knob(0.0, f"{SHARE} 300 to 3400 Hz in 8-bit µ-law", **FRACTION)
+    lowpass: float = knob(0.0, f"{SHARE} the highest frequencies cut off, as in an MP3", **FRACTION)
+    time_masks: int = knob(0, "stretches of frames set to the training mean", at_least=0)
+    time_mask_frames: int = knob(20, "longest time mask", at_least=1)
+    time_mask_share: float = knob(0.2, "most frames in all time masks together", **FRACTION)
+    frequency_masks: int = knob(0, "bands of mel filters set to the training mean", at_least=0)
+    frequency_mask_bins: int = knob(8, "widest frequency mask", at_least=1)
 
     def __post_init__(self) -> None:
-        for key in ("speed", "vtlp"):
-            if not 0 <= getattr(self, key) <= 0.5:
-                raise ValueError(f"augment.{key} is {getattr(self, key)}, expected 0…0.5")
+        super().__post_init__()
         if abs(100 * self.speed - round(100 * self.speed)) > 1e-6:
             raise ValueError(f"augment.speed is {self.speed}, expected whole hundredths")
-        shares = ("noise", "babble", "reverb", "time_mask_share", "cut", "pauses", "digital")
-        for key in (*shares, "empty", "clipping", "telephone", "lowpass"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"augment.{key} is {getattr(self, key)}, expected 0…1")
-        for key in ("gain_db", "time_masks", "frequency_masks"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"augment.{key} is {getattr(self, key)}, expected at least 0")
-        for key in ("voices", "time_mask_frames", "frequency_mask_bins"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"augment.{key} is {getattr(self, key)}, expected at least 1")
-        for key in ("cut_min_s", "pause_max_s"):
-            if not getattr(self, key) > 0:
-                raise ValueError(f"augment.{key} is {getattr(self, key)}, expected more than 0")
         for quantity, unit in (("snr", "db"), ("rt60", "s"), ("drr", "db"), ("cut", "s")):
             low, high = (f"{quantity}_{end}_{unit}" for end in ("min", "max"))
             if getattr(self, low) > getattr(self, high):
@@ -102,10 +103,6 @@ class AugmentConfig:
                     f"augment.{low} is {getattr(self, low)}, expected at most "
                     f"{getattr(self, high)} (augment.{high})"
                 )
-        if self.rt60_min_s < SHORTEST_RT60_S:
-            raise ValueError(
-                f"augment.rt60_min_s is {self.rt60_min_s}, expected at least {SHORTEST_RT60_S}"
-            )
 
     @property
     def needs_waveforms(self) -> bool:
@@ -147,7 +144,7 @@ class Augment:
         if config.cut and utterance.segments is None:
             raise DataError(
                 f"{utterance.id}: the manifest has no times of its phones, which "
-                f"augment.cut={config.cut} needs; add them with `asr align --manifest`, or set "
+                f"augment.cut={config.cut} needs; add them with `asr align --output`, or set "
                 f"augment.cut=0"
             )
         if draw := _chosen("cut", config.cut, seed):

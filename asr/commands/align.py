@@ -1,9 +1,9 @@
-"""`asr align`: a checkpoint and a manifest → the times of the phones.
+"""A checkpoint and a manifest → the times of its phones.
 
     asr align exp/timit/1/checkpoint-best.safetensors exp/timit/1/manifests/test.jsonl --compare
-    asr align CHECKPOINT MANIFEST --manifest aligned.jsonl       a manifest with `segments`
+    asr align CHECKPOINT MANIFEST --output aligned.jsonl       a manifest with `segments`
     asr align CHECKPOINT MANIFEST --textgrid FOLDER --phn FOLDER --ctm aligned.ctm
-    asr align CHECKPOINT MANIFEST --lexicon manifests/lexicon.txt --manifest aligned.jsonl
+    asr align CHECKPOINT MANIFEST --lexicon manifests/lexicon.txt --output aligned.jsonl
 
 The phones are those of the manifest; nothing is recognised. With `--lexicon` they are, for each
 word, those of the pronunciation that fits best. Files are written after all utterances have been
@@ -11,12 +11,10 @@ aligned. docs/alignment.md describes how boundaries are found.
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from asr import audio, checkpoint, labels, scoring
@@ -26,6 +24,7 @@ from asr.dataset import Batches
 from asr.errors import DataError, exit_code, raise_problems
 from asr.files import atomic_open
 from asr.phones import Vocabulary, unknown_phone
+from asr.processor.device import choose_device
 from asr.recognizer import encode_all
 from asr.records import Manifest, Segment, Utterance, write_jsonl
 
@@ -44,8 +43,7 @@ def run(
     With the lexicon `known` the phones are, for each word, those of the pronunciation that fits
     best. Before any work, one `DataError` lists all utterances that cannot be aligned.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    recognizer = checkpoint.load(checkpoint_path, device).recognizer
+    recognizer = checkpoint.load(checkpoint_path, choose_device("auto")).recognizer
     sample_rate = recognizer.config.features.sample_rate
     aligner = Aligner(recognizer)
     if known is not None:
@@ -154,7 +152,7 @@ def _require_names(
     if any(folders):
         raise_problems(
             f"{u.id!r}: cannot be the name of a file; rename it in {utterances.path}, or write "
-            f"--manifest or --ctm"
+            f"--output or --ctm"
             for u in utterances
             if Path(u.id).name != u.id
         )
@@ -176,15 +174,16 @@ def _require_names(
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr align",
         description="Find the times of known phones: forced alignment by a trained network.",
         epilog="A manifest of your own speech: asr prepare experiment=folder corpus.root=FOLDER",
     )
     parser.add_argument("checkpoint", type=Path, help="checkpoint-best.safetensors of a run")
-    parser.add_argument("source", type=Path, metavar="MANIFEST", help="phones and audio (.jsonl)")
-    parser.add_argument("--manifest", type=Path, metavar="FILE", help="write one with `segments`")
+    parser.add_argument("manifest", type=Path, help="phones and audio (.jsonl)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write a manifest with `segments`"
+    )
     parser.add_argument(
         "--lexicon", type=Path, metavar="FILE", help="choose among its pronunciations of each word"
     )
@@ -194,14 +193,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--compare",
         action="store_true",
-        help="print how far the times lie from the `segments` of the manifest",
+        help="print how far the times are from the `segments` of the manifest",
     )
     options = parser.parse_args(arguments)
-    outputs = (options.manifest, options.ctm)
+    outputs = (options.output, options.ctm)
     folders = (options.textgrid, options.phn)
     if not (options.compare or any(outputs) or any(folders)):
-        parser.error("give --manifest, --textgrid, --phn, --ctm or --compare")
-    manifest = Manifest(options.source)
+        parser.error("give --output, --textgrid, --phn, --ctm or --compare")
+    manifest = Manifest(options.manifest)
     utterances: Sequence[Utterance] = manifest
     _require_names(manifest, options.compare, folders, [path for path in outputs if path])
     known = lexicon.read(options.lexicon) if options.lexicon else None
@@ -211,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write(
         aligned,
         utterances,
-        manifest=options.manifest,
+        manifest=options.output,
         textgrids=options.textgrid,
         phns=options.phn,
         ctm=options.ctm,
@@ -221,7 +220,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in (*folders, *outputs):
         if path:
             print(path)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Door: a checkpoint and a manifest → hypotheses.
+"""A checkpoint and a manifest → hypotheses.
 
 python -m asr decode experiment=timit split=test
 python -m asr decode experiment=timit split=test tuned=true
@@ -6,13 +6,16 @@ python -m asr decode experiment=timit split=test tuned=true
 
 import json
 import logging
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from asr import checkpoint
-from asr.config import RunConfig, choose_device, door, whole_split
+from asr.commands.configured import command
+from asr.config import RunConfig
+from asr.dataset import Batches
+from asr.features.cache import frame_cache
 from asr.files import atomic_open
+from asr.processor.device import choose_device
 from asr.recognizer import encode_all
 from asr.records import Hypothesis, Manifest, write_jsonl
 
@@ -24,7 +27,7 @@ def run(config: RunConfig) -> None:
 
     With `search.n_best` above 1 all hypotheses go to `<split>.n-best.jsonl`, best first.
     """
-    device = choose_device(config)
+    device = choose_device(config.device, config.threads)
     run_dir = Path(config.run_dir)
     utterances = Manifest(run_dir / "manifests" / f"{config.split}.jsonl")
     best = run_dir / "checkpoint-best.safetensors"
@@ -33,7 +36,14 @@ def run(config: RunConfig) -> None:
     if config.tuned:
         search = checkpoint.tuned_search(run_dir / "search.json", best)
     found: dict[str, list[Hypothesis]] = {}
-    batches = whole_split(config, utterances, recognizer)
+    features = recognizer.config.features
+    batches = Batches(
+        utterances,
+        recognizer.vocabulary,
+        features.sample_rate,
+        config.training.batch_size,
+        cache=frame_cache(config.cache, features, config.cache_precision),
+    )
     for batch, encoded, lengths in encode_all(recognizer, batches):
         hypotheses = recognizer.search(encoded, lengths, batch.ids, search)
         found |= zip(batch.ids, hypotheses, strict=True)
@@ -53,7 +63,4 @@ def write_n_best(path: Path, utterances: Iterable[list[Hypothesis]]) -> None:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-main = door(run)
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(run, __doc__)

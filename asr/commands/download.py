@@ -1,13 +1,12 @@
-"""`asr download`: corpora that are free to download, onto disk, checked.
+"""Corpora that are free to download, onto disk, checked.
 
     asr download librispeech
-    asr download timit-sample --to data
+    asr download timit-sample --output data
 
 It sends no password and accepts no licence on anybody's behalf.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from asr.errors import exit_code
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exit code 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     catalogue = download.catalogue()
     parser = argparse.ArgumentParser(
         prog="asr download",
@@ -25,9 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         epilog=f"Known: {', '.join(sorted(catalogue))}. Existing files are left alone.",
     )
     parser.add_argument("corpus", nargs="+", choices=sorted(catalogue), metavar="CORPUS")
-    parser.add_argument("--to", default="data", metavar="FOLDER", help="default: data")
+    parser.add_argument("--output", default="data", metavar="FOLDER", help="default: data")
     options = parser.parse_args(arguments)
-    folder = Path(options.to)
+    folder = Path(options.output)
     for item in (item for corpus in options.corpus for item in catalogue[corpus]):
         target = folder / item.gives
         if not download.ensure(item, folder):
@@ -36,7 +34,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{target}: downloaded, {item.checksum.partition(':')[0]} matches")
         else:
             print(f"{target}: downloaded; no checksum is known, its size was checked")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

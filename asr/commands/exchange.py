@@ -1,4 +1,4 @@
-"""`asr exchange`: manifests → Kaldi data directories or Lhotse manifests.
+"""Our manifests → Kaldi data directories or Lhotse manifests.
 
     asr exchange kaldi exp/demo/1/manifests data
     asr exchange lhotse exp/demo/1/manifests/test.jsonl test
@@ -8,7 +8,6 @@ its paths are written as the manifests have them.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +33,6 @@ def run(format_name: str, source: Path, target: Path) -> list[Path]:
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr exchange",
         description="Write manifests as Kaldi data directories or as Lhotse manifests.",
@@ -48,7 +46,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for folder in run(options.format, options.manifest, options.target):
         print(folder)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

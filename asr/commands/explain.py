@@ -1,4 +1,4 @@
-"""Explain what an LSTM is, in a page made from one sentence and one network.
+"""One sentence and one network → a page that shows what an LSTM is.
 
     asr explain sentence.wav --checkpoint exp/timit/1/checkpoint-best.safetensors
 
@@ -8,7 +8,6 @@ beside the recording; without labels, the sections that need them are left out.
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -194,7 +193,3 @@ def main(argv: Sequence[str] | None = None) -> None:
             arguments.output,
         )
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

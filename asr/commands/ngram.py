@@ -1,12 +1,11 @@
-"""`asr ngram`: a phone n-gram as an ARPA file, from manifests or from a model file.
+"""Manifests, or a model file that has one → a phone n-gram as an ARPA file, its perplexity.
 
     asr ngram exp/timit/1/manifests/train.jsonl --vocabulary exp/timit/1/vocabulary.txt \\
         --order 3 --output exp/timit/1/lm.arpa --perplexity exp/timit/1/manifests/dev.jsonl
-    asr ngram --model asr/pretrained/librispeech.safetensors --output exp/timit/1/lm.arpa
+    asr ngram --checkpoint asr/pretrained/librispeech.safetensors --output exp/timit/1/lm.arpa
 """
 
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -60,14 +59,15 @@ def _sentences(manifest: str | Path) -> Iterable[Sequence[str]]:
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr ngram",
         description="Estimate a phone n-gram from manifests, or extract that of a model file.",
         epilog="To search with it: asr decode … search=beam-lm search.language_model=FILE",
     )
     parser.add_argument("manifest", nargs="*", help="utterances to estimate from")
-    parser.add_argument("--model", metavar="FILE", help="extract the n-gram of this model file")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="extract the n-gram of this model file"
+    )
     parser.add_argument("--order", type=int, default=3, choices=ORDERS, help="default: 3")
     parser.add_argument("--output", required=True, metavar="FILE", help="the ARPA file")
     parser.add_argument(
@@ -86,10 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--perplexity", nargs="+", default=[], metavar="MANIFEST", help="measure it on these"
     )
     options = parser.parse_args(arguments)
-    if bool(options.manifest) == bool(options.model):
-        parser.error("expected either manifests or --model FILE")
-    if options.model:
-        model = packaged(options.model, options.vocabulary)
+    if bool(options.manifest) == bool(options.checkpoint):
+        parser.error("expected either manifests or --checkpoint FILE")
+    if options.checkpoint:
+        model = packaged(options.checkpoint, options.vocabulary)
     else:
         model = estimated(options.manifest, options.order, options.vocabulary, options.smoothing)
     write_arpa(options.output, model)
@@ -97,7 +97,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{options.output}: {counts}; {model.about}")
     for manifest in options.perplexity:
         print(f"perplexity {model.perplexity(_sentences(manifest)):7.2f}  {manifest}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

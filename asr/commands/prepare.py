@@ -1,4 +1,4 @@
-"""Door: a corpus on disk → checked manifests and the vocabulary of a run.
+"""A corpus on disk → checked manifests and the vocabulary of a run.
 
     python -m asr prepare experiment=timit corpus.root=/path/to/TIMIT [--skip-bad]
 
@@ -19,7 +19,8 @@ from itertools import pairwise, zip_longest
 from pathlib import Path
 
 from asr import corpora
-from asr.config import RunConfig, door
+from asr.commands.configured import command
+from asr.config import RunConfig
 from asr.corpora import manifests, summary
 from asr.corpora.manifests import Outcome
 from asr.criteria import CTCConfig
@@ -185,14 +186,10 @@ def _publish(staging: Path, run_dir: Path) -> None:
         os.replace(staging / name, run_dir / name)
 
 
-_main = door(run)
+_main = command(run, __doc__)
 
 
 def main() -> int:
     """The command; `--skip-bad` is another way to say skip_bad=true."""
     sys.argv = ["skip_bad=true" if a == "--skip-bad" else a for a in sys.argv]
     return _main()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

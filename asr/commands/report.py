@@ -1,4 +1,4 @@
-"""Summarise a finished run in one HTML page.
+"""A finished run → one HTML page, complete in itself.
 
     asr report exp/demo/1
 
@@ -8,7 +8,6 @@ the errors in detail see `asr score --html`.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,3 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--utterance", metavar="ID", help="the test utterance to draw")
     arguments = parser.parse_args(argv)
     print(run(arguments.run_dir, arguments.utterance))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

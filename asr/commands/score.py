@@ -29,7 +29,6 @@ EXAMPLES = """\
 
 @exit_code
 def main(argv: list[str] | None = None) -> None:
-    """Exit code 0: scored; 1: an error in the data, printed to stderr; 2: bad arguments."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.bootstrap < 0:
@@ -220,7 +219,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", metavar="FILE|-", help="write JSON to FILE; - is standard output")
     parser.add_argument("--html", metavar="FILE", help="write an HTML report to FILE")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

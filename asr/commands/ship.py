@@ -1,4 +1,4 @@
-"""Door: a finished run → one small model file to give away, and its card.
+"""A finished run → one small model file to give away, and its card.
 
     asr ship exp/librispeech/1 asr/pretrained/librispeech.safetensors
 
@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,9 @@ from typing import Any
 
 from asr import __version__, checkpoint, scoring
 from asr.checkpoint import Checkpoint
+from asr.commands.configured import overrides, saved
 from asr.config import overrides, saved
+from asr.criteria import SearchConfig
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
 from asr.files import atomic_open
@@ -116,7 +117,7 @@ def described(
     test = scores["test"]
     return Template((TABLES / "model-card.md").read_text(encoding="utf-8")).substitute(
         name=path.stem,
-        option="" if path.parent.name == "models" else f" --model {path.name}",
+        option="" if path.parent.name == "models" else f" --checkpoint {path.name}",
         phones=" ".join(recognizer.vocabulary.phones),
         size=f"{path.stat().st_size / 1e6:.1f}",
         parameters=f"{recognizer.parameter_count:,}",
@@ -221,7 +222,6 @@ def _text(path: Path) -> str:
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr ship", description="Write the model of a finished run to be given away."
     )
@@ -229,7 +229,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("output", type=Path, help="FILE.safetensors; its card is FILE.md")
     options = parser.parse_args(arguments)
     print(run(options.run_dir, options.output).read_text(encoding="utf-8"), end="")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Draw audio files, or utterances of a manifest, into one page or one picture.
+"""Audio files → one page, or one picture, of what is in them.
 
     asr show sa1.wav
     asr show sa1.wav sa2.wav --features mfcc39 --output pair.png
@@ -9,7 +9,6 @@ Waveform, spectrogram, features, energy, and the phones where they are labelled:
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 
 from asr import audio, labels, pictures, templates
+from asr.commands.configured import with_features
 from asr.config import with_features
 from asr.errors import DataError, exit_code, raise_problems
 from asr.features import FeaturesConfig
@@ -173,7 +173,6 @@ def _page(
 
 @exit_code
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line; exit code 0 done, 1 bad data, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr show",
         description="Draw waveform, spectrogram, features, energy and phones of utterances.",
@@ -216,7 +215,3 @@ def main(argv: list[str] | None = None) -> None:
             options.augment,
         )
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,12 +3,7 @@
 asr train experiment=timit encoder.hidden=320
 """
 
-import sys
-
-from asr.config import door
+from asr.commands.configured import command
 from asr.train import run
 
-main = door(run)
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(run, __doc__)

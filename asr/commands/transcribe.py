@@ -1,8 +1,8 @@
-"""Door: audio files → the phones in them, with start, end and confidence.
+"""Audio files → the phones in them, with start, end and confidence.
 
     asr transcribe my.wav
     asr transcribe *.mp3 --format textgrid --output phones
-    asr transcribe my.wav --model exp/timit/1/checkpoint-best.safetensors
+    asr transcribe my.wav --checkpoint exp/timit/1/checkpoint-best.safetensors
     asr transcribe anna/*.wav --one-speaker
 
 Any format, rate and number of channels that libsndfile reads: here, and nowhere else, audio is
@@ -108,12 +108,11 @@ def _warn(sentence: str) -> None:
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; exit code 0 done, 1 a file or the model is bad, 2 wrong use."""
     parser = argparse.ArgumentParser(
         prog="asr transcribe", description="Write the phones of audio files, with their times."
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio of any rate and length")
-    parser.add_argument("--model", type=Path, help="a checkpoint; else the one in the package")
+    parser.add_argument("--checkpoint", type=Path, help="model file; default: the packaged model")
     parser.add_argument("--format", choices=sorted(FORMATS), default="text")
     parser.add_argument("--output", type=Path, help="folder for one file each; else it is printed")
     parser.add_argument(
@@ -123,10 +122,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     problems = run(
-        options.files, options.model, options.format, options.output, options.one_speaker
+        options.files, options.checkpoint, options.format, options.output, options.one_speaker
     )
     return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Door: what a run's network says about dev → the search with the lowest dev PER.
+"""What a run's network says about dev → the search with the lowest dev PER.
 
     python -m asr tune experiment=timit search=beam-lm
     python -m asr decode experiment=timit tuned=true
@@ -12,7 +12,6 @@ import itertools
 import json
 import logging
 import random
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,9 +24,14 @@ from tqdm import tqdm
 
 from asr import checkpoint, scoring
 from asr.batch import pad
-from asr.config import RunConfig, TuneConfig, choose_device, door, whole_split
+from asr.commands.configured import command
+from asr.config import RunConfig, TuneConfig, choose_device
+from asr.criteria import SearchConfig
+from asr.dataset import Batches
 from asr.errors import DataError
+from asr.features.cache import frame_cache
 from asr.files import atomic_open
+from asr.processor.device import choose_device
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Manifest, Utterance
 from asr.search import SearchConfig
@@ -43,7 +47,7 @@ Trial = dict[str, Any]  # values by key of SearchConfig, and the dev_per that th
 def run(config: RunConfig) -> None:
     """Write `search.json`: the search chosen, its dev PER, and all that was tried."""
     run_dir = Path(config.run_dir)
-    device = choose_device(config)
+    device = choose_device(config.device, config.threads)
     dev = Manifest(run_dir / "manifests" / "dev.jsonl")
     path = run_dir / "checkpoint-best.safetensors"
     recognizer = checkpoint.load(path, device).recognizer
@@ -127,7 +131,14 @@ def _emissions(
     config: RunConfig, recognizer: Recognizer, dev: Sequence[Utterance]
 ) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    batches = whole_split(config, dev, recognizer)
+    features = recognizer.config.features
+    batches = Batches(
+        dev,
+        recognizer.vocabulary,
+        features.sample_rate,
+        config.training.batch_size,
+        cache=frame_cache(config.cache, features, config.cache_precision),
+    )
     for batch, encoded, lengths in encode_all(recognizer, batches):
         emissions = recognizer.criterion.emissions(encoded).detach().cpu()
         for id, one, length in zip(batch.ids, emissions, lengths.tolist(), strict=True):
@@ -152,7 +163,4 @@ def _kept_emissions(path: Path, digest: str, dev: Manifest) -> dict[str, Tensor]
     return None
 
 
-main = door(run)
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(run, __doc__)

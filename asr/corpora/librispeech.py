@@ -30,6 +30,7 @@ from asr.corpora.splits import SPLITS, by_id, remove_duplicates
 from asr.corpora.trees import require_folder
 from asr.errors import DataError, raise_problems
 from asr.files import read_rows
+from asr.knobs import knob
 from asr.phones import phone_set, table_rows, unknown_phone
 from asr.records import Segment
 
@@ -47,26 +48,27 @@ class LibriSpeechConfig(CorpusConfig):
     name: str = "librispeech"
     phone_set: str = "arpabet39"
     protocol: str = "arpabet"
-    train: str = "train-clean-5"  # subsets, joined by + where there are several
-    dev: str = "dev-clean-2"
-    test: str = "test-clean"
-    utterance_list: str | None = None  # files of `SUBSET ID` lines, joined by +: of the subsets
-    # that they name, only these utterances
-    lexicon: str = "data/cmudict-0.7b"  # file in CMUdict's format
-    oov_lexicon: str | None = None  # a second one, for the words that the first does not have
-    g2p: str = "espeak"  # phones of words that are in no lexicon; "none": they are errors
-    pronunciation: str = "first"  # of a word in the lexicon; "all" keeps the others beside it
-    alignments: str | None = None  # folder of TextGrids (MFA, Praat) with the phones' times
-    complete: bool = True  # a subset must hold as many utterances as were published
+    train: str = knob("train-clean-5", "subsets, joined by +", filled=True)
+    dev: str = knob("dev-clean-2", "subsets, joined by +", filled=True)
+    test: str = knob("test-clean", "subsets, joined by +", filled=True)
+    utterance_list: str | None = knob(
+        None, "files of `SUBSET ID` lines, joined by +: the only utterances taken of these subsets"
+    )
+    lexicon: str = knob("data/cmudict-0.7b", "file in CMUdict's format", filled=True)
+    oov_lexicon: str | None = knob(None, "a second lexicon, for words that the first lacks")
+    g2p: str = knob(
+        "espeak", "phones of words in no lexicon; none: an error", one_of=("espeak", "none")
+    )
+    pronunciation: str = knob(
+        "first",
+        "of a word in the lexicon; all: keep its others too",
+        one_of=("first", "all"),
+    )
+    alignments: str | None = knob(None, "folder of TextGrids (MFA, Praat) with the phones' times")
+    complete: bool = knob(True, "a subset must have as many utterances as were published")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, known in (("g2p", ("espeak", "none")), ("pronunciation", ("first", "all"))):
-            if (found := getattr(self, key)) not in known:
-                raise ValueError(f"corpus.{key} is {found!r}, expected {' or '.join(known)}")
-        for key in (*SPLITS, "lexicon"):
-            if not getattr(self, key).strip():
-                raise ValueError(f"corpus.{key} is empty")
         taken: dict[str, str] = {}
         for split in SPLITS:
             for subset in subsets(getattr(self, split)):

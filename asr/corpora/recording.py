@@ -6,6 +6,7 @@ from typing import Protocol
 
 from asr.audio import AudioInfo
 from asr.errors import raise_problems
+from asr.knobs import REQUIRED, Knobs, knob
 from asr.records import Segment
 
 Labels = tuple[tuple[str, ...], tuple[Segment, ...] | None]  # phones, and with times where known
@@ -13,19 +14,15 @@ WINDOW_S = 0.025  # of the features, unless a run sets another
 
 
 @dataclass(frozen=True)
-class CorpusConfig:
-    """Where a corpus lies and what its labels are."""
+class CorpusConfig(Knobs, group="corpus"):
+    """Where a corpus is and what its labels are."""
 
-    root: str  # folder of the corpus
-    name: str  # printed with every result
-    phone_set: str = "timit61"
-    sample_rate: int = 16_000
-    protocol: str = "strict"  # of asr.score, under which dev PER is counted
-    shared_speakers: bool = False  # whether a speaker may be in several splits
-
-    def __post_init__(self) -> None:
-        if not self.root.strip():
-            raise ValueError("corpus.root is empty; say where the corpus lies")
+    root: str = knob(REQUIRED, "folder of the corpus", filled=True)
+    name: str = knob(REQUIRED, "printed with every result")
+    phone_set: str = knob("timit61", "of the labels")
+    sample_rate: int = knob(16_000, "Hz; features.sample_rate must be the same")
+    protocol: str = knob("strict", "of scoring dev PER (docs/scoring.md)")
+    shared_speakers: bool = knob(False, "allow a speaker in several splits")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from asr.corpora.recording import (
 from asr.corpora.splits import remove_duplicates, split_by_speaker
 from asr.corpora.trees import Files, pairs, require_folder
 from asr.errors import DataError
+from asr.knobs import knob
 from asr.phones import TABLES, phone_set, table_lines
 
 # TIMIT testset.doc without SA; dev as in Kaldi egs/timit/s5.
@@ -32,9 +33,11 @@ SAMPLE = TABLES / "timit-sample-speakers.txt"
 @dataclass(frozen=True)
 class TimitConfig(CorpusConfig):
     name: str = "timit"
-    complete: bool = True  # the LDC tree must hold 3696/400/192 utterances
-    speakers: str | None = None  # file of `speaker split` lines; default: the standard protocol
-    full_test: bool = False  # also test-full: all 168 speakers of TEST, those of dev among them
+    complete: bool = knob(True, "the LDC tree must hold 3696/400/192 utterances")
+    speakers: str | None = knob(None, "file of `speaker split` lines; null: the standard protocol")
+    full_test: bool = knob(
+        False, "also make test-full: all 168 speakers of TEST, those of dev among them"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from asr.batch import Batch, length_mask
 from asr.errors import DataError
+from asr.knobs import Knobs
 from asr.search import SearchConfig
 from asr.search.graph import Graph
 
 
 @dataclass(frozen=True)
-class CriterionConfig:
+class CriterionConfig(Knobs, group="criterion"):
     """Base of every criterion's configuration; checkpoints store it under `name`."""
 
     name: str

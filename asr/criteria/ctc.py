@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torchaudio.functional import forced_align
 
 from asr.batch import Batch, length_mask
-from asr.criteria.base import Criterion, CriterionConfig, Path, Span
+from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig, Span
+from asr.knobs import knob
 from asr.search import SearchConfig, prefix_beam
 from asr.search.graph import Graph, no_language_model
+from asr.search.language_model import Graph, no_language_model
 
 BLANK = 0
 ALIGNMENT_PENALTY = 4.0  # nats subtracted from the blank in `align`; see docs/alignment.md
@@ -22,11 +24,9 @@ ALIGNMENT_PENALTY = 4.0  # nats subtracted from the blank in `align`; see docs/a
 @dataclass(frozen=True)
 class CTCConfig(CriterionConfig):
     name: str = "ctc"
-    consistency: float = 0.0  # weight of the divergence between two augmented copies
-
-    def __post_init__(self) -> None:
-        if not self.consistency >= 0:
-            raise ValueError(f"criterion.consistency is {self.consistency}, expected at least 0")
+    consistency: float = knob(
+        0.0, "weight of the difference between two augmented copies of an utterance", at_least=0
+    )
 
 
 class CTC(Criterion):

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from asr.batch import Batch
-from asr.criteria.base import FrameTimes
+from asr.criteria.base import HMM, Estimated, FrameTimes, HMMConfig, SearchConfig, without_times
 from asr.criteria.hmm import HMM, HMMConfig, without_times
+from asr.knobs import knob
 from asr.search import SearchConfig
 
 FEWEST_FRAMES = 10.0  # that a component must have to be kept; twice as many to be split
@@ -28,20 +29,12 @@ class GMMConfig(HMMConfig):
     """Size and training of the mixtures."""
 
     name: str = "gmm"
-    acoustic_scale: float = 0.1  # neighbouring frames are nearly alike
-    mixtures: int = 8  # most components of a state
-    passes: int = 4  # of training before components are split; training.epochs counts passes too
-    variance_floor: float = 0.01  # least variance, as a share of the variance of all frames
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("mixtures", "passes"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"criterion.{key} is {getattr(self, key)}, expected at least 1")
-        if not self.variance_floor > 0:
-            raise ValueError(
-                f"criterion.variance_floor is {self.variance_floor}, expected more than 0"
-            )
+    acoustic_scale: float = 0.1  # low, since neighbouring frames are not independent
+    mixtures: int = knob(8, "most components of a state", at_least=1)
+    passes: int = knob(4, "epochs of training before components are split", at_least=1)
+    variance_floor: float = knob(
+        0.01, "least variance of a component, relative to that of all frames", more_than=0
+    )
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from asr.batch import Batch, length_mask
 from asr.criteria.base import Criterion, CriterionConfig, FrameTimes, Path, Span
 from asr.criteria.ctc import greedy, path_of_runs
 from asr.errors import DataError
+from asr.knobs import knob
 from asr.search import SearchConfig, viterbi
 from asr.search.graph import Graph, no_language_model
 
@@ -24,20 +25,13 @@ NO_PHONE = 0  # the label of frames outside all phones
 
 @dataclass(frozen=True)
 class HMMConfig(CriterionConfig):
-    """The topology of a phone: its states from left to right, and their least duration."""
+    """The model of a phone: states from left to right, and how long it stays in each."""
 
-    states: int = 3  # of a phone
-    duration_floor: int = 1  # least number of frames in each state
-    acoustic_scale: float = 1.0  # factor on each frame's log-likelihood in a Viterbi search
-
-    def __post_init__(self) -> None:
-        for key in ("states", "duration_floor"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"criterion.{key} is {getattr(self, key)}, expected at least 1")
-        if not self.acoustic_scale > 0:
-            raise ValueError(
-                f"criterion.acoustic_scale is {self.acoustic_scale}, expected more than 0"
-            )
+    states: int = knob(3, "of a phone", at_least=1)
+    duration_floor: int = knob(1, "fewest frames that a phone stays in each state", at_least=1)
+    acoustic_scale: float = knob(
+        1.0, "factor of a frame's log-likelihood in a Viterbi search", more_than=0
+    )
 
 
 class HMM(Criterion):

@@ -157,6 +157,11 @@ class FrameCache:
         )
 
 
+def frame_cache(folder: str, config: FeaturesConfig, precision: str) -> FrameCache | None:
+    """The cache in `folder` for frames of `config`; none without a folder."""
+    return FrameCache(folder, config, precision) if folder else None
+
+
 def code_version() -> str:
     """SHA-256 of the text of SOURCES."""
     digest = hashlib.sha256()

@@ -1,11 +1,16 @@
 """Which frames a model sees: every knob of the features, its default and its limits."""
 
+import math
 from dataclasses import dataclass, fields
 
 from torch import Tensor
 
+from asr.knobs import Knobs, Limits, knob
+
 FAMILIES = ("kaldi", "librosa")
 WINDOWS = ("povey", "hamming", "hanning", "rectangular", "blackman")
+POSITIVE = Limits(more_than=0, less_than=math.inf)
+NOT_NEGATIVE = Limits(at_least=0, less_than=math.inf)
 NORMALIZATIONS = ("global", "speaker", "utterance", "active", "sliding", "none")
 # A knob that has a meaning only where another has one of these values.
 ONLY_WITH: tuple[tuple[str, str, tuple[object, ...]], ...] = (
@@ -34,52 +39,58 @@ VTLN_HIGH_HZ = 500.0  # below the highest frequency: Kaldi's --vtln-high of -500
 
 
 @dataclass(frozen=True)
-class FeaturesConfig:
+class FeaturesConfig(Knobs, group="features"):
     """Which frames a model sees. F = (bins or ceps, + energy in fbank) × (1 + deltas) × context."""
 
-    family: str = "kaldi"  # or "librosa": scale, floor, framing and filters are another's
-    kind: str = "fbank"  # log-mel; or "mfcc"
-    bins: int = 40  # mel filters
-    ceps: int = 13  # cepstral coefficients, MFCC only
-    deltas: int = 2  # 1: Δ, 2: Δ and ΔΔ
-    delta_window: int = 2  # frames on each side
-    context: int = 0  # frames on each side that are stacked with every frame
-    normalization: str = "global"  # or "speaker", "utterance", "active", "sliding", "none"
-    cmn_window: int = 300  # frames, sliding only
-    active_db: float = 30.0  # active only: frames this far below the loudest ones count as speech
-    sample_rate: int = 16_000
-    window_ms: float = 25.0
-    hop_ms: float = 10.0
-    low_hz: float = 20.0
-    high_hz: float = 0.0  # 0 and less: so far from half the sample rate
+    family: str = knob("kaldi", "scale, floor, framing and filters", one_of=FAMILIES)
+    kind: str = knob("fbank", "log-mel filterbank or MFCC", one_of=("fbank", "mfcc"))
+    bins: int = knob(40, "mel filters", at_least=4)
+    ceps: int = knob(13, "cepstral coefficients; mfcc only")
+    deltas: int = knob(2, "1: Δ, 2: Δ and ΔΔ", one_of=(0, 1, 2))
+    delta_window: int = knob(2, "frames on each side, for the deltas", at_least=1)
+    context: int = knob(0, "frames on each side, stacked with every frame", at_least=0)
+    normalization: str = knob(
+        "global", "frames whose mean is 0 and variance 1", one_of=NORMALIZATIONS
+    )
+    cmn_window: int = knob(300, "frames; normalization=sliding only", at_least=2)
+    active_db: float = knob(
+        30.0,
+        "frames less than this below the loudest ones are speech; normalization=active only",
+        **POSITIVE,
+    )
+    sample_rate: int = knob(16_000, "Hz", **POSITIVE)
+    window_ms: float = knob(25.0, "length of a window", **POSITIVE)
+    hop_ms: float = knob(10.0, "from one window to the next", **POSITIVE)
+    low_hz: float = knob(20.0, "lowest frequency of the mel filters", at_least=0)
+    high_hz: float = knob(0.0, "highest frequency; 0 or less: this much below half sample_rate")
     # Kaldi's family
-    energy: bool = True  # log energy: a frame's first value (fbank), or in place of C0 (MFCC)
-    raw_energy: bool = True  # before pre-emphasis and window
-    energy_floor: float = 0.0  # of the energy of 16-bit samples; its logarithm is not below this
-    window: str = "povey"
-    preemphasis: float = 0.97
-    remove_dc: bool = True  # each window's own mean
-    snip_edges: bool = True  # whole windows only; false: frames to the end, mirrored at the edges
-    dither: float = 0.0  # standard deviation of the noise that is added, in 16-bit steps
-    dither_db: float = 0.0  # more of it, so many dB below the utterance; 0: none
-    lifter: float = 22.0  # of the cepstra; 0: none
+    energy: bool = knob(True, "log energy: a frame's first value (fbank), or instead of C0 (mfcc)")
+    raw_energy: bool = knob(True, "energy before pre-emphasis and window")
+    energy_floor: float = knob(0.0, "least energy, of 16-bit samples", **NOT_NEGATIVE)
+    window: str = knob("povey", "shape of the window; kaldi only", one_of=WINDOWS)
+    preemphasis: float = knob(0.97, "coefficient; kaldi only", at_least=0, at_most=1)
+    remove_dc: bool = knob(True, "subtract each window's mean; kaldi only")
+    snip_edges: bool = knob(
+        True, "whole windows only; false: frames to the end, mirrored at the edges; kaldi only"
+    )
+    dither: float = knob(0.0, "σ of added noise, in 16-bit steps; kaldi only", **NOT_NEGATIVE)
+    dither_db: float = knob(
+        0.0, "more noise, this many dB below the utterance; 0: none; kaldi only", **NOT_NEGATIVE
+    )
+    lifter: float = knob(22.0, "of the cepstra; 0: none; kaldi only", **NOT_NEGATIVE)
     # librosa's family
-    mel_scale: str = "slaney"  # or "htk"
-    pad_mode: str = "constant"  # what lies beyond the edges: zeros; "reflect": the mirrored signal
-    log_floor: float = 1e-10  # of mel power, log-mel only: a full-scale sine has about 10³
+    mel_scale: str = knob("slaney", "librosa only", one_of=("slaney", "htk"))
+    pad_mode: str = knob(
+        "constant",
+        "beyond the edges: zeros, or the mirrored signal; librosa only",
+        one_of=("constant", "reflect"),
+    )
+    log_floor: float = knob(
+        1e-10, "least mel power, a full-scale sine has about 10³; librosa fbank only", **POSITIVE
+    )
 
     def __post_init__(self) -> None:
-        for key, expected in (
-            ("family", FAMILIES),
-            ("kind", ("fbank", "mfcc")),
-            ("normalization", NORMALIZATIONS),
-            ("deltas", (0, 1, 2)),
-            ("window", WINDOWS),
-            ("mel_scale", ("slaney", "htk")),
-            ("pad_mode", ("constant", "reflect")),
-        ):
-            if getattr(self, key) not in expected:
-                self._refuse(key, " or ".join(", ".join(map(str, expected)).rsplit(", ", 1)))
+        super().__post_init__()
         if self.energy and self.family == "librosa":
             self._refuse("energy", "false with features.family=librosa, which has none")
         for key, other, values in ONLY_WITH:
@@ -89,29 +100,18 @@ class FeaturesConfig:
                     f"features.{key} is {getattr(self, key)!r}, but features.{other} is "
                     f"{getattr(self, other)!r}, with which it has no meaning; leave it out"
                 )
-        for key, least in (("bins", 4), ("delta_window", 1), ("context", 0), ("cmn_window", 2)):
-            if not getattr(self, key) >= least:
-                self._refuse(key, f"at least {least}")
-        for key in ("energy_floor", "dither", "dither_db", "lifter"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                self._refuse(key, "at least 0")
-        for key in ("sample_rate", "log_floor", "active_db"):
-            if not 0 < getattr(self, key) < float("inf"):
-                self._refuse(key, "more than 0")
         if self.normalization == "active" and self.kind != "fbank":
             self._refuse("normalization", "another with features.kind=mfcc, which has no levels")
         if self.kind == "mfcc" and not 1 <= self.ceps <= self.bins:
             self._refuse("ceps", f"1…{self.bins} (features.bins)")
-        if not 0 <= self.preemphasis <= 1:
-            self._refuse("preemphasis", "0…1")
-        if not 0 < self.hop_ms <= self.window_ms < float("inf"):
-            self._refuse("hop_ms", f"more than 0 and at most {self.window_ms} (features.window_ms)")
+        if self.hop_ms > self.window_ms:
+            self._refuse("hop_ms", f"at most {self.window_ms} (features.window_ms)")
         if self.hop_samples < 1 or self.window_samples < 2:
             self._refuse("hop_ms", "at least one sample, and two in features.window_ms")
-        if not 0 <= self.low_hz < self.highest_hz <= self.sample_rate / 2:
+        if not self.low_hz < self.highest_hz <= self.sample_rate / 2:
             raise ValueError(
                 f"features.low_hz and high_hz are {self.low_hz} and {self.high_hz}, expected "
-                f"0 ≤ low < high ≤ {self.sample_rate / 2} (half of features.sample_rate)"
+                f"low < high ≤ {self.sample_rate / 2} (half of features.sample_rate)"
             )
 
     def _refuse(self, key: str, expected: str) -> None:

@@ -172,7 +172,7 @@ def write_simulated(folder: Path) -> None:
 
 
 def load_simulated(folder: Path) -> None:
-    """As asr.train: the manifest, its batches, an epoch's order, the utterances of some batches."""
+    """As asr train: the manifest, its batches, an epoch's order, the utterances of some batches."""
     train = Manifest(folder / "train.jsonl")
     batches = Batches(train, Vocabulary(phone_set("timit61")), RATE, 16, seed=1)
     for number, batch in enumerate(batches.bucket_sampler):

@@ -61,7 +61,7 @@ class Task:
 def main() -> int:
     """Exit code 1 with --check if the promise is broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--run", type=Path, help="run directory in which asr.tune was; else drawn")
+    parser.add_argument("--run", type=Path, help="run directory in which asr tune was; else drawn")
     parser.add_argument("--check", action="store_true", help="fail if the promise is broken")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -4,7 +4,7 @@
     python recipes/graves2013/ladder.py table exp/graves2013 --networks ctc-3l-250h --seeds 1 2 3
 
 The folder holds `<network>/<seed>`: manifests for `cost`, hypotheses for `table`. Training, search
-and alignment are the business of the doors and of `asr.scoring`; the Makefile beside this file
+and alignment are the business of the commands and of `asr.scoring`; the Makefile beside this file
 calls them.
 """
 
@@ -82,15 +82,16 @@ def measure(row: Published, run_dir: Path, overrides: Sequence[str]) -> Cost:
     """Train and search on a few batches of a prepared run; nothing is kept."""
     import torch
 
-    from asr.config import choose_device, compose
+    from asr.commands.configured import compose
     from asr.dataset import Batches
     from asr.phones import Vocabulary
+    from asr.processor.device import choose_device
     from asr.recognizer import Recognizer
     from asr.records import Manifest
     from asr.train import build_optimizer, evaluate, phases, train_step
 
     config = compose([f"experiment=graves2013/{row.network}", f"run_dir={run_dir}", *overrides])
-    training, device = config.training, choose_device(config)
+    training, device = config.training, choose_device(config.device, config.threads)
     torch.manual_seed(0)
     vocabulary = Vocabulary.load(run_dir / "vocabulary.txt")
     recognizer = Recognizer(config.recognizer, vocabulary).to(device)

@@ -3,7 +3,7 @@
     python recipes/methods/methods.py search exp/methods-timit-sample/ctc-lstm/1 --overrides …
     python recipes/methods/methods.py table exp/methods-timit-sample --methods gmm ctc-lstm
 
-A run directory is that of a training. Training, search and scoring are the business of the doors
+A run directory is that of a training. Training, search and scoring are the business of the commands
 and of `asr.scoring`; the Makefile beside this file calls them.
 """
 
@@ -36,7 +36,7 @@ def search(run_dir: Path, order: int, overrides: Sequence[str], width: int = 100
     """
     from asr import checkpoint
     from asr.commands import decode, ngram, tune
-    from asr.config import compose
+    from asr.commands.configured import compose
     from asr.criteria import HMM
     from asr.search.arpa import write_arpa
 

@@ -27,6 +27,7 @@ from asr import audio, corpora, scoring
 from asr.audio import Waveform
 from asr.augment import seed_of
 from asr.augment.sounds import add_at, babble, coloured_noise
+from asr.commands.configured import compose
 from asr.config import compose
 from asr.corpora.checks import check
 from asr.errors import DataError, exit_code, pip_install, raise_problems
@@ -328,7 +329,7 @@ def run(options: argparse.Namespace) -> str:
     except ImportError:
         raise DataError(f"pocketsphinx is not installed; run: {pip_install('peers')}") from None
     name, dev, utterances, protocol = read(options.overrides, options.split)
-    models = options.model or [path for path in [MODEL] if path.exists()]
+    models = options.checkpoint or [path for path in [MODEL] if path.exists()]
     ours = [Ours(path) for path in models]
     if options.one_speaker:
         others = [path for path, one in zip(models, ours, strict=True) if not one.by_speaker]
@@ -357,7 +358,7 @@ def run(options: argparse.Namespace) -> str:
             place = folder / f"{condition.replace(' ', '-') or 'clean'}-{n}.hyp.jsonl"
             write_jsonl(place, (Hypothesis(id, phones) for id, phones in tally.phones.items()))
     if not models:
-        lines += ["", "No model of ours: none is in the package, and --model named none."]
+        lines += ["", "No model of ours: none is in the package, and --checkpoint named none."]
     text = "\n".join(lines) + "\n"
     with atomic_open(folder / "table.md") as file:
         file.write(text)
@@ -368,7 +369,9 @@ def run(options: argparse.Namespace) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("overrides", nargs="+", help="of the corpus: experiment=… corpus.root=…")
-    parser.add_argument("--model", type=Path, action="append", help="else the one in the package")
+    parser.add_argument(
+        "--checkpoint", type=Path, action="append", help="default: the packaged model"
+    )
     parser.add_argument(
         "--heard", type=Path, action="append", default=[], help="hypotheses of ours, one more line"
     )

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from asr.corpora.base import CorpusConfig
 from asr.corpora.recording import CorpusConfig
-from asr.corpora.splits import SPLITS
+from asr.knobs import knob
 
 RATE = 16_000  # samples per second
 
@@ -17,24 +18,13 @@ class SyntheticConfig(CorpusConfig):
 
     name: str = "synthetic"
     root: str = "data/synthetic"
-    train_speakers: int = 64
-    dev_speakers: int = 8
-    test_speakers: int = 12
-    train_utterances: int = 18  # of each speaker
-    dev_utterances: int = 9
-    test_utterances: int = 9
-    seed: int = 0
-    jobs: int = 0  # processes at a time; 0 = one for each core
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for split in SPLITS:
-            for field in (f"{split}_speakers", f"{split}_utterances"):
-                if (value := getattr(self, field)) < 1:
-                    raise ValueError(f"corpus.{field} is {value}, expected at least 1")
-        for field in ("seed", "jobs"):
-            if (value := getattr(self, field)) < 0:
-                raise ValueError(f"corpus.{field} is {value}, expected at least 0")
-        for field, only in (("sample_rate", RATE), ("phone_set", "timit61")):
-            if (value := getattr(self, field)) != only:
-                raise ValueError(f"corpus.{field} is {value}, the synthetic corpus has {only}")
+    phone_set: str = knob("timit61", one_of=("timit61",))
+    sample_rate: int = knob(RATE, one_of=(RATE,))
+    train_speakers: int = knob(64, "speakers of the training set", at_least=1)
+    dev_speakers: int = knob(8, "speakers of dev", at_least=1)
+    test_speakers: int = knob(12, "speakers of the test set", at_least=1)
+    train_utterances: int = knob(18, "of each speaker", at_least=1)
+    dev_utterances: int = knob(9, "of each speaker", at_least=1)
+    test_utterances: int = knob(9, "of each speaker", at_least=1)
+    seed: int = knob(0, "of the generated speech", at_least=0)
+    jobs: int = knob(0, "processes that generate speech; 0: one for each core", at_least=0)

@@ -34,24 +34,19 @@ Transcripts = Sequence[Sequence[int]]  # labels
 
 @dataclass(frozen=True)
 class TransducerConfig(CriterionConfig):
-    """Sizes of the prediction and the joint network, and limits of memory and search."""
+    """Sizes of the prediction and the joint network, and what bounds memory and search."""
 
     name: str = "transducer"
-    cell: str = "lstm"  # of the prediction network: lstm or peephole
-    hidden: int = 250  # cells of the prediction network
-    joint: int = 250  # width of the joint network
-    lattice: int = 4_000_000  # most logits, N × T' × (U + 1) × V, in memory at once
-    phones_per_frame: int = 2  # most phones that a search emits in a frame
-    pretraining: int = 0  # epochs of the prediction network alone, over the transcripts
-
-    def __post_init__(self) -> None:
-        if self.cell not in ("lstm", "peephole"):
-            raise ValueError(f"criterion.cell is {self.cell!r}, expected lstm or peephole")
-        for key in ("hidden", "joint", "lattice", "phones_per_frame"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"criterion.{key} is {getattr(self, key)}, expected at least 1")
-        if self.pretraining < 0:
-            raise ValueError(f"criterion.pretraining is {self.pretraining}, expected at least 0")
+    cell: str = knob("lstm", "of the prediction network", one_of=("lstm", "peephole"))
+    hidden: int = knob(250, "cells of the prediction network", at_least=1)
+    joint: int = knob(250, "width of the joint network", at_least=1)
+    lattice: int = knob(
+        4_000_000, "most logits in memory at once, N × T' × (U + 1) × V", at_least=1
+    )
+    phones_per_frame: int = knob(2, "most phones that a search finds in a frame", at_least=1)
+    pretraining: int = knob(
+        0, "epochs of the prediction network alone, on the transcripts", at_least=0
+    )
 
 
 class Transducer(Criterion):
