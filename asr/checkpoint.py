@@ -39,8 +39,7 @@ class TrainingState:
 
     run: dict[str, Any]  # what may not change between stop and continuation
     history: list[dict[str, Any]]  # one record for each finished epoch
-    optimizer: dict[str, Any]  # state_dict of the optimiser
-    average: dict[str, Any] = field(default_factory=dict)  # of the average of the weights, if any
+    learner: dict[str, Any]  # state_dict of the learner: of its optimiser, its average …, by part
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,11 @@ def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
         "about": checkpoint.about,
     }
     if checkpoint.training is not None:
-        state, optimizer_tensors = _split(checkpoint.training.optimizer, "optimizer")
-        average, average_tensors = _split(checkpoint.training.average, "average")
-        tensors |= optimizer_tensors | average_tensors
-        header["training"] = {
-            "run": checkpoint.training.run,
-            "history": checkpoint.training.history,
-            "optimizer": state,
-            "average": average,
-        }
+        state = checkpoint.training
+        header["training"] = {"run": state.run, "history": state.history}
+        for part, values in state.learner.items():
+            header["training"][part], its_tensors = _split(values, part)
+            tensors |= its_tensors
     if checkpoint.search is not None:
         header["search"] = asdict(checkpoint.search)
     if checkpoint.language_model is not None:
@@ -122,77 +117,12 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     training = None
     if "training" in header:
         state = header["training"]
-        training = TrainingState(
-            state["run"],
-            state["history"],
-            _join(state["optimizer"], tensors),
-            _join(state.get("average", {"dict": []}), tensors),
-        )
+        run, history = state.pop("run"), state.pop("history")
+        learner = {part: _join(values, tensors) for part, values in state.items()}
+        training = TrainingState(run, history, learner)
     search = SearchConfig(**header["search"]) if "search" in header else None
     model = _unpacked(header["language_model"], tensors) if "language_model" in header else None
     return Checkpoint(recognizer.to(device).eval(), header["about"], training, search, model)
-
-
-def tuned_search(path: Path, best: Path) -> SearchConfig:
-    """The search that `asr.tune` chose for the checkpoint `best`."""
-    if not path.exists():
-        raise DataError(f"{path}: no such file; run `python -m asr tune` with the same overrides")
-    with open(best, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        search = SearchConfig(**found["search"])
-        made_for = found["checkpoint"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not as asr.tune writes it ({error}); run it again") from error
-    if made_for != digest:
-        raise DataError(f"{path}: tuned for another checkpoint than {best}; run asr.tune again")
-    return search
-
-
-def carry_over(path: str | Path, recognizer: Recognizer) -> tuple[str, ...]:
-    """Give `recognizer` what of a checkpoint fits, and say which parts that is.
-
-    Features and encoder must fit: `DataError` says what differs. Normalisations that take mean and
-    variance from the recordings at hand fit each other. An encoder with more layers takes those of
-    the checkpoint for its first ones, and a criterion of its own. Otherwise the criterion is
-    carried over too where it is of the same kind and size, over the same phones; one over other
-    phones begins with what the old one knows of them (`Criterion.begin_with`), and is no part that
-    was carried. Without a path nothing is carried.
-    """
-    if not path:
-        return ()
-    found = load(path).recognizer
-    adapt = all(each.config.features.adapts for each in (found, recognizer))
-    of_features = ("normalization", "cmn_window", "active_db") if adapt else ()
-    layers = [each.config.encoder.layers for each in (found, recognizer)]
-    deeper = layers[0] < layers[1]
-    of_encoder = ("dropout", "forget_bias", *(["layers"] if deeper else []))
-    for part, free in (("features", of_features), ("encoder", of_encoder)):
-        theirs, ours = (asdict(getattr(each.config, part)) for each in (found, recognizer))
-        differing = [key for key in ours if key not in free and theirs[key] != ours[key]]
-        if differing:
-            named = ", ".join(f"{part}.{key}={theirs[key]}" for key in differing)
-            raise DataError(f"{path}: cannot be carried over, it has {named}; say so here too")
-    parts = ["features", "encoder"]
-    if deeper:
-        recognizer.features.load_state_dict(found.features.state_dict())
-        recognizer.encoder.load_state_dict(found.encoder.state_dict(), strict=False)
-        return tuple(parts)
-    heads = (found.criterion.state_dict(), recognizer.criterion.state_dict())
-    shapes = [{name: tensor.shape for name, tensor in head.items()} for head in heads]
-    if (
-        found.vocabulary == recognizer.vocabulary
-        and found.config.criterion.name == recognizer.config.criterion.name
-        and shapes[0] == shapes[1]
-    ):
-        parts.append("criterion")
-    for part in parts:
-        getattr(recognizer, part).load_state_dict(getattr(found, part).state_dict())
-    if "criterion" not in parts:
-        labels = recognizer.vocabulary.counterparts(found.vocabulary)
-        recognizer.criterion.begin_with(found.criterion, labels)
-    return tuple(parts)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -35,6 +35,7 @@ from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Segment, Utterance, write_jsonl
 from asr.search import viterbi
 from asr.search.language_model import LanguageModel, estimate, graph, no_language_model, write_arpa
+from asr.training.schedule import Phase
 
 PHONES = ("aa", "iy", "m", "s")
 TIMES = FrameTimes(5.0, 10.0)  # frame t is that of samples 10 t … 10 (t + 1)
@@ -549,7 +550,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "describe", stop)  # what an epoch ends with
+        patched.setattr(Phase, "describe", stop)  # what an epoch ends with
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 train.run(dataclasses.replace(other, resume="auto"))

@@ -1,7 +1,7 @@
-"""Door: a checkpoint and a manifest → hypotheses.
+"""A checkpoint and a manifest → hypotheses.
 
-python -m asr decode experiment=timit split=test
-python -m asr decode experiment=timit split=test tuned=true
+asr decode experiment=timit split=test
+asr decode experiment=timit split=test tuned=true
 """
 
 import json
@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from asr import checkpoint
 from asr.config import RunConfig, choose_device, door, whole_split
 from asr.files import atomic_open
 from asr.recognizer import encode_all
-from asr.records import Hypothesis, Manifest, write_jsonl
+from asr.records import Hypothesis, write_jsonl
+from asr.training.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -25,23 +25,20 @@ def run(config: RunConfig) -> None:
     With `search.n_best` above 1 all hypotheses go to `<split>.n-best.jsonl`, best first.
     """
     device = choose_device(config)
-    run_dir = Path(config.run_dir)
-    utterances = Manifest(run_dir / "manifests" / f"{config.split}.jsonl")
-    best = run_dir / "checkpoint-best.safetensors"
-    recognizer = checkpoint.load(best, device).recognizer
-    search = config.search
-    if config.tuned:
-        search = checkpoint.tuned_search(run_dir / "search.json", best)
-    found: dict[str, list[Hypothesis]] = {}
+    run_dir = RunDirectory(config.run_dir)
+    utterances = run_dir.utterances(config.split)
+    recognizer = run_dir.recognizer(device)
+    search = run_dir.tuned_search() if config.tuned else config.search
+    n_best: dict[str, list[Hypothesis]] = {}
     batches = whole_split(config, utterances, recognizer)
     for batch, encoded, lengths in encode_all(recognizer, batches):
         hypotheses = recognizer.search(encoded, lengths, batch.ids, search)
-        found |= zip(batch.ids, hypotheses, strict=True)
+        n_best |= zip(batch.ids, hypotheses, strict=True)
     ids = [utterance.id for utterance in utterances]
     if search.n_best > 1:
-        write_n_best(run_dir / f"{config.split}.n-best.jsonl", (found[id] for id in ids))
-    path = run_dir / f"{config.split}.hyp.jsonl"
-    write_jsonl(path, (found[id][0] for id in ids))
+        write_n_best(run_dir.n_best(config.split), (n_best[id] for id in ids))
+    path = run_dir.hypotheses(config.split)
+    write_jsonl(path, (n_best[id][0] for id in ids))
     log.info("%s: %d hypotheses", path, len(ids))
 
 
@@ -49,7 +46,7 @@ def write_n_best(path: Path, utterances: Iterable[list[Hypothesis]]) -> None:
     """Write one utterance a line: its id, and its hypotheses under `n_best`."""
     with atomic_open(path) as file:
         for hypotheses in utterances:
-            record = {"id": hypotheses[0].id, "n_best": [found.to_dict() for found in hypotheses]}
+            record = {"id": hypotheses[0].id, "n_best": [one.to_dict() for one in hypotheses]}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
