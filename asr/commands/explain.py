@@ -1,4 +1,4 @@
-"""Door: one sentence and one network → a page that shows what an LSTM is.
+"""One sentence and one network → a page that shows what an LSTM is.
 
     asr explain sentence.wav --checkpoint exp/timit/1/checkpoint-best.safetensors
 
@@ -20,6 +20,7 @@ from asr.explanation import Network, Sentence
 from asr.files import atomic_open
 from asr.phones import phone_set
 from asr.records import Manifest, Utterance
+from asr.training.run_directory import RunDirectory
 
 RUNS = Path("exp/explain")  # of `make explain`
 COMPARED = {"GRU": "gru", "tanh RNN": "tanh"}  # its other networks
@@ -60,24 +61,23 @@ def _checkpoints(
 ) -> tuple[Path, Mapping[str, str | Path]]:
     if path is not None:
         return Path(path), compare or {}
-    runs = sorted(
-        RUNS.glob("lstm/*/checkpoint-best.safetensors"), key=lambda found: found.stat().st_mtime
-    )
-    if not runs:
+    every = [RunDirectory(folder).best for folder in RUNS.glob("lstm/*")]
+    best = sorted((path for path in every if path.exists()), key=lambda path: path.stat().st_mtime)
+    if not best:
         raise DataError(
             f"no network to look into: give --checkpoint …/checkpoint-best.safetensors of a run, "
             f"or let `make explain` train one ({RUNS}/lstm has none)"
         )
-    seed = runs[-1].parent.name
-    beside = {name: RUNS / cell / seed / runs[-1].name for name, cell in COMPARED.items()}
-    return runs[-1], compare or {name: found for name, found in beside.items() if found.exists()}
+    seed = best[-1].parent.name
+    beside = {name: RunDirectory(RUNS / cell / seed).best for name, cell in COMPARED.items()}
+    return best[-1], compare or {name: path for name, path in beside.items() if path.exists()}
 
 
 # ── the sentence ─────────────────────────────────────────────────────────────────────────────
 
 
 def _listed(manifest: str | Path | None, checkpoint_path: Path) -> Manifest | None:
-    beside = checkpoint_path.parent / "manifests" / "test.jsonl"
+    beside = RunDirectory(checkpoint_path.parent).manifest("test")
     if manifest is None and not beside.exists():
         return None
     return Manifest(manifest or beside)

@@ -1,14 +1,13 @@
-"""Door: a finished run → one HTML page, complete in itself.
+"""A finished run → one HTML page, complete in itself.
 
     asr report exp/demo/1
 
-Numbers, the learning curve, and one utterance as the network hears it. The errors in full are the
-business of `asr score`.
+Numbers, the learning curve, and one utterance with the posteriors of its phones. `asr score` lists
+the errors in full.
 """
 
 import argparse
 import html
-import json
 import sys
 from pathlib import Path
 from string import Template
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from asr import audio, checkpoint, pictures
+from asr import audio, pictures
 from asr.batch import Batch
 from asr.criteria import CTC
 from asr.dataset import Batches
@@ -27,6 +26,7 @@ from asr.features import SpeakerMoments
 from asr.files import atomic_open
 from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Utterance, read_jsonl
+from asr.training.run_directory import RunDirectory
 
 BODY = Template("""$synthetic
 <p class="per"><code>$per</code></p>
@@ -36,24 +36,25 @@ BODY = Template("""$synthetic
 <h2>One utterance of the test set: $id</h2>
 <p>$player</p>
 <img alt="log-mel spectrogram and phone posteriors" src="data:image/png;base64,$picture">
-<p>Above: the log-mel features, with the labelled phones. Below: what the network says, frame by
-frame; CTC speaks in spikes, and where it says nothing it says blank.</p>
+<p>Above: the log-mel features, with the labelled phones. Below: the posteriors of
+the network, frame by frame; those of CTC are spikes, and blank is most probable between them.</p>
 <h2>The score in full</h2>
 <pre>$score</pre>
 """)
 
 
-def run(run_dir: Path, utterance_id: str | None = None) -> Path:
+def run(folder: Path, utterance_id: str | None = None) -> Path:
     """Write `report.html`, and `utterance.png` beside it, into a finished run's folder.
 
     The utterance is the one named, or else the test set's middle one by length of speech.
     """
-    training = json.loads(_text(run_dir / "training.json"))
-    score = _text(run_dir / "test.per.txt")
-    utterances = read_jsonl(run_dir / "manifests" / "test.jsonl", Utterance)
+    run_dir = RunDirectory(folder)
+    training = run_dir.summary()
+    score = run_dir.score.read_text(encoding="utf-8")
+    utterances = read_jsonl(run_dir.manifest("test"), Utterance)
     utterance = _choose(utterances, utterance_id)
-    hypotheses = {h.id: h for h in read_jsonl(run_dir / "test.hyp.jsonl", Hypothesis)}
-    recognizer = checkpoint.load(run_dir / "checkpoint-best.safetensors").recognizer
+    hypotheses = {h.id: h for h in read_jsonl(run_dir.hypotheses("test"), Hypothesis)}
+    recognizer = run_dir.recognizer()
     by_same_speaker = Batches(
         [one for one in utterances if one.speaker == utterance.speaker],
         recognizer.vocabulary,
@@ -62,7 +63,7 @@ def run(run_dir: Path, utterance_id: str | None = None) -> Path:
     )
     moments = recognizer.moments_of(by_same_speaker)
     figure = draw_utterance(recognizer, utterance, hypotheses[utterance.id], moments)
-    with atomic_open(run_dir / "utterance.png", "wb") as file:
+    with atomic_open(run_dir.picture, "wb") as file:
         figure.savefig(file, format="png", dpi=130)
     title = f"{training['experiment']}, seed {training['seed']}"
     synthetic = "<p><strong>Synthetic speech</strong>: a check of the pipeline, not a statement "
@@ -73,16 +74,15 @@ def run(run_dir: Path, utterance_id: str | None = None) -> Path:
         facts="".join(
             f"<tr><td>{k}</td><td>{html.escape(v)}</td></tr>" for k, v in _facts(training)
         ),
-        curve=pictures.base64_of((run_dir / "learning-curve.png").read_bytes()),
+        curve=pictures.base64_of(run_dir.curve.read_bytes()),
         id=html.escape(utterance.id),
         player=_player(utterance, recognizer.features.config.sample_rate),
-        picture=pictures.base64_of((run_dir / "utterance.png").read_bytes()),
+        picture=pictures.base64_of(run_dir.picture.read_bytes()),
         score=html.escape(score),
     )
-    path = run_dir / "report.html"
-    with atomic_open(path) as file:
+    with atomic_open(run_dir.report) as file:
         file.write(pictures.page(title, body))
-    return path
+    return run_dir.report
 
 
 def draw_utterance(
@@ -183,12 +183,6 @@ def _facts(training: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _player(utterance: Utterance, sample_rate: int) -> str:
     return pictures.player(audio.load(utterance.audio, sample_rate), sample_rate)
-
-
-def _text(path: Path) -> str:
-    if not path.exists():
-        raise DataError(f"{path}: not there; the run is not finished")
-    return path.read_text(encoding="utf-8")
 
 
 @exit_code

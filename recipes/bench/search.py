@@ -32,8 +32,8 @@ from torch import Tensor
 from asr.batch import pad
 from asr.criteria import CTC, CTCConfig, SearchConfig
 from asr.phones import Vocabulary, phone_set
-from asr.records import Utterance, read_jsonl
 from asr.search.language_model import LN10, LanguageModel, estimate, graph, write_arpa
+from asr.training.run_directory import RunDirectory
 
 BEAM = 100
 BEAMS = (100, 200, 400)  # of ours
@@ -105,10 +105,10 @@ def drawn() -> Task:
 
 
 def of_run(run_dir: Path) -> Task:
-    emissions = load_file(run_dir / "dev.emissions.safetensors")
-    text = [u.phones for u in read_jsonl(run_dir / "manifests" / "train.jsonl", Utterance)]
-    vocabulary = Vocabulary.load(run_dir / "vocabulary.txt")
-    return Task(list(emissions.values())[:UTTERANCES], vocabulary, text)
+    run = RunDirectory(run_dir)
+    emissions = load_file(run.emissions)
+    text = [utterance.phones for utterance in run.utterances("train")]
+    return Task(list(emissions.values())[:UTTERANCES], run.phones(), text)
 
 
 def compare(task: Task, model: LanguageModel | None, folder: Path) -> bool:
