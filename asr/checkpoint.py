@@ -1,10 +1,10 @@
 """One self-describing file: weights, configuration, vocabulary, normalisation, training state.
 
-A file that is to be given away has, in place of the training state, the search that was tuned for
-it, with its language model, and its weights in half precision (`asr ship`).
+A file for others (`asr ship`) has, in place of the training state, the search that was tuned for
+it, with its language model, and its weights in half precision.
 
-The file is a safetensors file, so that reading it executes nothing. Its metadata holds JSON under
-`asr`, and a SHA-256 of everything, because safetensors itself would not notice a flipped byte.
+It is a safetensors file, so reading it executes nothing. Its metadata are JSON under `asr`, and a
+SHA-256 of all content, because safetensors itself has no checksum.
 """
 
 import hashlib
@@ -35,26 +35,26 @@ FORMAT = 2  # 1: before the family of recurrent cells, when weights had other na
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a run needs, besides the weights, to go on as if it had never stopped."""
+    """What a training needs, besides the weights, to continue as if it had never stopped."""
 
     run: dict[str, Any]  # what may not change between stop and continuation
     history: list[dict[str, Any]]  # one record for each finished epoch
-    learner: dict[str, Any]  # state_dict of the learner: of its optimiser, its average …, by part
+    learner: dict[str, Any]  # state_dict of the learner, by part: its optimiser, its average
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A recogniser, what it was trained on, and, in a run's last checkpoint, how to go on."""
+    """A recogniser, its origin, and in a run's last checkpoint the state of the training."""
 
     recognizer: Recognizer
     about: dict[str, Any] = field(default_factory=dict)  # corpus, experiment, seed, epoch, dev PER
     training: TrainingState | None = None
-    search: SearchConfig | None = None  # the one to use; its language model is no file, but below
+    search: SearchConfig | None = None  # the tuned one; its language model is below, not in a file
     language_model: LanguageModel | None = None
 
 
 def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
-    """Write the file; it takes its name, and replaces an earlier one, only when complete.
+    """Write the file; an earlier one is replaced only when the new one is complete.
 
     With `half` weights take 2 bytes each; normalisation keeps its precision. Raises `DataError`
     where a weight is beyond ±65504.
@@ -164,22 +164,22 @@ def _split(node: Any, name: str) -> tuple[Any, dict[str, Tensor]]:
     if isinstance(node, dict):
         pairs = []
         for key, value in node.items():
-            plain, found = _split(value, f"{name}.{key}")
+            plain, its_tensors = _split(value, f"{name}.{key}")
             pairs.append([key, plain])
-            tensors |= found
+            tensors |= its_tensors
         return {"dict": pairs}, tensors  # pairs, because JSON would turn integer keys into text
     if isinstance(node, list | tuple):
         items = []
         for index, value in enumerate(node):
-            plain, found = _split(value, f"{name}.{index}")
+            plain, its_tensors = _split(value, f"{name}.{index}")
             items.append(plain)
-            tensors |= found
+            tensors |= its_tensors
         return items, tensors
     return node, tensors
 
 
 def _join(node: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Undo `_split`."""
+    """The inverse of `_split`."""
     if isinstance(node, dict):
         if "tensor" in node:
             return tensors[node["tensor"]]
@@ -207,7 +207,7 @@ def _packed(model: LanguageModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _unpacked(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> LanguageModel:
-    """Undo `_packed`, but for its rounding."""
+    """The inverse of `_packed`, but for rounding."""
     rows, probs, backoffs = (
         tensors[f"language_model.{name}"].tolist()
         for name in ("ngrams", "log10_probs", "log10_backoffs")

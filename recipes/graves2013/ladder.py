@@ -1,4 +1,4 @@
-"""What the ladder of Graves, Mohamed & Hinton (2013) will cost here, and what came of it.
+"""The ladder of Graves, Mohamed & Hinton (2013): its cost on this machine, and its results.
 
     python recipes/graves2013/ladder.py cost exp/graves2013 --networks ctc-3l-250h --seeds 1 2 3
     python recipes/graves2013/ladder.py table exp/graves2013 --networks ctc-3l-250h --seeds 1 2 3
@@ -59,12 +59,12 @@ def published() -> list[Published]:
     return [Published(name, int(w), int(epochs), float(per)) for name, w, epochs, per in rows]
 
 
-# ── before: what it will cost ─────────────────────────────────────────────────────────────────────
+# ── before: its cost ──────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one network and seed: seconds for each utterance and the number of epochs assumed."""
+    """The cost of one network and seed: seconds for an utterance, and the epochs assumed."""
 
     train_s: float
     dev_s: float
@@ -132,7 +132,7 @@ def measure(row: Published, folder: Path, overrides: Sequence[str]) -> Cost:
 def cost(
     runs: Path, networks: Sequence[str], seeds: Sequence[int], jobs: int, overrides: Sequence[str]
 ) -> str:
-    """What training these networks will take, in words and numbers."""
+    """The expected hours of training these networks, as a table."""
     lines = [
         f"What the ladder will cost here, measured on {BATCHES} batches for each network. Epochs",
         "are the paper's, or all of training.epochs where those are fewer or patience spares none.",
@@ -156,7 +156,7 @@ def cost(
     return "\n".join([*lines, in_all])
 
 
-# ── after: what came of it ────────────────────────────────────────────────────────────────────────
+# ── after: its results ────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def search(folder: Path, order: int, overrides: Sequence[str], width: int = 100)
 
 @dataclass(frozen=True)
 class Result:
-    """What one search made of one method: dev PERs and scores of test, by seed."""
+    """The results of one method with one search: dev PERs and scores of test, by seed."""
 
     dev_pers: Sequence[float]
     scores: Sequence[Score]

@@ -1,4 +1,4 @@
-"""Every speaker tested by a network that never heard them: folds of speakers, then one transcript.
+"""Every speaker tested by a network not trained on them: folds of speakers, one transcript.
 
     python recipes/timit/left_out.py split ROOT FOLDS OUTPUT
     python recipes/timit/left_out.py join exp/timit-sample-6-folds --seeds 1 2 3
