@@ -1,10 +1,10 @@
 """One self-describing file: weights, configuration, vocabulary, normalisation, training state.
 
-A file that is to be given away has, in place of the training state, the search that was tuned for
-it, with its language model, and its weights in half precision (`asr ship`).
+A file for others (`asr ship`) has, in place of the training state, the search that was tuned for
+it, with its language model, and its weights in half precision.
 
-The file is a safetensors file, so that reading it executes nothing. Its metadata holds JSON under
-`asr`, and a SHA-256 of everything, because safetensors itself would not notice a flipped byte.
+It is a safetensors file, so reading it executes nothing. Its metadata are JSON under `asr`, and a
+SHA-256 of all content, because safetensors itself has no checksum.
 """
 
 import hashlib
@@ -35,27 +35,26 @@ FORMAT = 2  # 1: before the family of recurrent cells, when weights had other na
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a run needs, besides the weights, to go on as if it had never stopped."""
+    """What a training needs, besides the weights, to continue as if it had never stopped."""
 
     run: dict[str, Any]  # what may not change between stop and continuation
     history: list[dict[str, Any]]  # one record for each finished epoch
-    optimizer: dict[str, Any]  # state_dict of the optimiser
-    average: dict[str, Any] = field(default_factory=dict)  # of the average of the weights, if any
+    learner: dict[str, Any]  # state_dict of the learner, by part: its optimiser, its average
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A recogniser, what it was trained on, and, in a run's last checkpoint, how to go on."""
+    """A recogniser, its origin, and in a run's last checkpoint the state of the training."""
 
     recognizer: Recognizer
     about: dict[str, Any] = field(default_factory=dict)  # corpus, experiment, seed, epoch, dev PER
     training: TrainingState | None = None
-    search: SearchConfig | None = None  # the one to use; its language model is no file, but below
+    search: SearchConfig | None = None  # the tuned one; its language model is below, not in a file
     language_model: LanguageModel | None = None
 
 
 def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
-    """Write the file; it takes its name, and replaces an earlier one, only when complete.
+    """Write the file; an earlier one is replaced only when the new one is complete.
 
     With `half` weights take 2 bytes each; normalisation keeps its precision. Raises `DataError`
     where a weight is beyond ±65504.
@@ -74,15 +73,11 @@ def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
         "about": checkpoint.about,
     }
     if checkpoint.training is not None:
-        state, optimizer_tensors = _split(checkpoint.training.optimizer, "optimizer")
-        average, average_tensors = _split(checkpoint.training.average, "average")
-        tensors |= optimizer_tensors | average_tensors
-        header["training"] = {
-            "run": checkpoint.training.run,
-            "history": checkpoint.training.history,
-            "optimizer": state,
-            "average": average,
-        }
+        state = checkpoint.training
+        header["training"] = {"run": state.run, "history": state.history}
+        for part, values in state.learner.items():
+            header["training"][part], its_tensors = _split(values, part)
+            tensors |= its_tensors
     if checkpoint.search is not None:
         header["search"] = asdict(checkpoint.search)
     if checkpoint.language_model is not None:
@@ -122,77 +117,12 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     training = None
     if "training" in header:
         state = header["training"]
-        training = TrainingState(
-            state["run"],
-            state["history"],
-            _join(state["optimizer"], tensors),
-            _join(state.get("average", {"dict": []}), tensors),
-        )
+        run, history = state.pop("run"), state.pop("history")
+        learner = {part: _join(values, tensors) for part, values in state.items()}
+        training = TrainingState(run, history, learner)
     search = SearchConfig(**header["search"]) if "search" in header else None
     model = _unpacked(header["language_model"], tensors) if "language_model" in header else None
     return Checkpoint(recognizer.to(device).eval(), header["about"], training, search, model)
-
-
-def tuned_search(path: Path, best: Path) -> SearchConfig:
-    """The search that `asr tune` chose for the checkpoint `best`."""
-    if not path.exists():
-        raise DataError(f"{path}: no such file; run `python -m asr tune` with the same overrides")
-    with open(best, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        search = SearchConfig(**found["search"])
-        made_for = found["checkpoint"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not as asr tune writes it ({error}); run it again") from error
-    if made_for != digest:
-        raise DataError(f"{path}: tuned for another checkpoint than {best}; run asr tune again")
-    return search
-
-
-def carry_over(path: str | Path, recognizer: Recognizer) -> tuple[str, ...]:
-    """Give `recognizer` what of a checkpoint fits, and say which parts that is.
-
-    Features and encoder must fit: `DataError` says what differs. Normalisations that take mean and
-    variance from the recordings at hand fit each other. An encoder with more layers takes those of
-    the checkpoint for its first ones, and a criterion of its own. Otherwise the criterion is
-    carried over too where it is of the same kind and size, over the same phones; one over other
-    phones begins with what the old one knows of them (`Criterion.begin_with`), and is no part that
-    was carried. Without a path nothing is carried.
-    """
-    if not path:
-        return ()
-    found = load(path).recognizer
-    adapt = all(each.config.features.adapts for each in (found, recognizer))
-    of_features = ("normalization", "cmn_window", "active_db") if adapt else ()
-    layers = [each.config.encoder.layers for each in (found, recognizer)]
-    deeper = layers[0] < layers[1]
-    of_encoder = ("dropout", "forget_bias", *(["layers"] if deeper else []))
-    for part, free in (("features", of_features), ("encoder", of_encoder)):
-        theirs, ours = (asdict(getattr(each.config, part)) for each in (found, recognizer))
-        differing = [key for key in ours if key not in free and theirs[key] != ours[key]]
-        if differing:
-            named = ", ".join(f"{part}.{key}={theirs[key]}" for key in differing)
-            raise DataError(f"{path}: cannot be carried over, it has {named}; say so here too")
-    parts = ["features", "encoder"]
-    if deeper:
-        recognizer.features.load_state_dict(found.features.state_dict())
-        recognizer.encoder.load_state_dict(found.encoder.state_dict(), strict=False)
-        return tuple(parts)
-    heads = (found.criterion.state_dict(), recognizer.criterion.state_dict())
-    shapes = [{name: tensor.shape for name, tensor in head.items()} for head in heads]
-    if (
-        found.vocabulary == recognizer.vocabulary
-        and found.config.criterion.name == recognizer.config.criterion.name
-        and shapes[0] == shapes[1]
-    ):
-        parts.append("criterion")
-    for part in parts:
-        getattr(recognizer, part).load_state_dict(getattr(found, part).state_dict())
-    if "criterion" not in parts:
-        labels = recognizer.vocabulary.counterparts(found.vocabulary)
-        recognizer.criterion.begin_with(found.criterion, labels)
-    return tuple(parts)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -234,22 +164,22 @@ def _split(node: Any, name: str) -> tuple[Any, dict[str, Tensor]]:
     if isinstance(node, dict):
         pairs = []
         for key, value in node.items():
-            plain, found = _split(value, f"{name}.{key}")
+            plain, its_tensors = _split(value, f"{name}.{key}")
             pairs.append([key, plain])
-            tensors |= found
+            tensors |= its_tensors
         return {"dict": pairs}, tensors  # pairs, because JSON would turn integer keys into text
     if isinstance(node, list | tuple):
         items = []
         for index, value in enumerate(node):
-            plain, found = _split(value, f"{name}.{index}")
+            plain, its_tensors = _split(value, f"{name}.{index}")
             items.append(plain)
-            tensors |= found
+            tensors |= its_tensors
         return items, tensors
     return node, tensors
 
 
 def _join(node: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Undo `_split`."""
+    """The inverse of `_split`."""
     if isinstance(node, dict):
         if "tensor" in node:
             return tensors[node["tensor"]]
@@ -277,7 +207,7 @@ def _packed(model: LanguageModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _unpacked(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> LanguageModel:
-    """Undo `_packed`, but for its rounding."""
+    """The inverse of `_packed`, but for rounding."""
     rows, probs, backoffs = (
         tensors[f"language_model.{name}"].tolist()
         for name in ("ngrams", "log10_probs", "log10_backoffs")

@@ -1,15 +1,22 @@
 # The stages of every recipe, each a real file, so that Make knows what is stale:
 #   manifests → checkpoint → hypotheses → score → report
-# A recipe names its EXPERIMENT (conf/experiment) and includes this file. Run from the top folder.
-# It may set CORPUS, overrides that say which data (quoted for the shell), PROTOCOL, and DOWNLOAD,
-# files that must be there first, METHOD and TRAINING, overrides of all stages and of training alone,
-# which may depend on the run, $(*D)/$(*F). TUNE=1 tunes a beam search with a phone ORDER-gram on dev,
-# of the training transcripts, or with the n-gram of a model file, LM=asr/pretrained/librispeech.safetensors.
-# TIMES=asr/pretrained/librispeech.safetensors adds times of phones, found by that model, to the training set.
+# A recipe sets its EXPERIMENT (conf/experiment) and includes this file. Run from the top folder.
+# It may set:
+#   CORPUS    overrides that choose the data, quoted for the shell
+#   PROTOCOL  of asr score
+#   DOWNLOAD  files that must exist first
+#   METHOD    overrides of all stages, which may depend on the run, $(*D)/$(*F)
+#   TRAINING  overrides of training alone, in the same way
+# On the command line:
+#   TUNE=1    tunes a beam search on dev, with a phone n-gram of the training transcripts (ORDER) or of a
+#             model file, LM=asr/pretrained/librispeech.safetensors
+#   TIMES=asr/pretrained/librispeech.safetensors  adds times of phones, by that model's alignment, to
+#             the splits TIMED
 SEEDS ?= 1
 NAME ?= $(EXPERIMENT)
 PROTOCOL ?= strict
 ORDER ?= 3
+TIMED ?= train
 
 # Overrides get a run of their own: ARGS="encoder.hidden=320" is exp/demo+encoder.hidden-320/1
 empty :=
@@ -27,31 +34,33 @@ all: $(PAGES)
 		$(foreach seed,$(SEEDS),'$(RUNS)/$(seed)/test.hyp.jsonl') --protocol $(PROTOCOL) | grep -E '^(%PER|mean of)'
 	@echo "To look at: $(PAGES)"
 
-# Another ROOT or CORPUS than last time makes the manifests stale.
-DATA := $(strip $(ROOT) $(CORPUS))
+# A stage is also stale where a setting has another value than last time: $(call changed,NAME=VALUE)
+# among its prerequisites. $(call noted,NAME=VALUE) writes the value into settings.txt of the run.
+changed = $$(shell grep -qsxF "$(1)" '$(RUNS)/$$*/settings.txt' || echo FORCE)
+noted = @{ grep -sv '^$(firstword $(subst =, ,$(1)))=' '$(@D)/settings.txt'; echo "$(1)"; } \
+	> '$(@D)/.settings.txt' && mv '$(@D)/.settings.txt' '$(@D)/settings.txt'
+DATA := data=$(strip $(ROOT) $(CORPUS))
+NGRAM := ngram=$(or $(LM),$(ORDER))
 .SECONDEXPANSION:
-$(RUNS)/%/vocabulary.txt: $$(shell [ "$$$$(cat '$(RUNS)/$$*/root.txt' 2>/dev/null)" = "$(DATA)" ] || echo FORCE) | $(DOWNLOAD)
+
+$(RUNS)/%/vocabulary.txt: $(call changed,$(DATA)) | $(DOWNLOAD)
 	$(PY) -m asr prepare $(OVERRIDES)
-	$(if $(TIMES),$(PY) -m asr align '$(TIMES)' '$(@D)/manifests/train.jsonl' --output '$(@D)/timed.jsonl')
-	$(if $(TIMES),mv '$(@D)/timed.jsonl' '$(@D)/manifests/train.jsonl')
-	@printf '%s' "$(DATA)" > '$(@D)/root.txt'
+	$(if $(TIMES),for split in $(TIMED); do $(PY) -m asr align '$(TIMES)' '$(@D)/manifests/'$$split.jsonl \
+		--output '$(@D)/timed.jsonl' && mv '$(@D)/timed.jsonl' '$(@D)/manifests/'$$split.jsonl || exit 1; done)
+	$(call noted,$(DATA))
 
 $(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt
 	$(PY) -m asr train $(strip $(OVERRIDES) $(TRAINING)) resume=auto
 
-# Another LM or ORDER than last time makes the search stale.
-$(RUNS)/%/search.json: $(RUNS)/%/training.json \
-		$$(shell [ "$$$$(cat '$(RUNS)/$$*/ngram.txt' 2>/dev/null)" = "$(or $(LM),$(ORDER))" ] || echo FORCE)
+$(RUNS)/%/search.json: $(RUNS)/%/training.json $(call changed,$(NGRAM))
 	$(PY) -m asr ngram $(if $(LM),--checkpoint '$(LM)','$(@D)/manifests/train.jsonl' --order $(ORDER)) \
 		--vocabulary '$(@D)/vocabulary.txt' --output '$(@D)/lm.arpa'
 	$(PY) -m asr tune $(OVERRIDES) search=beam-lm
-	@printf '%s' "$(or $(LM),$(ORDER))" > '$(@D)/ngram.txt'
+	$(call noted,$(NGRAM))
 
-# With and without TUNE are two searches: whichever was not asked for last is stale.
-$(RUNS)/%/test.hyp.jsonl: $(RUNS)/%/$(if $(TUNE),search,training).json \
-		$$(shell [ "$$$$(cat '$(RUNS)/$$*/tuned.txt' 2>/dev/null)" = "$(TUNE)" ] || echo FORCE)
+$(RUNS)/%/test.hyp.jsonl: $(RUNS)/%/$(if $(TUNE),search,training).json $(call changed,tune=$(TUNE))
 	$(PY) -m asr decode $(OVERRIDES) split=test $(if $(TUNE),tuned=true)
-	@printf '%s' "$(TUNE)" > '$(@D)/tuned.txt'
+	$(call noted,tune=$(TUNE))
 
 $(RUNS)/%/test.per.txt: $(RUNS)/%/test.hyp.jsonl
 	$(PY) -m asr score '$(@D)/manifests/test.jsonl' '$<' --protocol $(PROTOCOL) --output '$@'

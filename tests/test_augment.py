@@ -24,6 +24,7 @@ from asr.errors import DataError
 from asr.features import Features, FeaturesConfig
 from asr.phones import Vocabulary
 from asr.records import Segment, Utterance, write_jsonl
+from asr.training.run_directory import RunDirectory
 
 RATE = 16_000
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
@@ -612,16 +613,16 @@ def test_a_continued_run_ends_with_the_weights_of_an_uninterrupted_one(
         return found.recognizer.state_dict()
 
     train.run(config("whole", workers=2))
-    keep = train._keep
+    keep = RunDirectory.keep
 
     def interrupted(*args):  # type: ignore[no-untyped-def]
         keep(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "_keep", interrupted)
+    monkeypatch.setattr(RunDirectory, "keep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train.run(config("halves", workers=0))
-    monkeypatch.setattr(train, "_keep", keep)
+    monkeypatch.setattr(RunDirectory, "keep", keep)
     train.run(config("halves", workers=0))
     whole, halves = weights("whole"), weights("halves")
     assert all(torch.equal(halves[name], tensor) for name, tensor in whole.items())

@@ -30,6 +30,7 @@ from asr.search import SearchConfig, viterbi
 from asr.search.arpa import write_arpa
 from asr.search.graph import graph_of, no_language_model
 from asr.search.ngram import LanguageModel, estimate
+from asr.training.schedule import Phase
 
 PHONES = ("aa", "iy", "m", "s")
 TIMES = FrameTimes(5.0, 10.0)  # frame t is that of samples 10 t … 10 (t + 1)
@@ -544,7 +545,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "describe", stop)  # what an epoch ends with
+        patched.setattr(Phase, "describe", stop)  # what an epoch ends with
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 train.run(dataclasses.replace(other, resume="auto"))

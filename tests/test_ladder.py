@@ -308,8 +308,9 @@ def test_make_trains_what_is_not_yet_trained(checkout: Path) -> None:
     for run in ("ctc-1l-250h/1", "ctc-1l-250h/2", "ctc-2l-250h/1"):
         folder = checkout / "exp" / "graves2013" / run
         folder.mkdir(parents=True)
-        for name in ("vocabulary.txt", "training.json", "root.txt"):
-            (folder / name).write_text("/timit")
+        for name in ("vocabulary.txt", "training.json"):
+            (folder / name).touch()
+        (folder / "settings.txt").write_text("data=/timit\n")
     options = ("NETWORKS=ctc-1l-250h ctc-2l-250h", "SEEDS=1 2")
     (command,) = trains(make(checkout, *options))
     assert "experiment=graves2013/ctc-2l-250h seed=2 " in command

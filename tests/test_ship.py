@@ -14,8 +14,7 @@ from asr.checkpoint import Checkpoint, TrainingState
 from asr.commands import ship
 from asr.commands.configured import compose
 from asr.commands.configured import overrides as overrides_of
-from asr.config import compose
-from asr.criteria import CTC, SearchConfig
+from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError
 from asr.records import Utterance, write_jsonl
@@ -41,7 +40,7 @@ def run_dir(tones: list[Utterance], tone_model: Path, tmp_path: Path) -> Path:
             folder / "manifests" / f"{split}.jsonl", [replace(one, split=split) for one in some]
         )
     found = checkpoint.load(tone_model)
-    state = TrainingState({}, [], {"state": {0: torch.zeros(1000)}})
+    state = TrainingState({}, [], {"optimizer": {"state": {0: torch.zeros(1000)}}})
     about = {"corpus": "librispeech", "experiment": "librispeech", "seed": 3}
     best = folder / "checkpoint-best.safetensors"
     checkpoint.save(best, Checkpoint(found.recognizer, about, state))
@@ -173,10 +172,10 @@ def test_the_licence_is_that_of_the_corpus(run_dir: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda run: (run / "training.json").unlink(), "the run is not finished"),
+        (lambda run: (run / "training.json").unlink(), "training.json: no such file"),
         (lambda run: (run / "config.yaml").unlink(), "config.yaml: cannot be read"),
         (lambda run: (run / "lm.arpa").unlink(), "lm.arpa: cannot be read"),
-        (lambda run: (run / "search.json").write_text("{}"), "not as asr tune writes it"),
+        (lambda run: (run / "search.json").write_text("{}"), "search.json: expected what"),
     ],
 )
 def test_what_cannot_be_shipped_is_refused_before_anything_is_written(

@@ -16,7 +16,6 @@ from asr import checkpoint, pictures
 from asr.checkpoint import Checkpoint
 from asr.commands import report, show
 from asr.commands.configured import with_features
-from asr.config import with_features
 from asr.criteria import CTCConfig
 from asr.encoder import EncoderConfig
 from asr.errors import DataError

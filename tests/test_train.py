@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import fcntl
+import functools
 import json
 import math
 import shutil
@@ -13,11 +14,12 @@ import pytest
 import torch
 
 from asr import checkpoint, train
+from asr.batch import Batch
 from asr.commands import decode
 from asr.config import AdamConfig, RunConfig, SGDConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
-from asr.dataset import BucketSampler
+from asr.dataset import Batches, BucketSampler
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
@@ -26,6 +28,10 @@ from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 from asr.search import SearchConfig
+from asr.training import initialization
+from asr.training.learner import GradientDescent, averaged, noisy_weights
+from asr.training.run_directory import RunDirectory
+from asr.training.schedule import Phase, best, phases
 
 
 @pytest.fixture
@@ -94,7 +100,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     expected, expected_best = weights(config), weights(config, "best")
     for name in ("checkpoint-last.safetensors", "checkpoint-best.safetensors", "training.json"):
         (Path(config.run_dir) / name).unlink()
-    original, steps = train.train_step, 0
+    original, steps = GradientDescent.step, 0
 
     def interrupted(*args):  # type: ignore[no-untyped-def]
         nonlocal steps
@@ -103,11 +109,11 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(train, "train_step", interrupted)
+    monkeypatch.setattr(GradientDescent, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train.run(config)
     assert not (Path(config.run_dir) / "training.json").exists()
-    monkeypatch.setattr(train, "train_step", original)
+    monkeypatch.setattr(GradientDescent, "step", original)
     train.run(dataclasses.replace(config, resume="auto"))
     for expected_weights, which in ((expected, "last"), (expected_best, "best")):
         found = weights(config, which)
@@ -121,7 +127,7 @@ def test_a_frozen_encoder_waits_for_its_criterion(
 ) -> None:
     train.run(config)
     source = weights(config, "best")
-    original = train.train_step
+    original = GradientDescent.step
 
     def run(name: str, frozen: int, stop_at: int = 0) -> RunConfig:
         steps = 0
@@ -139,7 +145,7 @@ def test_a_frozen_encoder_waits_for_its_criterion(
         if not Path(other.run_dir).exists():
             shutil.copytree(Path(config.run_dir) / "manifests", tmp_path / name / "manifests")
             shutil.copy(Path(config.run_dir) / "vocabulary.txt", tmp_path / name)
-        monkeypatch.setattr(train, "train_step", step)
+        monkeypatch.setattr(GradientDescent, "step", step)
         train.run(dataclasses.replace(other, resume="auto"))
         return other
 
@@ -162,7 +168,7 @@ def test_a_finished_run_is_not_trained_further(
 ) -> None:
     train.run(config)
     before = weights(config)
-    monkeypatch.setattr(train, "train_step", lambda *args: pytest.fail("trained on"))
+    monkeypatch.setattr(GradientDescent, "step", lambda *args: pytest.fail("trained on"))
     train.run(dataclasses.replace(config, resume="auto"))
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(config).items())
 
@@ -170,7 +176,7 @@ def test_a_finished_run_is_not_trained_further(
 def test_a_run_is_neither_overwritten_nor_continued_as_another(config: RunConfig) -> None:
     train.run(config)
     before = weights(config)
-    with pytest.raises(DataError, match=r"holds a run already; say resume=auto"):
+    with pytest.raises(DataError, match=r"run: holds a run already.*resume=auto"):
         train.run(config)
     other = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, hidden=17))
     with pytest.raises(DataError, match=r"begun with encoder\.hidden=16 and now has 17"):
@@ -237,12 +243,12 @@ def test_precision_that_a_device_does_not_have_is_refused_before_work_starts(
 ) -> None:
     training = dataclasses.replace(config.training, precision="bfloat16")
     reduced = dataclasses.replace(config, training=training)
-    monkeypatch.setattr(train, "onednn_multiplies", lambda dtype: False)
-    with pytest.raises(DataError, match=r"precision is bfloat16, .* this processor; set tr"):
+    monkeypatch.setattr(initialization, "onednn_multiplies", lambda dtype: False)
+    with pytest.raises(DataError, match=r"precision is bfloat16, .* this processor .* set tr"):
         train.run(reduced)
     monkeypatch.setattr(train, "choose_device", lambda *_: torch.device("cuda"))
-    monkeypatch.setattr(train, "onednn_multiplies", lambda dtype: True)
-    with pytest.raises(DataError, match=r"precision is bfloat16, .* a GPU; set training\.prec"):
+    monkeypatch.setattr(initialization, "onednn_multiplies", lambda dtype: True)
+    with pytest.raises(DataError, match=r"precision is bfloat16, .* a GPU .* set training\.prec"):
         train.run(reduced)
     assert not (Path(config.run_dir) / "config.yaml").exists()
     with pytest.raises(ValueError, match=r"training\.precision is 'int8', expected float32 or"):
@@ -252,14 +258,23 @@ def test_precision_that_a_device_does_not_have_is_refused_before_work_starts(
 def test_a_second_run_in_the_same_folder_is_refused(config: RunConfig) -> None:
     with open(Path(config.run_dir) / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another run is writing here"):
+        with pytest.raises(DataError, match=r"run: in use by another run; set another run_dir"):
             train.run(config)
 
 
-def test_without_manifests_the_command_says_what_to_run_first(
+def test_a_process_that_does_not_write_leaves_no_file(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "RunDirectory", functools.partial(RunDirectory, writes=False))
+    train.run(config)
+    names = {path.name for path in Path(config.run_dir).iterdir()}
+    assert names == {"manifests", "vocabulary.txt"}
+
+
+def test_without_manifests_the_error_names_the_command_to_run_first(
     config: RunConfig, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"no manifest; run `python -m asr prepare`"):
+    with pytest.raises(DataError, match=r"train\.jsonl: no manifest; run `asr prepare`"):
         train.run(dataclasses.replace(config, run_dir=str(tmp_path)))
 
 
@@ -268,17 +283,17 @@ def test_a_gradient_that_is_no_number_names_its_utterances_and_spares_the_weight
 ) -> None:
     vocabulary = Vocabulary(["aa", "iy", "m", "s"])
     recognizer = Recognizer(config.recognizer, vocabulary)
-    (batch,) = train.Batches(tones[:2], vocabulary, 16_000, 2)
+    (batch,) = Batches(tones[:2], vocabulary, 16_000, 2)
     batch.waveforms[1, 100] = float("nan")
     before = {name: tensor.clone() for name, tensor in recognizer.state_dict().items()}
-    optimizer = torch.optim.Adam(recognizer.parameters())
+    learner = GradientDescent(recognizer, config.optimizer, config.training)
     with pytest.raises(DataError, match=f"in a batch of {batch.ids[1]}; lower"):
-        train.train_step(recognizer, optimizer, batch, config.training)
+        learner.step(batch)
     assert all(torch.equal(before[n], tensor) for n, tensor in recognizer.state_dict().items())
 
 
-def batch_of(utterances: list[Utterance], vocabulary: Vocabulary) -> train.Batch:
-    (batch,) = train.Batches(utterances, vocabulary, 16_000, len(utterances))
+def batch_of(utterances: list[Utterance], vocabulary: Vocabulary) -> Batch:
+    (batch,) = Batches(utterances, vocabulary, 16_000, len(utterances))
     return batch
 
 
@@ -286,11 +301,11 @@ def test_outside_of_weight_noise_the_weights_are_what_they_were() -> None:
     torch.manual_seed(0)
     module = torch.nn.LSTM(50, 100)
     before = copy.deepcopy(module.state_dict())
-    with train.weight_noise(module, 0.075):
+    with noisy_weights(module, 0.075):
         noise = [tensor - before[name] for name, tensor in module.state_dict().items()]
     assert all(0.05 < float(each.std()) < 0.1 for each in noise)
     assert abs(float(torch.cat([each.flatten() for each in noise]).mean())) < 1e-3
-    with pytest.raises(ZeroDivisionError), train.weight_noise(module, 1.0):
+    with pytest.raises(ZeroDivisionError), noisy_weights(module, 1.0):
         raise ZeroDivisionError
     assert all(torch.equal(before[name], w) for name, w in module.state_dict().items())
 
@@ -307,17 +322,17 @@ def test_the_step_is_from_the_clean_weights_along_the_gradient_at_the_noisy_ones
     torch.manual_seed(3)
     with torch.no_grad():
         for weight in noisy.parameters():
-            weight.add_(torch.randn_like(weight), alpha=0.2)  # rounds once, as train_step does
+            weight.add_(torch.randn_like(weight), alpha=0.2)  # rounds once, as noisy_weights does
     losses = noisy.loss(batch)
     losses.mean().backward()
     expected = [
         weight - 0.5 * at_noise.grad
         for weight, at_noise in zip(recognizer.parameters(), noisy.parameters(), strict=True)
     ]
-    optimizer = train.build_optimizer(SGDConfig(learning_rate=0.5), recognizer)
     training = TrainingConfig(max_gradient_norm=math.inf)
+    learner = GradientDescent(recognizer, SGDConfig(learning_rate=0.5), training)
     torch.manual_seed(3)
-    found = train.train_step(recognizer, optimizer, batch, training, noise=0.2)
+    found = learner.step(batch, weight_noise=0.2)
     assert torch.allclose(found, losses)
     for weight, wanted in zip(recognizer.parameters(), expected, strict=True):
         assert torch.allclose(weight, wanted, atol=1e-5)  # the noise is 0.2
@@ -336,8 +351,7 @@ def test_the_gradient_is_clipped_at_its_largest_norm(
     gradients = [weight.grad.clone() for weight in recognizer.parameters()]
     norm = float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
     training = TrainingConfig(max_gradient_norm=share * norm)
-    optimizer = train.build_optimizer(SGDConfig(learning_rate=1.0, momentum=0.0), recognizer)
-    train.train_step(recognizer, optimizer, batch, training)
+    GradientDescent(recognizer, SGDConfig(learning_rate=1.0, momentum=0.0), training).step(batch)
     for weight, was, gradient in zip(recognizer.parameters(), before, gradients, strict=True):
         torch.testing.assert_close(was - weight, min(share, 1.0) * gradient, rtol=1e-3, atol=1e-5)
 
@@ -347,10 +361,10 @@ def test_train_loss_is_the_sum_over_all_utterances_by_the_phones_of_all(
 ) -> None:
     losses = {utterance.id: 2.0**number for number, utterance in enumerate(tones[:6])}
 
-    def step(recognizer, optimizer, batch, *args):  # type: ignore[no-untyped-def]
+    def step(self, batch, *args):  # type: ignore[no-untyped-def]
         return torch.tensor([losses[id] for id in batch.ids])
 
-    monkeypatch.setattr(train, "train_step", step)
+    monkeypatch.setattr(GradientDescent, "step", step)
     training = TrainingConfig(epochs=2, batch_size=4)  # batches of four and of two
     train.run(dataclasses.replace(config, training=training))
     phones = sum(len(utterance.phones) for utterance in tones[:6])
@@ -360,13 +374,14 @@ def test_train_loss_is_the_sum_over_all_utterances_by_the_phones_of_all(
 def test_every_epoch_has_its_own_order_and_every_step_its_own_rate(
     config: RunConfig, tones: list[Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, steps = train.train_step, []
+    original, steps = GradientDescent.step, []
 
-    def watched(recognizer, optimizer, batch, *args):  # type: ignore[no-untyped-def]
-        steps.append((batch.ids, optimizer.param_groups[0]["lr"]))
-        return original(recognizer, optimizer, batch, *args)
+    def watched(self, batch, *args):  # type: ignore[no-untyped-def]
+        losses = original(self, batch, *args)
+        steps.append((batch.ids, self.optimizer.param_groups[0]["lr"]))
+        return losses
 
-    monkeypatch.setattr(train, "train_step", watched)
+    monkeypatch.setattr(GradientDescent, "step", watched)
     training = TrainingConfig(epochs=8, batch_size=1, schedule="one_cycle", warmup=0.25)
     train.run(dataclasses.replace(config, training=training, seed=7))
     sampler = BucketSampler([utterance.duration_s for utterance in tones[:6]], 1, seed=7)
@@ -375,7 +390,7 @@ def test_every_epoch_has_its_own_order_and_every_step_its_own_rate(
         expected += [tuple(tones[n].id for n in batch) for batch in sampler]
     assert [ids for ids, _ in steps] == expected
     assert len({tuple(expected[n : n + 6]) for n in range(0, 48, 6)}) > 1
-    parts = [train.schedule(training, [], step / 6) for step in range(48)]
+    parts = [rate(training, step / 6) for step in range(48)]
     assert [rate for _, rate in steps] == pytest.approx([0.01 * part for part in parts])
     last = [record["learning_rate"] for record in records(config)]
     assert last == pytest.approx([0.01 * part for part in parts[5::6]])
@@ -403,14 +418,14 @@ def test_dev_loss_and_hypotheses_are_those_of_every_utterance_alone(
 def test_training_with_noise_has_two_phases(
     two_phases: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, steps = train.train_step, []
+    original, steps = GradientDescent.step, []
 
-    def watched(recognizer, optimizer, batch, training, augment, noise, moments):  # type: ignore[no-untyped-def]
-        begun = {name: tensor.clone() for name, tensor in recognizer.state_dict().items()}
-        steps.append((noise, bool(optimizer.state), begun))
-        return original(recognizer, optimizer, batch, training, augment, noise, moments)
+    def watched(self, batch, rate, noise):  # type: ignore[no-untyped-def]
+        begun = {name: tensor.clone() for name, tensor in self.recognizer.state_dict().items()}
+        steps.append((noise, bool(self.optimizer.state), begun))
+        return original(self, batch, rate, noise)
 
-    monkeypatch.setattr(train, "train_step", watched)
+    monkeypatch.setattr(GradientDescent, "step", watched)
     train.run(two_phases)
     assert [noise for noise, _, _ in steps] == 6 * [0.0] + 6 * [0.075]
     drawn = torch.cat([steps[0][2][n].flatten() for n, _ in recognizer_of(two_phases)])
@@ -449,7 +464,7 @@ def test_two_phases_stopped_after_every_epoch_end_as_if_never_stopped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "describe", stop)  # what an epoch ends with
+        patched.setattr(Phase, "describe", stop)  # what an epoch ends with
         for _ in range(4):
             with pytest.raises(KeyboardInterrupt):
                 train.run(stopped)
@@ -474,7 +489,7 @@ def test_the_average_follows_the_weights_by_its_decay() -> None:
         RecognizerConfig(FeaturesConfig(bins=20, deltas=0), EncoderConfig(hidden=4), CTCConfig()),
         Vocabulary(["aa", "iy"]),
     )
-    average = train.averaged(recognizer, 0.75)
+    average = averaged(recognizer, 0.75)
     assert average is not None
     expected = {name: weight.detach().clone() for name, weight in recognizer.named_parameters()}
     for step in range(3):
@@ -486,7 +501,7 @@ def test_the_average_follows_the_weights_by_its_decay() -> None:
             expected[name] = 0.75 * expected[name] + 0.25 * weight.detach()
     for name, weight in average.module.named_parameters():
         torch.testing.assert_close(weight, expected[name])
-    assert train.averaged(recognizer, 0.0) is None
+    assert averaged(recognizer, 0.0) is None
 
 
 def test_with_an_average_it_is_what_is_evaluated_and_kept(config: RunConfig) -> None:
@@ -497,7 +512,7 @@ def test_with_an_average_it_is_what_is_evaluated_and_kept(config: RunConfig) -> 
         checkpoint.load(run_dir / f"checkpoint-{name}.safetensors") for name in ("best", "last")
     )
     assert last.training is not None
-    average = last.training.average
+    average = last.training.learner["average"]
     for name, weight in kept.recognizer.state_dict().items():
         assert torch.equal(weight, average[f"module.{name}"])
     moved = last.recognizer.state_dict()
@@ -515,10 +530,10 @@ def test_a_deeper_network_begins_with_the_layers_of_another(config: RunConfig) -
         recognizer = Recognizer(recipe, vocabulary)
         if layers < 2:
             with pytest.raises(DataError, match=r"encoder\.layers=2"):
-                checkpoint.carry_over(path, recognizer)
+                initialization.carry_over(str(path), recognizer)
             continue
         fresh = {name: weight.clone() for name, weight in recognizer.state_dict().items()}
-        assert checkpoint.carry_over(path, recognizer) == ("features", "encoder")
+        assert initialization.carry_over(str(path), recognizer) == ("features", "encoder")
         old = theirs.state_dict()
         for name, weight in recognizer.state_dict().items():
             carried = name in old and not name.startswith("criterion")
@@ -526,40 +541,47 @@ def test_a_deeper_network_begins_with_the_layers_of_another(config: RunConfig) -
 
 
 def test_the_best_epoch_is_the_first_with_the_lowest_dev_per() -> None:
-    assert train.best(history(50, 20, 30, 20))["epoch"] == 2
+    assert best(history(50, 20, 30, 20))["epoch"] == 2
 
 
 def test_training_stops_when_patience_is_at_an_end() -> None:
     training = TrainingConfig(epochs=9, patience=2)
-    (phase,) = train.phases(training)
-    assert not train.is_finished(phase, [], training)
-    assert not train.is_finished(phase, history(50, 20, 30), training)
-    assert train.is_finished(phase, history(50, 20, 30, 25), training)
-    assert train.is_finished(phase, history(*range(9, 0, -1)), training)
+    (phase,) = phases(training)
+    assert not phase.is_finished([])
+    assert not phase.is_finished(history(50, 20, 30))
+    assert phase.is_finished(history(50, 20, 30, 25))
+    assert phase.is_finished(history(*range(9, 0, -1)))
 
 
 def test_a_phase_ends_by_its_own_epochs_and_its_own_criterion() -> None:
     training = TrainingConfig(epochs=4, patience=2, weight_noise=0.1)
-    first, second = train.phases(training)
-    assert not train.is_finished(first, history(losses=[5, 4, 3]), training)
-    assert train.is_finished(first, history(losses=[5, 4, 3, 2]), training)
-    assert train.is_finished(first, history(losses=[3, 4, 5]), training)
-    assert not train.is_finished(second, history(losses=[3, 4, 5]), training)
-    assert not train.is_finished(second, history(50, 40, 41, losses=[3, 4, 5]), training)
-    assert train.is_finished(second, history(50, 40, 41, 42, losses=[3, 4, 5]), training)
-    assert train.is_finished(first, history(50, 40, losses=[3, 4, 5]), training)
+    first, second = phases(training)
+    assert not first.is_finished(history(losses=[5, 4, 3]))
+    assert first.is_finished(history(losses=[5, 4, 3, 2]))
+    assert first.is_finished(history(losses=[3, 4, 5]))
+    assert not second.is_finished(history(losses=[3, 4, 5]))
+    assert not second.is_finished(history(50, 40, 41, losses=[3, 4, 5]))
+    assert second.is_finished(history(50, 40, 41, 42, losses=[3, 4, 5]))
+    assert first.is_finished(history(50, 40, losses=[3, 4, 5]))
+
+
+def rate(training: TrainingConfig, epochs: float) -> float:
+    """The fraction of the highest learning rate after so many epochs of the only phase."""
+    (phase,) = phases(training)
+    return phase.rate(history(*range(int(epochs))), epochs % 1)
 
 
 def test_plateau_halves_the_rate_when_dev_per_stalls() -> None:
     training = TrainingConfig(schedule="plateau", plateau=2)
     pers = [50, 40, 41, 42, 39, 40, 40, 40, 40]
-    parts = [train.schedule(training, history(*pers[:n]), n) for n in range(10)]
+    (phase,) = phases(training)
+    parts = [phase.rate(history(*pers[:n]), 0.0) for n in range(10)]
     assert parts == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
 
 
 def test_one_cycle_rises_then_falls() -> None:
     training = TrainingConfig(epochs=10, schedule="one_cycle", warmup=0.2)
-    parts = [train.schedule(training, [], step / 10) for step in range(100)]
+    parts = [rate(training, step / 10) for step in range(100)]
     peak = parts.index(max(parts))
     assert peak == 20
     assert parts[peak] == 1.0
@@ -571,12 +593,12 @@ def test_one_cycle_rises_then_falls() -> None:
 def test_one_cycle_begins_at_a_twentieth_of_the_highest_rate_and_ends_at_a_thousandth() -> None:
     training = TrainingConfig(epochs=10, schedule="one_cycle", warmup=0.2)
     times = [0.0, 0.5, 1.0, 2.0, 6.0, 10.0]
-    parts = [train.schedule(training, [], epochs) for epochs in times]
+    parts = [rate(training, epochs) for epochs in times]
     assert parts == pytest.approx([0.05, 0.2875, 0.525, 1.0, 0.5005, 0.001])
-    rise = [train.schedule(training, [], step / 100) for step in range(201)]
+    rise = [rate(training, step / 100) for step in range(201)]
     assert min(rise) == rise[0] == 0.05
 
 
 def test_constant_is_constant() -> None:
     training = TrainingConfig(epochs=3, schedule="constant")
-    assert {train.schedule(training, history(5, 6, 7), step / 10) for step in range(30)} == {1.0}
+    assert {rate(training, step / 10) for step in range(30)} == {1.0}

@@ -29,6 +29,7 @@ from asr.records import Utterance, write_jsonl
 from asr.search import SearchConfig
 from asr.search.graph import graph_of
 from asr.search.ngram import estimate
+from asr.training.learner import GradientDescent
 from asr.transcriber import transcribe_all
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
@@ -515,11 +516,12 @@ def begun_with(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     """The weights of a run before its first step."""
     found: dict[str, Tensor] = {}
 
-    def step(recognizer: Recognizer, *_: object, **__: object) -> Tensor:
-        found.update({name: value.clone() for name, value in recognizer.state_dict().items()})
+    def step(learner: GradientDescent, *_: object) -> Tensor:
+        weights = learner.recognizer.state_dict()
+        found.update({name: value.clone() for name, value in weights.items()})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "train_step", step)
+    monkeypatch.setattr(GradientDescent, "step", step)
     with pytest.raises(KeyboardInterrupt):
         train.run(config)
     return found
@@ -562,13 +564,13 @@ def test_a_head_begins_with_the_phones_that_it_knows(
 def test_an_encoder_that_does_not_fit_is_refused(ctc: RunConfig) -> None:
     config = after(ctc, "other", CTCConfig(), VOCABULARY.phones)
     for part, changes, says in (
-        ("encoder", {"hidden": 17, "dropout": 0.1}, r"it has encoder\.hidden=16; say so here too"),
+        ("encoder", {"hidden": 17, "dropout": 0.1}, r"cannot be .* set encoder\.hidden=16$"),
         (
             "features",
             {"bins": 23},
             r"ctc/checkpoint-best\.safetensors: cannot be .* features\.bins=20",
         ),
-        ("features", {"normalization": "speaker"}, r"it has features\.normalization=global"),
+        ("features", {"normalization": "speaker"}, r"cannot be .* features\.normalization=global"),
     ):
         other = dataclasses.replace(getattr(config, part), **changes)  # type: ignore[arg-type]
         with pytest.raises(DataError, match=says):

@@ -108,7 +108,7 @@ def test_all_is_tried_and_scored_as_one_would_by_hand(
         assert per == per_of(config, tones, emissions, search)
 
 
-def test_the_command_keeps_the_best_and_decode_uses_it(
+def test_the_best_is_kept_and_decode_uses_it(
     config: RunConfig, tones: list[Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = Path(config.run_dir)
@@ -162,14 +162,14 @@ def test_dev_is_heard_once_for_each_checkpoint(
 
 def test_what_was_tuned_for_other_weights_is_refused(config: RunConfig) -> None:
     tuned = dataclasses.replace(config, split="dev", tuned=True)
-    with pytest.raises(DataError, match=r"search\.json: no such file; run `python -m asr tune`"):
+    with pytest.raises(DataError, match=r"search\.json: no such file; run `asr tune`"):
         decode.run(tuned)
     tune.run(config)
     new_network(config, 1)
     with pytest.raises(DataError, match=r"search\.json: tuned for another checkpoint than"):
         decode.run(tuned)
     (Path(config.run_dir) / "search.json").write_text('{"search": {"beam": 0}}')
-    with pytest.raises(DataError, match=r"search\.json: not as asr tune writes it"):
+    with pytest.raises(DataError, match=r"search\.json: expected what `asr tune` writes"):
         decode.run(tuned)
 
 

@@ -19,6 +19,7 @@ from asr.explanation.page import page
 from asr.files import atomic_open
 from asr.phones import phone_set
 from asr.records import Manifest, Utterance
+from asr.training.run_directory import RunDirectory
 
 RUNS = Path("exp/explain")  # of `make explain`
 COMPARED = {"GRU": "gru", "tanh RNN": "tanh"}  # its other networks
@@ -58,24 +59,23 @@ def _checkpoints(
 ) -> tuple[Path, Mapping[str, str | Path]]:
     if path is not None:
         return Path(path), compare or {}
-    runs = sorted(
-        RUNS.glob("lstm/*/checkpoint-best.safetensors"), key=lambda path: path.stat().st_mtime
-    )
-    if not runs:
+    every = [RunDirectory(folder).best for folder in RUNS.glob("lstm/*")]
+    best = sorted((path for path in every if path.exists()), key=lambda path: path.stat().st_mtime)
+    if not best:
         raise DataError(
             f"{RUNS}/lstm: no network; give --checkpoint …/checkpoint-best.safetensors of a run, "
             f"or train one with `make explain`"
         )
-    seed = runs[-1].parent.name
-    beside = {name: RUNS / cell / seed / runs[-1].name for name, cell in COMPARED.items()}
-    return runs[-1], compare or {name: path for name, path in beside.items() if path.exists()}
+    seed = best[-1].parent.name
+    beside = {name: RunDirectory(RUNS / cell / seed).best for name, cell in COMPARED.items()}
+    return best[-1], compare or {name: path for name, path in beside.items() if path.exists()}
 
 
 # ── the sentence ─────────────────────────────────────────────────────────────────────────────
 
 
 def _listed(manifest: str | Path | None, checkpoint_path: Path) -> Manifest | None:
-    beside = checkpoint_path.parent / "manifests" / "test.jsonl"
+    beside = RunDirectory(checkpoint_path.parent).manifest("test")
     if manifest is None and not beside.exists():
         return None
     return Manifest(manifest or beside)

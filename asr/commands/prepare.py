@@ -1,9 +1,9 @@
 """A corpus on disk → checked manifests and the vocabulary of a run.
 
-    python -m asr prepare experiment=timit corpus.root=/path/to/TIMIT [--skip-bad]
+    asr prepare experiment=timit corpus.root=/path/to/TIMIT [--skip-bad]
 
-Everything is found, opened and checked before anything is written; docs/data.md lists what is
-looked for. This file knows no corpus and no file format.
+All files are opened and checked before anything is written; docs/data.md lists the checks. This
+file knows no corpus and no file format.
 """
 
 import filecmp
@@ -28,6 +28,7 @@ from asr.errors import DataError, raise_problems, said_by_system
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary, phone_set
 from asr.records import Utterance, stream_jsonl
+from asr.training.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -35,22 +36,23 @@ log = logging.getLogger(__name__)
 def run(config: RunConfig) -> None:
     """Write `manifests/{train,dev,test}.jsonl`, then `vocabulary.txt`, into the run directory.
 
-    Beside the manifests go `corpus.txt` and `corpus.png`, which say what they hold; where there is
-    something to warn of, `warnings.txt`; with `skip_bad`, `skipped.txt`.
+    Beside the manifests go `corpus.txt` and `corpus.png`, their contents in numbers; if there are
+    warnings, `warnings.txt`; with `skip_bad`, `skipped.txt`.
 
-    Raises `DataError`, with nothing written, where the corpus is not as it should be, or where
-    the run directory holds a model of other data.
+    Raises `DataError`, with nothing written, where the corpus has problems, or where the run
+    directory holds a model that was trained on other data.
     """
-    run_dir = Path(config.run_dir)
-    with staging_for(run_dir) as staging:
+    run_dir = RunDirectory(config.run_dir)
+    with staging_for(run_dir.path) as folder:
+        staging = RunDirectory(folder)
         # ── find and check ────────────────────────────────────────────────────────────────────
-        found = corpora.find(config.corpus)
-        found = replace(found, window_s=config.features.window_ms / 1000)
-        (staging / "manifests").mkdir()
+        corpus = corpora.find(config.corpus)
+        corpus = replace(corpus, window_s=config.features.window_ms / 1000)
+        staging.manifests.mkdir()
         outcome = manifests.write(
-            found,
-            staging / "manifests",
-            staging / "warnings.txt",
+            corpus,
+            staging.manifests,
+            staging.warnings,
             config.jobs,
             require=EnoughFrames(
                 config.features, config.encoder.subsampling, 1 + config.augment.speed
@@ -58,29 +60,29 @@ def run(config: RunConfig) -> None:
             if isinstance(config.criterion, CTCConfig)
             else None,
         )
-        outcome.bad[:0] = found.bad
-        outcome.left_out += len(found.bad)
-        empty = [split for split, recordings in found.splits.items() if not recordings]
+        outcome.bad[:0] = corpus.bad
+        outcome.left_out += len(corpus.bad)
+        empty = [split for split, recordings in corpus.splits.items() if not recordings]
         outcome.wrong[:0] = [
-            *found.wrong,
+            *corpus.wrong,
             *(f"{config.corpus.root}: the split {split!r} is empty" for split in empty),
         ]
         if not config.corpus.shared_speakers:
-            outcome.wrong.extend(manifests.speakers_in_two_splits(found))
+            outcome.wrong.extend(manifests.speakers_in_two_splits(corpus))
         _judge(config, staging, outcome)
         # ── describe ──────────────────────────────────────────────────────────────────────────
-        phones = found.phones or phone_set(config.corpus.phone_set)
-        paths = [staging / "manifests" / f"{split}.jsonl" for split in found.splits]
+        phones = corpus.phones or phone_set(config.corpus.phone_set)
+        paths = [staging.manifest(split) for split in corpus.splits]
         _require_same_data(run_dir, paths)
         summaries = [summary.summarise(path) for path in paths]
         in_words = summary.in_words(summaries, phones)
-        (staging / "manifests" / "corpus.txt").write_text(in_words, encoding="utf-8")
-        summary.draw(staging / "manifests" / "corpus.png", summaries, phones)
-        for name, text in found.report.items():
-            (staging / "manifests" / name).write_text(text, encoding="utf-8")
+        (staging.manifests / "corpus.txt").write_text(in_words, encoding="utf-8")
+        summary.draw(staging.manifests / "corpus.png", summaries, phones)
+        for name, text in corpus.report.items():
+            (staging.manifests / name).write_text(text, encoding="utf-8")
         # ── publish ───────────────────────────────────────────────────────────────────────────
-        _publish(staging, run_dir)
-        Vocabulary(phones).save(run_dir / "vocabulary.txt")
+        _publish(folder, run_dir)
+        Vocabulary(phones).save(run_dir.vocabulary)
     log.info("%s", in_words.rstrip())
 
 
@@ -90,7 +92,7 @@ class EnoughFrames:
 
     features: FeaturesConfig
     subsampling: int
-    fastest: float = 1.0  # of the speeds at which training hears an utterance
+    fastest: float = 1.0  # the highest speed factor of the augmentation
 
     def __call__(self, utterance: Utterance) -> str | None:
         """One sentence about an utterance that has too few frames, or None."""
@@ -106,37 +108,37 @@ class EnoughFrames:
         )
 
 
-def _judge(config: RunConfig, staging: Path, outcome: Outcome) -> None:
-    """Warn, and refuse the corpus with all its problems, or with `skip_bad` keep a list of them."""
+def _judge(config: RunConfig, staging: RunDirectory, outcome: Outcome) -> None:
+    """Warn, and refuse the corpus with all its problems, or with `skip_bad` list them in a file."""
     if outcome.warned:
         more = outcome.warned - len(outcome.first_warnings)
         listed = "\n".join(outcome.first_warnings) + (f"\nand {more} more" if more else "")
         log.warning("warnings: %d (warnings.txt in the run directory):\n%s", outcome.warned, listed)
     else:
-        (staging / "warnings.txt").unlink()
+        staging.warnings.unlink()
     if not config.skip_bad:
         raise_problems([*outcome.wrong, *outcome.bad])
     raise_problems(outcome.wrong)
     if outcome.bad:
-        for path in sorted((staging / "manifests").glob("*.jsonl")):
+        for path in sorted(staging.manifests.glob("*.jsonl")):
             if not path.stat().st_size:
                 outcome.wrong.append(
                     f"{config.corpus.root}: without what is bad, the split {path.stem!r} is empty"
                 )
         raise_problems([*outcome.wrong, *outcome.bad] if outcome.wrong else [])
         text = "".join(f"{problem}\n" for problem in outcome.bad)
-        (staging / "skipped.txt").write_text(text, encoding="utf-8")
+        staging.skipped.write_text(text, encoding="utf-8")
         log.warning(
             "%d problems, %d recordings left out: see %s",
             len(outcome.bad),
             outcome.left_out,
-            Path(config.run_dir) / "skipped.txt",
+            RunDirectory(config.run_dir).skipped,
         )
 
 
 @contextmanager
 def staging_for(run_dir: Path) -> Iterator[Path]:
-    """A folder on the disk of `run_dir` that vanishes at the end, whatever comes.
+    """A folder on the disk of `run_dir` that is removed at the end, also after an error.
 
     Raises `DataError` at once where nothing can be written.
     """
@@ -155,11 +157,11 @@ def staging_for(run_dir: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _require_same_data(run_dir: Path, paths: list[Path]) -> None:
-    if not (run_dir / "checkpoint-last.safetensors").exists():
+def _require_same_data(run_dir: RunDirectory, paths: list[Path]) -> None:
+    if not run_dir.last.exists():
         return
     for path in paths:
-        earlier = run_dir / "manifests" / path.name
+        earlier = run_dir.manifest(path.stem)
         if not earlier.exists() or filecmp.cmp(path, earlier, shallow=False):
             continue
         pairs = zip_longest(stream_jsonl(path, Utterance), stream_jsonl(earlier, Utterance))
@@ -170,26 +172,24 @@ def _require_same_data(run_dir: Path, paths: list[Path]) -> None:
             )
 
 
-def _publish(staging: Path, run_dir: Path) -> None:
+def _publish(staging: Path, run_dir: RunDirectory) -> None:
     """Give every staged file its final name; without `vocabulary.txt` they are not complete."""
-    (run_dir / "manifests").mkdir(parents=True, exist_ok=True)
-    (run_dir / "vocabulary.txt").unlink(missing_ok=True)
+    run_dir.manifests.mkdir(parents=True, exist_ok=True)
+    run_dir.vocabulary.unlink(missing_ok=True)
     staged = [path.relative_to(staging) for path in staging.rglob("*") if path.is_file()]
-    manifests_before = (run_dir / "manifests").glob("*.jsonl")
-    earlier = [*manifests_before, run_dir / "warnings.txt", run_dir / "skipped.txt"]
-    for path in earlier:
-        if path.relative_to(run_dir) not in staged:
+    for path in [*run_dir.manifests.glob("*.jsonl"), run_dir.warnings, run_dir.skipped]:
+        if path.relative_to(run_dir.path) not in staged:
             path.unlink(missing_ok=True)
     for name in sorted(staged):
         with open(staging / name, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(staging / name, run_dir / name)
+        os.replace(staging / name, run_dir.path / name)
 
 
 _main = command(run, __doc__)
 
 
 def main() -> int:
-    """The command; `--skip-bad` is another way to say skip_bad=true."""
+    """The command; `--skip-bad` is the same as skip_bad=true."""
     sys.argv = ["skip_bad=true" if a == "--skip-bad" else a for a in sys.argv]
     return _main()

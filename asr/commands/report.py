@@ -7,13 +7,12 @@ the errors in detail see `asr score --html`.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from asr import audio, checkpoint, pictures, templates
+from asr import audio, pictures, templates
 from asr.batch import Batch
 from asr.criteria import CTC
 from asr.dataset import Batches
@@ -23,20 +22,24 @@ from asr.files import atomic_open
 from asr.pictures import Picture, data_url
 from asr.pictures.posteriors import Floats, draw_posteriors
 from asr.recognizer import Recognizer
-from asr.records import Hypothesis, Manifest, read_jsonl
+from asr.records import Hypothesis, read_jsonl
+from asr.training.run_directory import RunDirectory
 
 
-def run(run_dir: Path, utterance_id: str | None = None) -> Path:
+def run(folder: Path, utterance_id: str | None = None) -> Path:
     """Write `report.html`, and `utterance.png` beside it, into a finished run's folder.
 
     The utterance is the test set's median by duration unless its id is given.
     """
-    training = json.loads(_text(run_dir / "training.json"))
-    score = _text(run_dir / "test.per.txt")
-    utterances = Manifest(run_dir / "manifests" / "test.jsonl")
+    run_dir = RunDirectory(folder)
+    training = run_dir.summary()
+    if not run_dir.score.exists():
+        raise DataError(f"{run_dir.score}: no such file; score the run first with `asr score`")
+    score = run_dir.score.read_text(encoding="utf-8")
+    utterances = run_dir.utterances("test")
     utterance = utterances.pick(utterance_id)
-    hypotheses = {h.id: h for h in read_jsonl(run_dir / "test.hyp.jsonl", Hypothesis)}
-    recognizer = checkpoint.load(run_dir / "checkpoint-best.safetensors").recognizer
+    hypotheses = {h.id: h for h in read_jsonl(run_dir.hypotheses("test"), Hypothesis)}
+    recognizer = run_dir.recognizer()
     by_same_speaker = Batches(
         [one for one in utterances if one.speaker == utterance.speaker],
         recognizer.vocabulary,
@@ -55,7 +58,7 @@ def run(run_dir: Path, utterance_id: str | None = None) -> Path:
         recognizer.vocabulary,
     )
     drawn = pictures.png(figure, dpi=130)
-    with atomic_open(run_dir / "utterance.png", "wb") as png:
+    with atomic_open(run_dir.picture, "wb") as png:
         png.write(drawn)
     page = templates.render(
         "report.html",
@@ -63,16 +66,15 @@ def run(run_dir: Path, utterance_id: str | None = None) -> Path:
         utterance=utterance,
         score=score,
         facts=_facts(training),
-        curve=data_url((run_dir / "learning-curve.png").read_bytes(), "image/png"),
+        curve=data_url(run_dir.curve.read_bytes(), "image/png"),
         sound=pictures.flac(waveform, recognizer.features.config.sample_rate),
         picture=Picture.of(
             figure, data_url(drawn, "image/png"), "log-mel spectrogram and phone posteriors"
         ),
     )
-    path = run_dir / "report.html"
-    with atomic_open(path) as file:
+    with atomic_open(run_dir.report) as file:
         file.write(page)
-    return path
+    return run_dir.report
 
 
 @torch.no_grad()
@@ -106,12 +108,6 @@ def _facts(training: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("software", f"asr {training['version']}, torch {training['torch']}"),
     ]
-
-
-def _text(path: Path) -> str:
-    if not path.exists():
-        raise DataError(f"{path}: no such file; finish the run first")
-    return path.read_text(encoding="utf-8")
 
 
 @exit_code

@@ -9,7 +9,6 @@ and test manifests, whose audio must be at hand. It trains and tunes nothing.
 
 import argparse
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,8 +19,6 @@ from typing import Any
 from asr import __version__, checkpoint, scoring
 from asr.checkpoint import Checkpoint
 from asr.commands.configured import overrides, saved
-from asr.config import overrides, saved
-from asr.criteria import SearchConfig
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
 from asr.files import atomic_open
@@ -32,6 +29,7 @@ from asr.scoring import Score
 from asr.search import SearchConfig
 from asr.search.arpa import read_arpa
 from asr.search.graph import graph_of
+from asr.training.run_directory import RunDirectory
 from asr.transcriber import transcribe_all
 
 # What may be done with a model that was trained on a corpus.
@@ -51,54 +49,53 @@ UNKNOWN_LICENCE = (
 
 
 def run(run_dir: str | Path, output: str | Path) -> Path:
-    """Write the model file and, with the ending `.md`, its card; returns the card's path.
+    """Write the model file and its card, which ends in `.md`; returns the card's path.
 
-    Leaves what the file hears in `dev.shipped.hyp.jsonl` and `test.shipped.hyp.jsonl` of the run.
+    Leaves the hypotheses of the model in `dev.shipped.hyp.jsonl` and `test.shipped.hyp.jsonl` of
+    the run.
     """
-    run_dir, output = Path(run_dir), Path(output)
+    run, output = RunDirectory(run_dir), Path(output)
     if output.suffix != ".safetensors":
         raise DataError(f"{output}: expected a name that ends in .safetensors")
-    training = _training(run_dir)
-    config = saved(run_dir / "config.yaml")
+    training = run.summary()
+    config = saved(run.config)
     command = " ".join(["asr train", *overrides(config)])
-    speech = training_set(run_dir / "manifests" / "train.jsonl")
-    checkpoint.save(output, reduced(run_dir), half=True)
+    speech = training_set(run.manifest("train"))
+    checkpoint.save(output, reduced(run), half=True)
     shipped = checkpoint.load(output)
     protocol = config["corpus"]["protocol"]
-    scores = {split: score(run_dir, shipped, split, protocol) for split in ("dev", "test")}
+    scores = {split: score(run, shipped, split, protocol) for split in ("dev", "test")}
     card = output.with_suffix(".md")
     with atomic_open(card) as file:
         file.write(described(output, shipped, training, speech, command, scores))
     return card
 
 
-def reduced(run_dir: Path) -> Checkpoint:
+def reduced(run_dir: RunDirectory) -> Checkpoint:
     """The best checkpoint of a run without training state, with its tuned search, if it has one."""
-    best = run_dir / "checkpoint-best.safetensors"
-    found = replace(checkpoint.load(best), training=None)
-    if not (run_dir / "search.json").exists():
-        return found
-    search = replace(checkpoint.tuned_search(run_dir / "search.json", best), n_best=1)
+    best = replace(checkpoint.load(run_dir.best), training=None)
+    if not run_dir.search.exists():
+        return best
+    search = replace(run_dir.tuned_search(), n_best=1)
     if not search.language_model:
-        return replace(found, search=search)
+        return replace(best, search=search)
     named = Path(search.language_model)
-    model = read_arpa(named if named.exists() else run_dir / named.name)
-    return replace(found, search=replace(search, language_model=""), language_model=model)
+    model = read_arpa(named if named.exists() else run_dir.path / named.name)
+    return replace(best, search=replace(search, language_model=""), language_model=model)
 
 
-def score(run_dir: Path, shipped: Checkpoint, split: str, protocol: str) -> Score:
+def score(run_dir: RunDirectory, shipped: Checkpoint, split: str, protocol: str) -> Score:
     """The score of a shipped model on a split of the run, with intervals."""
     recognizer = shipped.recognizer
-    path = run_dir / "manifests" / f"{split}.jsonl"
-    manifest = Manifest(path)
+    manifest = run_dir.utterances(split)
     batches = Batches(manifest, recognizer.vocabulary, recognizer.config.features.sample_rate, 16)
     n_gram = None
     if shipped.language_model is not None:
         n_gram = graph_of(shipped.language_model, recognizer.vocabulary.phones)
-    found = transcribe_all(recognizer, batches, shipped.search or SearchConfig(), n_gram)
-    heard = run_dir / f"{split}.shipped.hyp.jsonl"
-    write_jsonl(heard, (found[utterance.id] for utterance in manifest))
-    references, hypotheses = (scoring.read_transcripts(side) for side in (path, heard))
+    best = transcribe_all(recognizer, batches, shipped.search or SearchConfig(), n_gram)
+    path = run_dir.hypotheses(split, "shipped")
+    write_jsonl(path, (best[utterance.id] for utterance in manifest))
+    references, hypotheses = (scoring.read_transcripts(side) for side in (manifest.path, path))
     scored = scoring.score_transcripts(references, hypotheses, scoring.protocol(protocol))
     return scoring.with_intervals(scored)
 
@@ -142,7 +139,7 @@ def described(
 
 
 def training_set(path: Path) -> str:
-    """What the training manifest holds, and which dev and test subsets of LibriSpeech are in it."""
+    """The training set in words, and which dev and test subsets of LibriSpeech are in it."""
     manifest = Manifest(path)
     corpora = sorted({utterance.corpus for utterance in manifest})
     speakers = len({utterance.speaker for utterance in manifest})
@@ -194,30 +191,18 @@ def _machine(training: dict[str, Any]) -> str:
 
 
 def _rows(scores: dict[str, Score]) -> Iterator[str]:
-    for split, found in scores.items():
-        total, interval = found.total, found.intervals.get("speaker", "–")
+    for split, score in scores.items():
+        total, interval = score.total, score.intervals.get("speaker", "–")
         errors = f"{total.ins} ins, {total.dele} del, {total.sub} sub of {total.ref}"
-        yield f"| {found.corpus or split} {split} | {total.per:.2f} | {interval} | {errors} |"
+        yield f"| {score.corpus or split} {split} | {total.per:.2f} | {interval} | {errors} |"
 
 
 def _by_sex(scores: dict[str, Score]) -> Iterator[str]:
-    for split, found in scores.items():
-        said = [alignment.reference for alignment in found.alignments]
-        for sex, counts in scoring.investigate(found).groups.get("sex", {}).items():
-            speakers = len({one.speaker for one in said if one.sex == sex})
+    for split, score in scores.items():
+        references = [alignment.reference for alignment in score.alignments]
+        for sex, counts in scoring.investigate(score).groups.get("sex", {}).items():
+            speakers = len({one.speaker for one in references if one.sex == sex})
             yield f"| {split} | {sex} | {speakers} | {counts.per:.2f} | {counts.ref} |"
-
-
-def _training(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / "training.json"
-    if not path.exists():
-        raise DataError(f"{path}: no such file, the run is not finished; train it to the end first")
-    found: dict[str, Any] = json.loads(_text(path))
-    return found
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
 
 
 @exit_code

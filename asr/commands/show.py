@@ -17,7 +17,6 @@ import torch
 
 from asr import audio, labels, pictures, templates
 from asr.commands.configured import with_features
-from asr.config import with_features
 from asr.errors import DataError, exit_code, raise_problems
 from asr.features import FeaturesConfig
 from asr.files import atomic_open

@@ -1,13 +1,12 @@
-"""What a run's network says about dev → the search with the lowest dev PER.
+"""A run's network and dev → the search with the lowest dev PER.
 
-    python -m asr tune experiment=timit search=beam-lm
-    python -m asr decode experiment=timit tuned=true
+    asr tune experiment=timit search=beam-lm
+    asr decode experiment=timit tuned=true
 
-The network hears dev once: what the search reads of it is kept in `dev.emissions.safetensors` until
-the checkpoint changes. The splits other than dev are never opened.
+The network reads dev once: its emissions, which the search reads, are kept in
+`dev.emissions.safetensors` until the checkpoint changes. Other splits than dev are never opened.
 """
 
-import hashlib
 import itertools
 import json
 import logging
@@ -22,20 +21,19 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 from tqdm import tqdm
 
-from asr import checkpoint, scoring
+from asr import scoring
 from asr.batch import pad
 from asr.commands.configured import command
-from asr.config import RunConfig, TuneConfig, choose_device
-from asr.criteria import SearchConfig
-from asr.dataset import Batches
+from asr.config import RunConfig, TuneConfig
 from asr.errors import DataError
-from asr.features.cache import frame_cache
 from asr.files import atomic_open
 from asr.processor.device import choose_device
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Manifest, Utterance
 from asr.search import SearchConfig
 from asr.search.graph import load_graph
+from asr.training.batches import split_batches
+from asr.training.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -46,31 +44,28 @@ Trial = dict[str, Any]  # values by key of SearchConfig, and the dev_per that th
 
 def run(config: RunConfig) -> None:
     """Write `search.json`: the search chosen, its dev PER, and all that was tried."""
-    run_dir = Path(config.run_dir)
+    run_dir = RunDirectory(config.run_dir)
     device = choose_device(config.device, config.threads)
-    dev = Manifest(run_dir / "manifests" / "dev.jsonl")
-    path = run_dir / "checkpoint-best.safetensors"
-    recognizer = checkpoint.load(path, device).recognizer
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    dev = run_dir.utterances("dev")
+    recognizer, digest = run_dir.recognizer(device), run_dir.digest()
     trials = combinations(recognizer, config.search, config.tune, config.seed)
-    emissions = _kept_emissions(run_dir / "dev.emissions.safetensors", digest, dev)
+    emissions = _kept_emissions(run_dir.emissions, digest, dev)
     if emissions is None:
         emissions = _emissions(config, recognizer, dev)
-        _keep(run_dir / "dev.emissions.safetensors", digest, emissions)
+        _keep(run_dir.emissions, digest, emissions)
     protocol = config.corpus.protocol
     tried = tune(recognizer, emissions, dev, config.search, trials, protocol)
     best = min(tried, key=lambda trial: trial["dev_per"])  # the first of equals
     chosen = {key: value for key, value in best.items() if key != "dev_per"}
-    found = {
+    result = {
         "search": asdict(replace(config.search, **chosen)),
         "dev_per": best["dev_per"],
         "protocol": protocol,
         "checkpoint": digest,
         "tried": tried,
     }
-    with atomic_open(run_dir / "search.json") as file:
-        json.dump(found, file, indent=2)
+    with atomic_open(run_dir.search) as file:
+        json.dump(result, file, indent=2)
         file.write("\n")
     values = ", ".join(f"{key} {value:g}" for key, value in chosen.items())
     log.info("best dev %%PER %.2f of %d searches: %s", best["dev_per"], len(tried), values)
@@ -86,7 +81,7 @@ def run(config: RunConfig) -> None:
 def combinations(
     recognizer: Recognizer, search: SearchConfig, tune: TuneConfig, seed: int
 ) -> list[Trial]:
-    """What is to be tried: values by key, for the keys that the criterion's search takes."""
+    """The trials: values by key, for the keys that the criterion's search takes."""
     keys = recognizer.criterion.tunable(search)
     if not keys:
         raise DataError(
@@ -119,8 +114,8 @@ def tune(
     for trial in tqdm(trials, "searches", leave=False, disable=None):
         hypotheses = {}
         for part, batch, lengths in padded:
-            found = recognizer.criterion.search(batch, lengths, replace(search, **trial), graph)
-            for id, paths in zip(part, found, strict=True):
+            n_best = recognizer.criterion.search(batch, lengths, replace(search, **trial), graph)
+            for id, paths in zip(part, n_best, strict=True):
                 hypotheses[id] = recognizer.vocabulary.decode(paths[0].labels)
         score = scoring.score(references, hypotheses, protocol=protocol)
         tried.append({**trial, "dev_per": score.total.per})
@@ -130,20 +125,13 @@ def tune(
 def _emissions(
     config: RunConfig, recognizer: Recognizer, dev: Sequence[Utterance]
 ) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    features = recognizer.config.features
-    batches = Batches(
-        dev,
-        recognizer.vocabulary,
-        features.sample_rate,
-        config.training.batch_size,
-        cache=frame_cache(config.cache, features, config.cache_precision),
-    )
+    by_id: dict[str, Tensor] = {}
+    batches = split_batches(config, dev, recognizer)
     for batch, encoded, lengths in encode_all(recognizer, batches):
         emissions = recognizer.criterion.emissions(encoded).detach().cpu()
         for id, one, length in zip(batch.ids, emissions, lengths.tolist(), strict=True):
-            found[id] = one[:length].contiguous()
-    return found
+            by_id[id] = one[:length].contiguous()
+    return by_id
 
 
 def _keep(path: Path, digest: str, emissions: dict[str, Tensor]) -> None:
@@ -152,12 +140,12 @@ def _keep(path: Path, digest: str, emissions: dict[str, Tensor]) -> None:
 
 
 def _kept_emissions(path: Path, digest: str, dev: Manifest) -> dict[str, Tensor] | None:
-    """Those of this checkpoint and these utterances, where they were kept."""
+    """The emissions of this checkpoint and these utterances, if they are in the file."""
     try:
         with safe_open(path, framework="pt") as file:
             if file.metadata() == {"checkpoint": digest}:
-                found: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return found if found.keys() == {utterance.id for utterance in dev} else None
+                by_id: dict[str, Any] = {id: file.get_tensor(id) for id in file.keys()}  # noqa: SIM118
+                return by_id if by_id.keys() == {utterance.id for utterance in dev} else None
     except (OSError, SafetensorError):
         pass
     return None

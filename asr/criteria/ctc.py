@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torchaudio.functional import forced_align
 
 from asr.batch import Batch, length_mask
-from asr.criteria.base import Criterion, CriterionConfig, Path, SearchConfig, Span
+from asr.criteria.base import Criterion, CriterionConfig, Path, Span
 from asr.knobs import knob
 from asr.search import SearchConfig, prefix_beam
 from asr.search.graph import Graph, no_language_model
-from asr.search.language_model import Graph, no_language_model
 
 BLANK = 0
 ALIGNMENT_PENALTY = 4.0  # nats subtracted from the blank in `align`; see docs/alignment.md

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.batch import Batch
-from asr.criteria.base import HMM, Estimated, FrameTimes, HMMConfig, SearchConfig, without_times
+from asr.criteria.base import FrameTimes
 from asr.criteria.hmm import HMM, HMMConfig, without_times
 from asr.knobs import knob
 from asr.search import SearchConfig

@@ -18,13 +18,13 @@ import torch
 from asr import audio
 from asr.augment import Augment, AugmentConfig
 from asr.batch import Batch, pad
-from asr.config import RunConfig, TrainingConfig
+from asr.config import AdamConfig, RunConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
 from asr.encoder import EncoderConfig
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
-from asr.train import train_step
+from asr.training.learner import GradientDescent
 
 REPEATS = 5
 UTTERANCES = 16
@@ -76,7 +76,7 @@ def measure(paths: list[Path]) -> None:
         seeds=seeds,
     )
     recognizer = Recognizer(run.recognizer, Vocabulary([f"p{n}" for n in range(40)]))
-    optimizer = torch.optim.Adam(recognizer.parameters())
+    learner = GradientDescent(recognizer, AdamConfig(), run.training)
     frames, frame_lengths = recognizer.features.of_batch(batch)
 
     def of_waveforms(config: AugmentConfig) -> Callable[[], object]:
@@ -86,9 +86,7 @@ def measure(paths: list[Path]) -> None:
     masks = Augment(MASKS, RATE, run.mel_bins)
     warps = Augment(AugmentConfig(vtlp=0.1), RATE, run.mel_bins).warps(seeds)
     runners = {
-        "training step, 2 × 128 × 2 LSTM": lambda: train_step(
-            recognizer, optimizer, batch, run.training
-        ),
+        "training step, 2 × 128 × 2 LSTM": lambda: learner.step(batch),
         "decoding FLAC": lambda: [read(n) for n in seeds],
         "123 features": lambda: recognizer.features.of_batch(batch),
         **{name: of_waveforms(config) for name, config in WAVEFORMS.items()},

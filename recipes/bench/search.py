@@ -32,11 +32,11 @@ from torch import Tensor
 from asr.batch import pad
 from asr.criteria import CTC, CTCConfig
 from asr.phones import Vocabulary, phone_set
-from asr.records import Utterance, read_jsonl
 from asr.search import SearchConfig
 from asr.search.arpa import write_arpa
 from asr.search.graph import graph_of
 from asr.search.ngram import LN10, LanguageModel, estimate
+from asr.training.run_directory import RunDirectory
 
 BEAM = 100
 BEAMS = (100, 200, 400)  # of ours
@@ -108,10 +108,10 @@ def drawn() -> Task:
 
 
 def of_run(run_dir: Path) -> Task:
-    emissions = load_file(run_dir / "dev.emissions.safetensors")
-    text = [u.phones for u in read_jsonl(run_dir / "manifests" / "train.jsonl", Utterance)]
-    vocabulary = Vocabulary.load(run_dir / "vocabulary.txt")
-    return Task(list(emissions.values())[:UTTERANCES], vocabulary, text)
+    run = RunDirectory(run_dir)
+    emissions = load_file(run.emissions)
+    text = [utterance.phones for utterance in run.utterances("train")]
+    return Task(list(emissions.values())[:UTTERANCES], run.phones(), text)
 
 
 def compare(task: Task, model: LanguageModel | None, folder: Path) -> bool:

@@ -1,11 +1,10 @@
-"""What the ladder of Graves, Mohamed & Hinton (2013) will cost here, and what came of it.
+"""The ladder of Graves, Mohamed & Hinton (2013): its cost on this machine, and its results.
 
     python recipes/graves2013/ladder.py cost exp/graves2013 --networks ctc-3l-250h --seeds 1 2 3
     python recipes/graves2013/ladder.py table exp/graves2013 --networks ctc-3l-250h --seeds 1 2 3
 
-The folder holds `<network>/<seed>`: manifests for `cost`, hypotheses for `table`. Training, search
-and alignment are the business of the commands and of `asr.scoring`; the Makefile beside this file
-calls them.
+The folder holds `<network>/<seed>`: manifests for `cost`, hypotheses for `table`. The commands
+train, search and score; the Makefile beside this file calls them.
 """
 
 import argparse
@@ -23,6 +22,7 @@ from asr.errors import DataError, exit_code
 from asr.files import atomic_open
 from asr.scoring import ErrorCounts, Score, intervals, significance
 from asr.scoring.significance import SIGNIFICANT
+from asr.training.run_directory import RunDirectory
 
 PAPER = Path(__file__).with_name("paper.txt")
 EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment" / "graves2013"
@@ -59,12 +59,12 @@ def published() -> list[Published]:
     return [Published(name, int(w), int(epochs), float(per)) for name, w, epochs, per in rows]
 
 
-# ── before: what it will cost ─────────────────────────────────────────────────────────────────────
+# ── before: its cost ──────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one network and seed: seconds for each utterance and the number of epochs assumed."""
+    """The cost of one network and seed: seconds for an utterance, and the epochs assumed."""
 
     train_s: float
     dev_s: float
@@ -78,39 +78,39 @@ class Cost:
         return self.epochs * (train_s + self.dev_utterances * self.dev_s) / 3600
 
 
-def measure(row: Published, run_dir: Path, overrides: Sequence[str]) -> Cost:
+def measure(row: Published, folder: Path, overrides: Sequence[str]) -> Cost:
     """Train and search on a few batches of a prepared run; nothing is kept."""
     import torch
 
     from asr.commands.configured import compose
     from asr.dataset import Batches
-    from asr.phones import Vocabulary
     from asr.processor.device import choose_device
     from asr.recognizer import Recognizer
-    from asr.records import Manifest
-    from asr.train import build_optimizer, evaluate, phases, train_step
+    from asr.train import evaluate
+    from asr.training.learner import GradientDescent
+    from asr.training.schedule import phases
 
-    config = compose([f"experiment=graves2013/{row.network}", f"run_dir={run_dir}", *overrides])
+    config = compose([f"experiment=graves2013/{row.network}", f"run_dir={folder}", *overrides])
     training, device = config.training, choose_device(config.device, config.threads)
     torch.manual_seed(0)
-    vocabulary = Vocabulary.load(run_dir / "vocabulary.txt")
+    run_dir = RunDirectory(folder)
+    vocabulary = run_dir.phones()
     recognizer = Recognizer(config.recognizer, vocabulary).to(device)
-    optimizer = build_optimizer(config.optimizer, recognizer)
     counts, chosen = {}, {}
     for split in ("train", "dev"):
-        utterances = Manifest(run_dir / "manifests" / f"{split}.jsonl")
+        utterances = run_dir.utterances(split)
         batches = Batches(utterances, vocabulary, config.features.sample_rate, training.batch_size)
         places = {round(n * (len(batches) - 1) / (BATCHES - 1)) for n in range(BATCHES)}
         chosen[split] = [batch.to(device) for place, batch in enumerate(batches) if place in places]
         counts[split] = len(utterances)
     moments = recognizer.moments_of(chosen["train"])
     recognizer.features.fit_normalization(chosen["train"])
+    learner = GradientDescent(recognizer, config.optimizer, training, moments=moments)
     noise = phases(training)[-1].weight_noise
 
     def step(batch_number: int) -> None:
         recognizer.train()
-        batch = chosen["train"][batch_number]
-        train_step(recognizer, optimizer, batch, training, noise=noise, moments=moments)
+        learner.step(chosen["train"][batch_number], weight_noise=noise)
 
     step(0)  # the first is slower: compilation, memory
     evaluate(recognizer, chosen["dev"][:1], config.search)
@@ -133,7 +133,7 @@ def measure(row: Published, run_dir: Path, overrides: Sequence[str]) -> Cost:
 def cost(
     runs: Path, networks: Sequence[str], seeds: Sequence[int], jobs: int, overrides: Sequence[str]
 ) -> str:
-    """What training these networks will take, in words and numbers."""
+    """The expected hours of training these networks, as a table."""
     lines = [
         f"What the ladder will cost here, measured on {BATCHES} batches for each network. Epochs",
         "are the paper's, or all of training.epochs where those are fewer or patience spares none.",
@@ -157,7 +157,7 @@ def cost(
     return "\n".join([*lines, in_all])
 
 
-# ── after: what came of it ────────────────────────────────────────────────────────────────────────
+# ── after: its results ────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -183,14 +183,14 @@ def read(folder: Path, seeds: Sequence[int]) -> Result | None:
     """The runs of a network that have been decoded, or None."""
     scores, trainings, phase_epochs = {}, [], Counter[int]()
     for seed in seeds:
-        run_dir = folder / str(seed)
-        if not (run_dir / "test.hyp.jsonl").exists():
+        run_dir = RunDirectory(folder / str(seed))
+        sides = (run_dir.manifest("test"), run_dir.hypotheses("test"))
+        if not sides[1].exists():
             continue
-        sides = (run_dir / "manifests" / "test.jsonl", run_dir / "test.hyp.jsonl")
-        said, heard = (scoring.read_transcripts(path) for path in sides)
-        scores[seed] = scoring.score_transcripts(said, heard, scoring.protocol(PROTOCOL))
-        trainings.append(json.loads((run_dir / "training.json").read_text(encoding="utf-8")))
-        log = (run_dir / "train.jsonl").read_text(encoding="utf-8").splitlines()
+        references, hypotheses = (scoring.read_transcripts(path) for path in sides)
+        scores[seed] = scoring.score_transcripts(references, hypotheses, scoring.protocol(PROTOCOL))
+        trainings.append(run_dir.summary())
+        log = run_dir.history.read_text(encoding="utf-8").splitlines()
         phase_epochs.update(json.loads(line)["phase"] for line in log)
     if not scores:
         return None

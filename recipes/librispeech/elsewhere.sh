@@ -85,9 +85,10 @@ keep_texts
 	import sys
 	from pathlib import Path
 	from asr import checkpoint
+	from asr.training.run_directory import RunDirectory
 	run, output = map(Path, sys.argv[1:3])
 	for seed in sys.argv[3:]:
-	    best = run / seed / "checkpoint-best.safetensors"
+	    best = RunDirectory(run / seed).best
 	    if best.exists():
 	        checkpoint.save(output / f"{seed}.safetensors", checkpoint.load(best), half=True)
 END

@@ -33,6 +33,7 @@ import soundfile
 from asr.errors import DataError, exit_code, raise_problems
 from asr.files import atomic_open
 from asr.records import Utterance, stream_jsonl
+from asr.training.run_directory import RunDirectory
 
 MIB = 1 << 20
 SUMS = "SHA256SUMS"  # as sha256sum writes and checks it
@@ -84,7 +85,7 @@ def unpack(pieces: Path, run_dir: Path, wav: bool = False, jobs: int = 0) -> lis
     done = _read_sums(record) if record.exists() else {}
     if not done.items() <= sums.items():
         raise DataError(f"{run_dir}: holds other data than {pieces}; give a new folder")
-    if not done and (run_dir / "vocabulary.txt").exists():
+    if not done and RunDirectory(run_dir).vocabulary.exists():
         raise DataError(f"{run_dir}: holds a run that was not unpacked here; give a new folder")
     damaged, missing = [], []
     for name, expected in sums.items():
@@ -110,12 +111,12 @@ def unpack(pieces: Path, run_dir: Path, wav: bool = False, jobs: int = 0) -> lis
 
 def _members(run_dir: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """What goes into the pieces: texts first, then the recordings in the manifests' order."""
-    vocabulary = run_dir / "vocabulary.txt"
-    if not vocabulary.is_file():
-        raise DataError(f"{vocabulary}: no such file; run `asr prepare run_dir={run_dir}` first")
-    for path in [vocabulary, *sorted((run_dir / "manifests").glob("*.txt"))]:
+    run = RunDirectory(run_dir)
+    if not run.vocabulary.is_file():
+        raise DataError(f"{run.vocabulary}: no such file; run `asr prepare run_dir={run}` first")
+    for path in [run.vocabulary, *sorted(run.manifests.glob("*.txt"))]:
         yield _member(f"{TEXTS}/{path.name}", path.read_bytes())
-    manifests = sorted((run_dir / "manifests").glob("*.jsonl"))
+    manifests = sorted(run.manifests.glob("*.jsonl"))
     if not manifests:
         raise DataError(f"{run_dir}: no manifests; run `asr prepare run_dir={run_dir}` first")
     recordings = {
@@ -204,10 +205,10 @@ def _decoded(path: Path) -> Path:
 
 def _publish(run_dir: Path) -> None:
     """Write the manifests, with the paths of this machine, and at last the vocabulary."""
-    manifests = run_dir / "manifests"
+    run = RunDirectory(run_dir)
     for packed in sorted((run_dir / TEXTS).glob("*.jsonl.gz")):
         with (
-            atomic_open(manifests / packed.stem) as file,
+            atomic_open(run.manifests / packed.stem) as file,
             gzip.open(packed, "rt", encoding="utf-8") as lines,
         ):
             for fields in map(json.loads, lines):
@@ -217,10 +218,10 @@ def _publish(run_dir: Path) -> None:
                     raise DataError(f"{path}: no such file; remove {run_dir} and unpack again")
                 fields["audio"] = str(there[0])
                 file.write(json.dumps(fields, ensure_ascii=False) + "\n")
-    texts = sorted((run_dir / TEXTS).glob("*.txt"), key=lambda path: path.name == "vocabulary.txt")
-    for path in texts:
-        folder = run_dir if path.name == "vocabulary.txt" else manifests
-        with atomic_open(folder / path.name, "wb") as file:
+    vocabulary = run.vocabulary.name
+    for path in sorted((run_dir / TEXTS).glob("*.txt"), key=lambda path: path.name == vocabulary):
+        target = run.vocabulary if path.name == vocabulary else run.manifests / path.name
+        with atomic_open(target, "wb") as file:
             file.write(path.read_bytes())
 
 

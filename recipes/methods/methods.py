@@ -3,8 +3,7 @@
     python recipes/methods/methods.py search exp/methods-timit-sample/ctc-lstm/1 --overrides …
     python recipes/methods/methods.py table exp/methods-timit-sample --methods gmm ctc-lstm
 
-A run directory is that of a training. Training, search and scoring are the business of the commands
-and of `asr.scoring`; the Makefile beside this file calls them.
+The commands train, search and score; the Makefile beside this file calls them.
 """
 
 import argparse
@@ -20,6 +19,7 @@ from asr import scoring
 from asr.errors import DataError, exit_code
 from asr.files import atomic_open
 from asr.scoring import ErrorCounts, Score, intervals
+from asr.training.run_directory import RunDirectory
 
 SEARCHES = {"greedy": "greedy", "beam": "beam", "beam-lm": "beam + phone n-gram"}
 REPLICATES = 10_000
@@ -28,22 +28,21 @@ REPLICATES = 10_000
 # ── searches of one network ───────────────────────────────────────────────────────────────────────
 
 
-def search(run_dir: Path, order: int, overrides: Sequence[str], width: int = 100) -> None:
-    """Tune each search on dev, decode test once with it, and keep what was heard and chosen.
+def search(folder: Path, order: int, overrides: Sequence[str], width: int = 100) -> None:
+    """Tune each search on dev, decode test once with it, and keep its hypotheses and its values.
 
     `width` is that of the beams. `searches.json`, written last, has the dev PER of each. HMMs are
     not searched greedily.
     """
-    from asr import checkpoint
     from asr.commands import decode, ngram, tune
     from asr.commands.configured import compose
     from asr.criteria import HMM
     from asr.search.arpa import write_arpa
 
-    manifests = run_dir / "manifests"
-    model = ngram.estimated([manifests / "train.jsonl"], order, run_dir / "vocabulary.txt")
-    write_arpa(run_dir / "lm.arpa", model)
-    criterion = checkpoint.load(run_dir / "checkpoint-best.safetensors").recognizer.criterion
+    run_dir = RunDirectory(folder)
+    model = ngram.estimated([run_dir.manifest("train")], order, run_dir.vocabulary)
+    write_arpa(run_dir.language_model, model)
+    criterion = run_dir.recognizer().criterion
     names = list(SEARCHES)[1:] if isinstance(criterion, HMM) else SEARCHES
     dev_pers = {}
     for name in names:
@@ -52,16 +51,15 @@ def search(run_dir: Path, order: int, overrides: Sequence[str], width: int = 100
         if criterion.tunable(config.search):
             tune.run(config)
             config = replace(config, tuned=True)
-            found = json.loads((run_dir / "search.json").read_text(encoding="utf-8"))
-            dev_pers[name] = found["dev_per"]
+            tuned = json.loads(run_dir.search.read_text(encoding="utf-8"))
+            dev_pers[name] = tuned["dev_per"]
         else:
-            trained = json.loads((run_dir / "training.json").read_text(encoding="utf-8"))
-            dev_pers[name] = trained["dev_per"]
+            dev_pers[name] = run_dir.summary()["dev_per"]
         decode.run(config)
-        (run_dir / "test.hyp.jsonl").rename(run_dir / f"test.{name}.hyp.jsonl")
+        run_dir.hypotheses("test").rename(run_dir.hypotheses("test", name))
         if config.tuned:
-            (run_dir / "search.json").rename(run_dir / f"search.{name}.json")
-    with atomic_open(run_dir / "searches.json") as file:
+            run_dir.search.rename(folder / f"search.{name}.json")
+    with atomic_open(folder / "searches.json") as file:
         json.dump(dev_pers, file)
 
 
@@ -70,7 +68,7 @@ def search(run_dir: Path, order: int, overrides: Sequence[str], width: int = 100
 
 @dataclass(frozen=True)
 class Result:
-    """What one search made of one method: dev PERs and scores of test, by seed."""
+    """The results of one method with one search: dev PERs and scores of test, by seed."""
 
     dev_pers: Sequence[float]
     scores: Sequence[Score]
@@ -91,7 +89,7 @@ def read(run_dirs: Sequence[Path], protocol: str) -> dict[str, Result]:
     """The results of a method's runs by search; `DataError` where one is not finished."""
     for run_dir in run_dirs:
         if not (run_dir / "searches.json").exists():
-            raise DataError(f"{run_dir}: not searched yet; say the same make again to continue")
+            raise DataError(f"{run_dir}: not searched yet; run the same make again to continue")
     pers = [
         json.loads((run_dir / "searches.json").read_text(encoding="utf-8")) for run_dir in run_dirs
     ]
@@ -99,9 +97,12 @@ def read(run_dirs: Sequence[Path], protocol: str) -> dict[str, Result]:
     for name in pers[0]:
         scores = []
         for run_dir in run_dirs:
-            sides = (run_dir / "manifests" / "test.jsonl", run_dir / f"test.{name}.hyp.jsonl")
-            said, heard = (scoring.read_transcripts(path) for path in sides)
-            scores.append(scoring.score_transcripts(said, heard, scoring.protocol(protocol)))
+            run = RunDirectory(run_dir)
+            sides = (run.manifest("test"), run.hypotheses("test", name))
+            references, hypotheses = (scoring.read_transcripts(path) for path in sides)
+            scores.append(
+                scoring.score_transcripts(references, hypotheses, scoring.protocol(protocol))
+            )
         results[name] = Result([one[name] for one in pers], scores)
     return results
 
@@ -122,10 +123,7 @@ def table(runs: Path, methods: Sequence[str], seeds: Sequence[int], protocol: st
                 + " p |",
                 "|---|---:|---:|" + "---:|" * (2 * len(SEARCHES) + 1),
             ]
-        trainings = [
-            json.loads((run_dir / "training.json").read_text(encoding="utf-8"))
-            for run_dir in run_dirs
-        ]
+        trainings = [RunDirectory(run_dir).summary() for run_dir in run_dirs]
         epochs = statistics.fmean(training["epochs"] for training in trainings)
         cells = [
             f"{statistics.fmean(results[name].dev_pers):.2f} | {results[name].described()}"

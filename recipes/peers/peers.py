@@ -28,7 +28,6 @@ from asr.audio import Waveform
 from asr.augment import seed_of
 from asr.augment.sounds import add_at, babble, coloured_noise
 from asr.commands.configured import compose
-from asr.config import compose
 from asr.corpora.checks import check
 from asr.errors import DataError, exit_code, pip_install, raise_problems
 from asr.features import SpeakerMoments

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr import checkpoint
 from asr.aligner import Aligner
 from asr.criteria import Span, ctc
 from asr.dataset import Batches
 from asr.errors import exit_code
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Manifest, Segment
+from asr.training.run_directory import RunDirectory
 
 PENALTIES = (0.0, 2.0, 4.0, 6.0)  # nats
 SHIFTS_S = np.arange(-24, 25) * 0.0025
@@ -61,10 +61,10 @@ def main() -> None:
     for penalty in PENALTIES:
         ctc.ALIGNMENT_PENALTY = penalty
         errors: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for run in arguments.run:
-            recognizer = checkpoint.load(run / "checkpoint-best.safetensors").recognizer
+        for run_dir in map(RunDirectory, arguments.run):
+            recognizer = run_dir.recognizer()
             for split in ("dev", "test"):
-                measure(recognizer, Manifest(run / "manifests" / f"{split}.jsonl"), split, errors)
+                measure(recognizer, run_dir.utterances(split), split, errors)
         shift = max(SHIFTS_S, key=lambda s: share(np.array(errors["middle"]["dev"]) + s))
         errors[f"middle {1000 * shift:+.1f} ms"] = {
             split: (np.array(found) + shift).tolist() for split, found in errors["middle"].items()

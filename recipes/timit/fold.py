@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asr import checkpoint, scoring
+from asr import scoring
 from asr.batch import pad
 from asr.criteria import CTC, CTCConfig
 from asr.dataset import Batches
@@ -25,6 +25,7 @@ from asr.phones import Vocabulary, fold_to_39, phone_set
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Manifest
 from asr.search import SearchConfig
+from asr.training.run_directory import RunDirectory
 
 BLANK = 0
 PENALTIES = tuple(n / 2 for n in range(11))  # nats
@@ -42,9 +43,9 @@ def main() -> None:
     torch.set_num_threads(1)
     protocol = scoring.protocol("strict")
     print(f"{'run':<24} {'beam':>4}  {'fold':<6} {'penalty':>7} {'dev':>6} {'test':>6}")
-    for run in arguments.run:
-        recognizer = checkpoint.load(run / "checkpoint-best.safetensors").recognizer
-        splits = {name: Manifest(run / "manifests" / f"{name}.jsonl") for name in ("dev", "test")}
+    for run in map(RunDirectory, arguments.run):
+        recognizer = run.recognizer()
+        splits = {name: run.utterances(name) for name in ("dev", "test")}
         heard = {name: emissions_of(recognizer, split) for name, split in splits.items()}
         few = Vocabulary(phone_set("timit39"))
         folded = {

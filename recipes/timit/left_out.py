@@ -1,4 +1,4 @@
-"""Every speaker tested by a network that never heard them: folds of speakers, then one transcript.
+"""Every speaker tested by a network not trained on them: folds of speakers, one transcript.
 
     python recipes/timit/left_out.py split ROOT FOLDS OUTPUT
     python recipes/timit/left_out.py join exp/timit-sample-6-folds --seeds 1 2 3
@@ -17,7 +17,8 @@ from pathlib import Path
 from asr.corpora.timit import survey
 from asr.errors import DataError, exit_code
 from asr.files import atomic_open
-from asr.records import Hypothesis, Manifest, read_jsonl, write_jsonl
+from asr.records import Hypothesis, read_jsonl, write_jsonl
+from asr.training.run_directory import RunDirectory
 
 
 def split(root: Path, folds: int, output: Path) -> None:
@@ -43,12 +44,15 @@ def split(root: Path, folds: int, output: Path) -> None:
 def join(runs: Path, seeds: Sequence[int]) -> None:
     """Write `references.jsonl` and `heard-SEED.jsonl` of the test utterances of all folds."""
     folds = sorted(runs.glob("fold-*.txt"), key=lambda path: int(path.stem.partition("-")[2]))
-    run_dirs = {seed: [path.with_suffix("") / str(seed) for path in folds] for seed in seeds}
-    said = [one / "manifests" / "test.jsonl" for one in run_dirs[seeds[0]]]
-    write_jsonl(runs / "references.jsonl", [one for path in said for one in Manifest(path)])
+    run_dirs = {
+        seed: [RunDirectory(path.with_suffix("") / str(seed)) for path in folds] for seed in seeds
+    }
+    tests = [one.utterances("test") for one in run_dirs[seeds[0]]]
+    write_jsonl(runs / "references.jsonl", [utterance for test in tests for utterance in test])
     for seed in seeds:
-        heard = [h for d in run_dirs[seed] for h in read_jsonl(d / "test.hyp.jsonl", Hypothesis)]
-        write_jsonl(runs / f"heard-{seed}.jsonl", heard)
+        paths = [one.hypotheses("test") for one in run_dirs[seed]]
+        hypotheses = [one for path in paths for one in read_jsonl(path, Hypothesis)]
+        write_jsonl(runs / f"heard-{seed}.jsonl", hypotheses)
 
 
 @exit_code

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from asr.corpora.base import CorpusConfig
 from asr.corpora.recording import CorpusConfig
 from asr.knobs import knob
 

@@ -21,6 +21,7 @@ from asr.criteria.base import Criterion, CriterionConfig, Path, Span, Split
 from asr.criteria.transducer import lattice
 from asr.criteria.transducer.network import Joint, Prediction
 from asr.criteria.transducer.search import BeamSearch, greedy
+from asr.knobs import knob
 from asr.search import SearchConfig
 from asr.search.graph import Graph, no_language_model
 

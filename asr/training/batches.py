@@ -1,0 +1,55 @@
+"""The batches of a run: of its training set, of dev, and of a split that is only recognised."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from asr.augment import Augment
+from asr.config import RunConfig
+from asr.dataset import Batches
+from asr.features.cache import frame_cache
+from asr.phones import Vocabulary
+from asr.recognizer import Recognizer
+from asr.records import Utterance
+
+log = logging.getLogger(__name__)
+
+
+def training_batches(
+    config: RunConfig,
+    vocabulary: Vocabulary,
+    train: Sequence[Utterance],
+    dev: Sequence[Utterance],
+    augment: Augment,
+) -> tuple[Batches, Batches, Batches]:
+    """The training set in random order and augmented; the same by length and unchanged; dev."""
+    cache = train_cache = frame_cache(config.cache, config.features, config.cache_precision)
+    if cache is not None and config.augment.needs_waveforms:
+        train_cache = None
+        log.info("cache: for dev only, augment changes the waveforms of the training set")
+    batches = partial(
+        Batches,
+        vocabulary=vocabulary,
+        sample_rate=config.features.sample_rate,
+        batch_size=config.training.batch_size,
+        workers=config.training.workers,
+    )
+    return (
+        batches(train, seed=config.seed, augment=augment, cache=train_cache, copies=config.copies),
+        batches(train, cache=train_cache),
+        batches(dev, cache=cache),
+    )
+
+
+def split_batches(
+    config: RunConfig, utterances: Sequence[Utterance], recognizer: Recognizer
+) -> Batches:
+    """A split with the features of a trained recogniser, from the cache where the run has one."""
+    features = recognizer.config.features
+    return Batches(
+        utterances,
+        recognizer.vocabulary,
+        features.sample_rate,
+        config.training.batch_size,
+        cache=frame_cache(config.cache, features, config.cache_precision),
+    )

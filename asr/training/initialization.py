@@ -1,0 +1,113 @@
+"""The values that a recogniser has before its first step."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+from torch import nn
+
+from asr import checkpoint
+from asr.config import RunConfig
+from asr.criteria import Split
+from asr.dataset import Batches
+from asr.errors import DataError
+from asr.lstm.fast.products import onednn_multiplies
+from asr.phones import Vocabulary
+from asr.recognizer import Recognizer
+
+# What may differ between the features of two recognisers that take mean and variance from the
+# recordings at hand, and between the encoders of any two.
+FREE_FEATURES = ("normalization", "cmn_window", "active_db")
+FREE_ENCODER = ("dropout", "forget_bias")
+
+
+def draw(config: RunConfig, vocabulary: Vocabulary, device: torch.device) -> Recognizer:
+    """A recogniser with random weights, which the seed decides.
+
+    Raises `DataError` where the device does not have `training.precision`.
+    """
+    precision, on_cpu = config.training.precision, device.type == "cpu"
+    if precision != "float32" and not (on_cpu and onednn_multiplies(getattr(torch, precision))):
+        raise DataError(
+            f"training.precision is {precision}, which {'this processor' if on_cpu else 'a GPU'} "
+            f"does not support; set training.precision=float32"
+        )
+    torch.manual_seed(config.seed)
+    recognizer = Recognizer(config.recognizer, vocabulary).to(device)
+    recognizer.encoder.product_dtype = getattr(torch, precision)
+    if limit := config.training.initial_range:
+        for weights in recognizer.parameters():
+            nn.init.uniform_(weights, -limit, limit)
+    return recognizer
+
+
+def initialize(recognizer: Recognizer, start_from: str, train: Batches, dev: Batches) -> None:
+    """Take over what fits of the checkpoint `start_from`, if there is one; estimate the rest.
+
+    The normalisation is estimated from the training set; the criterion takes from both splits what
+    it needs before the first epoch.
+    """
+    carried = carry_over(start_from, recognizer)
+    if "features" not in carried:
+        recognizer.features.fit_normalization(batch.to(recognizer.device) for batch in train)
+    if "criterion" not in carried:
+        recognizer.criterion.prepare(_split(recognizer, train), _split(recognizer, dev))
+
+
+def _split(recognizer: Recognizer, batches: Batches) -> Split:
+    """A split for `Criterion.prepare`; its parts are generators, which read only when iterated."""
+    return Split(
+        (recognizer.vocabulary.encode(one.phones) for one in batches.speech.utterances),
+        (
+            (moved, recognizer.encoded_lengths(moved.waveform_lengths))
+            for moved in (batch.to(recognizer.device) for batch in batches)
+        ),
+    )
+
+
+def carry_over(path: str, recognizer: Recognizer) -> tuple[str, ...]:
+    """Give `recognizer` the parts of a checkpoint that fit, and return their names.
+
+    Features and encoder must fit: `DataError` says what differs. Normalisations that take mean and
+    variance from the recordings at hand fit each other. An encoder with more layers takes those of
+    the checkpoint for its first ones, and its criterion begins anew. Otherwise the criterion is
+    carried over too if it is of the same kind and size, over the same phones; one over other phones
+    begins with the phones that the old one knows (`Criterion.begin_with`), and is not in the names.
+    Without a path nothing is carried over.
+    """
+    if not path:
+        return ()
+    source = checkpoint.load(path).recognizer
+    both = (source, recognizer)
+    deeper = source.config.encoder.layers < recognizer.config.encoder.layers
+    adapt = all(each.config.features.adapts for each in both)
+    _require_same(path, "features", both, FREE_FEATURES if adapt else ())
+    _require_same(path, "encoder", both, (*FREE_ENCODER, *(["layers"] if deeper else [])))
+    recognizer.features.load_state_dict(source.features.state_dict())
+    recognizer.encoder.load_state_dict(source.encoder.state_dict(), strict=not deeper)
+    if deeper:
+        return ("features", "encoder")
+    shapes = [
+        {name: tensor.shape for name, tensor in each.criterion.state_dict().items()}
+        for each in both
+    ]
+    if (
+        source.vocabulary == recognizer.vocabulary
+        and source.config.criterion.name == recognizer.config.criterion.name
+        and shapes[0] == shapes[1]
+    ):
+        recognizer.criterion.load_state_dict(source.criterion.state_dict())
+        return ("features", "encoder", "criterion")
+    labels = recognizer.vocabulary.counterparts(source.vocabulary)
+    recognizer.criterion.begin_with(source.criterion, labels)
+    return ("features", "encoder")
+
+
+def _require_same(
+    path: str, part: str, both: tuple[Recognizer, Recognizer], free: Sequence[str]
+) -> None:
+    theirs, ours = (asdict(getattr(each.config, part)) for each in both)
+    differing = [key for key in ours if key not in free and theirs[key] != ours[key]]
+    if differing:
+        named = " ".join(f"{part}.{key}={theirs[key]}" for key in differing)
+        raise DataError(f"{path}: cannot be carried over unless you set {named}")

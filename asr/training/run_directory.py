@@ -1,0 +1,256 @@
+"""The directory of a run: where every file lies, and whether a run may be continued in it.
+
+exp/EXPERIMENT/SEED/
+  manifests/            {train,dev,test}.jsonl, corpus.txt, corpus.png       asr prepare
+  warnings.txt          if there are any; skipped.txt with skip_bad
+  vocabulary.txt        written last: the manifests are complete
+  config.yaml           the configuration                                    asr train
+  train.jsonl           one record for each epoch
+  learning-curve.png
+  checkpoint-*.safetensors   best, last, and phase1 with weight noise
+  training.json         written last: the training is complete
+  lm.arpa               phone n-gram                                         asr ngram
+  dev.emissions.safetensors  what the search reads of dev                    asr tune
+  search.json           the search with the lowest dev PER
+  SPLIT.hyp.jsonl       hypotheses, and all of them in SPLIT.n-best.jsonl    asr decode
+  test.per.txt          their score                                          asr score
+  report.html           and utterance.png                                    asr report
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr import __version__, checkpoint
+from asr.checkpoint import Checkpoint, TrainingState
+from asr.config import RunConfig
+from asr.errors import DataError
+from asr.files import atomic_open
+from asr.phones import Vocabulary
+from asr.recognizer import Recognizer
+from asr.records import Manifest
+from asr.search import SearchConfig
+from asr.training import curve
+from asr.training.learner import Learner
+from asr.training.schedule import Phase, best, last_phase
+
+CURVE_AFTER_S = 10.0  # the learning curve is drawn after epochs this long, and at the end
+PARTS = ("features", "augment", "encoder", "criterion", "optimizer", "training")
+
+
+class RunDirectory:
+    """The paths of a run, and what training reads and writes there.
+
+    With `writes` False nothing is written or locked: for all but one process of a training that
+    several share.
+    """
+
+    def __init__(self, path: str | Path, writes: bool = True) -> None:
+        self.path = path = Path(path)
+        self.writes = writes
+        self.manifests = path / "manifests"
+        self.warnings = path / "warnings.txt"
+        self.skipped = path / "skipped.txt"
+        self.vocabulary = path / "vocabulary.txt"
+        self.config = path / "config.yaml"
+        self.history = path / "train.jsonl"
+        self.curve = path / "learning-curve.png"
+        self.best = self.checkpoint("best")
+        self.last = self.checkpoint("last")
+        self.training = path / "training.json"
+        self.language_model = path / "lm.arpa"
+        self.emissions = path / "dev.emissions.safetensors"
+        self.search = path / "search.json"
+        self.score = path / "test.per.txt"
+        self.picture = path / "utterance.png"
+        self.report = path / "report.html"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def manifest(self, split: str) -> Path:
+        """The utterances of a split."""
+        return self.manifests / f"{split}.jsonl"
+
+    def checkpoint(self, name: str) -> Path:
+        """A checkpoint: "best", "last", or what a phase of training keeps."""
+        return self.path / f"checkpoint-{name}.safetensors"
+
+    def hypotheses(self, split: str, search: str = "") -> Path:
+        """The best hypothesis of each utterance; `search` names one of several searches."""
+        return self.path / f"{split}{search and f'.{search}'}.hyp.jsonl"
+
+    def n_best(self, split: str) -> Path:
+        """All hypotheses of each utterance."""
+        return self.path / f"{split}.n-best.jsonl"
+
+    # ── what the commands read ───────────────────────────────────────────────────────────────
+
+    def utterances(self, split: str) -> Manifest:
+        """The manifest of a split; `DataError` where the run is not prepared."""
+        path = self.manifest(split)
+        if not path.exists():
+            raise DataError(f"{path}: no manifest; run `asr prepare` with the same overrides")
+        return Manifest(path)
+
+    def phones(self) -> Vocabulary:
+        """The vocabulary of the run."""
+        return Vocabulary.load(self.vocabulary)
+
+    def recognizer(self, device: torch.device | str = "cpu") -> Recognizer:
+        """The recogniser of the best checkpoint, in evaluation mode."""
+        return checkpoint.load(self.best, device).recognizer
+
+    def digest(self) -> str:
+        """SHA-256 of the best checkpoint, by which results of it are recognised."""
+        with open(self.best, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """The result of the training; `DataError` where it is not complete."""
+        if not self.training.exists():
+            raise DataError(f"{self.training}: no such file; train the run to the end first")
+        summary: dict[str, Any] = json.loads(self.training.read_text(encoding="utf-8"))
+        return summary
+
+    def tuned_search(self) -> SearchConfig:
+        """The search that `asr tune` chose; `DataError` where it is of another best checkpoint."""
+        if not self.search.exists():
+            raise DataError(f"{self.search}: no such file; run `asr tune` with the same overrides")
+        try:
+            tuned = json.loads(self.search.read_text(encoding="utf-8"))
+            search, digest = SearchConfig(**tuned["search"]), tuned["checkpoint"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{self.search}: expected what `asr tune` writes, found {error!r}; run it again"
+            ) from error
+        if digest != self.digest():
+            raise DataError(
+                f"{self.search}: tuned for another checkpoint than {self.best}; run `asr tune`"
+            )
+        return search
+
+    # ── training ─────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Refuse a second training in the directory, until the end or the death of the process."""
+        if not self.writes:
+            yield
+            return
+        with open(self.path / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(f"{self}: in use by another run; set another run_dir") from None
+            yield
+
+    def resume(self, config: RunConfig, recognizer: Recognizer, utterances: int) -> TrainingState:
+        """The state of the last checkpoint, with its weights loaded; without one, a new state.
+
+        `utterances` is the size of the training set. Raises `DataError` where the checkpoint may
+        not be continued: `resume` is never, or what decides the weights has changed.
+        """
+        unchanging = _unchanging(config, utterances)
+        if not self.last.exists():
+            return TrainingState(unchanging, [], {})
+        if config.resume == "never":
+            raise DataError(
+                f"{self}: holds a run already; set resume=auto to continue it, or another run_dir"
+            )
+        last = checkpoint.load(self.last)
+        assert last.training is not None
+        defaults = {part: asdict(type(getattr(config, part))()) for part in PARTS}
+        begun = _flat(defaults) | _flat(last.training.run)  # an older run lacks newer keys
+        for key, value in _flat(unchanging).items():
+            if (before := begun.get(key)) != value:
+                raise DataError(
+                    f"{self}: cannot be continued, it was begun with {key}={before} and now has "
+                    f"{value}; set another run_dir (make: NAME=), or remove the folder"
+                )
+        recognizer.load_state_dict(last.recognizer.state_dict())
+        return TrainingState(unchanging, last.training.history, last.training.learner)
+
+    def begin(self, config: RunConfig) -> None:
+        """Write the configuration."""
+        if self.writes:
+            with atomic_open(self.config) as file:
+                file.write(config.to_yaml())
+
+    def keep(self, config: RunConfig, learner: Learner, state: TrainingState, phase: Phase) -> None:
+        """Write the result of an epoch, the last checkpoint last.
+
+        `state.history` ends with the epoch's record; the state of the learner is taken anew.
+        """
+        if not self.writes:
+            return
+        history = state.history
+        about = {
+            "version": __version__,
+            "experiment": config.name,
+            "corpus": config.corpus.name,
+            "seed": config.seed,
+            **history[-1],
+        }
+        if phase.is_best(history):
+            checkpoint.save(self.checkpoint(phase.keeps), Checkpoint(learner.result, about))
+        state = TrainingState(state.run, history, learner.state_dict())
+        checkpoint.save(self.last, Checkpoint(learner.recognizer, about, state))
+        with atomic_open(self.history) as file:
+            file.writelines(json.dumps(record) + "\n" for record in history)
+        if history[-1]["seconds"] > CURVE_AFTER_S:
+            curve.draw(self.curve, history, f"{config.corpus.name} dev")
+
+    def finish(
+        self, config: RunConfig, recognizer: Recognizer, history: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Draw the learning curve, then write and return the summary of a complete training."""
+        chosen, device = best(last_phase(history)), recognizer.device
+        summary = {
+            "experiment": config.name,
+            "corpus": config.corpus.name,
+            "seed": config.seed,
+            "epochs": len(history),
+            "best_epoch": chosen["epoch"],
+            "dev_per": chosen["dev_per"],
+            "parameters": recognizer.parameter_count,
+            "seconds": sum(record["seconds"] for record in history),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "torch": torch.__version__,
+            "version": __version__,
+        }
+        if self.writes:
+            curve.draw(self.curve, history, f"{config.corpus.name} dev")
+            with atomic_open(self.training) as file:
+                json.dump(summary, file, indent=2)
+                file.write("\n")
+        return summary
+
+
+def _unchanging(config: RunConfig, utterances: int) -> dict[str, Any]:
+    """What decides the weights, and so must be the same when a run is continued."""
+    run: dict[str, Any] = {part: asdict(getattr(config, part)) for part in PARTS}
+    del run["training"]["workers"]
+    return {
+        "seed": config.seed,
+        **run,
+        "utterances": utterances,
+        "cache_precision": config.cache_precision if config.cache else "float32",
+    }
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, node in tree.items():
+        flat |= _flat(node, f"{prefix}{key}.") if isinstance(node, dict) else {prefix + key: node}
+    return flat
