@@ -1,5 +1,14 @@
 """Speech phoneme recognition: waveform → features → stacked LSTM → phones → phone error rate.
 
+    import asr
+
+    asr.load().transcribe("my.wav")            # phones with times and confidences
+    asr.align("my.wav", ["hh", "ah", "l", "ow"])  # the times of known phones
+    asr.score(references, hypotheses)          # phone error rate, counts and alignments
+
+docs/python.md has examples. Importing this module is quick; torch comes with the first `load` or
+`align`.
+
 Shape letters, declared here once and used in every signature:
 
     N  utterances in a batch          D  width of an encoded frame
@@ -10,4 +19,59 @@ Shape letters, declared here once and used in every signature:
 Integer lengths `(N,)` travel beside every padded tensor.
 """
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asr.records import Segment
+    from asr.scoring import Score
+    from asr.transcriber import Recording, Transcriber
+
 __version__ = "0.1.0"
+__all__ = ["align", "load", "score"]
+
+
+def load(checkpoint: str | Path | None = None) -> "Transcriber":
+    """The recogniser of a checkpoint, or else the packaged model; `transcribe` is its method.
+
+    Raises `DataError` where the file is absent, damaged, or no checkpoint.
+    """
+    from asr import transcriber
+
+    return transcriber.load(checkpoint)
+
+
+def align(
+    recording: "Recording",
+    phones: Sequence[str],
+    sample_rate: int | None = None,
+    checkpoint: str | Path | None = None,
+) -> "tuple[Segment, ...]":
+    """The times of the phones of a recording, by forced alignment.
+
+    `recording` is a path, or an array (S,) with its `sample_rate` in Hz; the phones are those of
+    the checkpoint's vocabulary (the packaged model: CMUdict's, in lower case, without stress).
+    Raises `DataError` for an unknown phone, or audio that is too short for its phones.
+    """
+    from asr import aligner
+
+    transcriber = load(checkpoint)
+    waveform = transcriber.waveform(recording, sample_rate)
+    return aligner.align(transcriber.recognizer, waveform, phones)
+
+
+def score(
+    references: Mapping[str, Sequence[str]],
+    hypotheses: Mapping[str, Sequence[str]],
+    protocol: str = "strict",
+) -> "Score":
+    """The phone error rate of hypotheses: phones by utterance id on both sides.
+
+    `protocol` says what is folded and deleted before the alignment (docs/scoring.md). The result
+    has counts and rates in `total`, and the aligned phones. Raises `DataError` where an id is on
+    one side only, or a phone is not in the protocol's phone set.
+    """
+    from asr import scoring
+
+    return scoring.score(references, hypotheses, protocol=protocol)

@@ -2,7 +2,7 @@
 
 A criterion says in which frames of the network each phone was heard; frames between two phones
 belong to neither. The boundary is put where the speech itself changes most there, so that it is
-finer than the network's frames. Nothing here reads or writes files (see `asr.align`).
+finer than the network's frames. Nothing here reads or writes files (`asr align` does).
 """
 
 import math
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from asr.audio import Waveform
 from asr.batch import Batch, pad
 from asr.corpora.lexicon import Pronunciation
 from asr.errors import DataError
@@ -28,6 +29,8 @@ SILENCES = frozenset({"h#", "pau", "epi", "sil", "sp", "spn", "SIL", "<sil>"})
 HOP_MS, WINDOW_MS, FILTERS = 5.0, 16.0, 23
 PAUSE_S = 0.1  # quiet for so long between two phones is a pause; most closures are shorter
 QUIET = (5, 95)  # percentiles of the loudness in dB; below the middle of them it is quiet
+
+SPEAKER = "the speaker"  # of a recording that is aligned alone
 
 Frames = np.ndarray[Any, np.dtype[np.float64]]
 Stretch = tuple[int, int]  # frames begin…end (exclusive) of those in which boundaries are found
@@ -120,6 +123,24 @@ class Aligner:
         """A whole number of samples, and at the end of the frames the end of the audio."""
         sample = samples if edge == count else edge * self.hop_samples
         return sample / self.features.config.sample_rate
+
+
+def align(recognizer: Recognizer, waveform: Waveform, phones: Sequence[str]) -> tuple[Segment, ...]:
+    """The times of the phones of one recording (S,), at the recogniser's sample rate.
+
+    Raises `DataError` where it is too short for its phones, or has a phone that is unknown.
+    """
+    aligner = Aligner(recognizer)
+    aligner.require_room(phones, len(waveform))
+    labels = torch.tensor([recognizer.vocabulary.encode(phones)])
+    batch = replace(
+        Batch.of([torch.from_numpy(waveform)], [SPEAKER]),
+        targets=labels,
+        target_lengths=torch.tensor([labels.shape[1]]),
+    ).to(recognizer.device)
+    with torch.no_grad():
+        moments = recognizer.moments_of([batch])
+        return aligner(batch, *recognizer.encode_batch(batch, moments=moments))[0]
 
 
 def with_likeliest(

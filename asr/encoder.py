@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from asr.knobs import Knobs, knob
-from asr.lstm import CELLS, RecurrentStack, Trace
+from asr.lstm.cell import Trace
+from asr.lstm.cells import CELLS
+from asr.lstm.layer import RecurrentStack
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from asr import criteria
 from asr.augment import Augment
 from asr.batch import Batch
-from asr.criteria import CriterionConfig, FrameTimes, Path
+from asr.criteria.base import CriterionConfig, FrameTimes, Path
 from asr.encoder import Encoder, EncoderConfig, stacked_lengths
 from asr.features import Features, FeaturesConfig, SpeakerMoments
 from asr.phones import Vocabulary

@@ -4,14 +4,16 @@ A recording is transcribed piece by piece, in bounded memory. Only here is audio
 mixed, with a warning.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from asr import audio, checkpoint
@@ -32,12 +34,13 @@ QUIET_S = 0.2  # a piece ends in the middle of the quietest stretch of this leng
 SPEAKER = "the speaker"  # of all that is normalised together: a file, or all files
 REACH_S = 0.1  # how long a phone lasts at most on either side of its moment
 
-Warn = Callable[[str], None]
+Warn = Callable[[str], object]
+Recording = str | Path | npt.NDArray[Any] | torch.Tensor
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """The phones of a file, in order and without overlaps."""
+    """The phones of a recording, in order and without overlaps; `file` is "" for an array."""
 
     file: str
     duration_s: float
@@ -92,30 +95,72 @@ class Transcriber:
                     own = piece.waveform[piece.before : piece.before + piece.samples]
                     yield Batch.of([torch.from_numpy(own)], [SPEAKER])
 
+    @overload
+    def transcribe(self, recording: Recording, sample_rate: int | None = None) -> Transcript: ...
+
+    @overload
     def transcribe(
+        self, recording: list[Recording], sample_rate: int | None = None
+    ) -> list[Transcript]: ...
+
+    def transcribe(
+        self, recording: Recording | list[Recording], sample_rate: int | None = None
+    ) -> Transcript | list[Transcript]:
+        """The phones of a recording, or of each in a list, with their times.
+
+        A recording is the path of an audio file of any format, rate and length, or an array (S,) or
+        (S, channels) with its `sample_rate` in Hz. Changes and distortions of the audio are given
+        as warnings. Raises `DataError` where a recording is unreadable, too short or silent.
+
+            transcript = asr.load().transcribe("my.wav")
+            asr.load().transcribe(samples, sample_rate=44_100)
+        """
+        if isinstance(recording, list):
+            return [self.transcribe(one, sample_rate) for one in recording]
+        if isinstance(recording, str | Path):
+            return self.transcribe_file(recording, warnings.warn)
+        waveform = self.waveform(recording, sample_rate)
+        moments = self.recognizer.moments_of(self._batches([iter([waveform])]))
+        return self._transcript("", iter([waveform]), moments)
+
+    def waveform(self, recording: Recording, sample_rate: int | None = None) -> Waveform:
+        """A whole recording, as for `transcribe`, at the model's sample rate, (S,)."""
+        config = self.recognizer.config.features
+        if isinstance(recording, str | Path):
+            return np.concatenate(list(self.blocks(recording, warnings.warn)))
+        if sample_rate is None:
+            raise DataError("an array has no sample rate of its own; set sample_rate=…, in Hz")
+        return audio.from_array(recording, sample_rate, config.sample_rate, config.window_samples)
+
+    def transcribe_file(
         self, path: str | Path, warn: Warn, moments: SpeakerMoments | None = None
     ) -> Transcript:
-        """The phones of one file; `DataError` where it cannot be read, is too short or silent.
+        """`transcribe` of one file, with a function that gets each warning.
 
         `moments` are those of `one_speaker`. Without them a model with normalization=speaker takes
         the file for all that its speaker says.
         """
+        if moments is None:
+            moments = self.recognizer.moments_of(self._batches([self.blocks(path, ignore)]))
+        return self._transcript(str(path), self.blocks(path, warn), moments)
+
+    def _transcript(
+        self, name: str, blocks: Iterator[Waveform], moments: SpeakerMoments | None
+    ) -> Transcript:
         samples = 0
 
         def counted() -> Iterator[Waveform]:
             nonlocal samples
-            for block in self.blocks(path, warn):
+            for block in blocks:
                 samples += len(block)
                 yield block
 
-        if moments is None:
-            moments = self.recognizer.moments_of(self._batches([self.blocks(path, ignore)]))
         phones = [
             phone
             for piece in pieces(counted(), self.step, self.sample_rate)
-            for phone in self._phones(piece, str(path), moments)
+            for phone in self._phones(piece, name, moments)
         ]
-        return Transcript(str(path), round(samples / self.sample_rate, 4), tuple(phones))
+        return Transcript(name, round(samples / self.sample_rate, 4), tuple(phones))
 
     @property
     def sample_rate(self) -> int:

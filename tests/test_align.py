@@ -410,7 +410,7 @@ def test_the_command_writes_the_same_times_into_all_files(
     run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs = {
-        "manifest": tmp_path / "out.jsonl",
+        "output": tmp_path / "out.jsonl",
         "textgrid": tmp_path / "grids",
         "phn": tmp_path / "phn",
         "ctm": tmp_path / "out.ctm",
@@ -420,7 +420,7 @@ def test_the_command_writes_the_same_times_into_all_files(
     shown = capsys.readouterr().out
     assert "boundaries within 20 ms" in shown
     assert "95 % by speaker" in shown
-    before, after = (read_jsonl(path, Utterance) for path in (run[1], outputs["manifest"]))
+    before, after = (read_jsonl(path, Utterance) for path in (run[1], outputs["output"]))
     assert [u.id for u in before] == [u.id for u in after]
     ctm = [line.split() for line in outputs["ctm"].read_text().splitlines()]
     for old, new in zip(before, after, strict=True):

@@ -359,17 +359,18 @@ def test_a_checkpoint_gives_back_the_optimiser(tones: list[Utterance], tmp_path:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     model.loss(batch).sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    state = TrainingState({"seed": 1}, [{"epoch": 1, "dev_per": 9.5}], optimizer.state_dict())
+    parts = {"optimizer": optimizer.state_dict()}
+    state = TrainingState({"seed": 1}, [{"epoch": 1, "dev_per": 9.5}], parts)
     checkpoint.save(tmp_path / "c.safetensors", Checkpoint(model, {}, state))
     found = checkpoint.load(tmp_path / "c.safetensors").training
     assert found is not None
     assert (found.run, found.history) == (state.run, state.history)
-    assert found.optimizer["param_groups"] == [
-        {**group, "betas": list(group["betas"])} for group in state.optimizer["param_groups"]
+    assert found.learner["optimizer"]["param_groups"] == [
+        {**group, "betas": list(group["betas"])} for group in parts["optimizer"]["param_groups"]
     ]
-    for index, moments in state.optimizer["state"].items():
+    for index, moments in parts["optimizer"]["state"].items():
         for name, tensor in moments.items():
-            assert torch.equal(found.optimizer["state"][index][name], tensor)
+            assert torch.equal(found.learner["optimizer"]["state"][index][name], tensor)
 
 
 def test_a_checkpoint_of_another_format_is_refused(

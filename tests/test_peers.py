@@ -91,7 +91,7 @@ def test_speaker_by_speaker_is_asr_transcribe_of_their_files(
             transcriber.blocks(one.audio, pytest.fail) for one in said
         )
         for one in said:
-            heard = transcriber.transcribe(one.audio, pytest.fail, moments).phones
+            heard = transcriber.transcribe_file(one.audio, pytest.fail, moments).phones
             assert together[one.id] == tuple(phone.phone for phone in heard)
 
 

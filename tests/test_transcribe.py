@@ -50,7 +50,7 @@ def speech(tmp_path: Path) -> Path:
 
 
 def test_phones_come_with_their_times_and_confidence(speech: Path, tone_model: Path) -> None:
-    found = load(tone_model).transcribe(speech, pytest.fail)
+    found = load(tone_model).transcribe_file(speech, pytest.fail)
     assert tuple(one.phone for one in found.phones) == PHONES
     assert found.duration_s == pytest.approx(TONE_S * len(PHONES), abs=1e-3)
     for number, one in enumerate(found.phones):
@@ -117,7 +117,7 @@ def test_a_stream_is_what_load_reads_and_resampling_knows_no_blocks(
 def test_every_normalisation_is_at_hand(speech: Path, tone_model: Path, normalization: str) -> None:
     recognizer = normalized(tone_model, normalization)
     transcriber = Transcriber(Checkpoint(recognizer))
-    assert transcriber.transcribe(speech, pytest.fail).phones
+    assert transcriber.transcribe_file(speech, pytest.fail).phones
 
 
 @pytest.mark.parametrize("normalization", ["speaker", "utterance", "sliding"])
@@ -130,7 +130,7 @@ def test_files_of_one_speaker_are_normalised_together(
         soundfile.write(path, sound, 16_000, subtype="FLOAT")
     absent = tmp_path / "absent.wav"
     transcriber = Transcriber(Checkpoint(normalized(tone_model, normalization)))
-    alone = [transcriber.transcribe(path, pytest.fail).phones for path in paths]
+    alone = [transcriber.transcribe_file(path, pytest.fail).phones for path in paths]
     moments = transcriber.one_speaker(
         transcriber.blocks(path, pytest.fail) for path in [paths[0], absent, *paths[1:]]
     )
@@ -145,11 +145,11 @@ def test_files_of_one_speaker_are_normalised_together(
     mean, std = moments[SPEAKER]
     torch.testing.assert_close(mean, frames.mean(0).float())
     torch.testing.assert_close(std, frames.std(0, correction=0).float())
-    together = [transcriber.transcribe(path, pytest.fail, moments).phones for path in paths]
+    together = [transcriber.transcribe_file(path, pytest.fail, moments).phones for path in paths]
     assert together != alone
-    assert alone == [transcriber.transcribe(path, pytest.fail).phones for path in paths]
+    assert alone == [transcriber.transcribe_file(path, pytest.fail).phones for path in paths]
     with pytest.raises(DataError, match=r"absent\.wav"):
-        transcriber.transcribe(absent, pytest.fail, moments)
+        transcriber.transcribe_file(absent, pytest.fail, moments)
 
 
 @pytest.mark.parametrize("normalization", ["global", "active"])
@@ -476,9 +476,9 @@ def test_a_recording_in_pieces_is_heard_as_if_whole(
     path = tmp_path / "long.wav"
     soundfile.write(path, np.concatenate(parts), 16_000)
     transcriber = load(tone_model)
-    in_pieces = transcriber.transcribe(path, pytest.fail)
+    in_pieces = transcriber.transcribe_file(path, pytest.fail)
     monkeypatch.setattr(transcriber_module, "LONGEST_S", 60.0)
-    whole = transcriber.transcribe(path, pytest.fail)
+    whole = transcriber.transcribe_file(path, pytest.fail)
     assert [one.phone for one in in_pieces.phones] == [one.phone for one in whole.phones]
     assert len(whole.phones) >= len(spoken) / 2
     for one, other in zip(in_pieces.phones, whole.phones, strict=True):

@@ -6,13 +6,14 @@ file that holds less than its header promises is an error.
 
 from asr.audio.checks import Waveform, require_mono, require_rate
 from asr.audio.headers import AudioInfo
-from asr.audio.reader import ENDINGS, Inspection, info, inspect, load, stream
+from asr.audio.reader import ENDINGS, Inspection, from_array, info, inspect, load, stream
 
 __all__ = [
     "ENDINGS",
     "AudioInfo",
     "Inspection",
     "Waveform",
+    "from_array",
     "info",
     "inspect",
     "load",

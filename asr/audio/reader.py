@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
@@ -98,7 +99,7 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
 
 
 def stream(
-    path: str | Path, sample_rate: int, window_samples: int, warn: Callable[[str], None]
+    path: str | Path, sample_rate: int, window_samples: int, warn: Callable[[str], object]
 ) -> Iterator[Waveform]:
     """Yield a file in blocks (S,), its channels mixed into one, at `sample_rate`.
 
@@ -135,6 +136,34 @@ def stream(
     raise_problems(levels.silent(path))
     for warning in levels.distorted(path):
         warn(warning)
+
+
+def from_array(samples: npt.ArrayLike, rate: int, sample_rate: int, shortest: int) -> Waveform:
+    """An array (S,), or (S, channels), sampled at `rate` Hz, as `stream` reads its file: (S',).
+
+    Integers are scaled to [-1, 1]. Raises `DataError` for another shape, for fewer than `shortest`
+    samples at `sample_rate`, for silence, and for samples that are not finite numbers.
+    """
+    name = "the array"
+    array = np.asarray(samples)
+    if array.ndim not in (1, 2) or array.dtype.kind not in "iuf":
+        raise DataError(
+            f"{name}: shape {array.shape} of {array.dtype}, expected (samples,) or (samples, "
+            f"channels) of numbers"
+        )
+    if rate < LOWEST_RATE:
+        raise DataError(f"{name}: sampled at {rate} Hz, expected at least {LOWEST_RATE} Hz")
+    scale = 1.0 if array.dtype.kind == "f" else float(np.iinfo(array.dtype).max) + 1
+    waveform = (array / scale).astype(np.float32)
+    raise_problems(checks.too_short(name, len(waveform), shortest * rate / sample_rate, rate))
+    raise_problems(checks.not_finite(name, waveform))
+    levels = Levels()
+    levels.add(checks.in_16_bits(waveform))
+    raise_problems(levels.silent(name))
+    mono: Waveform = waveform.mean(axis=1) if waveform.ndim == 2 else waveform
+    if rate != sample_rate:
+        mono = soxr.ResampleStream(rate, sample_rate, 1).resample_chunk(mono, last=True)
+    return mono
 
 
 def _changes(header: AudioInfo, sample_rate: int) -> Iterator[str]:

@@ -48,7 +48,7 @@ def run(
     problems: list[str] = []
     for path, target in zip(files, targets, strict=True):
         try:
-            text = in_format(transcriber.transcribe(path, _warn, moments), format_name)
+            text = in_format(transcriber.transcribe_file(path, _warn, moments), format_name)
         except DataError as error:
             problems.extend(error.problems)
             print(f"error: {error}", file=sys.stderr)

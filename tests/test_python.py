@@ -1,0 +1,87 @@
+"""The Python interface: the examples of docs/python.md run, an array is as its file."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import asr
+from asr.errors import DataError
+from asr.transcriber import MODEL
+
+PAGE = Path(__file__).parents[1] / "docs" / "python.md"
+pytestmark = pytest.mark.skipif(not MODEL.exists(), reason="no model is in the package")
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """Two seconds of a buzzing voice with pauses, at 16 kHz."""
+    time = np.arange(32_000) / 16_000
+    voice = sum(np.sin(2 * np.pi * 120 * n * time) / n for n in range(1, 30))
+    samples = 0.1 * voice * (np.sin(2 * np.pi * 2 * time) > 0)
+    soundfile.write(tmp_path / "my.wav", samples, 16_000)
+    return tmp_path / "my.wav"
+
+
+def test_the_examples_of_the_page_run(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(recording.parent)
+    code = "\n".join(re.findall(r"^    (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    assert code.count("asr.") >= 3
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert names["transcript"] == asr.load().transcribe(names["samples"], 16_000)
+    one, other = names["transcripts"]
+    assert one == other
+    assert one.phones == names["transcript"].phones
+    assert [segment.phone for segment in names["segments"]] == ["hh", "ah", "l", "ow"]
+    assert names["score"].total.per == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+def test_an_array_is_transcribed_as_its_file(rate: int, tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+    samples = (0.1 * draw.standard_normal((rate, 2))).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, rate, subtype="FLOAT")
+    recognizer = asr.load()
+    with pytest.warns(UserWarning, match="a.wav"):
+        of_file = recognizer.transcribe(tmp_path / "a.wav")
+    assert recognizer.transcribe(samples, rate).phones == of_file.phones
+
+
+def test_integers_are_scaled(recording: Path) -> None:
+    recognizer = asr.load()
+    samples, rate = soundfile.read(recording, dtype="int16")
+    assert recognizer.transcribe(samples, rate).phones == recognizer.transcribe(recording).phones
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "problem"),
+    [
+        (np.zeros(16_000), 16_000, "silen"),
+        (np.ones((2, 2, 2)), 16_000, r"shape \(2, 2, 2\)"),
+        (np.full(16_000, np.nan), 16_000, "a finite number"),
+        (np.ones(3), 16_000, "3 samples"),
+        (np.ones(16_000), 100, "100 Hz"),
+        (np.ones(16_000), None, "sample_rate"),
+        (np.array(["a"]), 16_000, "numbers"),
+    ],
+)
+def test_a_bad_array_is_one_sentence(samples: np.ndarray, rate: int | None, problem: str) -> None:
+    with pytest.raises(DataError, match=problem):
+        asr.load().transcribe(samples, rate)
+
+
+def test_an_unknown_phone_and_too_many_phones_are_refused(recording: Path) -> None:
+    with pytest.raises(DataError, match="'q9'"):
+        asr.align(recording, ["q9"])
+    with pytest.raises(DataError, match="500 phones"):
+        asr.align(recording, ["aa"] * 500)
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import sys, asr; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
