@@ -49,6 +49,12 @@ explain: $(READY) ## One page on what an LSTM is: trains three small networks an
 test: $(READY) ## All tests
 	$(PY) -m pytest
 
+QUICK := $(patsubst %,tests/test_%.py,floors main_path knobs records phones lexicon textgrid timit \
+	features_oracles scoring scoring_alignment packaging)
+
+test-quick: $(READY) ## The tests of structure, files, features and scores: less than a minute
+	$(PY) -m pytest $(QUICK)
+
 # What depends on the instruction set, and the variables by which torch, oneDNN, MKL, OpenBLAS and
 # numba leave parts of it out.
 NUMERIC := $(patsubst %,tests/test_%.py,lstm features features_oracles model search train)
@@ -106,4 +112,4 @@ require-corpus:
 require-speech:
 	@test -n "$(ROOT)" || { echo "error: where is the speech? make folder ROOT=/path" >&2; exit 2; }
 
-.PHONY: help demo librispeech folder timit-sample timit graves2013 methods peers explain test test-processors lint types check format bench clean require-root require-timit require-corpus require-speech
+.PHONY: help demo librispeech folder timit-sample timit graves2013 methods peers explain test test-quick test-processors lint types check format bench clean require-root require-timit require-corpus require-speech

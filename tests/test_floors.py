@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -29,6 +30,7 @@ KNOW_HYDRA = {"config", "commands"}
 PRIVATE_OF_LIBRARIES = {"lstm.fast.products"}  # the one guard around them
 
 
+@cache
 def modules() -> list[str]:
     paths = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py")]
     names = [".".join(path.parts).removesuffix(".__init__") for path in paths]
@@ -40,6 +42,7 @@ def path_of(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
+@cache
 def imports_of(module: str) -> set[str]:
     """All that a module imports, anywhere in it, modules of this package by their full name."""
     names = set()

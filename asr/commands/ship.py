@@ -114,7 +114,7 @@ def described(
     test = scores["test"]
     return Template((TABLES / "model-card.md").read_text(encoding="utf-8")).substitute(
         name=path.stem,
-        option="" if path.parent.name == "models" else f" --checkpoint {path.name}",
+        option="" if path.parent.name == "pretrained" else f" --checkpoint {path.name}",
         phones=" ".join(recognizer.vocabulary.phones),
         size=f"{path.stat().st_size / 1e6:.1f}",
         parameters=f"{recognizer.parameter_count:,}",
