@@ -581,15 +581,8 @@ def test_a_trace_shows_what_the_layers_did(cell: str) -> None:
             shown = [trace.hidden, *trace.gates.values()]
             shown += [] if trace.cell is None else [trace.cell]
             assert not any(values[~length_mask(RAGGED, 9)].any() for values in shown)
-    names = {
-        "tanh": set(),
-        "gru": {"reset", "update", "candidate"},
-        "ligru": {"update", "candidate"},
-        "lstm1997": {"input", "output", "candidate"},
-    }
-    expected = names.get(cell, {"input", "forget", "output", "candidate"})
-    assert set(traces[0][0].gates) == expected
-    assert (traces[0][0].cell is None) == (cell in ("tanh", "gru", "ligru"))
+    assert set(traces[0][0].gates) == set(CELLS[cell].blocks) - {"hidden"}
+    assert (traces[0][0].cell is None) == (not CELLS[cell].has_cell_state)
 
 
 def test_time_runs_forwards_in_the_trace_of_the_backward_direction() -> None:

@@ -81,17 +81,23 @@ class Cell(nn.Module):
 
     def unroll(self, frames: Tensor) -> Trace:
         """The readable form, step after step: (N, T, D) → Trace."""
+        steps = frames.shape[1]
         state = self.start(len(frames))
         states, gates = [], []
-        for frame in frames.unbind(1):
+        # Without frames one is added, and cut off again: it gives the gates' names and gradients.
+        for frame in (frames if steps else F.pad(frames, (0, 0, 0, 1))).unbind(1):
             state, opened = self.step(frame, state)
             states.append(state)
             gates.append(opened)
+
+        def over_time(values: list[Tensor]) -> Tensor:
+            return torch.stack(values, 1)[:, :steps]
+
         cells = [state.cell for state in states if state.cell is not None]
         return Trace(
-            torch.stack([state.hidden for state in states], 1),
-            torch.stack(cells, 1) if cells else None,
-            {name: torch.stack([opened[name] for opened in gates], 1) for name in gates[0]},
+            over_time([state.hidden for state in states]),
+            over_time(cells) if cells else None,
+            {name: over_time([opened[name] for opened in gates]) for name in gates[0]},
         )
 
     def recurrent_matrix(self) -> Tensor:
