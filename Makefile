@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything runs in .venv, which is made on first use.
+# `make help` lists the targets. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -6,20 +6,20 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-# The interpreter that .venv is made with: the first of these that fits, or the one you name.
+# The interpreter for .venv: PYTHON, or the first of these that is supported.
 FITS := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
 	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done),python3)
 
-help: ## This list
+help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo '  ARGS="encoder.hidden=320"  Hydra overrides, for every corpus; they get a run of their own'
+	@echo '  ARGS="encoder.hidden=320"  Hydra overrides, for every corpus; the run gets a folder of its own'
 	@echo '  SEEDS="1 2 3"              one run for each seed         (default 1)'
 	@echo '  PYTHON=python3.12          the interpreter for .venv     (3.11, 3.12 or 3.13)'
-	@echo '  make -n TARGET             the exact commands, without running them'
+	@echo '  make -n TARGET             print the commands without running them'
 
-demo: $(READY) ## Speak a synthetic corpus, train on it, print the PER: the whole pipeline in minutes
+demo: $(READY) ## Generate synthetic speech, train on it, print the PER: the whole pipeline in minutes
 	@$(MAKE) --no-print-directory -f recipes/demo/Makefile
 
 librispeech: $(READY) ## The same on LibriSpeech: downloads 5.3 h and more, or ROOT=/path LEXICON=/path/to/cmudict.dict
@@ -34,16 +34,16 @@ timit-sample: $(READY) ## The same on NLTK's sample of TIMIT, which it downloads
 timit: require-root $(READY) ## The same on TIMIT, or on NLTK's sample of it: make timit ROOT=/path/to/TIMIT
 	@$(MAKE) --no-print-directory -f recipes/timit/$(if $(FOLDS),left-out.mk,Makefile)
 
-graves2013: require-timit $(READY) ## The networks of the paper of 2013, in a table beside it: make graves2013 ROOT=/path/to/TIMIT
+graves2013: require-timit $(READY) ## The networks of Graves et al. (2013), in a table beside the paper's: make graves2013 ROOT=/path/to/TIMIT
 	@$(MAKE) --no-print-directory -f recipes/graves2013/Makefile
 
-peers: require-corpus $(READY) ## Our model beside pocketsphinx on the same files: make peers ROOT=/path/to/corpus
+peers: require-corpus $(READY) ## Compare the packaged model with pocketsphinx on the same files: make peers ROOT=/path/to/corpus
 	@$(MAKE) --no-print-directory -f recipes/peers/Makefile
 
-methods: require-timit $(READY) ## HMMs, RNN, GRU and LSTM by every criterion and search, in one table: make methods ROOT=/path/to/timit-sample
+methods: require-timit $(READY) ## HMMs, RNN, GRU and LSTM with every criterion and search, in one table: make methods ROOT=/path/to/timit-sample
 	@$(MAKE) --no-print-directory -f recipes/methods/Makefile
 
-explain: $(READY) ## One page on what an LSTM is: trains three small networks and looks inside one
+explain: $(READY) ## One page on what an LSTM is: trains three small networks and shows one from inside
 	@$(MAKE) --no-print-directory -f recipes/explain/Makefile
 
 test: $(READY) ## All tests
@@ -52,11 +52,11 @@ test: $(READY) ## All tests
 QUICK := $(patsubst %,tests/test_%.py,floors main_path knobs records phones lexicon textgrid timit \
 	features_oracles scoring scoring_alignment packaging)
 
-test-quick: $(READY) ## The tests of structure, files, features and scores: less than a minute
+test-quick: $(READY) ## Tests of structure, files, features and scores: less than a minute
 	$(PY) -m pytest $(QUICK)
 
-# What depends on the instruction set, and the variables by which torch, oneDNN, MKL, OpenBLAS and
-# numba leave parts of it out.
+# Tests of what depends on the instruction set, and the variables with which torch, oneDNN, MKL,
+# OpenBLAS and numba use less of it.
 NUMERIC := $(patsubst %,tests/test_%.py,lstm features features_oracles model search train)
 ifeq ($(shell uname -m),x86_64)
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
@@ -78,11 +78,11 @@ types: $(READY) ## mypy --strict
 
 check: lint types test test-processors ## What CI runs, in the same order
 
-format: $(READY) ## Let ruff mend style and format
+format: $(READY) ## Fix style and format with ruff
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(READY) ## Measure against peers on this machine
+bench: $(READY) ## Measure speed on this machine, beside other tools
 	@$(PY) -c 'import torch; print("instruction set:", torch.backends.cpu.get_cpu_capability())'
 	@for script in recipes/bench/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
@@ -90,26 +90,26 @@ clean: ## Remove runs, generated and downloaded data, and .venv
 	rm -rf exp data $(VENV)
 
 $(READY): pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; set the interpreter: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
-		{ echo "error: $$($(PYTHON) -V 2>&1) ($(PYTHON)) will not do, this needs 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+		{ echo "error: $$($(PYTHON) -V 2>&1) ($(PYTHON)), expected 3.11, 3.12 or 3.13; set the interpreter: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
-		{ echo "error: $(PYTHON) cannot make virtual environments; on Debian install python3-venv, or name another: make PYTHON=…" >&2; exit 1; }
+		{ echo "error: $(PYTHON) cannot make virtual environments; on Debian install python3-venv, or set another: make PYTHON=…" >&2; exit 1; }
 	@echo "Setting up $(VENV): about 5 GB, most of it torch with CUDA, in 2 to 7 minutes."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --disable-pip-version-check --editable ".[dev]"
 	@touch $@
 
 require-root:
-	@test -n "$(ROOT)" || { echo "error: where is the corpus? make timit ROOT=/path/to/TIMIT" >&2; exit 2; }
+	@test -n "$(ROOT)" || { echo "error: ROOT is not set, expected the folder of the corpus: make timit ROOT=/path/to/TIMIT" >&2; exit 2; }
 
 require-timit:
-	@test -n "$(ROOT)$(CORPUS)" || { echo "error: where is the corpus? make graves2013 ROOT=/path/to/TIMIT, or CORPUS=corpus=synthetic (and so make methods)" >&2; exit 2; }
+	@test -n "$(ROOT)$(CORPUS)" || { echo "error: ROOT is not set, expected the folder of the corpus: make graves2013 ROOT=/path/to/TIMIT, or CORPUS=corpus=synthetic; the same for make methods" >&2; exit 2; }
 
 require-corpus:
-	@test -n "$(ROOT)" || { echo "error: where is the corpus? make peers ROOT=/path/to/TIMIT or /path/to/LibriSpeech" >&2; exit 2; }
+	@test -n "$(ROOT)" || { echo "error: ROOT is not set, expected the folder of the corpus: make peers ROOT=/path/to/TIMIT or /path/to/LibriSpeech" >&2; exit 2; }
 
 require-speech:
-	@test -n "$(ROOT)" || { echo "error: where is the speech? make folder ROOT=/path" >&2; exit 2; }
+	@test -n "$(ROOT)" || { echo "error: ROOT is not set, expected the folder of the speech: make folder ROOT=/path" >&2; exit 2; }
 
 .PHONY: help demo librispeech folder timit-sample timit graves2013 methods peers explain test test-quick test-processors lint types check format bench clean require-root require-timit require-corpus require-speech

@@ -1,24 +1,24 @@
-# The stages of every recipe, each a real file, so that Make knows what is stale:
+# The stages of every recipe, each a file, so that Make knows which are out of date:
 #   manifests → checkpoint → hypotheses → score → report
 # A recipe sets its EXPERIMENT (conf/experiment) and includes this file. Run from the top folder.
 # It may set:
 #   CORPUS    overrides that choose the data, quoted for the shell
 #   PROTOCOL  of asr score
-#   DOWNLOAD  files that must exist first
-#   METHOD    overrides of all stages, which may depend on the run, $(*D)/$(*F)
-#   TRAINING  overrides of training alone, in the same way
+#   DOWNLOAD  files that are needed first
+#   METHOD    overrides for all stages; may depend on the run, $(*D)/$(*F)
+#   TRAINING  overrides for training only; may depend on the run
 # On the command line:
-#   TUNE=1    tunes a beam search on dev, with a phone n-gram of the training transcripts (ORDER) or of a
-#             model file, LM=asr/pretrained/librispeech.safetensors
-#   TIMES=asr/pretrained/librispeech.safetensors  adds times of phones, by that model's alignment, to
-#             the splits TIMED
+#   TUNE=1    tunes a beam search on dev, with a phone n-gram of the training transcripts (ORDER), or with
+#             that of a model file: LM=asr/pretrained/librispeech.safetensors
+#   TIMES=asr/pretrained/librispeech.safetensors  aligns the splits TIMED with that model, which gives
+#             their phones times
 SEEDS ?= 1
 NAME ?= $(EXPERIMENT)
 PROTOCOL ?= strict
 ORDER ?= 3
 TIMED ?= train
 
-# Overrides get a run of their own: ARGS="encoder.hidden=320" is exp/demo+encoder.hidden-320/1
+# Overrides get a folder of their own: ARGS="encoder.hidden=320" is exp/demo+encoder.hidden-320/1
 empty :=
 comma := ,
 SLUG := $(subst $(comma),-,$(strip $(ARGS)))
@@ -34,8 +34,8 @@ all: $(PAGES)
 		$(foreach seed,$(SEEDS),'$(RUNS)/$(seed)/test.hyp.jsonl') --protocol $(PROTOCOL) | grep -E '^(%PER|mean of)'
 	@echo "To look at: $(PAGES)"
 
-# A stage is also stale where a setting has another value than last time: $(call changed,NAME=VALUE)
-# among its prerequisites. $(call noted,NAME=VALUE) writes the value into settings.txt of the run.
+# A stage with the prerequisite $(call changed,NAME=VALUE) is also out of date when settings.txt of the run
+# has another value; $(call noted,NAME=VALUE) writes the value there.
 changed = $$(shell grep -qsxF "$(1)" '$(RUNS)/$$*/settings.txt' || echo FORCE)
 noted = @{ grep -sv '^$(firstword $(subst =, ,$(1)))=' '$(@D)/settings.txt'; echo "$(1)"; } \
 	> '$(@D)/.settings.txt' && mv '$(@D)/.settings.txt' '$(@D)/settings.txt'

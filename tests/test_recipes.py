@@ -200,13 +200,13 @@ def test_a_folder_is_scored_as_written_unless_said(tmp_path: Path) -> None:
     assert "corpus.protocol=strict" in printed
     printed = make("-n", "-f", "recipes/folder/Makefile", "ROOT=/speech", folder=tmp_path).stdout
     assert printed.count("--protocol none") == 2
-    assert "error: where is the speech? make folder ROOT=/path" in make("folder").stderr
+    assert "make folder ROOT=/path" in make("folder").stderr
 
 
 def test_timit_without_root_is_one_sentence() -> None:
     refused = make("timit")
     assert refused.returncode != 0
-    assert "error: where is the corpus? make timit ROOT=/path/to/TIMIT" in refused.stderr
+    assert "make timit ROOT=/path/to/TIMIT" in refused.stderr
 
 
 def test_a_wrong_python_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -217,11 +217,11 @@ def test_a_wrong_python_is_refused_with_a_sentence(tmp_path: Path) -> None:
     refused = make(f"PYTHON={old}", f"VENV={venv}", "test")
     assert refused.returncode != 0
     assert "Python 2.7.18" in refused.stderr
-    assert "needs 3.11, 3.12 or 3.13" in refused.stderr
+    assert "3.11, 3.12 or 3.13" in refused.stderr
     assert not venv.exists()
     absent = make(f"PYTHON={tmp_path / 'absent'}", f"VENV={venv}", "test")
     assert absent.returncode != 0
-    assert "error: no " in absent.stderr
+    assert f"error: {tmp_path / 'absent'}" in absent.stderr
 
 
 def test_help_names_every_target_a_person_wants() -> None:

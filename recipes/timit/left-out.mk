@@ -1,5 +1,5 @@
-# Every speaker tested by networks that never heard them: make timit ROOT=/path/to/timit-sample FOLDS=6
-# In a fold one part of the speakers is test, the next part dev. Variables as of make timit.
+# Every speaker tested by networks not trained on them: make timit ROOT=/path/to/timit-sample FOLDS=6
+# In a fold one part of the speakers is test, the next part dev. Variables as for make timit.
 EXPERIMENT ?= timit-sample
 NAME ?= $(EXPERIMENT)-$(FOLDS)-folds
 METHOD = corpus.speakers='$(RUNS)/$(*D).txt'
