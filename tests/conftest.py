@@ -1,4 +1,4 @@
-"""Fixtures that several tests share: small corpora, and the real speech where it is at hand."""
+"""Fixtures for several tests: small corpora, a small model, and human speech if it is available."""
 
 import importlib.util
 import os
@@ -31,13 +31,13 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def recipe(path: str) -> Any:
-    """The module of a script in recipes/, which is no package: "timit/left_out"."""
+    """The module of a script in recipes/, which is no package; `path` is as in "timit/left_out"."""
     file = REPOSITORY / "recipes" / f"{path}.py"
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # where dataclasses look for their annotations
+    sys.modules[file.stem] = module  # dataclasses look up annotations there
     spec.loader.exec_module(module)
     return module
 
@@ -50,7 +50,7 @@ def complete(config: CorpusConfig) -> Corpus:
 
 
 def utterances_of(config: CorpusConfig) -> dict[str, list[Utterance]]:
-    """The utterances of a corpus by split; all problems of its files are in one `DataError`."""
+    """The utterances of a corpus by split; `DataError` with all problems of its files."""
     corpus = complete(config)
     checked = {
         split: [check(recording, split, corpus) for recording in recordings]
@@ -66,16 +66,16 @@ def utterances_of(config: CorpusConfig) -> dict[str, list[Utterance]]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real speech and scorer files, which are no part of this repository."""
+    """Folder of human speech and scorer files, which are not part of this repository."""
     folder = Path(os.environ.get("ASR_SHARED", REPOSITORY.parent / "shared"))
     if not folder.is_dir():
-        pytest.skip(f"no real speech in {folder}; set ASR_SHARED")
+        pytest.skip(f"no speech in {folder}; set ASR_SHARED")
     return folder
 
 
 @pytest.fixture(scope="session")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
-    """Nine utterances in which every phone is a tone of its own: learnable within seconds."""
+    """Nine utterances in which each phone is a tone: learnable within seconds."""
     folder = tmp_path_factory.mktemp("tones")
     rng = np.random.default_rng(1)
     frequency = {"aa": 300.0, "iy": 900.0, "s": 2700.0, "m": 600.0}
@@ -107,7 +107,7 @@ TONES_HZ = {"aa": 300.0, "iy": 900.0, "m": 600.0, "s": 2700.0}
 
 
 def tones_of(phones: Sequence[str], rate: int = 16_000, tone_s: float = 0.15) -> Waveform:
-    """Phones as tones, one after the other, with a little noise."""
+    """A waveform with one tone for each phone, and a little noise."""
     time = np.arange(round(tone_s * rate)) / rate
     tones = [np.sin(2 * np.pi * TONES_HZ[p] * time) * np.hanning(len(time)) for p in phones]
     noise = np.random.default_rng(0).standard_normal(len(time) * len(phones))
@@ -115,7 +115,7 @@ def tones_of(phones: Sequence[str], rate: int = 16_000, tone_s: float = 0.15) ->
 
 
 def spoken(rng: np.random.Generator) -> Batch:
-    """A batch of random tones, to learn from."""
+    """A batch of random tones for training."""
     targets = torch.from_numpy(rng.integers(1, 5, size=(8, 5)))
     waveforms, lengths = pad(
         [
@@ -128,11 +128,11 @@ def spoken(rng: np.random.Generator) -> Batch:
 
 @pytest.fixture(scope="session")
 def tone_model(tones: list[Utterance], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a small network that hears the phones of `tones_of`."""
+    """A checkpoint of a small network that recognises the phones of `tones_of`."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     config = RecognizerConfig(
-        # a floor above the noise, which is another after every codec and every change of rate
+        # a floor above the noise, which codecs and resampling change
         FeaturesConfig(family="librosa", bins=20, deltas=0, energy=False, log_floor=0.1),
         EncoderConfig(hidden=24, layers=1, subsampling=2),
         CTCConfig(),
@@ -151,9 +151,9 @@ def tone_model(tones: list[Utterance], tmp_path_factory: pytest.TempPathFactory)
 
 
 def normalized(model: Path, normalization: str) -> Recognizer:
-    """The recogniser of a checkpoint with other features.normalization, the same weights."""
-    found = checkpoint.load(model).recognizer
-    features = replace(found.config.features, normalization=normalization)
-    recognizer = Recognizer(replace(found.config, features=features), found.vocabulary).eval()
-    recognizer.load_state_dict(found.state_dict())
+    """The recogniser of a checkpoint, with another features.normalization and the same weights."""
+    loaded = checkpoint.load(model).recognizer
+    features = replace(loaded.config.features, normalization=normalization)
+    recognizer = Recognizer(replace(loaded.config, features=features), loaded.vocabulary).eval()
+    recognizer.load_state_dict(loaded.state_dict())
     return recognizer

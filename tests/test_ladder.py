@@ -148,7 +148,7 @@ def test_the_table_has_what_the_runs_have(tmp_path: Path) -> None:
     text = ladder.table(tmp_path, ["ctc-3l-250h", "ctc-5l-250h"], [1, 2, 3, 4])
     assert cells(text, "CTC-3l-250h")[4] == f"{test} (3 of 4 seeds)"
     assert "not finished" in cells(text, "CTC-5l-250h")
-    assert "not asked for" in cells(text, "CTC-1l-250h")
+    assert "not selected" in cells(text, "CTC-1l-250h")
     assert "fabricated test, strict (39 phones, q deleted, silence scored)" in text
     assert "30 utterances of 6 speakers; seeds 1 2 3 4." in text
     assert [line for line in text.splitlines() if "not finished" in line][1:] == [
@@ -158,7 +158,7 @@ def test_the_table_has_what_the_runs_have(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("share", "verdict"),
-    [(0.5, "**holds**"), (0.21, "cannot be told"), (0.05, "**the other way round**")],
+    [(0.5, "**holds**"), (0.21, "undecided"), (0.05, "**the opposite**")],
 )
 def test_a_claim_is_tested_with_all_seeds(share: float, verdict: str, tmp_path: Path) -> None:
     ours = [write_run(tmp_path, "ctc-3l-250h", seed, 0.2) for seed in (1, 2)]
@@ -172,7 +172,7 @@ def test_a_claim_is_tested_with_all_seeds(share: float, verdict: str, tmp_path: 
     low, high = map(float, interval.split(" … "))
     assert low <= float(difference) <= high
     assert found == verdict
-    assert (max(float(p), *map(float, ps.split())) < 0.05) == (verdict != "cannot be told")
+    assert (max(float(p), *map(float, ps.split())) < 0.05) == (verdict != "undecided")
 
 
 def test_seeds_that_disagree_do_not_make_a_claim_hold(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_seeds_that_disagree_do_not_make_a_claim_hold(tmp_path: Path) -> None:
         write_run(tmp_path, "ctc-3l-250h", seed, 0.2)
         write_run(tmp_path, "ctc-1l-622h", seed, share)
     text = ladder.table(tmp_path, ["ctc-3l-250h", "ctc-1l-622h"], [1, 2])
-    assert cells(text, "depth beats width")[-1] == "cannot be told"
+    assert cells(text, "depth beats width")[-1] == "undecided"
 
 
 def test_without_any_run_there_is_one_sentence(

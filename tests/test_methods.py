@@ -92,7 +92,7 @@ def test_a_folder_without_runs_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert methods.main(["table", str(tmp_path), "--methods", "ctc-lstm"]) == 1
-    assert "ctc-lstm/1: not searched yet" in capsys.readouterr().err
+    assert "ctc-lstm/1: no searches.json" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

@@ -82,7 +82,7 @@ def test_speaker_by_speaker_is_asr_transcribe_of_their_files(
         soundfile.write(path, loudness * tones_of(PHONES), 16_000, subtype="FLOAT")
         utterances.append(Utterance(f"u{n}", str(path), 0.6, speaker, PHONES))
     models = [peers.Ours(model, by_speaker=True), peers.Ours(model)]
-    together, alone = (tally.phones for tally in peers.listen(models, utterances))
+    together, alone = (tally.phones for tally in peers.decode_all(models, utterances))
     assert together != alone
     for speaker in ("a", "b"):
         transcriber = transcriber_module.load(model)

@@ -1,9 +1,9 @@
-"""What augmentation costs beside the training that it is part of, on one thread.
+"""Cost of augmentation, compared with a training step, on one thread.
 
     python recipes/bench/augment.py
 
 Each kind is applied to every utterance here, whatever its share in a configuration. Prints medians
-of × real time, and what an epoch of training takes longer with it.
+of × real time, and the share of a training step.
 """
 
 import statistics
@@ -98,7 +98,7 @@ def measure(paths: list[Path]) -> None:
         for name, runner in runners.items():
             started = time.perf_counter()
             runner()
-            if turn:  # the first is to warm up
+            if turn:  # the first is a warm-up
                 seconds[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     audio_s = float(lengths.sum()) / RATE

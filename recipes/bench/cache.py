@@ -2,9 +2,9 @@
 
     python recipes/bench/cache.py
 
-Takes Opus files of LibriSpeech where ASR_SHARED (or ../shared) has them, else FLAC files of noise.
-Prints medians of × real time and ratios, what a first epoch costs that fills the cache, and bytes
-per hour of speech. The files lie in the page cache of the system, those of the cache do too.
+Uses Opus files of LibriSpeech in ASR_SHARED (or ../shared), if there are any, else FLAC files of
+noise. Prints medians of × real time and ratios, the cost of the first epoch, which fills the cache,
+and bytes per hour of speech. All files are in the system's page cache.
 """
 
 import os
@@ -74,7 +74,7 @@ def measure(paths: list[Path], folder: Path) -> None:
             f"{seconds['filling'] / seconds['no']:.2f} × an epoch without"
         )
         caches[precision] = cache
-    # files are trusted without hashing when they have not been touched for two seconds
+    # files that have not changed for two seconds are trusted without hashing
     time.sleep(2)
     for cache in caches.values():
         epoch(cache)

@@ -1,11 +1,11 @@
-"""Features against what people would use instead, on real speech, on one thread.
+"""Speed of the features compared with other libraries, on human speech, on one thread.
 
     ASR_SHARED=/path/to/shared python recipes/bench/features.py
 
 The speech is LibriSpeech as FLAC, in corpora/LibriSpeech/dev-part of that folder (by default the
-folder `shared` beside the repository); without it noise is written to FLAC files, and said to be.
-All runners of a table take turns; the lowest of their CPU times counts, because other work on the
-machine can only add to it. Last comes how far the features are from their oracles.
+folder `shared` beside the repository); without it, noise in FLAC files, as the output says. The
+runners of a table take turns, and the lowest CPU time counts, because other work on the machine can
+only increase it. The last table has the differences between the features and their oracles.
 """
 
 import os
@@ -43,12 +43,12 @@ Runner = Callable[[], object]
 
 
 def speech(folder: Path) -> list[Path]:
-    """FLAC files of real utterances, or of noise in `folder`."""
+    """FLAC files of human speech, or of noise in `folder`."""
     shared = Path(os.environ.get("ASR_SHARED", Path(__file__).parents[3] / "shared"))
     real = sorted((shared / "corpora" / "LibriSpeech" / "dev-part").rglob("*.flac"))
     if real:
         return real[:: max(1, len(real) // FILES)][:FILES]
-    print(f"no speech in {shared} (set ASR_SHARED): noise with a slow envelope stands for it")
+    print(f"no speech in {shared} (set ASR_SHARED): noise with a slow envelope instead")
     rng = np.random.default_rng(0)
     for number in range(FILES):
         samples = rng.integers(2 * RATE, 12 * RATE)
@@ -58,7 +58,7 @@ def speech(folder: Path) -> list[Path]:
 
 
 def race(title: str, audio_s: float, peer: str, runners: dict[str, Runner]) -> None:
-    """Print times real time, and the ratio to the runner named `peer`."""
+    """Print × real time, and the ratio to the runner named `peer`."""
     best = {name: float("inf") for name in runners}
     for _ in range(TURNS):
         for name, run in runners.items():
@@ -108,7 +108,7 @@ def librosa_mfcc(waveform: Tensor) -> np.ndarray:
 
 
 def fft_and_mel(waveform: Tensor, bank: Tensor) -> list[Tensor]:
-    """The least that has to be done: no edges, no window, no pre-emphasis."""
+    """The minimum of work: no edges, no window, no pre-emphasis."""
     return [
         (torch.fft.rfft(windows, n=FFT).abs().square() @ bank).log_()
         for windows in waveform.unfold(0, WINDOW, HOP).split(CPU_FRAMES)
@@ -179,7 +179,7 @@ def speed(files: list[Path]) -> None:
 
 
 def where_time_goes(waveform: Tensor) -> None:
-    """What each step takes of the 123 in a long utterance, in µs per frame."""
+    """Time of each step for the 123 features of a long utterance, in µs per frame."""
     features = Features(SET_OF_123)
     frontend = features.frontend
     bank = frontend.bank(None, torch.device("cpu"))
@@ -230,7 +230,7 @@ def where_time_goes(waveform: Tensor) -> None:
 
 
 def agreement(files: list[Path]) -> None:
-    """The largest difference from each oracle, and between the two that are called Kaldi's."""
+    """The largest difference from each oracle, and between the two Kaldi oracles."""
     waveforms = [torch.from_numpy(audio.load(file)) for file in files[:20]]
     fbank_80 = FeaturesConfig(bins=80, energy=False, deltas=0)
     mfcc_13 = FeaturesConfig(kind="mfcc", bins=23, energy=False, deltas=0)
@@ -249,12 +249,12 @@ def agreement(files: list[Path]) -> None:
         ("80 log-mel", fbank_80, theirs(torchaudio_fbank, 80), theirs(native, 80)),
         ("13 cepstra", mfcc_13, theirs(torchaudio_mfcc), theirs(native, 23, True)),
     ):
-        found = ours(config)
+        features = ours(config)
         print(
-            f"  {name}: torchaudio {(found - oracle).abs().max():.0e}, kaldi-native-fbank "
-            f"{(found - other).abs().max():.0e}, those two {(oracle - other).abs().max():.0e}; "
+            f"  {name}: torchaudio {(features - oracle).abs().max():.0e}, kaldi-native-fbank "
+            f"{(features - other).abs().max():.0e}, those two {(oracle - other).abs().max():.0e}; "
             f"within 1e-3 of kaldi-native-fbank "
-            f"{((found - other).abs() <= 1e-3).double().mean():.4%}"
+            f"{((features - other).abs() <= 1e-3).double().mean():.4%}"
         )
     for name, config, oracle in (
         ("80 log-mel", LIBROSA_80, theirs(librosa_log_mel)),
@@ -266,7 +266,7 @@ def agreement(files: list[Path]) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name, torch.no_grad():
-        found = speech(Path(name))
-        speed(found)
-        where_time_goes(torch.from_numpy(audio.load(max(found, key=os.path.getsize))))
-        agreement(found)
+        files = speech(Path(name))
+        speed(files)
+        where_time_goes(torch.from_numpy(audio.load(max(files, key=os.path.getsize))))
+        agreement(files)

@@ -4,8 +4,8 @@
 
 3 layers × 250 cells × 2 directions on 16 utterances: the network of CTC-3l-250h (Graves et al.
 2013). Runners take turns. Machines are noisy: quote the ratios, medians of those within a turn.
-With `sizes`: only the two forms of a plain LSTM, at several sizes, which say where to change over.
-With OMP_NUM_THREADS=1 seconds are CPU time, which other work on the machine hardly changes.
+With `sizes`: only the two forms of a plain LSTM, at several sizes, to choose the size from which
+ours is used. With OMP_NUM_THREADS=1 seconds are CPU time, which other work hardly changes.
 """
 
 import statistics
@@ -30,7 +30,7 @@ Runner = tuple[nn.Module, Callable[[], Tensor]]
 
 
 def timed(runners: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Seconds of each runner in each turn, after one turn to warm up."""
+    """Seconds of each runner in each turn, after a warm-up turn."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for turn in range(TURNS + 1):
@@ -43,9 +43,9 @@ def timed(runners: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
 
 
 def limits() -> tuple[float, float]:
-    """FLOP/s of products like those with U, step after step, and like those with W, all at once.
+    """FLOP/s of the products with U, step after step, and of those with W, all at once.
 
-    For the first each direction has a core of its own, as it has in the stack.
+    For the products with U each direction has its own core, as in the stack.
     """
     rows = 4 * HIDDEN
     hidden, matrix = torch.randn(COUNT, HIDDEN), torch.randn(rows, HIDDEN)
@@ -73,7 +73,7 @@ def limits() -> tuple[float, float]:
 
 
 def race(title: str, lengths: Tensor, runners: dict[str, Runner]) -> None:
-    """Forward alone, then forward and backward; the first runner is the peer of the ratios."""
+    """Time forward alone, then forward and backward; ratios are to the first runner."""
     print(f"\n{title}; {torch.get_num_threads()} threads, {TURNS} turns")
     step_rate, frame_rate = limits()
     with torch.no_grad():
@@ -89,7 +89,7 @@ def race(title: str, lengths: Tensor, runners: dict[str, Runner]) -> None:
     for name, (module, _) in runners.items():
         sizes = {key: 2 * w.numel() for key, w in module.named_parameters() if w.dim() == 2}
         flop = 3 * frames * sum(sizes.values())
-        # U is in every step forwards and backwards; its own gradient is one product.
+        # U is in every step, forward and backward; the gradient of U is one product.
         recurrent = [size for key, size in sizes.items() if "recurrent" in key or "_hh" in key]
         with_u = 2 * frames * sum(recurrent)
         limit = with_u / step_rate + (flop - with_u) / frame_rate
@@ -112,7 +112,7 @@ def theirs(kind: type[nn.RNNBase]) -> nn.RNNBase:
 
 
 def by_torch(stack: RecurrentStack, frames: Tensor, lengths: Tensor) -> Tensor:
-    """The stack by torch's kernels, one direction after the other."""
+    """The stack with torch's kernels, one direction after the other."""
     for layer in stack.layers:
         assert isinstance(layer, RecurrentLayer)
         ahead, behind = (cell.fused for cell in layer.cells if isinstance(cell, TorchCell))
@@ -122,7 +122,7 @@ def by_torch(stack: RecurrentStack, frames: Tensor, lengths: Tensor) -> Tensor:
 
 
 def in_16_bits(stack: RecurrentStack, frames: Tensor, lengths: Tensor) -> Tensor:
-    """As `training.precision=bfloat16` has it."""
+    """As with `training.precision=bfloat16`."""
     with torch.autocast("cpu", torch.bfloat16):
         return stack(frames, lengths)  # type: ignore[no-any-return]
 
@@ -137,7 +137,7 @@ def packed_lstm(lstm: nn.LSTM, frames: Tensor, lengths: Tensor) -> Tensor:
 
 
 def sizes() -> None:
-    """Time of the two forms that a plain LSTM has, for both directions of one layer."""
+    """Time of the two forms of a plain LSTM, for both directions of one layer."""
     print(f"\ntorch.lstm, time against our form; {torch.get_num_threads()} threads, {TURNS} turns")
     print("cells × utterances       forward and backward   forward")
     for hidden in (64, 128, 250, 320):

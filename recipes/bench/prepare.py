@@ -2,11 +2,10 @@
 
     ASR_SHARED=/path/to/shared python recipes/bench/prepare.py
 
-Real recordings are those of TIMIT and LibriSpeech below ASR_SHARED, if there are any, by format:
-CPU time of one process, with the files in the page cache. The hour of audio is 16-bit WAV with
-`.phn` in a temporary folder; the 960 hours are simulated, no audio is opened: 281,241 recordings
-with as many words and phones as LibriSpeech has on average. Memory is the growth of the process, at
-its peak, after the imports.
+Real recordings are those of TIMIT and LibriSpeech in ASR_SHARED, if there are any, by format: CPU
+time of one process, with the files in the page cache. The hour of audio is 16-bit WAV with `.phn`
+in a temporary folder. The 960 hours are simulated, without audio: 281,241 recordings with the
+average words and phones of LibriSpeech. Memory is the peak growth of the process after the imports.
 """
 
 import multiprocessing
@@ -94,7 +93,7 @@ def no_labels(recording: Recording, header: AudioInfo) -> tuple[tuple[str, ...],
 
 
 def formats() -> None:
-    """Seconds of real speech that are checked in a second, by format."""
+    """× real time of the check of real recordings, by format."""
     corpora = Path(os.environ.get("ASR_SHARED", "../shared"), "corpora")
     corpus = Corpus("real", {}, no_labels, RATE)
     for name, (folders, ending) in FORMATS.items():
@@ -118,16 +117,16 @@ def formats() -> None:
 
 def _prepare(config: TimitConfig, folder: Path, jobs: int) -> float:
     started = time.perf_counter()
-    found = timit.find(config)
-    outcome = manifests.write(found, folder, folder / "warnings.txt", jobs)
+    corpus = timit.find(config)
+    outcome = manifests.write(corpus, folder, folder / "warnings.txt", jobs)
     assert not outcome.bad, outcome.bad[:3]
-    for split in found.splits:
+    for split in corpus.splits:
         summarise(folder / f"{split}.jsonl")
     return time.perf_counter() - started
 
 
 def simulated() -> Corpus:
-    """A corpus of the size of LibriSpeech, without audio."""
+    """A corpus of LibriSpeech's size, without audio."""
     splits = {}
     for split, count in SPLITS.items():
         splits[split] = [
@@ -142,8 +141,8 @@ def simulated() -> Corpus:
     return Corpus("simulated", splits, PhnLabeller("timit61"), RATE)
 
 
-def check_nothing(recording: Recording, split: str, found: Corpus) -> Checked:
-    """A sound utterance, without opening a file."""
+def check_nothing(recording: Recording, split: str, corpus: Corpus) -> Checked:
+    """A valid utterance, without opening a file."""
     number = int(recording.id[-7:])
     phones = phone_set("timit61")
     return Checked(
@@ -153,7 +152,7 @@ def check_nothing(recording: Recording, split: str, found: Corpus) -> Checked:
             duration_s=DURATION_S + number % 7 / 7,
             speaker=recording.speaker,
             phones=tuple(phones[(number + n * n) % 61] for n in range(PHONES)),
-            corpus=found.name,
+            corpus=corpus.name,
             split=split,
             words=recording.words,
         ),
@@ -163,16 +162,16 @@ def check_nothing(recording: Recording, split: str, found: Corpus) -> Checked:
 
 
 def write_simulated(folder: Path) -> None:
-    found = simulated()
-    assert not list(manifests.speakers_in_two_splits(found))
-    outcome = manifests.write(found, folder, folder / "warnings", 2, check=check_nothing)
+    corpus = simulated()
+    assert not list(manifests.speakers_in_two_splits(corpus))
+    outcome = manifests.write(corpus, folder, folder / "warnings", 2, check=check_nothing)
     assert not outcome.bad
     for split in SPLITS:
         assert summarise(folder / f"{split}.jsonl").utterances == SPLITS[split]
 
 
 def load_simulated(folder: Path) -> None:
-    """As asr train: the manifest, its batches, an epoch's order, the utterances of some batches."""
+    """Read as asr train does: manifest, batches, order of an epoch, utterances of some batches."""
     train = Manifest(folder / "train.jsonl")
     batches = Batches(train, Vocabulary(phone_set("timit61")), RATE, 16, seed=1)
     for number, batch in enumerate(batches.bucket_sampler):
@@ -194,7 +193,7 @@ def _peak_mb(who: int) -> float:
 
 
 def _now_mb() -> float:
-    """Resident memory; the peak so far, of imports, would hide what comes after."""
+    """Resident memory now; the peak of the imports would hide later growth."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1024**2
 

@@ -1,4 +1,4 @@
-"""How long `asr score` takes beside jiwer and NIST sclite, on the same files, with the same counts.
+"""Speed of `asr score` compared with jiwer and NIST sclite, on the same files, with equal counts.
 
     python recipes/bench/scoring.py
     python recipes/bench/scoring.py --check
@@ -6,7 +6,7 @@
 sclite is in Debian's package sctk; without it only jiwer is compared. jiwer gets its sentences in
 memory; sclite and `asr score` are commands that read two .trn files, and ours also prints
 confusions, speakers and intervals. "in memory" is the part of ours that aligns and counts. Seconds
-are of the processor; each uses one core.
+are CPU time; each uses one core.
 """
 
 import argparse
@@ -30,11 +30,11 @@ from asr.scoring import (
     score_transcripts,
 )
 
-PHONES = 38  # of an utterance: TIMIT's core test has 37.6
+PHONES = 38  # for each utterance; TIMIT's core test has 37.6
 MOST_OF_JIWER = 1.3  # whole command, scorer levenshtein
 TIMES_SCLITE = 10  # in memory, scorer sclite
 REPEATS = 2
-SCTK = "/usr/lib/sctk/bin/sclite"  # where Debian has it
+SCTK = "/usr/lib/sctk/bin/sclite"  # Debian's path
 
 
 def main() -> int:
@@ -88,7 +88,7 @@ def bench(utterances: int, sclite: str | None, check: bool, folder: Path) -> int
             seconds["sclite"] >= TIMES_SCLITE * seconds["ours, sclite, in memory"]
         )
     else:
-        print("sclite: not on this machine (Debian package sctk), so not compared")
+        print("sclite is not installed (Debian package sctk), so it is not compared")
     for promise, is_kept in kept.items():
         print(f"{'yes' if is_kept else 'NO '}  {promise}")
     return int(check and not all(kept.values()))
@@ -102,21 +102,21 @@ def write_files(folder: Path, utterances: int) -> tuple[Path, Path]:
     with open(ref, "w") as references, open(hyp, "w") as hypotheses:
         for number in range(utterances):
             said = rng.choices(phones, k=PHONES)
-            heard = []
+            output = []
             for phone in said:
                 chance = rng.random()
                 if chance > 0.05:
-                    heard.append(rng.choice(phones) if chance < 0.16 else phone)
+                    output.append(rng.choice(phones) if chance < 0.16 else phone)
                 if chance > 0.97:
-                    heard.append(rng.choice(phones))
+                    output.append(rng.choice(phones))
             ending = f"(s{number % 200:03d}-{number:07d})\n"
             references.write(" ".join([*said, ending]))
-            hypotheses.write(" ".join([*heard, ending]))
+            hypotheses.write(" ".join([*output, ending]))
     return ref, hyp
 
 
 def best_of(repeats: int, count: Callable[[], ErrorCounts]) -> tuple[float, ErrorCounts]:
-    """Least processor time of `repeats` calls in seconds, and what they returned."""
+    """Lowest CPU seconds of `repeats` calls, and their result."""
     took = []
     for _ in range(repeats):
         start = processor_s()
@@ -126,13 +126,13 @@ def best_of(repeats: int, count: Callable[[], ErrorCounts]) -> tuple[float, Erro
 
 
 def processor_s() -> float:
-    """Seconds of this process and of those it has run, which others do not lengthen."""
+    """CPU seconds of this process and of its children."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def command(ref: Path, hyp: Path, scorer: str) -> ErrorCounts:
-    """`asr score`, from nothing to the printed report; it counts as `in_memory` does."""
+    """`asr score` as a command, to the printed report; its counts are those of `in_memory`."""
     arguments = [str(ref), str(hyp), "--scorer", scorer, "--protocol", "none"]
     subprocess.run(
         [sys.executable, "-m", "asr", "score", *arguments], check=True, capture_output=True
@@ -141,7 +141,7 @@ def command(ref: Path, hyp: Path, scorer: str) -> ErrorCounts:
 
 
 def in_memory(references: Transcripts, hypotheses: Transcripts, scorer: str) -> ErrorCounts:
-    """Alignments, counts by speaker and confusions of transcripts that are read."""
+    """Alignments, counts by speaker and confusions of transcripts in memory."""
     with without_garbage_collection():
         return score_transcripts(references, hypotheses, protocol("none"), scorer).total
 
@@ -152,7 +152,7 @@ def sentences(path: Path) -> list[str]:
 
 
 def jiwer_counts(references: list[str], hypotheses: list[str]) -> ErrorCounts:
-    """jiwer's process_words, as its documentation calls it."""
+    """Counts of jiwer's process_words."""
     import jiwer
 
     result = jiwer.process_words(references, hypotheses)

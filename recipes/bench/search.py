@@ -1,13 +1,14 @@
-"""How fast CTC's beam search is beside torchaudio's `ctc_decoder`, at the same or better scores.
+"""Speed of CTC's beam search compared with torchaudio's `ctc_decoder`, at equal or better scores.
 
     python recipes/bench/search.py
-    python recipes/bench/search.py --run exp/timit/1      what its network says about dev
+    python recipes/bench/search.py --run exp/timit/1      with its network on dev
 
 Both search the same log-probabilities on one thread, without language model and with a bigram, the
-peer with a beam of 100. Ours holds prefixes; the peer's holds pairs of a prefix and "ends in blank
-or not", and joins those of one state of the language model, so its width is another measure: ours
-is also run with wider beams. Scores are of the best hypothesis: its exact log-probability, summed
-over all alignments by `ctc_loss`, plus the weighted log-probability of the language model.
+peer with a beam of 100. Our beam holds prefixes; the peer's holds pairs of a prefix and "ends in
+blank or not", and joins those in one state of the language model. The widths are therefore not
+comparable, and ours is also run with wider beams. The score of the best hypothesis is its exact
+log-probability, summed over all alignments by `ctc_loss`, plus the weighted log-probability of the
+language model.
 
 The peer is flashlight's decoder: pip install flashlight-text, up to Python 3.12. Without it only
 ours is timed.
@@ -20,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,18 +41,18 @@ from asr.training.run_directory import RunDirectory
 
 BEAM = 100
 BEAMS = (100, 200, 400)  # of ours
-THRESHOLDS = (15.0, 50.0)  # of the peer's; ours has its default
+THRESHOLDS = (15.0, 50.0)  # of the peer; ours has its default
 LM_WEIGHT = 0.6
 UTTERANCES = 16
 REPEATS = 3
-TIMES_PEER = 4  # what we promise
+TIMES_PEER = 4  # the promise
 
 Labels = list[list[int]]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is searched: log-probabilities (T, V) of some utterances, and text for a bigram."""
+    """Input of the searches: log-probabilities (T, V) of utterances, and text for a bigram."""
 
     log_probs: list[Tensor]
     vocabulary: Vocabulary
@@ -61,7 +62,7 @@ class Task:
 def main() -> int:
     """Exit code 1 with --check if the promise is broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--run", type=Path, help="run directory in which asr tune was; else drawn")
+    parser.add_argument("--run", type=Path, help="run directory after asr tune; default: random")
     parser.add_argument("--check", action="store_true", help="fail if the promise is broken")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -78,9 +79,9 @@ def main() -> int:
 
 
 def drawn() -> Task:
-    """Peaky log-probabilities such as a network trained with CTC gives, the same everywhere.
+    """Random peaky log-probabilities, as of a network trained with CTC, equal on all machines.
 
-    A phone lasts 4 to 12 frames; in the middle it is a spike of 1 or 2 frames, in which three other
+    A phone lasts 4 to 12 frames; in the middle is a spike of 1 or 2 frames, in which three other
     phones compete; elsewhere the blank is nearly certain. The blank is best in 0.8 to 0.9 of the
     frames, the best label has 0.94 on average, and about 20 labels are within 15 nats of it.
     """
@@ -115,7 +116,7 @@ def of_run(run_dir: Path) -> Task:
 
 
 def compare(task: Task, model: LanguageModel | None, folder: Path) -> bool:
-    """Time everybody in turn, print a table, and say whether the promise is kept."""
+    """Time all searches in turn, print a table, and return whether the promise is kept."""
     mine = {
         f"ours, beam {beam}": ours(task, model, SearchConfig(beam=beam, lm_weight=LM_WEIGHT))
         for beam in BEAMS
@@ -123,22 +124,22 @@ def compare(task: Task, model: LanguageModel | None, folder: Path) -> bool:
     peers = dict(flashlight(task, model, folder))
     runners = mine | peers
     seconds: dict[str, list[float]] = {name: [] for name in runners}
-    found: dict[str, Labels] = {}
+    results: dict[str, Labels] = {}
     for turn in range(REPEATS + 1):
         for name, run in runners.items():
             started = time.perf_counter()
-            found[name] = run()
-            if turn:  # the first is to compile
+            results[name] = run()
+            if turn:  # the first compiles
                 seconds[name].append(time.perf_counter() - started)
     speed = {name: len(task.log_probs) / statistics.median(s) for name, s in seconds.items()}
-    scores = {name: exact_scores(task, model, labels) for name, labels in found.items()}
-    means = {name: float(found.mean()) for name, found in scores.items()}
+    scores = {name: exact_scores(task, model, labels) for name, labels in results.items()}
+    means = {name: float(each.mean()) for name, each in scores.items()}
     title = "no language model" if model is None else f"bigram × {LM_WEIGHT}"
     print(f"{title:42}{'utterances/s':>13}{'mean score':>12}")
     for name in runners:
         print(f"  {name:40}{speed[name]:13.1f}{means[name]:12.4f}")
     if not peers:
-        print("  torchaudio's ctc_decoder: not here, pip install flashlight-text\n")
+        print("  torchaudio's ctc_decoder is not installed: pip install flashlight-text\n")
         return True
     fastest, best = (max(values[name] for name in peers) for values in (speed, means))
     enough = max((speed[name] for name in mine if means[name] >= best - 1e-4), default=0.0)
@@ -162,16 +163,16 @@ def ours(task: Task, model: LanguageModel | None, search: SearchConfig) -> Calla
 def flashlight(
     task: Task, model: LanguageModel | None, folder: Path
 ) -> Iterator[tuple[str, Callable[[], Labels]]]:
-    """The peer at two thresholds; its language model is KenLM, which counts in log10."""
+    """The peer at two thresholds; its language model is KenLM, with logarithms of base 10."""
     try:
         from torchaudio.models.decoder import ctc_decoder
-    except (ImportError, RuntimeError):  # the second from torchaudio, where flashlight is not there
+    except (ImportError, RuntimeError):  # RuntimeError: torchaudio without flashlight
         return
     tokens = ["<blank>", *task.vocabulary.phones]
     language_model: dict[str, object] = {}
     if model is not None:
         write_arpa(folder / "lm.arpa", model)
-        # Without a dictionary it would number the words of the language model in hash order.
+        # Without a dictionary the words of the language model are numbered in hash order.
         (folder / "words.txt").write_text("".join(f"{token}\n" for token in tokens))
         language_model = {
             "lm": str(folder / "lm.arpa"),
@@ -200,10 +201,10 @@ def flashlight(
         yield f"ctc_decoder, beam {BEAM}, threshold {threshold:g}", run
 
 
-def exact_scores(task: Task, model: LanguageModel | None, found: Sequence[list[int]]) -> np.ndarray:
-    """What both maximise, of hypotheses: log P of the labels, and of the language model."""
+def exact_scores(task: Task, model: LanguageModel | None, results: Labels) -> np.ndarray:
+    """The scores that both maximise: log P of the labels, plus that of the language model."""
     scores = []
-    for log_probs, labels in zip(task.log_probs, found, strict=True):
+    for log_probs, labels in zip(task.log_probs, results, strict=True):
         loss = torch.nn.functional.ctc_loss(
             log_probs.double().unsqueeze(1),
             torch.tensor([labels]),
@@ -218,7 +219,7 @@ def exact_scores(task: Task, model: LanguageModel | None, found: Sequence[list[i
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """KenLM tells about its reading on the file descriptor of stderr."""
+    """Discard KenLM's messages on the file descriptor of stderr."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:

@@ -1,10 +1,10 @@
-"""The transducer's loss against CTC's, and its beam search against torchaudio's, all in one run.
+"""Speed of the transducer: its loss against CTC's, its beam search against torchaudio's.
 
     python recipes/bench/transducer.py
 
-The searches need a network that knows something: a head of the size of Trans-3l-250h, trained here
-for a minute on noisy vectors, one for each of 61 phones, in place of an encoder's output.
-Prints CPU seconds of one thread, medians, and ratios; machines are noisy, so quote the ratios.
+The searches need a trained network: a head of the size of Trans-3l-250h, trained here for a minute
+on noisy vectors, one for each of 61 phones, instead of an encoder's output. Prints medians of CPU
+seconds on one thread, and ratios; machines are noisy, so quote the ratios.
 """
 
 import statistics
@@ -24,11 +24,11 @@ from asr.search import SearchConfig
 ENCODED, LABELS = 500, 62
 FRAME_S = 0.01
 REPEATS = 3
-UPDATES, NOISE = 300, 0.15  # of the head that searches run on
+UPDATES, NOISE = 300, 0.15  # in the training of the head
 
 
 def timed(runners: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
-    """Median CPU seconds of each, run in turn after one round to warm up."""
+    """Median CPU seconds of each, run in turn after a warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for turn in range(repeats + 1):
         for name, run in runners.items():
@@ -84,7 +84,7 @@ def losses() -> None:
 
 
 def utterances(counts: Sequence[int], phone: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Noisy frames (N, T, D) of so many random phones, 2 to 14 frames each; lengths; targets."""
+    """Noisy frames (N, T, D) of `counts` random phones, 2 to 14 frames each; lengths; targets."""
     targets = [torch.randint(1, LABELS, (count,)) for count in counts]
     frames = []
     for target in targets:
@@ -109,8 +109,8 @@ def trained(phone: Tensor) -> Transducer:
     return criterion.eval()
 
 
-class AsTorchaudioHasIt(nn.Module):
-    """Our networks as torchaudio's RNNTBeamSearch calls them; its blank is the last label."""
+class ForTorchaudio(nn.Module):
+    """Our networks for torchaudio's RNNTBeamSearch, whose blank is the last label."""
 
     def __init__(self, criterion: Transducer) -> None:
         super().__init__()
@@ -146,7 +146,9 @@ def searches() -> None:
     audio_s = FRAME_S * float(lengths.sum())
     encoder = Encoder(EncoderConfig(hidden=250, layers=3), 123).eval()
     inputs = torch.randn(*frames.shape[:2], 123)
-    peer = RNNTBeamSearch(AsTorchaudioHasIt(criterion), LABELS - 1, 1.0, lambda found: found[3], 4)
+    peer = RNNTBeamSearch(
+        ForTorchaudio(criterion), LABELS - 1, 1.0, lambda hypothesis: hypothesis[3], 4
+    )
     scores: dict[str, list[float]] = {}
 
     def ours(name: str, beam: int) -> None:
@@ -154,11 +156,11 @@ def searches() -> None:
         scores[name] = [path.score for (path, *_) in paths]
 
     def theirs(name: str, beam: int) -> None:
-        found = [
+        results = [
             peer(one[:length], torch.tensor(length), beam)[0]
             for one, length in zip(frames, lengths.tolist(), strict=True)
         ]
-        scores[name] = [score for *_, score in found]
+        scores[name] = [score for *_, score in results]
 
     runs: dict[str, Callable[[], object]] = {
         "encoder alone, 3 × 250 × 2": lambda: encoder(inputs, lengths)
@@ -172,10 +174,10 @@ def searches() -> None:
         runs[name] = lambda name=name, run=run, beam=beam: run(name, beam)
     seconds = timed(runs, repeats=1)
     print(f"8 utterances, {audio_s:.0f} s at {1e3 * FRAME_S:.0f} ms a frame, 37 phones each")
-    print(f"  {'':32}{'× real time':>12}   mean log-probability found")
+    print(f"  {'':32}{'× real time':>12}   mean log-probability")
     for name, taken in seconds.items():
-        found = f"{statistics.mean(scores[name]):12.3f}" if name in scores else ""
-        print(f"  {name:32}{audio_s / taken:12.1f}   {found}")
+        mean = f"{statistics.mean(scores[name]):12.3f}" if name in scores else ""
+        print(f"  {name:32}{audio_s / taken:12.1f}   {mean}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ PAPER = Path(__file__).with_name("paper.txt")
 EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment" / "graves2013"
 PROTOCOL = "strict"
 REPLICATES = 10_000
-BATCHES = 8  # that `cost` trains on, from the shortest utterances to the longest
+BATCHES = 8  # for `cost`, from the shortest utterances to the longest
 
 CLAIMS = {
     "LSTM ≫ tanh": ("CTC-3l-250h", "CTC-3l-500h-tanh"),
@@ -48,7 +48,7 @@ class Published:
 
     @property
     def network(self) -> str:
-        """The name of its experiment, and of its folder."""
+        """The name of the experiment and of its folder."""
         return self.name.lower()
 
 
@@ -59,12 +59,12 @@ def published() -> list[Published]:
     return [Published(name, int(w), int(epochs), float(per)) for name, w, epochs, per in rows]
 
 
-# ── before: its cost ──────────────────────────────────────────────────────────────────────────────
+# ── expected cost ─────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one network and seed: seconds for an utterance, and the epochs assumed."""
+    """The cost of one network and seed: seconds for each utterance, and the assumed epochs."""
 
     train_s: float
     dev_s: float
@@ -79,7 +79,7 @@ class Cost:
 
 
 def measure(row: Published, folder: Path, overrides: Sequence[str]) -> Cost:
-    """Train and search on a few batches of a prepared run; nothing is kept."""
+    """Train and decode a few batches of a prepared run; nothing is saved."""
     import torch
 
     from asr.commands.configured import compose
@@ -112,7 +112,7 @@ def measure(row: Published, folder: Path, overrides: Sequence[str]) -> Cost:
         recognizer.train()
         learner.step(chosen["train"][batch_number], weight_noise=noise)
 
-    step(0)  # the first is slower: compilation, memory
+    step(0)  # warm-up: compilation, memory
     evaluate(recognizer, chosen["dev"][:1], config.search)
     started = time.perf_counter()
     for number in range(len(chosen["train"])):
@@ -135,20 +135,20 @@ def cost(
 ) -> str:
     """The expected hours of training these networks, as a table."""
     lines = [
-        f"What the ladder will cost here, measured on {BATCHES} batches for each network. Epochs",
-        "are the paper's, or all of training.epochs where those are fewer or patience spares none.",
+        f"Expected cost of the ladder here, measured on {BATCHES} batches for each network. Epochs",
+        "are the paper's, or training.epochs where they are fewer or patience cannot end training.",
         f"{'':18}{'ms/utterance':>22}{'utterances':>16}{'epochs':>8}{'seeds':>7}{'hours':>8}",
         f"{'':18}{'train':>11}{'dev':>11}{'train':>9}{'dev':>7}",
     ]
     total = 0.0
     for row in published():
         if row.network in networks:
-            found = measure(row, runs / row.network / str(seeds[0]), overrides)
-            hours = len(seeds) * found.hours
+            measured = measure(row, runs / row.network / str(seeds[0]), overrides)
+            hours = len(seeds) * measured.hours
             total += hours
             lines.append(
-                f"{row.name:18}{1e3 * found.train_s:11.1f}{1e3 * found.dev_s:11.1f}"
-                f"{found.train_utterances:9d}{found.dev_utterances:7d}{found.epochs:8d}"
+                f"{row.name:18}{1e3 * measured.train_s:11.1f}{1e3 * measured.dev_s:11.1f}"
+                f"{measured.train_utterances:9d}{measured.dev_utterances:7d}{measured.epochs:8d}"
                 f"{len(seeds):7d}{hours:8.2f}"
             )
     in_all = f"in all {total:.2f} hours"
@@ -157,7 +157,7 @@ def cost(
     return "\n".join([*lines, in_all])
 
 
-# ── after: its results ────────────────────────────────────────────────────────────────────────────
+# ── results ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Result:
 
 
 def pooled(scores: Iterable[Score]) -> dict[str, ErrorCounts]:
-    """Counts of each speaker, all seeds added."""
+    """Counts of each speaker, summed over seeds."""
     counts: dict[str, ErrorCounts] = {}
     for score in scores:
         for speaker, more in score.speakers.items():
@@ -213,7 +213,7 @@ def table(runs: Path, networks: Sequence[str], seeds: Sequence[int]) -> str:
     lines = [
         f"`{runs}`: {one.described()}; seeds {' '.join(map(str, seeds))}.",
         "Epochs are those of each phase."
-        + " The speech is synthetic: no rate here says anything of people's." * one.is_synthetic,
+        + " Synthetic speech: these rates say nothing about human speech." * one.is_synthetic,
         "",
         "| network | weights | epochs | dev PER | test PER | 95 % by speaker | the paper's epochs "
         "| PER |",
@@ -228,10 +228,10 @@ def table(runs: Path, networks: Sequence[str], seeds: Sequence[int]) -> str:
         ),
         "",
         "Test PER is the mean over seeds ± standard deviation. Intervals and the first p are of",
-        f"{REPLICATES:,} draws of speakers, with all seeds of both networks: they say how sure a",
-        "difference is on other speakers. The columns by seed, with the p of MAPSSWE between the",
-        "two runs of a seed, say whether it depends on the seed. A claim holds if all seeds agree",
-        "and every p is below 5 %.",
+        f"{REPLICATES:,} draws of speakers, with all seeds of both networks, so that they show the",
+        "uncertainty over speakers. The columns by seed, with the p of MAPSSWE between the two",
+        "runs of a seed, show whether a difference depends on the seed. A claim holds if all seeds",
+        "agree and every p is below 5 %.",
     ]
     return "\n".join(lines)
 
@@ -239,9 +239,9 @@ def table(runs: Path, networks: Sequence[str], seeds: Sequence[int]) -> str:
 def _row(row: Published, result: Result | None, wanted: bool, seeds: int) -> str:
     theirs = f"{row.epochs} | {row.per:.1f} |"
     if result is None:
-        state = "needs the transducer criterion"
+        state = "no experiment"
         if (EXPERIMENTS / f"{row.network}.yaml").exists():
-            state = "not finished" if wanted else "not asked for"
+            state = "not finished" if wanted else "not selected"
         return f"| {row.name} | {row.weights:,} | | | {state} | | {theirs}"
     pers = [score.total.per for score in result.scores.values()]
     spread = f" ± {statistics.stdev(pers):.2f}" if len(pers) > 1 else ""
@@ -255,7 +255,7 @@ def _row(row: Published, result: Result | None, wanted: bool, seeds: int) -> str
 
 
 def _tested(better: Result | None, worse: Result | None) -> str:
-    """Difference, interval, p, differences and ps of each seed, verdict."""
+    """Cells of a claim: difference, interval, p, differences and ps of each seed, verdict."""
     seeds = sorted(better.scores.keys() & worse.scores.keys()) if better and worse else []
     if better is None or worse is None or not seeds:
         return "| | | | | not finished"
@@ -267,19 +267,19 @@ def _tested(better: Result | None, worse: Result | None) -> str:
         0,
     )
     if drawn is None:
-        raise DataError("the claims are tested by drawing speakers, and only one is known")
+        raise DataError("one speaker in the test set, expected several to test the claims over")
     protocol = scoring.protocol(PROTOCOL)
     each = [
         scoring.compare(better.scores[seed], worse.scores[seed], protocol, replicates=0)
         for seed in seeds
     ]
     ps = [comparison.mapsswe.p for comparison in each]
-    verdict = "cannot be told"
+    verdict = "undecided"
     if max(drawn.p, *ps) < SIGNIFICANT:
         if all(comparison.difference < 0 for comparison in each):
             verdict = "**holds**"
         elif all(comparison.difference > 0 for comparison in each):
-            verdict = "**the other way round**"
+            verdict = "**the opposite**"
     return (
         f"{drawn.difference:+.2f} | {drawn.interval} | {drawn.p:.4f} | "
         f"{' '.join(f'{comparison.difference:+.2f}' for comparison in each)} | "
@@ -294,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", type=Path, help="folder of <network>/<seed>")
     parser.add_argument("--networks", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
-    parser.add_argument("--jobs", type=int, default=1, help="trained at once, for cost")
+    parser.add_argument("--jobs", type=int, default=1, help="simultaneous trainings, for cost")
     parser.add_argument("--overrides", nargs="*", default=[], help="of the experiments, for cost")
     arguments = parser.parse_args(argv)
     runs, networks, seeds = arguments.runs, arguments.networks, arguments.seeds

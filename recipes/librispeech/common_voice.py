@@ -1,12 +1,12 @@
-"""Clips of Common Voice v1 that utterance lists name, into a tree of LibriSpeech's layout.
+"""Write clips of Common Voice v1 that utterance lists name into a tree of LibriSpeech's layout.
 
     python recipes/librispeech/common_voice.py cv_corpus_v1 data/LibriSpeech \
         recipes/librispeech/train-18h.txt recipes/librispeech/dev-common-voice.txt
 
-The published archive has `cv-valid-dev.csv` and MP3 of 48 kHz, and training resamples nothing; so
-each clip is written anew, as FLAC of 16 kHz with one channel. The id of a clip has its number:
+The published archive has `cv-valid-dev.csv` and MP3 at 48 kHz. Training resamples nothing, so each
+clip becomes FLAC at 16 kHz with one channel. The id of a clip contains its number:
 `common-voice-v1 0-3-0054` is cv-valid-dev/sample-000354.mp3 and becomes
-`common-voice-v1/0/3/0-3-0054.flac`. Votes, age, gender and accent are not taken over.
+`common-voice-v1/0/3/0-3-0054.flac`. Votes, age, gender and accent are discarded.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from asr.corpora.librispeech import read_utterance_list
 from asr.errors import DataError, exit_code, raise_problems
 from asr.files import atomic_open, read_lines
 
-SUBSETS = "common-voice-v1"  # what begins so in a list is of Common Voice
+SUBSETS = "common-voice-v1"  # prefix of the subsets of Common Voice in a list
 TABLE = "cv-valid-dev.csv"
 SAMPLE_RATE = 16_000
 
@@ -39,10 +39,10 @@ class Clip(NamedTuple):
 
 
 def run(corpus: Path, target: Path, lists: Sequence[Path]) -> int:
-    """Write the clips of all `lists` below `target`; returns how many there are.
+    """Write the clips of all `lists` below `target`; return their number.
 
-    Raises `DataError`, before anything is written, with every listed clip that is not there and
-    every text that cannot be read; and at the end with every file that cannot.
+    Raises `DataError`, before anything is written, for all missing clips and invalid texts, and at
+    the end for all files that cannot be decoded.
     """
     clips = read_table(corpus)
     chapters: dict[Path, dict[str, Clip]] = {}
@@ -82,7 +82,7 @@ def run(corpus: Path, target: Path, lists: Sequence[Path]) -> int:
 
 
 def read_table(corpus: Path) -> dict[int, tuple[str, str, str]]:
-    """Number of a clip → its place in the table, its file name and its text, as written."""
+    """Number of a clip → its line in the table, its file name, and its text as published."""
     path = corpus / TABLE
     rows = csv.DictReader(read_lines(path))
     if not {"filename", "text"} <= set(rows.fieldnames or ()):
@@ -107,7 +107,7 @@ def read_table(corpus: Path) -> dict[int, tuple[str, str, str]]:
 
 
 def numbered(id_: str) -> tuple[str, str, int]:
-    """Speaker, chapter and number of the clip: 0-3-0054 → 0, 3, 354."""
+    """Speaker, chapter and number of a clip from its id: 0-3-0054 → 0, 3, 354."""
     parts = re.fullmatch(r"(\d+)-(\d+)-00(\d\d)", id_)
     if parts is None:
         raise DataError("expected an id such as 0-3-0054, which is sample-000354")
@@ -115,21 +115,21 @@ def numbered(id_: str) -> tuple[str, str, int]:
 
 
 def clip_of(number: int, clips: Mapping[int, tuple[str, str, str]], corpus: Path) -> Clip:
-    """The clip of a number, whose file lies where the table says or, as in other copies, below."""
+    """The clip of a number; its file is where the table says, or in the folder `cv-valid-dev`."""
     if number not in clips:
-        raise DataError(f"sample-{number:06d} is not in {corpus / TABLE}, get the whole archive")
+        raise DataError(f"sample-{number:06d} is not in {corpus / TABLE}; get the whole archive")
     place, name, text = clips[number]
     for path in (corpus / name, corpus / "cv-valid-dev" / name):
         if path.is_file():
             return Clip(path, words_of(text, place))
-    raise DataError(f"no file {corpus / name}, get the whole archive")
+    raise DataError(f"{corpus / name}: no such file; download the whole archive")
 
 
 def words_of(text: str, place: str) -> str:
-    """Text in capitals, A–Z and apostrophe, a space between words; `DataError` for the rest.
+    """The text in capitals, A–Z and apostrophe, with a space between words.
 
-    Punctuation is a space, a typographic apostrophe a plain one. Digits and other letters are
-    refused: nobody knows how they were read.
+    Punctuation becomes a space, a typographic apostrophe a plain one. Digits and other letters are
+    a `DataError`, because their pronunciation is not known.
     """
     words = re.sub(r"[^\w']|_", " ", text.replace("\u2019", "'")).split()
     for word in words:
@@ -144,7 +144,7 @@ def words_of(text: str, place: str) -> str:
 
 
 def write_clip(source: Path, target: Path) -> None:
-    """Write a clip of any rate and number of channels as FLAC of 16 kHz with one."""
+    """Write a clip of any rate and number of channels as FLAC at 16 kHz with one channel."""
     blocks = audio.stream(source, SAMPLE_RATE, SAMPLE_RATE // 40, lambda warning: None)
     samples = np.concatenate(list(blocks))
     with atomic_open(target, "wb") as file:
@@ -154,8 +154,8 @@ def write_clip(source: Path, target: Path) -> None:
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("corpus", type=Path, help=f"folder of {TABLE}")
-    parser.add_argument("target", type=Path, help="folder of LibriSpeech's subsets")
+    parser.add_argument("corpus", type=Path, help=f"folder with {TABLE}")
+    parser.add_argument("target", type=Path, help="folder of LibriSpeech's subsets, for the output")
     parser.add_argument("list", type=Path, nargs="+", help="file of `SUBSET ID` lines")
     options = parser.parse_args(arguments)
     total = run(options.corpus, options.target, options.list)

@@ -1,10 +1,10 @@
-"""How a recogniser bears silence and noise: greedy PER of the same utterances under each condition.
+"""Robustness of a recogniser: greedy PER of the same utterances with silence and noise.
 
     python recipes/librispeech/conditions.py CHECKPOINT [CHECKPOINT …] --manifest dev.jsonl …
 
-One row a checkpoint, a cell a manifest and condition: as recorded, followed by 10 s of zeros, in
-white noise at 10 dB. The last column counts phones that are heard in a minute without speech: 20 s
-each of zeros, of noise at −60 dB of full scale and of noise at −30 dB.
+One row for each checkpoint, one cell for each manifest and condition: as recorded, followed by 10 s
+of zeros, in white noise at 10 dB. The last column counts the phones output for a minute without
+speech: 20 s each of zeros, of noise at −60 dB of full scale and of noise at −30 dB.
 """
 
 import argparse
@@ -72,27 +72,27 @@ def noise(samples: int, rate: int) -> Waveform:
 def per(
     recognizer: Recognizer, utterances: Sequence[Utterance], change: Change, protocol: str
 ) -> float:
-    """Of a greedy search, in percent."""
+    """PER of a greedy search, in percent."""
     rate = recognizer.config.features.sample_rate
     ordered = sorted(utterances, key=lambda one: one.duration_s)
     hypotheses: dict[str, tuple[str, ...]] = {}
     for first in range(0, len(ordered), BATCH):
         part = ordered[first : first + BATCH]
-        phones = heard(recognizer, [change(audio.load(one.audio, rate), rate) for one in part])
+        phones = recognised(recognizer, [change(audio.load(one.audio, rate), rate) for one in part])
         hypotheses |= zip((one.id for one in part), phones, strict=True)
     references = {one.id: one.phones for one in ordered}
     return scoring.score(references, hypotheses, protocol=protocol).total.per
 
 
 def invented(recognizer: Recognizer) -> int:
-    """Phones in a minute in which nobody speaks."""
+    """Number of phones output for a minute without speech."""
     rate = recognizer.config.features.sample_rate
     sound = noise(EMPTY_S * rate, rate)
     sound /= sound.std()
-    return sum(map(len, heard(recognizer, [np.float32(level) * sound for level in LEVELS])))
+    return sum(map(len, recognised(recognizer, [np.float32(level) * sound for level in LEVELS])))
 
 
-def heard(recognizer: Recognizer, waveforms: Sequence[Waveform]) -> list[tuple[str, ...]]:
+def recognised(recognizer: Recognizer, waveforms: Sequence[Waveform]) -> list[tuple[str, ...]]:
     batch = Batch.of([torch.from_numpy(samples) for samples in waveforms])
     with torch.no_grad():
         encoded, lengths = recognizer.encode_batch(batch)

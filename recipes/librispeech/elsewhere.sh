@@ -1,17 +1,17 @@
 #!/bin/sh
-# Training on another machine, which has no network and to which only files of limited size can be
-# copied: recipes/librispeech/README.md, "On another machine". From the top folder, whenever pieces
-# have arrived, and again to continue what the time limit ended:
+# Training on a machine without a network that accepts only files of limited size
+# (recipes/librispeech/README.md, "On another machine"). Call it in the top folder whenever pieces have
+# arrived, and again to continue a training that the time limit ended:
 #
 #   sh recipes/librispeech/elsewhere.sh PIECES RUN OUTPUT
 #
-# PIECES is what pieces.py packed, or the part of it that is there; RUN a folder for the work; OUTPUT
-# gets a checkpoint in half precision for each seed, and runs.tar.gz with curves, logs and scores.
+# PIECES is the folder that pieces.py packed, or a part of it; RUN is a working folder; OUTPUT gets a
+# checkpoint in half precision for each seed, and runs.tar.gz with curves, logs and scores.
 #
-#   EXPERIMENT   conf/experiment                                     (librispeech-18h)
+#   EXPERIMENT   of conf/experiment                                  (librispeech-18h)
 #   SEEDS        networks that are trained at the same time          (1)
 #   ARGS         overrides of asr train                              (none)
-#   EPOCHS       of each; measured in a trial of one epoch where not set
+#   EPOCHS       of each network; if not set, a trial of one epoch determines it
 #   MINUTES      from the start of this script until training ends   (9)
 #   PY           the interpreter                                     (.venv/bin/python)
 set -eu
@@ -25,10 +25,10 @@ left() { # seconds until the limit
 	echo $((begun + MINUTES * 60 - $(date +%s)))
 }
 
-train() { # FOLDER_PREFIX EPOCHS: all networks at the same time; the first exit code that is not 0
+train() { # FOLDER_PREFIX EPOCHS: train all networks at the same time; first exit code other than 0
 	pids='' code=0
 	seconds=$(left)
-	[ "$seconds" -gt 0 ] || { echo "error: the $MINUTES minutes are over; raise MINUTES" >&2; return 1; }
+	[ "$seconds" -gt 0 ] || { echo "error: MINUTES=$MINUTES have passed; raise MINUTES" >&2; return 1; }
 	for seed in $SEEDS; do
 		folder="$run/$1$seed"
 		mkdir -p "$folder"
@@ -60,10 +60,10 @@ if [ ! -f "$run/epochs.txt" ]; then
 	train trial- 1 || code=$?
 	if [ "$code" -ne 0 ]; then
 		tail -n 1 "$run"/trial-*/log.txt >&2
-		[ "$code" -ne 124 ] || echo "error: no epoch in $MINUTES minutes; raise MINUTES, or set EPOCHS" >&2
+		[ "$code" -ne 124 ] || echo "error: no epoch finished within MINUTES=$MINUTES; raise MINUTES, or set EPOCHS" >&2
 		exit 1
 	fi
-	# What a process needs besides its epochs it will need again, and a twentieth is kept in reserve.
+	# The start-up time of the trial is needed again; 5 % of the rest is kept in reserve.
 	"$PY" - "$before" "$(left)" "$run"/trial-*/train.jsonl >"$run/epochs.txt.partial" <<-'END'
 		import json, sys
 		before, left = map(int, sys.argv[1:3])
@@ -92,10 +92,10 @@ keep_texts
 	    if best.exists():
 	        checkpoint.save(output / f"{seed}.safetensors", checkpoint.load(best), half=True)
 END
-[ "$code" -ne 124 ] || echo "the limit of $MINUTES minutes ended the training; call again to continue it"
+[ "$code" -ne 124 ] || echo "MINUTES=$MINUTES ended the training; call again to continue it"
 [ "$code" -eq 0 ] || [ "$code" -eq 124 ] || exit "$code"
 for seed in $SEEDS; do
-	[ -f "$output/$seed.safetensors" ] || { echo "error: seed $seed has finished no epoch" >&2; exit 1; }
+	[ -f "$output/$seed.safetensors" ] || { echo "error: seed $seed: no epoch finished; raise MINUTES" >&2; exit 1; }
 done
 
 pids=''

@@ -1,16 +1,16 @@
-"""A prepared run as tar files of limited size, for training on another machine without a network.
+"""Pack a prepared run into tar files of limited size, for training on another machine.
 
     python recipes/librispeech/pieces.py pack exp/librispeech-18h/1 pieces --limit 64
     python recipes/librispeech/pieces.py unpack pieces exp/elsewhere --wav
 
-`pack` takes the vocabulary, the manifests and every recording that they name. Recordings stay as
-they are, but for PCM of 16 bits (WAV, SPHERE), which becomes FLAC: the same samples in about half
-the space; Opus would need a tenth, but training would hear other samples. `SHA256SUMS` names all
-pieces and is copied along with each of them.
+`pack` packs the vocabulary, the manifests and every recording that they name, but no checkpoints.
+Recordings are unchanged, except 16-bit PCM (WAV, SPHERE), which becomes FLAC: the same samples in
+about half the space; Opus would need a tenth, but change the samples. `SHA256SUMS` names all pieces
+and is copied along with each of them.
 
-`unpack` is called again whenever more pieces have arrived, and reads each of them once. When all
-are there it writes manifests and vocabulary, and `asr train run_dir=…` can begin. Exit code 3:
-pieces are still missing; standard error names them. Checkpoints are not packed.
+`unpack` is called whenever more pieces have arrived, and reads each piece once. When all have
+arrived, it writes manifests and vocabulary, and `asr train run_dir=…` can begin. Exit code 3:
+pieces are still missing; standard error names them.
 """
 
 import argparse
@@ -36,19 +36,19 @@ from asr.records import Utterance, stream_jsonl
 from asr.training.run_directory import RunDirectory
 
 MIB = 1 << 20
-SUMS = "SHA256SUMS"  # as sha256sum writes and checks it
+SUMS = "SHA256SUMS"  # in the format of sha256sum
 TEXTS, SPEECH = "packed", "speech"  # folders within the pieces, and within the run directory
 STILL_MISSING = 3  # exit code
 
 
 def pack(run_dir: Path, target: Path, limit: int) -> list[str]:
-    """Write the pieces, of at most `limit` bytes each, and their checksums; the pieces' names.
+    """Write pieces of at most `limit` bytes, and their checksums; return the names of the pieces.
 
-    The folder `target` appears when it is complete. Raises `DataError` where it holds files, the
-    run is not prepared, or one file alone is beyond the limit.
+    The folder `target` appears when it is complete. Raises `DataError` if it holds files, if the
+    run is not prepared, or if a single file exceeds the limit.
     """
     if target.exists() and any(target.iterdir()):
-        raise DataError(f"{target}: holds files already; give a new folder, or remove it")
+        raise DataError(f"{target}: holds files already; give a new folder, or remove this one")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".pack.", dir=target.parent) as staging:
         folder = Path(staging) / "pieces"
@@ -74,14 +74,14 @@ def pack(run_dir: Path, target: Path, limit: int) -> list[str]:
 
 
 def unpack(pieces: Path, run_dir: Path, wav: bool = False, jobs: int = 0) -> list[str]:
-    """Read the pieces that have arrived and were not read before; the names of those missing.
+    """Read the pieces that have newly arrived; return the names of the missing ones.
 
-    With `wav` recordings are decoded to WAV of 16 bits, in `jobs` threads (0: one for each core).
-    When no piece is missing, manifests and vocabulary are in `run_dir`. Raises `DataError` that
-    names the damaged pieces, after the others have been read.
+    With `wav` recordings are decoded to 16-bit WAV, in `jobs` threads (0: one for each core). When
+    no piece is missing, manifests and vocabulary are in `run_dir`. Raises `DataError` for damaged
+    pieces, after the others have been read.
     """
     sums = _read_sums(pieces / SUMS)
-    record = run_dir / TEXTS / SUMS  # of the pieces that were read
+    record = run_dir / TEXTS / SUMS  # the pieces read so far
     done = _read_sums(record) if record.exists() else {}
     if not done.items() <= sums.items():
         raise DataError(f"{run_dir}: holds other data than {pieces}; give a new folder")
@@ -110,7 +110,7 @@ def unpack(pieces: Path, run_dir: Path, wav: bool = False, jobs: int = 0) -> lis
 
 
 def _members(run_dir: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """What goes into the pieces: texts first, then the recordings in the manifests' order."""
+    """The files to pack: texts, then the recordings in the order of the manifests."""
     run = RunDirectory(run_dir)
     if not run.vocabulary.is_file():
         raise DataError(f"{run.vocabulary}: no such file; run `asr prepare run_dir={run}` first")
@@ -141,13 +141,13 @@ def _members(run_dir: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
 
 
 def _member(name: str, content: bytes) -> tuple[tarfile.TarInfo, bytes]:
-    info = tarfile.TarInfo(name)  # without owner and time, so that equal data make equal pieces
+    info = tarfile.TarInfo(name)  # without owner and time: equal data give equal pieces
     info.size = len(content)
     return info, content
 
 
 def _size_with(piece: tarfile.TarFile, member: tarfile.TarInfo) -> int:
-    """Bytes of the piece if it had this member too and were closed."""
+    """Size in bytes of the closed piece with this member added."""
     header = len(member.tobuf(piece.format, piece.encoding or "utf-8", piece.errors or "strict"))
     end = piece.offset + header + _up(member.size, tarfile.BLOCKSIZE) + 2 * tarfile.BLOCKSIZE
     return _up(end, tarfile.RECORDSIZE)
@@ -192,7 +192,7 @@ def _extract(piece: Path, run_dir: Path, wav: bool, jobs: int) -> None:
 
 
 def _to_wav(path: Path) -> None:
-    """Decode to `<path>.wav`, in place of the recording."""
+    """Replace a recording by its decoded `<path>.wav`."""
     samples, rate = soundfile.read(path, dtype="float32")
     in_16_bits = np.rint(samples * 32768).clip(-32768, 32767).astype(np.int16)
     soundfile.write(_decoded(path), in_16_bits, rate, subtype="PCM_16")
@@ -204,7 +204,7 @@ def _decoded(path: Path) -> Path:
 
 
 def _publish(run_dir: Path) -> None:
-    """Write the manifests, with the paths of this machine, and at last the vocabulary."""
+    """Write the manifests, with paths on this machine, and then the vocabulary."""
     run = RunDirectory(run_dir)
     for packed in sorted((run_dir / TEXTS).glob("*.jsonl.gz")):
         with (
@@ -213,10 +213,10 @@ def _publish(run_dir: Path) -> None:
         ):
             for fields in map(json.loads, lines):
                 path = run_dir.absolute() / fields["audio"]
-                there = [one for one in (path, _decoded(path)) if one.exists()]
-                if not there:
+                existing = [one for one in (path, _decoded(path)) if one.exists()]
+                if not existing:
                     raise DataError(f"{path}: no such file; remove {run_dir} and unpack again")
-                fields["audio"] = str(there[0])
+                fields["audio"] = str(existing[0])
                 file.write(json.dumps(fields, ensure_ascii=False) + "\n")
     vocabulary = run.vocabulary.name
     for path in sorted((run_dir / TEXTS).glob("*.txt"), key=lambda path: path.name == vocabulary):
@@ -256,14 +256,14 @@ def _read_sums(path: Path) -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    packing = commands.add_parser("pack", help="a run that `asr prepare` has made → pieces")
+    packing = commands.add_parser("pack", help="a run of `asr prepare` → pieces")
     packing.add_argument("run_dir", type=Path)
     packing.add_argument("pieces", type=Path, help="a new folder")
-    packing.add_argument("--limit", type=float, default=64, help="MiB of a piece (default: 64)")
-    unpacking = commands.add_parser("unpack", help="pieces → a run that can be trained")
-    unpacking.add_argument("pieces", type=Path, help="a folder with SHA256SUMS and any pieces")
+    packing.add_argument("--limit", type=float, default=64, help="MiB for each piece (default: 64)")
+    unpacking = commands.add_parser("unpack", help="pieces → a run for `asr train`")
+    unpacking.add_argument("pieces", type=Path, help="a folder with SHA256SUMS and some pieces")
     unpacking.add_argument("run_dir", type=Path)
-    unpacking.add_argument("--wav", action="store_true", help="decode once, for faster epochs")
+    unpacking.add_argument("--wav", action="store_true", help="decode to WAV, for faster epochs")
     unpacking.add_argument("--jobs", type=int, default=0, help="threads (default: all cores)")
     options = parser.parse_args(arguments)
     if options.command == "pack":

@@ -29,10 +29,10 @@ REPLICATES = 10_000
 
 
 def search(folder: Path, order: int, overrides: Sequence[str], width: int = 100) -> None:
-    """Tune each search on dev, decode test once with it, and keep its hypotheses and its values.
+    """Tune each search on dev, decode test once with it, and keep its hypotheses and values.
 
-    `width` is that of the beams. `searches.json`, written last, has the dev PER of each. HMMs are
-    not searched greedily.
+    `width` is the width of the beams. `searches.json`, written last, has the dev PER of each. HMMs
+    are not searched greedily.
     """
     from asr.commands import decode, ngram, tune
     from asr.commands.configured import compose
@@ -74,7 +74,7 @@ class Result:
     scores: Sequence[Score]
 
     def described(self) -> str:
-        """Mean PER, its spread over seeds, and the interval by speaker."""
+        """Mean PER, its standard deviation over seeds, and the interval by speaker."""
         counts: dict[str, ErrorCounts] = {}
         for score in self.scores:
             for speaker, more in score.speakers.items():
@@ -86,10 +86,10 @@ class Result:
 
 
 def read(run_dirs: Sequence[Path], protocol: str) -> dict[str, Result]:
-    """The results of a method's runs by search; `DataError` where one is not finished."""
+    """The results of a method's runs by search; `DataError` if one is not finished."""
     for run_dir in run_dirs:
         if not (run_dir / "searches.json").exists():
-            raise DataError(f"{run_dir}: not searched yet; run the same make again to continue")
+            raise DataError(f"{run_dir}: no searches.json; run the same make again to continue")
     pers = [
         json.loads((run_dir / "searches.json").read_text(encoding="utf-8")) for run_dir in run_dirs
     ]
@@ -144,10 +144,10 @@ def table(runs: Path, methods: Sequence[str], seeds: Sequence[int], protocol: st
         [
             *lines,
             "",
-            "PER of a greedy search, of a beam (HMMs: Viterbi), and of a beam with a phone n-gram",
-            "of the training transcripts, each tuned on dev. Test: mean over seeds ± standard",
-            "deviation, in brackets 95 % by speaker. p: MAPSSWE between the last search and the",
-            "first, by seed.",
+            "PER of greedy search, beam search (HMMs: Viterbi), and beam search with a phone",
+            "n-gram of the training transcripts, each tuned on dev. Test: mean over seeds ±",
+            "standard deviation, in brackets 95 % by speaker. p: MAPSSWE between the last search",
+            "and the first, by seed.",
         ]
     )
 
@@ -156,9 +156,9 @@ def table(runs: Path, methods: Sequence[str], seeds: Sequence[int], protocol: st
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("command", choices=("search", "table"))
-    parser.add_argument("folder", type=Path, help="a run, or for table the folder of them all")
-    parser.add_argument("--order", type=int, default=2, help="of the phone n-gram")
-    parser.add_argument("--width", type=int, default=100, help="of the beam")
+    parser.add_argument("folder", type=Path, help="a run; for table the folder of all runs")
+    parser.add_argument("--order", type=int, default=2, help="order of the phone n-gram")
+    parser.add_argument("--width", type=int, default=100, help="width of the beam")
     parser.add_argument("--overrides", nargs="*", default=[], help="of the run, for search")
     parser.add_argument("--methods", nargs="+", default=[])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])

@@ -2,10 +2,10 @@
 
     python recipes/peers/peers.py experiment=timit-sample corpus.root=ROOT --split all
 
-All systems hear an utterance one after the other, in turn, on one thread, so that their times can
-be compared; loading is not timed. Pocketsphinx runs with the settings that its documentation gives,
-and with the best of a small grid on dev. Writes `table.md`, the references and every system's
-hypotheses, for `asr score`, into a folder.
+All systems decode each utterance, taking turns, on one thread, so that their times can be compared;
+loading is not timed. Pocketsphinx runs with the settings of its documentation, and with the best of
+a small grid on dev. Writes `table.md`, the references and each system's hypotheses for `asr score`
+to a folder.
 """
 
 import argparse
@@ -37,17 +37,17 @@ from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 from asr.scoring import Score
 from asr.transcriber import MODEL, Piece, load
 
-# As CMU's documentation has them for phonemes; a beam is the factor below the best path.
+# For phonemes, from CMU's documentation; a beam is a factor below the best path.
 ALLPHONE = {"lw": 2.0, "beam": 1e-20, "pbeam": 1e-20}
-WORDS: dict[str, float] = {}  # the package's defaults
+WORDS: dict[str, float] = {}  # the defaults
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "allphone": {"lw": (1.0, 1.25, 1.5, 1.75, 2.0), "beam": (1e-20,), "pbeam": (1e-20,)},
     "words": {"lw": (2.5, 4.0, 6.5), "wip": (0.05, 0.2, 0.65)},
 }
-TUNED_ON = 32  # dev utterances at most
+TUNED_ON = 32  # dev utterances, at most
 STOPS = frozenset(("b", "d", "g", "p", "t", "k", "ch", "jh"))
 SILENCES = ("<s>", "</s>", "<sil>", "SIL")
-BABBLING = 4  # voices
+BABBLING = 4  # speakers in the babble
 CLEAN = ""
 
 Settings = Mapping[str, float]
@@ -55,15 +55,15 @@ Settings = Mapping[str, float]
 
 @dataclass
 class Tally:
-    """What a system made of the utterances: phones by id, seconds of computing and of speech."""
+    """The result of a system: phones by id, seconds of computing and of speech."""
 
     phones: dict[str, tuple[str, ...]]
     computed_s: float = 0.0
-    heard_s: float = 0.0
+    speech_s: float = 0.0
 
 
 class Pocketsphinx:
-    """Its US English model, as a loop over phones or as a word decoder with its dictionary."""
+    """pocketsphinx's US English model, as a loop over phones or as a word decoder."""
 
     def __init__(self, kind: str, settings: Settings, name: str) -> None:
         from pocketsphinx import Decoder, get_model_path
@@ -82,10 +82,10 @@ class Pocketsphinx:
         self.name = f"pocketsphinx {kind}, {name} ({said})"
         self.size_mb = sum(path.stat().st_size for path in used) / 1e6
 
-    def meet(self, waveforms: Sequence[Waveform]) -> None:
-        """It normalises each utterance by itself."""
+    def prepare(self, waveforms: Sequence[Waveform]) -> None:
+        """Do nothing: pocketsphinx normalises each utterance by itself."""
 
-    def hear(self, waveform: Waveform) -> tuple[str, ...]:
+    def decode(self, waveform: Waveform) -> tuple[str, ...]:
         sound = np.clip(waveform * 32768, -32768, 32767).astype(np.int16).tobytes()
         self.decoder.start_utt()
         self.decoder.process_raw(sound, full_utt=True)
@@ -93,16 +93,16 @@ class Pocketsphinx:
         return tuple(phone for part in self.decoder.seg() for phone in self._phones(part.word))
 
     def _phones(self, word: str) -> list[str]:
-        if word in SILENCES or word[0] in "+[<(":  # noises, which are no phones either
+        if word in SILENCES or word[0] in "+[<(":  # noises are no phones
             return ["sil"]
         return (self.decoder.lookup_word(word) if self.words else word).lower().split()
 
 
 class Ours:
-    """A model file of this project, with the search that it brings.
+    """A model file of this project, with its own search.
 
-    `by_speaker` it normalises by all that a speaker says, as `asr transcribe --one-speaker` does,
-    and as a model must that learned so.
+    `by_speaker` normalises over all utterances of a speaker, as `asr transcribe --one-speaker`
+    does, and as models with features.normalization=speaker need it.
     """
 
     def __init__(self, path: Path, by_speaker: bool = False) -> None:
@@ -116,19 +116,19 @@ class Ours:
         self.name += ", by speaker" * self.by_speaker
         self.size_mb = path.stat().st_size / 1e6
 
-    def meet(self, waveforms: Sequence[Waveform]) -> None:
-        """Everything that the next speaker says."""
+    def prepare(self, waveforms: Sequence[Waveform]) -> None:
+        """Prepare for a speaker, given all of the speaker's waveforms."""
         if self.by_speaker:
             recordings = (iter([waveform]) for waveform in waveforms)
             self.moments = self.transcriber.one_speaker(recordings)
 
-    def hear(self, waveform: Waveform) -> tuple[str, ...]:
+    def decode(self, waveform: Waveform) -> tuple[str, ...]:
         piece = Piece(waveform, 0, 0, len(waveform))
         return self.transcriber.hypothesis(piece, "", self.moments).phones
 
 
-class Heard:
-    """What ours heard before, such as `recipes/timit/left_out.py` joins; it has no time."""
+class Existing:
+    """Existing hypotheses of ours, such as those of `recipes/timit/left_out.py`, without times."""
 
     def __init__(self, path: Path) -> None:
         self.name = f"asr, {path.parent.name}/{path.stem}"
@@ -138,8 +138,8 @@ class Heard:
         missing = [one.id for one in utterances if one.id not in self.phones]
         if missing:
             raise DataError(
-                f"{self.name}: {len(missing)} of {len(utterances)} utterances are not in it, "
-                f"{missing[0]} is the first; give --split and the corpus that were heard"
+                f"{self.name}: {len(missing)} of {len(utterances)} utterances have no hypothesis, "
+                f"the first is {missing[0]}; set --split and the corpus to those of the hypotheses"
             )
         return Tally({one.id: self.phones[one.id] for one in utterances})
 
@@ -147,13 +147,13 @@ class Heard:
 System = Pocketsphinx | Ours
 
 
-def listen(
+def decode_all(
     systems: Sequence[System],
     utterances: Sequence[Utterance],
     noise: str = "white",
     snr_db: float | None = None,
 ) -> list[Tally]:
-    """Let every system hear every utterance, the first to hear it another each time."""
+    """Decode every utterance with every system; another system begins each time."""
     tallies = [Tally({}) for _ in systems]
     by_speaker: dict[str, list[Utterance]] = {}
     for utterance in utterances:
@@ -165,23 +165,23 @@ def listen(
             return waveform
         return noisy(waveform, utterance, utterances, noise, snr_db)
 
-    for system in systems:  # compiled, and in memory
-        system.meet([sound_of(utterances[0])])
-        system.hear(sound_of(utterances[0]))
+    for system in systems:  # warm-up: compilation, memory
+        system.prepare([sound_of(utterances[0])])
+        system.decode(sound_of(utterances[0]))
     first = 0
     for said in by_speaker.values():
         waveforms = [sound_of(utterance) for utterance in said]
         for system, tally in zip(systems, tallies, strict=True):
             begin = time.process_time()
-            system.meet(waveforms)
+            system.prepare(waveforms)
             tally.computed_s += time.process_time() - begin
         for utterance, waveform in zip(said, waveforms, strict=True):
             for place in range(len(systems)):
                 k = (first + place) % len(systems)
                 begin = time.process_time()
-                phones = systems[k].hear(waveform)
+                phones = systems[k].decode(waveform)
                 tallies[k].computed_s += time.process_time() - begin
-                tallies[k].heard_s += len(waveform) / 16_000
+                tallies[k].speech_s += len(waveform) / 16_000
                 tallies[k].phones[utterance.id] = phones
             first += 1
             if sys.stderr.isatty():
@@ -196,7 +196,7 @@ def noisy(
     kind: str,
     snr_db: float,
 ) -> Waveform:
-    """With white noise, or with other speakers behind it; the same for every system and model."""
+    """The waveform with white noise or with other speakers; the same for every system."""
     draw = np.random.default_rng(seed_of(0, 0, utterance.id))
     if kind == "white":
         return add_at(snr_db, waveform, coloured_noise(draw, len(waveform), 16_000, 0.0))
@@ -214,7 +214,7 @@ def tuned(kind: str, dev: Sequence[Utterance]) -> Settings:
     tried = []
     for values in itertools.product(*grid.values()):
         settings = dict(zip(grid, values, strict=True))
-        (tally,) = listen([Pocketsphinx(kind, settings, "")], some)
+        (tally,) = decode_all([Pocketsphinx(kind, settings, "")], some)
         per = scored(some, tally.phones, "arpabet").total.per
         print(f"dev, {kind}: {settings} {per:.2f}", file=sys.stderr)
         tried.append((per, settings))
@@ -225,10 +225,10 @@ def tuned(kind: str, dev: Sequence[Utterance]) -> Settings:
 
 
 def in_timit(phones: Sequence[str], closures: bool) -> tuple[str, ...]:
-    """CMUdict's phones in the labels of TIMIT, where an utterance begins and ends with silence.
+    """CMUdict's phones as TIMIT labels, with silence at the start and end of the utterance.
 
-    With `closures` a stop or affricate has a closure before it, which `strict` folds to silence.
-    Labels of TIMIT stay as they are.
+    With `closures` each stop or affricate gets a closure before it, which `strict` folds to
+    silence. TIMIT labels are unchanged.
     """
     if not {*phones} <= {*phone_set("arpabet39"), "sil"}:
         return tuple(phones)
@@ -243,38 +243,38 @@ def in_timit(phones: Sequence[str], closures: bool) -> tuple[str, ...]:
 
 
 def scored(
-    utterances: Sequence[Utterance], heard: Mapping[str, Sequence[str]], column: str
+    utterances: Sequence[Utterance], hypotheses: Mapping[str, Sequence[str]], column: str
 ) -> Score:
-    """The score of a column: a protocol, or `strict, closures`."""
+    """The score under the protocol of a column, or under `strict, closures`."""
     name = column.partition(",")[0]
     if name == "strict":
-        heard = {id: in_timit(phones, column != name) for id, phones in heard.items()}
+        hypotheses = {id: in_timit(phones, column != name) for id, phones in hypotheses.items()}
     return scoring.score(
         {one.id: one.phones for one in utterances},
-        heard,
+        hypotheses,
         name,
         speakers={one.id: one.speaker for one in utterances},
     )
 
 
 def table(
-    systems: Sequence[System | Heard],
+    systems: Sequence[System | Existing],
     tallies: Sequence[Tally],
     utterances: Sequence[Utterance],
     columns: Sequence[str],
 ) -> Iterator[str]:
-    """Markdown: a line for each system, then each of our systems against each peer."""
+    """Lines of Markdown: each system, then each of our systems against each peer."""
     scores = [
         [scoring.with_intervals(scored(utterances, tally.phones, column)) for column in columns]
         for tally in tallies
     ]
     yield f"| system | MB | real-time factor | {' | '.join(columns)} |"
     yield f"|---|---:|---:|{'---|' * len(columns)}"
-    for system, tally, found in zip(systems, tallies, scores, strict=True):
-        rates = " | ".join(f"**{one.total.per:.2f}** ({_interval(one)})" for one in found)
+    for system, tally, of_system in zip(systems, tallies, scores, strict=True):
+        rates = " | ".join(f"**{one.total.per:.2f}** ({_interval(one)})" for one in of_system)
         cost = "– | –"
-        if not isinstance(system, Heard):
-            cost = f"{system.size_mb:.1f} | {tally.computed_s / tally.heard_s:.3f}"
+        if not isinstance(system, Existing):
+            cost = f"{system.size_mb:.1f} | {tally.computed_s / tally.speech_s:.3f}"
         yield f"| {system.name} | {cost} | {rates} |"
     pairs = [
         (n, k)
@@ -296,11 +296,12 @@ def _interval(score: Score) -> str:
 
 
 def _compared(names: str, column: str, a: Score, b: Score) -> str:
-    found = scoring.compare(a, b, scoring.protocol(a.protocol))
-    drawn = found.bootstrap
+    comparison = scoring.compare(a, b, scoring.protocol(a.protocol))
+    drawn = comparison.bootstrap
     by_speaker = f"{drawn.interval} | {drawn.p:.3f}" if drawn else "– | –"
     return (
-        f"| {names} | {column} | {found.difference:+.2f} | {by_speaker} | {found.mapsswe.p:.2g} |"
+        f"| {names} | {column} | {comparison.difference:+.2f} | {by_speaker} | "
+        f"{comparison.mapsswe.p:.2g} |"
     )
 
 
@@ -308,17 +309,17 @@ def _compared(names: str, column: str, a: Score, b: Score) -> str:
 
 
 def read(overrides: Sequence[str], split: str) -> tuple[str, list[Utterance], list[Utterance], str]:
-    """Name, dev, what is to be heard, and the corpus's protocol; `all` is every split."""
+    """Name, dev utterances, utterances to decode, and protocol; `all` is every split."""
     config = compose(overrides).corpus
-    found = corpora.find(config)
-    found.require_complete()
-    wanted = list(found.splits) if split == "all" else [split]
+    corpus = corpora.find(config)
+    corpus.require_complete()
+    selected = list(corpus.splits) if split == "all" else [split]
     splits: dict[str, list[Utterance]] = {}
-    for one in {*wanted, "dev"}:
-        checked = [check(recording, one, found) for recording in found.splits[one]]
+    for one in {*selected, "dev"}:
+        checked = [check(recording, one, corpus) for recording in corpus.splits[one]]
         raise_problems(problem for of_one in checked for problem in of_one.problems)
         splits[one] = [of_one.utterance for of_one in checked if of_one.utterance]
-    return found.name, splits["dev"], [u for one in wanted for u in splits[one]], config.protocol
+    return corpus.name, splits["dev"], [u for one in selected for u in splits[one]], config.protocol
 
 
 def run(options: argparse.Namespace) -> str:
@@ -337,8 +338,8 @@ def run(options: argparse.Namespace) -> str:
     systems.append(Pocketsphinx("words", WORDS, "as documented"))
     if options.tune:
         systems += [Pocketsphinx(kind, tuned(kind, dev), "tuned on dev") for kind in GRIDS]
-    heard = [Heard(path) for path in options.heard]
-    before = [one.tally(utterances) for one in heard]
+    existing = [Existing(path) for path in options.heard]
+    before = [one.tally(utterances) for one in existing]
     columns = ["strict", "strict, closures", "arpabet"] if protocol == "strict" else ["arpabet"]
     speakers = len({one.speaker for one in utterances})
     lines = [f"# {name}, {options.split}: {len(utterances)} utterances of {speakers} speakers"]
@@ -347,17 +348,17 @@ def run(options: argparse.Namespace) -> str:
     conditions: list[tuple[str, float | None]] = [(CLEAN, None)]
     conditions += [(f"{options.noise} noise at {snr_db:g} dB", snr_db) for snr_db in options.snr]
     for condition, snr_db in conditions:
-        tallies = listen(systems, utterances, options.noise, snr_db)
+        tallies = decode_all(systems, utterances, options.noise, snr_db)
         lines += ["", f"## {condition or 'As recorded'}", ""]
-        named: list[System | Heard] = [*systems]
+        named: list[System | Existing] = [*systems]
         if snr_db is None:
-            named, tallies = [*systems, *heard], [*tallies, *before]
+            named, tallies = [*systems, *existing], [*tallies, *before]
         lines += table(named, tallies, utterances, columns)
         for n, tally in enumerate(tallies):
             place = folder / f"{condition.replace(' ', '-') or 'clean'}-{n}.hyp.jsonl"
             write_jsonl(place, (Hypothesis(id, phones) for id, phones in tally.phones.items()))
     if not models:
-        lines += ["", "No model of ours: none is in the package, and --checkpoint named none."]
+        lines += ["", "No model of ours: there is no packaged model, and no --checkpoint."]
     text = "\n".join(lines) + "\n"
     with atomic_open(folder / "table.md") as file:
         file.write(text)
@@ -367,21 +368,25 @@ def run(options: argparse.Namespace) -> str:
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("overrides", nargs="+", help="of the corpus: experiment=… corpus.root=…")
+    parser.add_argument("overrides", nargs="+", help="for the corpus: experiment=… corpus.root=…")
     parser.add_argument(
         "--checkpoint", type=Path, action="append", help="default: the packaged model"
     )
     parser.add_argument(
-        "--heard", type=Path, action="append", default=[], help="hypotheses of ours, one more line"
+        "--heard",
+        type=Path,
+        action="append",
+        default=[],
+        help="hypotheses of ours, one more line",
     )
-    parser.add_argument("--split", default="test", help="what is heard; all: every split")
-    parser.add_argument("--tune", action="store_true", help="tune pocketsphinx on dev too")
+    parser.add_argument("--split", default="test", help="split to decode; all: every split")
+    parser.add_argument("--tune", action="store_true", help="also tune pocketsphinx on dev")
     parser.add_argument(
-        "--one-speaker", action="store_true", help="ours once more, normalised by speaker"
+        "--one-speaker", action="store_true", help="also our models normalised by speaker"
     )
-    parser.add_argument("--snr", type=float, nargs="*", default=[], help="dB, of noisy copies")
+    parser.add_argument("--snr", type=float, nargs="*", default=[], help="dB of noisy copies")
     parser.add_argument("--noise", choices=("white", "babble"), default="white")
-    parser.add_argument("--output", default="exp/peers", help="folder")
+    parser.add_argument("--output", default="exp/peers", help="output folder")
     options: Any = parser.parse_args(arguments)
     try:
         print(run(options), end="")

@@ -1,10 +1,10 @@
-"""What the synthetic corpus holds: how often each label, how long, how exact its boundaries.
+"""The labels of the synthetic corpus: their counts, durations, and exactness of boundaries.
 
     python recipes/synthetic/measure.py [data/synthetic] [--timit FOLDER]
 
-Prints the tables of docs/synthetic.md. With a TIMIT tree its figures stand beside. A boundary is
-compared with the strongest change of the short-time spectrum within 25 ms of it, which looks at
-other frames and bands than the rules that set the labels do.
+Prints the tables of docs/synthetic.md; with a TIMIT tree, its figures too. A boundary is compared
+with the largest change of the short-time spectrum within 25 ms, computed from other frames and
+bands than those of the rules that set the labels.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from asr.phones import phone_set
 RATE = 16_000
 HOP = 16  # samples: frames of 1 ms
 SEARCH = 25  # ms
-STRIDE = 5  # of the utterances, one in so many has its boundaries measured
+STRIDE = 5  # boundaries are measured in every fifth utterance
 
 Rows = list[tuple[int, int, str]]
 
@@ -36,11 +36,11 @@ def rows_of(path: str) -> Rows:
 
 def durations(files: list[str]) -> dict[str, list[float]]:
     """Label → its durations in ms."""
-    found = defaultdict(list)
+    by_label = defaultdict(list)
     for path in files:
         for start, end, phone in rows_of(path):
-            found[phone].append((end - start) / RATE * 1000)
-    return found
+            by_label[phone].append((end - start) / RATE * 1000)
+    return by_label
 
 
 def kinds_of_boundary() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
@@ -71,7 +71,7 @@ def kinds_of_boundary() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
 
 
 def changes(samples: np.ndarray) -> np.ndarray:
-    """How much the spectrum changes at each frame: 8 ms behind it against 8 ms before it."""
+    """The change of the spectrum at each frame: 8 ms after it against 8 ms before it."""
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, 48), 96)[::HOP]
     spectra = np.abs(np.fft.rfft(frames * np.hanning(96), 256, axis=1)) ** 2
     bands = np.log(np.add.reduceat(spectra, [2, 5, 8, 12, 16, 22, 30, 42, 58, 80, 104], axis=1))
@@ -84,21 +84,21 @@ def changes(samples: np.ndarray) -> np.ndarray:
 
 
 def boundary_errors(audio: list[str], labels: list[str]) -> dict[str, list[float]]:
-    """Kind of boundary → ms from each label to the strongest change near it."""
+    """Kind of boundary → ms from each label to the largest change near it."""
     kinds = kinds_of_boundary()
-    found = defaultdict(list)
+    errors = defaultdict(list)
     for wav, phn in zip(audio, labels, strict=True):
         change = changes(soundfile.read(wav, dtype="float64")[0])
         for (start, edge, last), (_, end, this) in pairwise(rows_of(phn)):
             for kind, (lasts, theses) in kinds.items():
                 if last in lasts and this in theses:
-                    # Half of a short neighbour is out of reach: its other end may change more.
+                    # At most half of a short neighbour: its other end may change more.
                     back = min(SEARCH, (edge - start) // 2 // HOP)
                     ahead = min(SEARCH, (end - edge) // 2 // HOP)
                     at = edge // HOP
                     near = change[max(at - back, 0) : at + ahead + 1]
-                    found[kind].append(float(np.argmax(near)) - min(back, at))
-    return found
+                    errors[kind].append(float(np.argmax(near)) - min(back, at))
+    return errors
 
 
 def print_labels(synthetic: dict[str, list[float]], timit: dict[str, list[float]] | None) -> None:
@@ -137,7 +137,7 @@ def print_boundaries(tables: list[dict[str, list[float]]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", nargs="?", type=Path, default=Path("data/synthetic"))
-    parser.add_argument("--timit", type=Path, help="a TIMIT tree to stand beside it")
+    parser.add_argument("--timit", type=Path, help="a TIMIT tree to compare with")
     arguments = parser.parse_args()
     synthetic, _ = survey(arguments.root)
     timit = survey(arguments.timit)[0] if arguments.timit else []

@@ -1,8 +1,8 @@
-"""The pictures of docs/synthetic.md: spectrograms with labels, and one of real speech beside them.
+"""The pictures of docs/synthetic.md: spectrograms with labels, and one of human speech.
 
     python recipes/synthetic/pictures.py data/synthetic LIBRISPEECH/dev-part [docs/images]
 
-Real speech is LibriSpeech (CC BY 4.0), which has no phone labels: its picture shows words only.
+Human speech is LibriSpeech (CC BY 4.0), which has no phone labels: its picture shows words only.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 RATE = 16_000
-LONG_S = 3.4  # of each spectrogram in the first picture
+LONG_S = 3.4  # length of each spectrogram in the first picture
 CLOSE_S = 0.36
 
 Rows = list[tuple[int, int, str]]
@@ -59,7 +59,7 @@ def rows_of(path: Path) -> Rows:
 
 
 def spectrogram(axes: Axes, samples: np.ndarray, start_s: float, window: int = 128) -> None:
-    """Draw 0-8 kHz over 48 dB, high frequencies lifted as for analysis."""
+    """Draw 0-8 kHz over a range of 48 dB, with pre-emphasis."""
     lifted = samples - 0.9 * np.concatenate([[0.0], samples[:-1]])
     padded = np.pad(lifted, window // 2)
     hop = 16 if len(samples) < RATE else 64
@@ -95,7 +95,7 @@ def mark(axes: Axes, rows: Rows, low_s: float, high_s: float, size: int) -> None
 
 
 def save(figure: plt.Figure, path: Path) -> None:
-    """Save with 40 colours, a quarter of the size."""
+    """Save with 40 colours, which takes a quarter of the space."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=84)
     plt.close(figure)
@@ -104,7 +104,7 @@ def save(figure: plt.Figure, path: Path) -> None:
 
 
 def beside_real(root: Path, librispeech: Path, path: Path) -> None:
-    """Two synthetic utterances, of a man and of a woman, above one of a person."""
+    """Two synthetic utterances, male and female, above one of human speech."""
     figure, panels = plt.subplots(3, 1, figsize=(11, 8.4), layout="constrained")
     for axes, sex in zip(panels, "MF", strict=False):
         names = sorted((root / "TEST").glob(f"DR2/{sex}*/*.PHN"))
@@ -136,11 +136,11 @@ def _utterance_of(librispeech: Path) -> tuple[Path, str]:
             flac = transcripts.with_name(f"{name}.flac")
             if flac.is_file() and LONG_S <= soundfile.info(flac).duration < 6:
                 return flac, words.lower()
-    raise SystemExit(f"{librispeech}: no utterance of 3 to 6 seconds found")
+    raise SystemExit(f"error: {librispeech}: no utterance of 3 to 6 s, expected one as FLAC")
 
 
 def rules(root: Path, path: Path) -> None:
-    """Details of what `asr.corpora.synthetic.habits` or espeak-ng's input adds."""
+    """Details that `asr.corpora.synthetic.habits` or espeak-ng's input adds."""
     figure, panels = plt.subplots(2, 4, figsize=(13, 6), layout="constrained")
     files = sorted(root.glob("TRAIN/DR[1-5]/*/*.PHN"))
     for axes, case in zip(panels.flat, CASES, strict=True):

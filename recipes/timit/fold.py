@@ -1,11 +1,11 @@
-"""Whether to fold 61 labels to 39 before the search or after it, on a network trained with CTC.
+"""Folding 61 labels to 39 before or after the search, compared on networks trained with CTC.
 
     python recipes/timit/fold.py exp/timit-sample/1 exp/timit-sample/2 exp/timit-sample/3
 
-After: the search sees 61 labels, and what it finds is folded while it is scored, as `asr decode`
-and `asr score` do. Before: probabilities of labels that fold together are added in each frame,
-those of labels that fold to nothing (q) to the blank, and the search sees 39. The blank penalty is
-chosen on dev for each; test is then searched once. PER is of the protocol strict.
+After: the search has 61 labels, and scoring folds its result, as in `asr decode` and `asr score`.
+Before: in each frame the probabilities of labels that fold together are added, those of labels that
+are deleted (q) to the blank, and the search has 39 labels. For each, the blank penalty is chosen on
+dev, and test is searched once. PER is under the protocol strict.
 """
 
 import argparse
@@ -46,16 +46,16 @@ def main() -> None:
     for run in map(RunDirectory, arguments.run):
         recognizer = run.recognizer()
         splits = {name: run.utterances(name) for name in ("dev", "test")}
-        heard = {name: emissions_of(recognizer, split) for name, split in splits.items()}
+        full = {name: emissions_of(recognizer, split) for name, split in splits.items()}
         few = Vocabulary(phone_set("timit39"))
         folded = {
-            name: {id: fold(one, recognizer.vocabulary, few) for id, one in found.items()}
-            for name, found in heard.items()
+            name: {id: fold(one, recognizer.vocabulary, few) for id, one in of_split.items()}
+            for name, of_split in full.items()
         }
         for beam in BEAMS:
             on_test = {}
             for name, emissions, vocabulary in (
-                ("after", heard, recognizer.vocabulary),
+                ("after", full, recognizer.vocabulary),
                 ("before", folded, few),
             ):
                 tried = {
@@ -68,19 +68,20 @@ def main() -> None:
                     f"{run!s:<24} {beam:>4}  {name:<6} {best:>7} {tried[best].total.per:>6.2f} "
                     f"{on_test[name].total.per:>6.2f}"
                 )
-            found = scoring.compare(on_test["after"], on_test["before"], protocol)
-            print(f"  A after, B before: p {found.mapsswe.p:.3f} (MAPSSWE). {found.verdict()}")
+            comparison = scoring.compare(on_test["after"], on_test["before"], protocol)
+            p = comparison.mapsswe.p
+            print(f"  A after, B before: p {p:.3f} (MAPSSWE). {comparison.verdict()}")
 
 
 def emissions_of(recognizer: Recognizer, split: Manifest) -> Emissions:
     sample_rate = recognizer.config.features.sample_rate
     batches = Batches(split, recognizer.vocabulary, sample_rate, BATCH_SIZE)
-    found = {}
+    by_id = {}
     for batch, encoded, lengths in encode_all(recognizer, batches):
         log_probs = recognizer.criterion.emissions(encoded).detach()
         for id, one, length in zip(batch.ids, log_probs, lengths.tolist(), strict=True):
-            found[id] = one[:length]
-    return found
+            by_id[id] = one[:length]
+    return by_id
 
 
 def fold(log_probs: Tensor, many: Vocabulary, few: Vocabulary) -> Tensor:
@@ -101,7 +102,7 @@ def per(
     search = SearchConfig(beam=beam, blank_penalty=penalty)
     paths = CTC(CTCConfig(), 1, len(vocabulary)).search(padded, lengths, search)
     hypotheses = {
-        id: vocabulary.decode(found[0].labels) for id, found in zip(emissions, paths, strict=True)
+        id: vocabulary.decode(best.labels) for id, (best, *_) in zip(emissions, paths, strict=True)
     }
     references = {utterance.id: utterance.phones for utterance in split}
     return scoring.score(references, {id: hypotheses[id] for id in references})

@@ -1,12 +1,11 @@
-"""Every speaker tested by a network not trained on them: folds of speakers, one transcript.
+"""Leave every speaker out in turn: folds of speakers, one set of test hypotheses.
 
     python recipes/timit/left_out.py split ROOT FOLDS OUTPUT
     python recipes/timit/left_out.py join exp/timit-sample-6-folds --seeds 1 2 3
 
 `split` writes a speaker list for each fold, `fold-1.txt`, …: one part of the speakers is test, the
-next part dev, the others train. `join` puts the test utterances of all folds into one file of
-references and one of hypotheses for each seed, for `asr score`. The Makefile `left-out.mk` trains
-in between.
+next part dev, the others train. `left-out.mk` trains the folds. `join` writes the test utterances
+of all folds to one file of references, and one of hypotheses for each seed, for `asr score`.
 """
 
 import argparse
@@ -22,14 +21,14 @@ from asr.training.run_directory import RunDirectory
 
 
 def split(root: Path, folds: int, output: Path) -> None:
-    """Write the speaker lists; speakers go to the parts in turn, so that dialects are spread."""
+    """Write the speaker lists; the parts take speakers in turn, which spreads the dialects."""
     recordings, _ = survey(root)
     regions = {one.speaker.lower(): one.dialect or "" for one in recordings}
     speakers = sorted(regions, key=lambda speaker: (regions[speaker], speaker))
     if not 3 <= folds <= len(speakers):
         raise DataError(
             f"{folds} folds, expected 3 to {len(speakers)}: {root} has {len(speakers)} speakers, "
-            f"and a fold needs some to train, to develop and to test"
+            f"and each fold needs some for train, dev and test; change FOLDS"
         )
     for fold in range(folds):
         parts = {fold: "test", (fold + 1) % folds: "dev"}
