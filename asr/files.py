@@ -41,10 +41,10 @@ def read_lines(path: str | Path) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def read_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and fields of each line of a text file, without blank lines and `#` comments."""
+def read_rows(path: str | Path, comment: str = "#") -> Iterator[tuple[int, list[str]]]:
+    """Number and fields of each line of a text file, without blank lines and comments."""
     for number, line in enumerate(read_lines(path), start=1):
-        if line.strip() and not line.startswith("#"):
+        if line.strip() and not line.startswith(comment):
             yield number, line.split()
 
 

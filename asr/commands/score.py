@@ -125,10 +125,10 @@ def run(
             if other is not None and score.total.ref:
                 comparison = scoring.compare(score, other, chosen, bootstrap, seed)
             reports.append(
-                scoring.investigate(
+                scoring.Report(
                     scoring.with_intervals(score, bootstrap, seed),
-                    comparison=comparison,
-                    runs=runs,
+                    comparison,
+                    runs,
                     replicates=bootstrap,
                     seed=seed,
                 )

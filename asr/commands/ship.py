@@ -200,7 +200,7 @@ def _rows(scores: dict[str, Score]) -> Iterator[str]:
 def _by_sex(scores: dict[str, Score]) -> Iterator[str]:
     for split, score in scores.items():
         references = [alignment.reference for alignment in score.alignments]
-        for sex, counts in scoring.investigate(score).groups.get("sex", {}).items():
+        for sex, counts in scoring.Report(score).groups.get("sex", {}).items():
             speakers = len({one.speaker for one in references if one.sex == sex})
             yield f"| {split} | {sex} | {speakers} | {counts.per:.2f} | {counts.ref} |"
 

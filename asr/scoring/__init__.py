@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from asr.errors import DataError
-from asr.scoring import counts
+from asr.scoring import counts, protocols
 from asr.scoring.alignment import SCORERS, Alignment, Pairs, align, error_count
-from asr.scoring.analysis import Report, investigate
+from asr.scoring.analysis import Report
 from asr.scoring.boundaries import TimedPair, Timing, compare_times
 from asr.scoring.counts import ErrorCounts
 from asr.scoring.formats import (
@@ -26,9 +26,8 @@ from asr.scoring.formats import (
     read_transcripts,
     speaker_of,
 )
-from asr.scoring.intervals import Interval
 from asr.scoring.protocols import Protocol, protocol, protocol_names, protocols_named
-from asr.scoring.result import LENGTH_BIN, Runs, Score, runs, with_intervals
+from asr.scoring.result import LENGTH_BIN, Score, runs, with_intervals
 from asr.scoring.significance import Comparison, compare
 
 __all__ = [
@@ -37,11 +36,9 @@ __all__ = [
     "Alignment",
     "Comparison",
     "ErrorCounts",
-    "Interval",
     "Pairs",
     "Protocol",
     "Report",
-    "Runs",
     "Score",
     "TimedPair",
     "Timing",
@@ -51,7 +48,6 @@ __all__ = [
     "compare",
     "compare_times",
     "error_count",
-    "investigate",
     "protocol",
     "protocol_names",
     "protocols_named",
@@ -61,8 +57,6 @@ __all__ = [
     "score_transcripts",
     "with_intervals",
 ]
-
-_protocol_named = protocol
 
 
 def score(
@@ -81,16 +75,16 @@ def score(
     "-", or else the first "_", as in sclite. No interval is computed: see `with_intervals`.
     """
     named = speakers or {}
-    sides = [
-        Transcripts(
-            name,
-            {i: Transcript(i, tuple(phones), speaker=named.get(i)) for i, phones in side.items()},
-            corpus,
-            split,
-        )
-        for name, side in (("reference", references), ("hypothesis", hypotheses))
-    ]
-    scored = score_transcripts(sides[0], sides[1], _protocol_named(protocol), scorer)
+    said, heard = (
+        {i: Transcript(i, tuple(phones), speaker=named.get(i)) for i, phones in side.items()}
+        for side in (references, hypotheses)
+    )
+    scored = score_transcripts(
+        Transcripts("reference", said, corpus, split),
+        Transcripts("hypothesis", heard),
+        protocols.protocol(protocol),
+        scorer,
+    )
     return replace(scored, reference="", hypothesis="")
 
 
@@ -110,9 +104,7 @@ def score_transcripts(
     heard = protocol.apply_all(paired, "hypothesis").items.values()
     pairs = Pairs([one.phones for one in said], [one.phones for one in heard], protocol.optional)
     ops = align(pairs, scorer)
-    other_err = None
-    if both_scorers:
-        other_err = error_count(pairs, next(name for name in SCORERS if name != scorer))
+    (other,) = set(SCORERS) - {scorer}
     each = counts.by_utterance(ops)
     ref, errors = each[:, 1], each[:, 3:].sum(axis=1)
     coded_said, coded_heard, phones = pairs.coded
@@ -120,7 +112,7 @@ def score_transcripts(
         protocol=protocol.name,
         says=protocol.says,
         scorer=scorer,
-        total=counts.sum_of(each),
+        total=ErrorCounts(*each.sum(axis=0).tolist()),
         speakers=counts.by_group(map(speaker_of, said), each),
         sizes=Counter(zip(ref.tolist(), errors.tolist(), strict=True)),
         lengths=counts.by_group((ref // LENGTH_BIN * LENGTH_BIN).tolist(), each),
@@ -131,5 +123,5 @@ def score_transcripts(
         reference=references.path,
         hypothesis=hypotheses.path,
         missing=absent,
-        other_err=other_err,
+        other_err=error_count(pairs, other) if both_scorers else None,
     )

@@ -7,16 +7,21 @@ case counts): substitutions cost 4, insertions and deletions 3; all utterances a
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from itertools import chain, pairwise
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from asr.scoring.counts import CORRECT, DELETED, INSERTED, OPTIONAL, SUBSTITUTED, ErrorCounts
+from asr.scoring.counts import (
+    CORRECT,
+    DELETED,
+    INSERTED,
+    OPTIONAL,
+    SUBSTITUTED,
+    ErrorCounts,
+    errors_in,
+)
 from asr.scoring.formats import Transcript
-
-if TYPE_CHECKING:
-    import jiwer
 
 SCORERS = ("levenshtein", "sclite")
 
@@ -24,12 +29,7 @@ SCORERS = ("levenshtein", "sclite")
 # sclite 2 of 4/3/3 (word.c, wwd_WORD), levenshtein 0 of 1/1/1.
 COSTS = {"sclite": (4, 3, 2), "levenshtein": (1, 1, 0)}
 
-JIWER_LETTERS = {
-    "equal": CORRECT,
-    "substitute": SUBSTITUTED,
-    "delete": DELETED,
-    "insert": INSERTED,
-}
+LETTERS = {"equal": CORRECT, "substitute": SUBSTITUTED, "delete": DELETED, "insert": INSERTED}
 BLOCK = 1_000  # utterances that jiwer aligns together: its alignments are large
 
 # A cell of the table of choices is a sum of these; none of the first two is a deletion.
@@ -50,6 +50,12 @@ class Alignment(NamedTuple):
     def counts(self) -> ErrorCounts:
         return ErrorCounts.of(self.ops)
 
+    def phones(self) -> Iterator[tuple[str, str | None, str | None]]:
+        """(operation, phone said or None, phone recognised or None)."""
+        for op, i, j in self.steps():
+            said = None if i is None else self.reference.phones[i]
+            yield op, said, None if j is None else self.hypothesis.phones[j]
+
     def steps(self) -> Iterator[tuple[str, int | None, int | None]]:
         """(operation, index into the reference or None, index into the hypothesis or None)."""
         i = j = 0
@@ -63,14 +69,6 @@ class Alignment(NamedTuple):
             else:
                 yield op, i, j
                 i, j = i + 1, j + 1
-
-
-class _Characters(dict[str, str]):
-    """One character for each phone, made when the phone is first seen."""
-
-    def __missing__(self, phone: str) -> str:
-        character = self[phone] = chr(len(self))
-        return character
 
 
 class Coded(NamedTuple):
@@ -105,15 +103,16 @@ class Pairs:
     @cached_property
     def coded(self) -> tuple[Coded, Coded, list[str]]:
         """Both sides, and the phone of each label."""
-        characters = _Characters()
+        phones = list(dict.fromkeys(chain.from_iterable((*self.said, *self.heard))))
+        characters = {phone: chr(label) for label, phone in enumerate(phones)}
 
         def code(side: Sequence[Sequence[str]]) -> Coded:
-            strings = ["".join(map(characters.__getitem__, phones)) for phones in side]
+            strings = ["".join(map(characters.__getitem__, each)) for each in side]
             text = "".join(strings).encode("utf-32-le", "surrogatepass")
             labels = np.append(np.frombuffer(text, np.int32), np.int32(-1))
             return Coded(strings, labels, np.array(list(map(len, strings)), np.int64))
 
-        return code(self.said), code(self.heard), list(characters)
+        return code(self.said), code(self.heard), phones
 
 
 def align(pairs: Pairs, scorer: str) -> list[str]:
@@ -125,37 +124,29 @@ def align(pairs: Pairs, scorer: str) -> list[str]:
 
 def error_count(pairs: Pairs, scorer: str) -> int:
     """Errors in what `align` gives."""
-    if scorer == "levenshtein" and not pairs.optional:
-        return sum(
-            one.substitutions + one.deletions + one.insertions for one in _jiwer_outputs(pairs)
-        )
-    every = "".join(align(pairs, scorer))
-    return len(every) - every.count(CORRECT) - every.count(OPTIONAL)
+    return errors_in("".join(align(pairs, scorer)))
 
 
 def _fewest_errors(pairs: Pairs) -> list[str]:
-    return [
-        "".join(
-            JIWER_LETTERS[chunk.type]
-            * max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
-            for chunk in chunks
-        )
-        for output in _jiwer_outputs(pairs)
-        for chunks in output.alignments
-    ]
-
-
-def _jiwer_outputs(pairs: Pairs) -> "Iterator[jiwer.WordOutput]":
-    """jiwer's result for every BLOCK of utterances; phones are its words, left as they are."""
+    """jiwer's alignments; phones are its words, left as they are."""
     import jiwer
 
     unchanged = jiwer.Compose([])
+    letters = []
     for start in range(0, len(pairs.said), BLOCK):
         said, heard = (
-            [list(phones) for phones in side[start : start + BLOCK]]
+            cast("Any", [list(phones) for phones in side[start : start + BLOCK]])
             for side in (pairs.said, pairs.heard)
         )
-        yield jiwer.process_words(cast("Any", said), cast("Any", heard), unchanged, unchanged)
+        for chunks in jiwer.process_words(said, heard, unchanged, unchanged).alignments:
+            letters.append(
+                "".join(
+                    LETTERS[c.type]
+                    * max(c.ref_end_idx - c.ref_start_idx, c.hyp_end_idx - c.hyp_start_idx)
+                    for c in chunks
+                )
+            )
+    return letters
 
 
 def _cheapest(pairs: Pairs, costs: tuple[int, int, int]) -> list[str]:

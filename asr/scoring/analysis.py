@@ -1,27 +1,31 @@
 """Where it goes wrong: errors by group of utterances, by phone, by class of phones, and in time.
 
-This file counts what `Score` holds; it aligns nothing and prints nothing.
+All of it is counted from what `Score` holds.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
-from asr.phones import table_lines
+from asr.phones import table_rows
 from asr.scoring import counts
 from asr.scoring.alignment import Alignment
 from asr.scoring.counts import CORRECT, OPTIONAL, ErrorCounts
 from asr.scoring.result import LENGTH_BIN, Runs, Score
 from asr.scoring.significance import Comparison
 
-EXAMPLES = 2  # shown of every confusion
+FREQUENT = 20  # confusions listed
+EXAMPLES = 2  # shown of each
 NEIGHBOURS = 2  # phones on either side of an example
 TOLERANCES_S = (0.010, 0.020)
+ROUNDING_S = 1e-9  # 0.31 - 0.30 is a little more than 0.01 in binary
 DURATIONS_MS = (0, 30, 60, 100, 150)
 NOTHING = "–"
 MOST_PHONES = 200
 SCLITE_MARKUP = "is markup to sclite (@ nothing, a* a, a;b a), a phone here: its own counts differ"
+
+Pair = tuple[str | None, str | None]  # said, recognised; None is nothing
 
 
 @dataclass(frozen=True)
@@ -80,184 +84,130 @@ class Report:
     """One score with its analysis, ready to be written as text, JSON or HTML."""
 
     score: Score
-    groups: Mapping[str, Mapping[str, ErrorCounts]]
-    frequent: Sequence[Confusion]
-    matrices: Sequence[Matrix]
-    boundaries: Boundaries | None = None
     comparison: Comparison | None = None
     runs: Runs | None = None
-    notes: Sequence[str] = ()
     replicates: int = 0
     seed: int = 0
 
-
-def investigate(
-    score: Score,
-    *,
-    comparison: Comparison | None = None,
-    runs: Runs | None = None,
-    replicates: int = 0,
-    seed: int = 0,
-) -> Report:
-    """The full analysis of a score: groups, confusions, boundaries, notes."""
-    return Report(
-        score=score,
-        groups=groups(score),
-        frequent=frequent(score),
-        matrices=matrices(score),
-        boundaries=boundaries(score),
-        comparison=comparison,
-        runs=runs,
-        notes=_notes(score),
-        replicates=replicates,
-        seed=seed,
-    )
-
-
-def groups(score: Score) -> dict[str, dict[str, ErrorCounts]]:
-    """Counts by speaker, sex, dialect region and length, as far as they are known."""
-    sums = {"speaker": dict(score.speakers)}
-    for title in ("sex", "dialect"):
-        names = [getattr(alignment.reference, title) for alignment in score.alignments]
-        if any(name is not None for name in names):
-            each = counts.by_utterance([alignment.ops for alignment in score.alignments])
+    @cached_property
+    def groups(self) -> dict[str, dict[str, ErrorCounts]]:
+        """Counts by speaker, sex, dialect region and length, as far as they are known."""
+        score = self.score
+        sums = {"speaker": dict(score.speakers)}
+        each = counts.by_utterance([alignment.ops for alignment in score.alignments])
+        for title in ("sex", "dialect"):
+            names = [getattr(alignment.reference, title) for alignment in score.alignments]
             sums[title] = counts.by_group(names, each)
-    sums["length"] = {
-        f"{low}–{low + LENGTH_BIN - 1} phones": of_length
-        for low, of_length in sorted(score.lengths.items())
-    }
-    return {title: by_name for title, by_name in sums.items() if by_name}
+        sums["length"] = {
+            f"{low}–{low + LENGTH_BIN - 1} phones": of_length
+            for low, of_length in sorted(score.lengths.items())
+        }
+        return {title: by_name for title, by_name in sums.items() if by_name}
+
+    @cached_property
+    def frequent(self) -> list[Confusion]:
+        """The most frequent errors, most frequent first, with places where they occur."""
+        errors = [
+            (pair, n) for pair, n in self.score.confusions.items() if pair[0] != pair[1] and n
+        ]
+        errors.sort(key=lambda error: (-error[1], error[0][0] or "", error[0][1] or ""))
+        places: dict[Pair, list[str]] = {pair: [] for pair, _ in errors[:FREQUENT]}
+        for alignment in sorted(self.score.alignments, key=lambda a: a.reference.id):
+            if all(len(examples) == EXAMPLES for examples in places.values()):
+                break
+            for position, (op, said, heard) in enumerate(alignment.phones()):
+                examples = places.get((said, heard))
+                if op != OPTIONAL and examples is not None and len(examples) < EXAMPLES:
+                    examples.append(_example(alignment, position))
+        return [Confusion(*pair, n, tuple(places[pair])) for pair, n in errors[:FREQUENT]]
+
+    @cached_property
+    def matrices(self) -> list[Matrix]:
+        """Phone by phone, then by manner and by place of articulation where all phones have one.
+
+        None at all above `MOST_PHONES`: such a matrix would be of words and unreadable.
+        """
+        confusions, classes = self.score.confusions, phone_classes()
+        phones = _phones_of(confusions)
+        if len(phones) > MOST_PHONES:
+            return []
+        by_class = [_matrix("phone", confusions)]
+        for column, title in enumerate(("manner", "place") if phones <= classes.keys() else ()):
+            coarse: Counter[Pair] = Counter()
+            for pair, count in confusions.items():
+                said, heard = (None if p is None else classes[p][column] for p in pair)
+                coarse[said, heard] += count
+            by_class.append(_matrix(title, coarse))
+        return by_class
+
+    @cached_property
+    def boundaries(self) -> Boundaries | None:
+        """Errors in time; None where the reference has no times."""
+        off_s: list[float] = []
+        steps: dict[int, list[str]] = {}
+        for alignment in self.score.alignments:
+            ref_times, hyp_times = alignment.reference.times_s, alignment.hypothesis.times_s
+            for op, i, j in alignment.steps():
+                if i is None or ref_times is None:
+                    continue
+                start_s, end_s = ref_times[i]
+                duration_ms = round(1000 * (end_s - start_s), 3)
+                steps.setdefault(max(t for t in DURATIONS_MS if t <= duration_ms), []).append(op)
+                if op == CORRECT and j is not None and hyp_times is not None:
+                    off_s.append(abs(hyp_times[j][0] - start_s) - ROUNDING_S)
+        within = {tolerance: sum(off <= tolerance for off in off_s) for tolerance in TOLERANCES_S}
+        durations = {low: ErrorCounts.of(*ops) for low, ops in sorted(steps.items())}
+        return Boundaries(len(off_s), within, durations) if steps else None
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What a reader of the rate has to know."""
+        score, notes = self.score, []
+        if score.is_synthetic:
+            notes.append("the speech is synthetic: this rate says nothing about people's speech")
+        if score.missing:
+            notes.append(
+                f"{score.missing} utterances without hypothesis count as deletions "
+                f"(--missing delete)"
+            )
+        if len(score.speakers) < 2:
+            known = "one speaker" if score.speakers else "no speakers"
+            notes.append(
+                f"{known} known, so no interval by speaker: it would be wider than this one"
+            )
+        if score.scorer == "sclite":
+            notes += [
+                f"{p!r} {SCLITE_MARKUP}"
+                for p in sorted(_phones_of(score.confusions))
+                if p == "@" or ";" in p or (len(p) > 1 and p[-1] == "*")
+            ]
+        return notes
 
 
-def frequent(score: Score, number: int = 20) -> list[Confusion]:
-    """The most frequent errors, most frequent first, with places where they occur."""
-    errors = [
-        Confusion(said, heard, count)
-        for (said, heard), count in score.confusions.items()
-        if said != heard and count
-    ]
-    errors.sort(key=lambda error: (-error.count, error.said or "", error.heard or ""))
-    wanted: dict[tuple[str | None, str | None], list[str]] = {
-        (error.said, error.heard): [] for error in errors[:number]
-    }
-    for alignment in sorted(score.alignments, key=lambda a: a.reference.id):
-        if all(len(places) == EXAMPLES for places in wanted.values()):
-            break
-        for position, (op, i, j) in enumerate(alignment.steps()):
-            if op in (CORRECT, OPTIONAL):
-                continue
-            said = None if i is None else alignment.reference.phones[i]
-            heard = None if j is None else alignment.hypothesis.phones[j]
-            places = wanted.get((said, heard))
-            if places is not None and len(places) < EXAMPLES:
-                places.append(_example(alignment, position))
-    return [
-        Confusion(e.said, e.heard, e.count, tuple(wanted[e.said, e.heard])) for e in errors[:number]
-    ]
+def _phones_of(confusions: Mapping[Pair, int]) -> set[str]:
+    return {phone for pair in confusions for phone in pair if phone is not None}
 
 
 def _example(alignment: Alignment, position: int) -> str:
-    steps = list(alignment.steps())
     shown = []
-    for at in range(max(position - NEIGHBOURS, 0), min(position + NEIGHBOURS + 1, len(steps))):
-        _, i, j = steps[at]
-        said = NOTHING if i is None else alignment.reference.phones[i]
-        heard = NOTHING if j is None else alignment.hypothesis.phones[j]
-        shown.append(f"[{said}→{heard}]" if at == position else said if i is not None else heard)
+    for at, (_, said, heard) in enumerate(alignment.phones()):
+        if at == position:
+            shown.append(f"[{said or NOTHING}→{heard or NOTHING}]")
+        elif abs(at - position) <= NEIGHBOURS:
+            shown.append(said or heard or NOTHING)
     return f"{alignment.reference.id}: {' '.join(shown)}"
 
 
-def matrices(score: Score) -> list[Matrix]:
-    """Phone by phone, then by manner and by place of articulation where all phones have one.
-
-    None at all above `MOST_PHONES`: such a matrix would be of words and unreadable.
-    """
-    phones = {p for pair in score.confusions for p in pair if p is not None}
-    if len(phones) > MOST_PHONES:
-        return []
-    by_class = [_matrix("phone", score.confusions)]
-    classes = phone_classes()
-    if phones <= classes.keys():
-        for column, title in enumerate(("manner", "place")):
-            coarse: Counter[tuple[str | None, str | None]] = Counter()
-            for (said, heard), count in score.confusions.items():
-                pair = (
-                    None if said is None else classes[said][column],
-                    None if heard is None else classes[heard][column],
-                )
-                coarse[pair] += count
-            by_class.append(_matrix(title, coarse))
-    return by_class
-
-
-def _matrix(title: str, counts: Mapping[tuple[str | None, str | None], int]) -> Matrix:
-    order = _order()
-    names = sorted(
-        {name for pair in counts for name in pair if name is not None},
-        key=lambda name: (order.get(name, len(order)), name),
-    )
-    keys: list[str | None] = [*names, None]
-    labels = (*names, NOTHING)
-    rows = tuple(tuple(counts.get((said, heard), 0) for heard in keys) for said in keys)
-    return Matrix(title, labels, rows)
+def _matrix(title: str, confusions: Mapping[Pair, int]) -> Matrix:
+    order = list(dict.fromkeys(name for row in table_rows("articulation.txt") for name in row))
+    place = {name: number for number, name in enumerate(order)}
+    names = sorted(_phones_of(confusions), key=lambda name: (place.get(name, len(place)), name))
+    keys = [*names, None]
+    rows = tuple(tuple(confusions.get((said, heard), 0) for heard in keys) for said in keys)
+    return Matrix(title, (*names, NOTHING), rows)
 
 
 @cache
 def phone_classes() -> dict[str, tuple[str, str]]:
     """Manner and place of articulation of the phones of TIMIT and CMUdict."""
-    rows = (line.split() for line in table_lines("articulation.txt"))
-    return {phone: (manner, place) for phone, manner, place in rows}
-
-
-@cache
-def _order() -> dict[str, int]:
-    """Phones, manners and places in the order of their table, where similar ones are neighbours."""
-    order: dict[str, int] = {}
-    for line in table_lines("articulation.txt"):
-        for name in line.split():
-            order.setdefault(name, len(order))
-    return order
-
-
-def boundaries(score: Score) -> Boundaries | None:
-    """Errors in time; None where the reference has no times."""
-    timed = [a for a in score.alignments if a.reference.times_s is not None]
-    if not timed:
-        return None
-    starts = 0
-    within = dict.fromkeys(TOLERANCES_S, 0)
-    durations: dict[int, ErrorCounts] = {}
-    for alignment in timed:
-        ref_times, hyp_times = alignment.reference.times_s, alignment.hypothesis.times_s
-        assert ref_times is not None
-        for op, i, j in alignment.steps():
-            if i is None:
-                continue
-            start_s, end_s = ref_times[i]
-            bin_ms = max(low for low in DURATIONS_MS if low <= round(1000 * (end_s - start_s), 3))
-            durations[bin_ms] = durations.get(bin_ms, ErrorCounts()) + ErrorCounts.of(op)
-            if op == CORRECT and j is not None and hyp_times is not None:
-                starts += 1
-                # less a nanosecond: 0.31 - 0.30 is a little more than 0.01 in binary
-                off_s = abs(hyp_times[j][0] - start_s) - 1e-9
-                for tolerance in TOLERANCES_S:
-                    within[tolerance] += off_s <= tolerance
-    return Boundaries(starts, within, dict(sorted(durations.items())))
-
-
-def _notes(score: Score) -> list[str]:
-    notes = []
-    if score.is_synthetic:
-        notes.append("the speech is synthetic: this rate says nothing about people's speech")
-    if score.missing:
-        notes.append(
-            f"{score.missing} utterances without hypothesis count as deletions (--missing delete)"
-        )
-    if len(score.speakers) < 2:
-        known = "one speaker" if score.speakers else "no speakers"
-        notes.append(f"{known} known, so no interval by speaker: it would be wider than this one")
-    if score.scorer == "sclite":
-        phones = {phone for said_heard in score.confusions for phone in said_heard if phone}
-        markup = sorted(p for p in phones if p == "@" or ";" in p or (len(p) > 1 and p[-1] == "*"))
-        notes += [f"{phone!r} {SCLITE_MARKUP}" for phone in markup]
-    return notes
+    return {phone: (manner, place) for phone, manner, place in table_rows("articulation.txt")}

@@ -5,7 +5,7 @@ compared in time by `analysis`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -28,12 +28,12 @@ Errors = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class TimedPair:
-    """The times of one utterance's phones, by hand (`reference`) and by an aligner (`found`)."""
+    """The times of one utterance's phones, by hand (`reference`) and by an aligner (`aligned`)."""
 
     id: str
     speaker: str
     reference: Sequence[Segment]
-    found: Sequence[Segment]
+    aligned: Sequence[Segment]
 
 
 @dataclass(frozen=True)
@@ -64,30 +64,19 @@ class Timing:
             f"ms, found {1000.0 * self.errors_s.mean():+.1f} ms late on average"
         ]
         for name in self.rates:
-            by_speaker = (
-                f"  95 % by speaker {self.intervals[name]}" if name in self.intervals else ""
-            )
+            interval = self.intervals.get(name)
+            by_speaker = f"  95 % by speaker {interval}" if interval else ""
             lines.append(f"{name:<36} {self.percent(name):6.2f} %{by_speaker}")
         return "\n".join(lines)
 
 
 def compare_times(pairs: Iterable[TimedPair], replicates: int = 1000, seed: int = 0) -> Timing:
-    """Errors of an aligner's times against hand-made ones, with 95 % intervals by speaker."""
-    timing = _measure(pairs)
-    right = {}
-    for name, speakers in timing.rates.items():
-        wrong = intervals.by_speaker(speakers, replicates, seed)
-        if wrong is not None:
-            right[name] = Interval(100.0 - wrong.high, 100.0 - wrong.low)
-    return replace(timing, intervals=right)
-
-
-def _measure(pairs: Iterable[TimedPair]) -> Timing:
-    """Boundaries between phones, and frames; `DataError` where the phones are not the same.
+    """Errors of an aligner's times against hand-made ones, with 95 % intervals by speaker.
 
     The outer edges of an utterance are no boundaries. A boundary that two phones share on both
     sides counts once. The count of frames with folded labels is made where all labels are TIMIT's;
-    it leaves out frames without label, or with one that the folding deletes (q).
+    it leaves out frames without label, or with one that the folding deletes (q). Raises `DataError`
+    where the phones are not the same.
     """
     pairs = list(pairs)
     errors: list[Errors] = []
@@ -102,14 +91,13 @@ def _measure(pairs: Iterable[TimedPair]) -> Timing:
     fold = fold_to_39().target
     is_timit = all(segment.phone in fold for pair in pairs for segment in pair.reference)
     for pair in pairs:
-        _require_same_phones(pair)
         errors.append(_errors(pair))
         for tolerance in TOLERANCES_S:
             right = np.abs(errors[-1]) <= tolerance + ROUNDING_S
             add(f"boundaries within {1000 * tolerance:.0f} ms", pair.speaker, right)
         end_s = max((segment.end_s for segment in pair.reference), default=0.0)
         times = (np.arange(round(end_s / FRAME_S)) + 0.5) * FRAME_S
-        said, heard = _labels_at(pair.reference, times), _labels_at(pair.found, times)
+        said, heard = _labels_at(pair.reference, times), _labels_at(pair.aligned, times)
         add("frames of 10 ms, labels as they are", pair.speaker, said == heard)
         if is_timit:
             said, heard = (np.array([fold.get(x) for x in side], object) for side in (said, heard))
@@ -117,29 +105,28 @@ def _measure(pairs: Iterable[TimedPair]) -> Timing:
             add("frames of 10 ms, 39 labels", pair.speaker, (said == heard)[counted])
     if not sum(map(len, errors)):
         raise DataError("no boundary to compare: no utterance has two phones with times")
-    return Timing(len(pairs), np.concatenate(errors), rates)
+    right_in = {}
+    for name, speakers in rates.items():
+        if wrong := intervals.by_speaker(speakers, replicates, seed):
+            right_in[name] = Interval(100.0 - wrong.high, 100.0 - wrong.low)
+    return Timing(len(pairs), np.concatenate(errors), rates, right_in)
 
 
-def _require_same_phones(pair: TimedPair) -> None:
-    said, heard = ([segment.phone for segment in side] for side in (pair.reference, pair.found))
+def _errors(pair: TimedPair) -> Errors:
+    """Aligned minus labelled, in seconds: of the ends but the last, and of starts that differ."""
+    said, heard = ([segment.phone for segment in side] for side in (pair.reference, pair.aligned))
     if said != heard:
         raise DataError(
             f"{pair.id}: the labelled phones are {' '.join(said)!r}, those with times "
             f"{' '.join(heard)!r}; boundaries can only be compared between the same phones"
         )
-
-
-def _errors(pair: TimedPair) -> Errors:
-    """Found minus labelled, in seconds: of the ends but the last, and of starts that differ."""
-    found = []
-    for (said, next_said), (heard, next_heard) in zip(
-        pairwise(pair.reference), pairwise(pair.found), strict=True
-    ):
-        found.append(heard.end_s - said.end_s)
-        shared = next_said.start_s == said.end_s and next_heard.start_s == heard.end_s
-        if not shared:
-            found.append(next_heard.start_s - next_said.start_s)
-    return np.array(found)
+    errors = []
+    neighbours = pairwise(zip(pair.reference, pair.aligned, strict=True))
+    for (labelled, aligned), (next_labelled, next_aligned) in neighbours:
+        errors.append(aligned.end_s - labelled.end_s)
+        if (next_labelled.start_s, next_aligned.start_s) != (labelled.end_s, aligned.end_s):
+            errors.append(next_aligned.start_s - next_labelled.start_s)
+    return np.array(errors)
 
 
 def _labels_at(segments: Sequence[Segment], times: Any) -> Any:

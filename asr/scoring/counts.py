@@ -1,10 +1,11 @@
 """Error counts of alignments: in all, by utterance, by group of utterances and by phone.
 
-This file aligns nothing. Rates are derived from counts and never stored.
+Rates are derived from counts and never stored.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,14 +41,7 @@ class ErrorCounts:
         return cls(len(ops), ref, ref - sub - dele, sub, dele, ins)
 
     def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
-        return ErrorCounts(
-            self.utterances + other.utterances,
-            self.ref + other.ref,
-            self.corr + other.corr,
-            self.sub + other.sub,
-            self.dele + other.dele,
-            self.ins + other.ins,
-        )
+        return ErrorCounts(*map(add, vars(self).values(), vars(other).values()))
 
     @property
     def err(self) -> int:
@@ -76,20 +70,17 @@ class ErrorCounts:
 
 def by_utterance(ops: Sequence[str]) -> Array:
     """(N, 6): the fields of `ErrorCounts` for each of N alignments."""
-    steps, sub, dele, ins = (
-        np.array(numbers, np.int64)
-        for numbers in (
-            [len(one) for one in ops],
-            *([one.count(letter) for one in ops] for letter in (SUBSTITUTED, DELETED, INSERTED)),
-        )
+    sub, dele, ins = (
+        np.array([one.count(letter) for one in ops], np.int64)
+        for letter in (SUBSTITUTED, DELETED, INSERTED)
     )
-    ref = steps - ins
+    ref = np.array([len(one) for one in ops], np.int64) - ins
     return np.stack([np.ones_like(ref), ref, ref - sub - dele, sub, dele, ins], axis=1)
 
 
-def sum_of(counts: Array) -> ErrorCounts:
-    """The sum of rows of `by_utterance`."""
-    return ErrorCounts(*counts.sum(axis=0).tolist())
+def errors_in(ops: str) -> int:
+    """The errors among steps of an alignment."""
+    return len(ops) - ops.count(CORRECT) - ops.count(OPTIONAL)
 
 
 def by_group(groups: Iterable[Group | None], counts: Array) -> dict[Group, ErrorCounts]:

@@ -1,14 +1,13 @@
 """Reading transcripts: our JSONL, sclite .trn, Kaldi text, ctm, folders of .phn or TextGrid.
 
 The format is detected from the name and the first line unless it is given. Every error names file,
-line, what was found and how to fix it. This file folds no label.
+line, what was found and how to fix it.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,22 +68,18 @@ def read_transcripts(path: str | Path, format_name: str | None = None) -> Transc
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     name = format_name or detect_format(path)
-    if name == "jsonl":
-        return _read_jsonl(path)
+    if name not in FORMATS:
+        raise DataError(f"unknown format {name!r}: known are {', '.join(FORMATS)}")
     if name in ("phn", "textgrid"):
         if not path.is_dir():
             raise DataError(f"{path}: expected a folder of .{name} files, found a file")
         return Transcripts(str(path), _keyed(path, _read_folder(path, name)))
-    readers: dict[str, Callable[[Path, Lines], Iterator[Transcript]]] = {
-        "trn": _read_trn,
-        "text": _read_text,
-        "ctm": _read_ctm,
-    }
-    if name not in readers:
-        raise DataError(f"unknown format {name!r}: known are {', '.join(FORMATS)}")
     if path.is_dir():
         raise DataError(f"{path}: expected a file of format {name}, found a folder")
-    return Transcripts(str(path), _keyed(path, readers[name](path, _lines(path))))
+    if name == "jsonl":
+        return _read_jsonl(path)
+    read = {"trn": _read_trn, "text": _read_text, "ctm": _read_ctm}[name]
+    return Transcripts(str(path), _keyed(path, read(path, _lines(path))))
 
 
 def detect_format(path: Path) -> str:
@@ -92,10 +87,9 @@ def detect_format(path: Path) -> str:
     if path.is_dir():
         kinds = {p.suffix.lower() for p in path.rglob("*")} & {".phn", ".textgrid"}
         if len(kinds) != 1:
-            found = "both" if kinds else "neither"
             raise DataError(
-                f"{path}: expected a folder of .phn or of .TextGrid files, found {found}; "
-                f"name the format with --format"
+                f"{path}: expected a folder of .phn or of .TextGrid files, found "
+                f"{'both' if kinds else 'neither'}; name the format with --format"
             )
         return kinds.pop()[1:]
     by_suffix = {".jsonl": "jsonl", ".json": "jsonl", ".trn": "trn", ".ctm": "ctm"}
@@ -133,26 +127,18 @@ def _lines(path: Path) -> Lines:
 
 
 def _read_jsonl(path: Path) -> Transcripts:
-    first = next(_lines(path), None)
-    if first is None:
-        return Transcripts(str(path), {})
-    try:
-        keys = json.loads(first[1])
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{first[0]}: expected one JSON object, {error.msg}") from error
-    try:
-        if isinstance(keys, dict) and "audio" not in keys:
-            hypotheses = stream_jsonl(path, Hypothesis)
-            read = (Transcript(h.id, h.phones, n) for n, h in enumerate(hypotheses, start=1))
-            return Transcripts(str(path), dict(_checked(path, read)))
-        utterances = read_jsonl(path, Utterance)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    corpora = sorted({u.corpus for u in utterances if u.corpus})
-    splits = sorted({u.split for u in utterances if u.split})
-    read = (_from_manifest(u, number) for number, u in enumerate(utterances, start=1))
-    items = dict(_checked(path, read))
-    return Transcripts(str(path), items, "+".join(corpora), "+".join(splits))
+    first = next((line for _, line in _lines(path)), "")
+    if not re.search(r'"audio"\s*:', first):
+        hypotheses = enumerate(stream_jsonl(path, Hypothesis), start=1)
+        read = (Transcript(one.id, one.phones, number) for number, one in hypotheses)
+        return Transcripts(str(path), dict(_checked(path, read)))
+    utterances = read_jsonl(path, Utterance)
+    corpora, splits = (
+        "+".join(sorted({getattr(one, key) for one in utterances} - {""}))
+        for key in ("corpus", "split")
+    )
+    read = (_from_manifest(one, number) for number, one in enumerate(utterances, start=1))
+    return Transcripts(str(path), dict(_checked(path, read)), corpora, splits)
 
 
 def _from_manifest(utterance: Utterance, line: int) -> Transcript:
@@ -160,15 +146,8 @@ def _from_manifest(utterance: Utterance, line: int) -> Transcript:
     times = None
     if segments is not None and len(segments) == len(utterance.phones):
         times = tuple((segment.start_s, segment.end_s) for segment in segments)
-    return Transcript(
-        utterance.id,
-        utterance.phones,
-        line,
-        times,
-        utterance.speaker or None,
-        utterance.sex,
-        utterance.dialect,
-    )
+    about = utterance.speaker or None, utterance.sex, utterance.dialect
+    return Transcript(utterance.id, utterance.phones, line, times, *about)
 
 
 def _checked(path: Path, transcripts: Iterator[Transcript]) -> Iterator[tuple[str, Transcript]]:
@@ -211,19 +190,9 @@ def _read_text(path: Path, lines: Lines) -> Iterator[Transcript]:
         yield Transcript(id_, _phones(phones), number)
 
 
-class _Phones(dict[str, str]):
-    """One string for all occurrences of a phone: millions of them would need 50 bytes each."""
-
-    def __missing__(self, phone: str) -> str:
-        self[phone] = phone
-        return phone
-
-
-_known_phones = _Phones()
-
-
 def _phones(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple(map(_known_phones.__getitem__, words))
+    """One string for all occurrences of a phone: millions of them would need 50 bytes each."""
+    return tuple(map(sys.intern, words))
 
 
 def _read_ctm(path: Path, lines: Lines) -> Iterator[Transcript]:
@@ -247,9 +216,8 @@ def _read_ctm(path: Path, lines: Lines) -> Iterator[Transcript]:
 
 
 def _read_folder(root: Path, kind: str) -> Iterator[Transcript]:
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() == f".{kind}")
-    for path in paths:
-        if path.name.startswith("."):
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() != f".{kind}" or path.name.startswith("."):
             continue
         segments = labels.read(path, PHN_SAMPLE_RATE)
         id_, speaker = _id_from_path(root, path, kind)
@@ -287,37 +255,24 @@ def pair(
     A hypothesis without reference is an error; so is a reference without hypothesis, unless
     `missing` is "delete", which gives it an empty hypothesis.
     """
-    if references.items.keys() == hypotheses.items.keys():
-        return replace(hypotheses, items={i: hypotheses.items[i] for i in references.items}), 0
     extra = [t for id_, t in hypotheses.items.items() if id_ not in references.items]
     absent = [t for id_, t in references.items.items() if id_ not in hypotheses.items]
-    if extra:
-        lowered = {id_.lower(): id_ for id_ in references.items}
-        lines = [
-            f"{hypotheses.where(t)}: id {t.id!r} is not in {references.path}"
-            + (
-                f"; the reference has {lowered[t.id.lower()]!r}: fix the letter case"
-                if t.id.lower() in lowered
-                else ""
-            )
-            for t in extra[:10]
-        ]
-        if len(extra) > 10:
-            lines.append(f"… and {len(extra) - 10} more ids that are not in the reference")
-        if absent:
-            lines.append(_absent(references, hypotheses, absent))
-        raise DataError("\n".join(lines))
-    if absent and missing != "delete":
-        raise DataError(_absent(references, hypotheses, absent))
-    empty = {t.id: Transcript(t.id, ()) for t in absent}
-    items = {id_: hypotheses.items.get(id_) or empty[id_] for id_ in references.items}
-    return replace(hypotheses, items=items), len(absent)
-
-
-def _absent(references: Transcripts, hypotheses: Transcripts, absent: list[Transcript]) -> str:
-    named = ", ".join(chain((repr(t.id) for t in absent[:5]), ["…"] if len(absent) > 5 else []))
-    return (
-        f"{hypotheses.path}: no hypothesis for {len(absent)} of {len(references.items)} utterances "
-        f"of {references.path}: {named} ({references.where(absent[0])}); "
-        f"add them, or count them as deletions with --missing delete"
-    )
+    if not extra and (not absent or missing == "delete"):
+        items = {id_: hypotheses.items.get(id_, Transcript(id_, ())) for id_ in references.items}
+        return replace(hypotheses, items=items), len(absent)
+    lowered = {id_.lower(): id_ for id_ in references.items}
+    problems = []
+    for t in extra[:10]:
+        like = lowered.get(t.id.lower())
+        hint = f"; the reference has {like!r}: fix the letter case" if like else ""
+        problems.append(f"{hypotheses.where(t)}: id {t.id!r} is not in {references.path}{hint}")
+    if len(extra) > 10:
+        problems.append(f"… and {len(extra) - 10} more ids that are not in the reference")
+    if absent:
+        named = ", ".join([*(repr(t.id) for t in absent[:5]), *["…"] * (len(absent) > 5)])
+        problems.append(
+            f"{hypotheses.path}: no hypothesis for {len(absent)} of {len(references.items)} "
+            f"utterances of {references.path}: {named} ({references.where(absent[0])}); "
+            f"add them, or count them as deletions with --missing delete"
+        )
+    raise DataError("\n".join(problems))

@@ -1,11 +1,11 @@
 """How sure a rate is: bootstrap intervals by speaker and by utterance.
 
 Units are resampled, never phones: phones of one utterance, and utterances of one speaker, err
-together. This file compares no systems (see `significance`).
+together. Systems are compared in `significance`.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,9 +13,10 @@ from asr.scoring.counts import ErrorCounts
 
 CONFIDENCE = 0.95
 
+Array = np.ndarray[Any, np.dtype[Any]]
 
-@dataclass(frozen=True)
-class Interval:
+
+class Interval(NamedTuple):
     """A 95 % interval of a rate, in percent."""
 
     low: float
@@ -28,7 +29,7 @@ class Interval:
 def by_speaker(speakers: Mapping[str, ErrorCounts], replicates: int, seed: int) -> Interval | None:
     """Interval when speakers are drawn anew; None below two speakers."""
     units = [(counts.ref, counts.err, 1) for _, counts in sorted(speakers.items())]
-    return _percentile(units, replicates, seed)
+    return percentiles(drawn(units, replicates, seed))
 
 
 def by_utterance(
@@ -39,20 +40,32 @@ def by_utterance(
     Utterances of equal (ref, err) are exchangeable, so drawing their numbers is drawing them.
     """
     units = [(ref, err, number) for (ref, err), number in sorted(sizes.items())]
-    return _percentile(units, replicates, seed)
+    return percentiles(drawn(units, replicates, seed))
 
 
-def _percentile(
-    units: Iterable[tuple[int, int, int]], replicates: int, seed: int
-) -> Interval | None:
-    ref, err, number = np.array(list(units), dtype=np.int64).reshape(-1, 3).T
+def drawn(
+    units: Sequence[tuple[int, int, int]], replicates: int, seed: int
+) -> tuple[float, Array] | None:
+    """The rate in percent of units (ref, err, number), and its rates when they are drawn anew.
+
+    None below two units or without phones.
+    """
+    ref, err, number = np.array(units, dtype=np.int64).reshape(-1, 3).T
     size = int(number.sum())
     if size < 2 or replicates < 1 or ref.sum() == 0:
         return None
     draws = np.random.default_rng(seed).multinomial(size, number / size, size=replicates)
     drawn_ref, drawn_err = draws @ ref, draws @ err
     rates = 100.0 * drawn_err[drawn_ref > 0] / drawn_ref[drawn_ref > 0]
-    point = 100.0 * float((err * number).sum()) / float((ref * number).sum())
-    tail = 50.0 * (1.0 - CONFIDENCE)
+    return 100.0 * float((err * number).sum()) / float((ref * number).sum()), rates
+
+
+def percentiles(
+    drawn: tuple[float, Array] | None, tail: float = 50.0 * (1.0 - CONFIDENCE)
+) -> Interval | None:
+    """The interval without `tail` percent of the drawn rates on either side, around the rate."""
+    if drawn is None:
+        return None
+    point, rates = drawn
     low, high = np.percentile(rates, [tail, 100.0 - tail])
     return Interval(min(float(low), point), max(float(high), point))

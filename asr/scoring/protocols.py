@@ -1,7 +1,7 @@
 """Scoring protocols: what is done to both sides before they are aligned.
 
-The protocols are in `asr/tables/protocols.toml`, each with its source. This file neither aligns
-nor counts. A phone that a protocol does not know is an error.
+The protocols are in `asr/tables/protocols.toml`, each with its source. A phone that a protocol does
+not know is an error.
 """
 
 import tomllib
@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import compress, pairwise
+from itertools import chain, compress, pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from asr.errors import DataError
-from asr.files import read_lines
+from asr.files import read_rows
 from asr.phones import TABLES, fold_to_39, fold_to_arpabet, phone_set, unknown_phone
-from asr.scoring.formats import Transcript, Transcripts
+from asr.scoring.formats import Transcripts
 
 Side = Literal["reference", "hypothesis"]
 EVERY_PHONE = "*"
@@ -45,7 +45,11 @@ class Protocol:
 
         A merged run takes the index of its first label. Raises `DataError` on an unknown label.
         """
-        folded = self._folded(phones)
+        try:
+            folded = tuple(phones if self.target is None else map(self.target.__getitem__, phones))
+        except KeyError as error:
+            assert self.target is not None
+            raise DataError(unknown_phone(error.args[0], self.target, self.set_name)) from None
         merged = self.merged.get(side)
         if not (self.releases or merged or None in folded):
             return cast(tuple[str, ...], folded), range(len(folded))
@@ -62,15 +66,6 @@ class Protocol:
         scored_phones = cast(Iterator[str], compress(folded, keep))
         return tuple(scored_phones), tuple(compress(range(len(folded)), keep))
 
-    def _folded(self, phones: Sequence[str]) -> tuple[str | None, ...]:
-        """The phone that each label is scored as; None if it is deleted."""
-        if self.target is None:
-            return tuple(phones)
-        try:
-            return tuple(map(self.target.__getitem__, phones))
-        except KeyError as error:
-            raise DataError(unknown_phone(error.args[0], self.target, self.set_name)) from None
-
     def apply_all(self, transcripts: Transcripts, side: Side) -> Transcripts:
         """The transcripts as scored; one `DataError` lists all unknown labels."""
         if self.target is None and not self.releases and not self.merged.get(side):
@@ -79,29 +74,17 @@ class Protocol:
         try:
             for transcript in transcripts.items.values():
                 phones, indices = self.apply(transcript.phones, side)
-                times = transcript.times_s
-                items[transcript.id] = Transcript(
-                    transcript.id,
-                    phones,
-                    transcript.line,
-                    None if times is None else tuple(times[index] for index in indices),
-                    transcript.speaker,
-                    transcript.sex,
-                    transcript.dialect,
-                )
+                times = transcript.times_s and tuple(transcript.times_s[i] for i in indices)
+                items[transcript.id] = transcript._replace(phones=phones, times_s=times)
         except DataError:
             raise self._unknown_labels(transcripts, side) from None
         return replace(transcripts, items=items)
 
     def _unknown_labels(self, transcripts: Transcripts, side: Side) -> DataError:
         assert self.target is not None
-        outside: Counter[str] = Counter()
-        first: Transcript | None = None
-        for transcript in transcripts.items.values():
-            unknown = [phone for phone in transcript.phones if phone not in self.target]
-            outside.update(unknown)
-            first = first or (transcript if unknown else None)
-        assert first is not None
+        every = transcripts.items.values()
+        outside = Counter(p for t in every for p in t.phones if p not in self.target)
+        first = next(t for t in every if not outside.keys().isdisjoint(t.phones))
         listed = ", ".join(f"{phone!r} ({n}×)" for phone, n in outside.most_common(20))
         more = f" and {len(outside) - 20} more" if len(outside) > 20 else ""
         hint = unknown_phone(outside.most_common(1)[0][0], self.target, self.set_name)
@@ -112,7 +95,6 @@ class Protocol:
         )
 
 
-@cache
 def protocol_names() -> tuple[str, ...]:
     """The names of all protocols, in the order of their file."""
     return tuple(_definitions())
@@ -137,10 +119,6 @@ def protocol(name: str, map_file: str | Path | None = None) -> Protocol:
         known = ", ".join(protocol_names())
         raise DataError(f"unknown protocol {name!r}: known are {known}")
     entry = _definitions()[name]
-    merged = {
-        "reference": frozenset(entry.get("merge_reference", ())),
-        "hypothesis": frozenset(entry.get("merge_hypothesis", ())),
-    }
     target, set_name = _target(entry, map_file)
     says = entry["says"]
     if map_file is not None:
@@ -152,7 +130,9 @@ def protocol(name: str, map_file: str | Path | None = None) -> Protocol:
         set_name=set_name,
         target=target,
         releases=_releases(entry),
-        merged=merged,
+        merged={
+            side: frozenset(entry.get(f"merge_{side}", ())) for side in ("reference", "hypothesis")
+        },
         optional=frozenset(entry.get("optional", ())),
     )
 
@@ -169,41 +149,31 @@ def _releases(entry: Mapping[str, Any]) -> Mapping[str, frozenset[str]]:
 def _target(
     entry: Mapping[str, Any], map_file: str | Path | None
 ) -> tuple[dict[str, str | None] | None, str]:
+    renamed, deleted = entry.get("map", {}), entry.get("delete", ())
     if map_file is not None:
         if _releases(entry):
             raise DataError("--map cannot replace the table of this protocol; choose another one")
         target, set_name = _read_map(Path(map_file)), str(map_file)
-        _require_phones_of_rules(entry, target, set_name)
+        rules = ("merge_reference", "merge_hypothesis", "optional", "delete")
+        ruled = {*chain(*(entry.get(rule, ()) for rule in rules)), *renamed.values()}
+        absent = ruled - {*target.values(), EVERY_PHONE}
+        if absent:
+            raise DataError(
+                f"{set_name}: the protocol has a rule for {', '.join(sorted(absent))}, and the map "
+                f"has no such phone; add it to the map or set --protocol none"
+            )
     elif "fold" in entry:
         fold = FOLDINGS[entry["fold"]]()
         target, set_name = dict(fold.target), fold.name
     else:
         return None, "the labels"
-    target |= entry.get("map", {})
-    deleted = entry.get("delete", ())
+    target |= renamed
     return {p: None if t in deleted else t for p, t in target.items()}, set_name
-
-
-def _require_phones_of_rules(
-    entry: Mapping[str, Any], target: Mapping[str, str | None], set_name: str
-) -> None:
-    """Refuse a map without the silence that the rules of the protocol are about."""
-    ruled = {
-        phone
-        for rule in ("merge_reference", "merge_hypothesis", "optional", "delete")
-        for phone in entry.get(rule, ())
-    } | set(entry.get("map", {}).values())
-    absent = sorted(ruled - set(target.values()) - {EVERY_PHONE})
-    if absent:
-        raise DataError(
-            f"{set_name}: the protocol has a rule for {', '.join(absent)}, and the map has no such "
-            f"phone; add it to the map or set --protocol none"
-        )
 
 
 def _read_map(path: Path) -> dict[str, str | None]:
     """Label → phone; the labels of every column but the last are mapped to the last."""
-    rows = list(_map_rows(path))
+    rows = list(read_rows(path, comment="# "))
     columns = max((len(row) for _, row in rows), default=0)
     if columns not in (2, 3):
         raise DataError(f"{path}: expected lines of two or three columns, found {columns}")
@@ -228,12 +198,6 @@ def _read_map(path: Path) -> dict[str, str | None]:
         for phone in row[1:]:
             target.setdefault(phone, row[-1])
     return target
-
-
-def _map_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(read_lines(path), start=1):
-        if line.strip() and not line.startswith("# "):
-            yield number, line.split()
 
 
 def _require_61_48_39(path: Path, rows: list[tuple[int, list[str]]]) -> None:

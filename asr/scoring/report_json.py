@@ -1,11 +1,11 @@
 """The JSON output: one object per protocol and hypothesis file, documented in docs/scoring.md.
 
-A rate that is undefined is null. This file only names things; every number is computed elsewhere.
-Names in the JSON are never renamed; more may be added.
+A rate that is undefined is null. Names in the JSON are never renamed; more may be added.
 """
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from asr.scoring.analysis import Report
@@ -31,34 +31,23 @@ def pieces(reports: Sequence[Report]) -> Iterator[str]:
 def _all_but_utterances(report: Report) -> dict[str, Any]:
     score = report.score
     fields: dict[str, Any] = {
-        "protocol": score.protocol,
-        "says": score.says,
-        "scorer": score.scorer,
-        "corpus": score.corpus,
-        "split": score.split,
+        **{
+            name: getattr(score, name) for name in ("protocol", "says", "scorer", "corpus", "split")
+        },
         "synthetic": score.is_synthetic,
-        "reference": score.reference,
-        "hypothesis": score.hypothesis,
-        "missing": score.missing,
+        **{name: getattr(score, name) for name in ("reference", "hypothesis", "missing")},
         "line": score.line(),
         "total": {
             "utterances": score.total.utterances,
             **_counts(score.total),
-            "per_interval": {
-                unit: None
-                if unit not in score.intervals
-                else [score.intervals[unit].low, score.intervals[unit].high]
-                for unit in ("speaker", "utterance")
-            },
+            "per_interval": {unit: score.intervals.get(unit) for unit in ("speaker", "utterance")},
         },
         "bootstrap": {"replicates": report.replicates, "seed": report.seed},
         "other_scorer": None
         if score.other_err is None
         else {"scorer": score.other_scorer, "err": score.other_err},
-        "runs": None
-        if report.runs is None
-        else {"n": report.runs.n, "mean": report.runs.mean, "sd": report.runs.sd},
-        "notes": list(report.notes),
+        "runs": report.runs and asdict(report.runs),
+        "notes": report.notes,
     }
     for title, sums in report.groups.items():
         fields[f"{title}s" if title != "sex" else "sexes"] = {
@@ -66,53 +55,30 @@ def _all_but_utterances(report: Report) -> dict[str, Any]:
             for name, counts in sums.items()
         }
     fields.setdefault("speakers", {})
-    fields["confusions"] = [
-        {"said": e.said, "heard": e.heard, "count": e.count, "examples": list(e.examples)}
-        for e in report.frequent
-    ]
+    fields["confusions"] = [asdict(confusion) for confusion in report.frequent]
     fields["matrices"] = {
-        m.title: {"labels": list(m.labels), "counts": [list(row) for row in m.counts]}
-        for m in report.matrices
+        m.title: {"labels": m.labels, "counts": m.counts} for m in report.matrices
     }
-    if report.boundaries is not None:
+    if boundaries := report.boundaries:
         fields["boundaries"] = {
-            "starts": report.boundaries.starts,
-            "within_ms": {
-                f"{1000 * s:.0f}": number for s, number in report.boundaries.within.items()
-            },
-            "durations_ms": {
-                str(low): _numbers(counts) for low, counts in report.boundaries.durations.items()
-            },
+            "starts": boundaries.starts,
+            "within_ms": {f"{1000 * s:.0f}": number for s, number in boundaries.within.items()},
+            "durations_ms": {low: _numbers(counts) for low, counts in boundaries.durations.items()},
         }
-    if report.comparison is not None:
+    if report.comparison:
         fields["compare"] = _comparison(report.comparison)
     return fields
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
-    test, drawn = comparison.mapsswe, comparison.bootstrap
     return {
         "a": comparison.a,
         "b": comparison.b,
         "per_a": comparison.total_a.per,
         "per_b": comparison.total_b.per,
         "difference": comparison.difference,
-        "mapsswe": {
-            "segments": test.segments,
-            "mean": test.mean,
-            "sd": test.sd,
-            "z": test.z,
-            "p": test.p,
-        },
-        "bootstrap": None
-        if drawn is None
-        else {
-            "by": drawn.by,
-            "units": drawn.units,
-            "difference": drawn.difference,
-            "interval": [drawn.interval.low, drawn.interval.high],
-            "p": drawn.p,
-        },
+        "mapsswe": asdict(comparison.mapsswe),
+        "bootstrap": comparison.bootstrap and asdict(comparison.bootstrap),
         "told_apart": comparison.told_apart,
         "utterances_needed": comparison.utterances_needed,
         "smallest_difference": comparison.smallest_difference,
@@ -125,11 +91,5 @@ def _counts(counts: ErrorCounts) -> dict[str, Any]:
 
 
 def _numbers(counts: ErrorCounts) -> dict[str, int]:
-    return {
-        "ref": counts.ref,
-        "corr": counts.corr,
-        "sub": counts.sub,
-        "del": counts.dele,
-        "ins": counts.ins,
-        "err": counts.err,
-    }
+    names = ("ref", "corr", "sub", "dele", "ins", "err")
+    return {"del" if name == "dele" else name: getattr(counts, name) for name in names}

@@ -1,7 +1,4 @@
-"""Reports as text for people: the %PER line first, then the details.
-
-This file computes nothing but percentages.
-"""
+"""Reports as text for people: the %PER line first, then the details."""
 
 from collections.abc import Iterable, Sequence
 
@@ -21,47 +18,38 @@ def report(reports: Sequence[Report]) -> str:
     lines = [r.score.line() for r in shown] + _seeds(reports)
     if len(shown) < len(reports):
         lines += ["", *_protocol_table(reports), "", f"In detail under {shown[0].score.protocol}:"]
-        detailed = shown[:1]
-    else:
-        detailed = shown
-    for one in detailed:
-        lines += _details(one, named=len(detailed) > 1)
+        del shown[1:]
+    for one in shown:
+        lines += _details(one, named=len(shown) > 1)
     return "\n".join(lines) + "\n"
 
 
 def _protocol_table(reports: Sequence[Report]) -> list[str]:
     """One row for each protocol and hypothesis file, in percent of the reference phones."""
     files = len({r.score.hypothesis for r in reports}) > 1
-    rows = []
-    for r in reports:
-        total = r.score.total
-        speaker = r.score.intervals.get("speaker")
-        rows.append(
-            [
-                r.score.protocol,
-                str(total.ref),
-                *_percentages(total),
-                total.rate(),
-                "" if speaker is None else str(speaker),
-                f"{r.score.says}{' · ' + r.score.hypothesis if files else ''}",
-            ]
-        )
+    rows = [
+        [
+            score.protocol,
+            score.total.ref,
+            *_percentages(score.total),
+            score.total.rate(),
+            score.intervals.get("speaker", ""),
+            f"{score.says}{' · ' + score.hypothesis if files else ''}",
+        ]
+        for score in (r.score for r in reports)
+    ]
     head = ["protocol", "phones", "corr", "sub", "del", "ins", "PER", "95 % by speaker", ""]
     return _table(head, rows)
 
 
 def _seeds(reports: Sequence[Report]) -> list[str]:
-    lines = []
-    for protocol in dict.fromkeys(r.score.protocol for r in reports):
-        of_protocol = [r for r in reports if r.score.protocol == protocol]
-        runs = of_protocol[0].runs
-        if runs is not None:
-            name = of_protocol[0].score.name
-            lines.append(
-                f"mean of {runs.n} runs: PER {runs.mean:.2f} ± {runs.sd:.2f} (standard deviation), "
-                + ", ".join(part for part in (name, protocol) if part)
-            )
-    return lines
+    of_protocol = {r.score.protocol: r for r in reports}
+    return [
+        f"mean of {r.runs.n} runs: PER {r.runs.mean:.2f} ± {r.runs.sd:.2f} (standard deviation), "
+        + ", ".join(filter(None, (r.score.name, protocol)))
+        for protocol, r in of_protocol.items()
+        if r.runs is not None
+    ]
 
 
 def _details(report: Report, named: bool) -> list[str]:
@@ -90,21 +78,26 @@ def _details(report: Report, named: bool) -> list[str]:
     if report.comparison is not None:
         lines += ["", *_comparison_lines(report.comparison)]
     for title, sums in report.groups.items():
-        rows = [_group_row(name, counts) for name, counts in sums.items()]
+        rows = [
+            [name, c.utterances, c.ref, c.sub, c.dele, c.ins, c.rate()] for name, c in sums.items()
+        ]
         lines += ["", *_table([title, *GROUP_COLUMNS], rows)]
     if report.frequent:
-        rows = [
-            [str(error.count), str(error), "   ".join(error.examples)] for error in report.frequent
-        ]
+        rows = [[error.count, error, "   ".join(error.examples)] for error in report.frequent]
         lines += ["", *_table(["count", "confusion", "where"], rows, left=(1, 2))]
     for matrix in report.matrices:
         if matrix.title in SMALL_MATRICES:
             rows = [
-                [name, *(str(count) if count else "·" for count in counts)]
+                [name, *(count or "·" for count in counts)]
                 for name, counts in zip(matrix.labels, matrix.counts, strict=True)
             ]
             lines += ["", *_table([f"{matrix.title}, said ↓ heard →", *matrix.labels], rows)]
-    lines += _boundary_lines(report)
+    if boundaries := report.boundaries:
+        if boundaries.starts:
+            shares = boundaries.shares(", ")
+            lines += ["", f"Of {boundaries.starts} correct phones {shares} of the reference start."]
+        rows = [[name, c.ref, *_percentages(c)[:3]] for name, c in boundaries.by_duration()]
+        lines += ["", *_table(["duration", "phones", "corr", "sub", "del"], rows)]
     return lines
 
 
@@ -126,26 +119,6 @@ def _comparison_lines(comparison: Comparison) -> list[str]:
     return [*lines, comparison.verdict()]
 
 
-def _boundary_lines(report: Report) -> list[str]:
-    boundaries = report.boundaries
-    if boundaries is None:
-        return []
-    lines = []
-    if boundaries.starts:
-        shares = boundaries.shares(", ")
-        lines += ["", f"Of {boundaries.starts} correct phones {shares} of the reference start."]
-    rows = [
-        [name, str(counts.ref), *_percentages(counts)[:3]]
-        for name, counts in boundaries.by_duration()
-    ]
-    return [*lines, "", *_table(["duration", "phones", "corr", "sub", "del"], rows)]
-
-
-def _group_row(name: str, counts: ErrorCounts) -> list[str]:
-    numbers = (counts.utterances, counts.ref, counts.sub, counts.dele, counts.ins)
-    return [name, *(str(number) for number in numbers), counts.rate()]
-
-
 def _percentages(counts: ErrorCounts) -> list[str]:
     """corr, sub, del and ins in percent of the reference."""
     if not counts.ref:
@@ -155,22 +128,13 @@ def _percentages(counts: ErrorCounts) -> list[str]:
 
 
 def _table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)
+    head: Sequence[str], rows: Iterable[Sequence[object]], left: Sequence[int] = (0,)
 ) -> list[str]:
     """Aligned columns: the `left` ones, and a last one of words, to the left; the rest right."""
-    cells = [list(head), *(list(row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    last = len(head) - 1
-    lines = []
-    for row in cells:
-        padded = [
-            cell.ljust(width) if column in left or (column == last and not _numeric(cells, column))
-            else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]  # fmt: skip
-        lines.append("  ".join(padded).rstrip())
-    return lines
-
-
-def _numeric(cells: Sequence[Sequence[str]], column: int) -> bool:
-    return all(not row[column] or not row[column][0].isalpha() for row in cells[1:])
+    columns = [list(map(str, column)) for column in zip(head, *rows, strict=True)]
+    if any(cell[:1].isalpha() for cell in columns[-1][1:]):
+        left = (*left, len(columns) - 1)
+    for number, column in enumerate(columns):
+        width = max(map(len, column))
+        column[:] = [c.ljust(width) if number in left else c.rjust(width) for c in column]
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]

@@ -53,7 +53,8 @@ class Score:
     @property
     def other_scorer(self) -> str:
         """The scorer that did not make this score."""
-        return next(name for name in SCORERS if name != self.scorer)
+        (other,) = set(SCORERS) - {self.scorer}
+        return other
 
     @property
     def other_rate(self) -> float | None:
@@ -72,12 +73,8 @@ class Score:
         utterances = f"{self.total.utterances} utterances"
         if self.speakers:
             utterances += f" of {len(self.speakers)} speakers"
-        parts = [
-            self.name,
-            f"{self.protocol} ({self.says})",
-            f"scorer {self.scorer}",
-            utterances,
-        ]
+        rule = f"{self.protocol} ({self.says})"
+        parts = [self.name, rule, f"scorer {self.scorer}", utterances]
         if self.missing:
             parts.append(f"{self.missing} missing hypotheses counted as deletions")
         if "speaker" in self.intervals:

@@ -8,11 +8,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from asr.errors import DataError
+from asr.scoring import intervals
 from asr.scoring.alignment import Pairs, align
-from asr.scoring.counts import CORRECT, INSERTED, OPTIONAL, ErrorCounts
+from asr.scoring.counts import CORRECT, INSERTED, OPTIONAL, ErrorCounts, errors_in
 from asr.scoring.intervals import Interval
 from asr.scoring.protocols import Protocol
 from asr.scoring.result import Score
@@ -177,13 +176,8 @@ def segments(ops_a: str, ops_b: str) -> list[tuple[int, int]]:
             i, state = i + 1, "e"
         while j < len(ops_b) and ops_b[j] == INSERTED:
             j, state = j + 1, "e"
-        both_right = (
-            i < len(ops_a)
-            and j < len(ops_b)
-            and ops_a[i] in (CORRECT, OPTIONAL)
-            and ops_b[j] in (CORRECT, OPTIONAL)
-        )
-        if not both_right:
+        steps = ops_a[i : i + 1], ops_b[j : j + 1]
+        if not all(step in (CORRECT, OPTIONAL) for step in steps):
             state = "e"
         elif state == "b":
             good_a, good_b = i, j
@@ -200,8 +194,7 @@ def segments(ops_a: str, ops_b: str) -> list[tuple[int, int]]:
 
 
 def _errors(ops: str, good: int, last: int) -> int:
-    within = ops[max(good - (BOUNDARY - 1), 0) : last + 1]
-    return len(within) - within.count(CORRECT) - within.count(OPTIONAL)
+    return errors_in(ops[max(good - (BOUNDARY - 1), 0) : last + 1])
 
 
 def paired_bootstrap(
@@ -213,28 +206,12 @@ def paired_bootstrap(
 ) -> PairedBootstrap | None:
     """Draw the same units for both systems; None below two units or without phones."""
     names = sorted(counts_a)
-    ref, err_a, err_b = (
-        np.array(
-            [(counts_a[n].ref, counts_a[n].err, counts_b[n].err) for n in names], dtype=np.int64
-        )
-        .reshape(-1, 3)
-        .T
-    )
-    if len(names) < 2 or replicates < 1 or ref.sum() == 0:
+    units = [(counts_a[n].ref, counts_a[n].err - counts_b[n].err, 1) for n in names]
+    drawn = intervals.drawn(units, replicates, seed)
+    interval = intervals.percentiles(drawn, tail=2.5)
+    if drawn is None or interval is None:
         return None
-    draws = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1.0 / len(names)), size=replicates
-    )
-    drawn_ref = draws @ ref
-    differences = 100.0 * (draws @ (err_a - err_b))[drawn_ref > 0] / drawn_ref[drawn_ref > 0]
-    point = 100.0 * float((err_a - err_b).sum()) / float(ref.sum())
-    low, high = (float(x) for x in np.percentile(differences, [2.5, 97.5]))
+    point, differences = drawn
     below = (1 + int((differences <= 0).sum())) / (len(differences) + 1)
     above = (1 + int((differences >= 0).sum())) / (len(differences) + 1)
-    return PairedBootstrap(
-        by,
-        len(names),
-        point,
-        Interval(min(low, point), max(high, point)),
-        min(1.0, 2.0 * min(below, above)),
-    )
+    return PairedBootstrap(by, len(names), point, interval, min(1.0, 2.0 * min(below, above)))
