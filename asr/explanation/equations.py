@@ -12,40 +12,12 @@ import numpy as np
 import torch
 
 from asr.explanation.activations import Activations, Layer
+from asr.explanation.network import CELLS_TABLE
 from asr.explanation.wording import signed
 from asr.lstm import CELLS, RecurrentLayer
 
-BLOCKS = {
-    "i": "input",
-    "f": "forget",
-    "o": "output",
-    "g": "candidate",
-    "r": "reset",
-    "z": "update",
-    "h_t": "hidden",
-}
+BLOCKS, GLOSS, SYMBOLS = (CELLS_TABLE[name] for name in ("blocks", "equations", "symbols"))
 SYMBOL_OF = {block: symbol for symbol, block in BLOCKS.items()}
-GLOSS = {
-    "i": "input gate: how much of the candidate is written",
-    "f": "forget gate: how much of the old cell state is kept",
-    "o": "output gate: how much of the cell state is shown",
-    "r": "reset gate: how much of the old output the candidate takes into account",
-    "z": "update gate: how much of the old output is kept",
-    "g": "candidate: what would be written",
-    "(z, g)": "below the update gate, which says how much of the old output is kept, and below the "
-    "candidate, which would be written",
-    "(i, f, g, o)": "below the input gate, the forget gate, the candidate and the output gate",
-    "c_t": "cell state: the old one as far as it is kept, plus what is written",
-    "h_t": "output, for the layer above now and for this layer one step later",
-}
-SYMBOLS = {
-    "x_t": "what comes from below",
-    "h_{t−1}": "the layer’s own output one step ago",
-    "W, U, b": "the weights that training found",
-    "σ": "squeezes any number into 0 … 1",
-    "tanh": "into −1 … 1",
-    "∘": "multiplies cell by cell",
-}
 # Of these the sums below the gates are W x + U h + b, and what a peephole adds.
 PLAIN = ("tanh", "gru", "lstm", "peephole", "lstm1997", "projected")
 
@@ -158,39 +130,30 @@ def substituted(example: Example) -> Iterator[tuple[str, str]]:
     """The equations of a step, and the same with numbers (HTML)."""
     for one in example.sums:
         squeeze = "tanh" if one.symbol in ("g", "h_t") else "σ"
-        general, numbers = (
-            "<i>below</i> + <i>before</i>",
-            f"{signed(one.below)} {_plus(one.before)}",
-        )
+        sum_of = "<i>below</i> + <i>before</i>"
+        numbers = f"{signed(one.below)} {_plus(one.before)}"
         if one.own:
-            general, numbers = f"{general} + <i>peephole</i>", f"{numbers} {_plus(one.own)}"
-        yield (
-            f"{formula(one.symbol)} = {squeeze}({general})",
-            f"{squeeze}({numbers}) = <b>{signed(one.value)}</b>",
-        )
+            sum_of, numbers = f"{sum_of} + <i>peephole</i>", f"{numbers} {_plus(one.own)}"
+        result = f"<b>{signed(one.value)}</b>"
+        yield f"{formula(one.symbol)} = {squeeze}({sum_of})", f"{squeeze}({numbers}) = {result}"
     symbols = {one.symbol for one in example.sums}
-    before, after = signed(example.before), signed(example.after)
+    before, after = _bracketed(example.before), signed(example.after)
     if "i" in symbols:
-        written = f"{signed(example['i'])} × {_bracketed(example['g'])}"
+        old, kept = "c_{t−1}", signed(example.before)
         if "f" in symbols:
-            general, kept = (
-                "f ∘ c_{t−1} + i ∘ g",
-                f"{signed(example['f'])} × {_bracketed(example.before)}",
-            )
-        else:
-            general, kept = "c_{t−1} + i ∘ g", before
-        yield formula(f"c_t = {general}"), f"{kept} + {written} = <b>{after}</b>"
+            old, kept = "f ∘ c_{t−1}", f"{signed(example['f'])} × {before}"
+        written = f"{signed(example['i'])} × {_bracketed(example['g'])}"
+        yield formula(f"c_t = {old} + i ∘ g"), f"{kept} + {written} = <b>{after}</b>"
         if example.output is not None:
             yield (
                 formula("h_t = o ∘ tanh(c_t)"),
                 f"{signed(example['o'])} × tanh({after}) = <b>{signed(example.output)}</b>",
             )
     elif "z" in symbols:
-        z = example["z"]
+        z, g = example["z"], _bracketed(example["g"])
         yield (
             formula("h_t = (1 − z) ∘ g + z ∘ h_{t−1}"),
-            f"{signed(1 - z)} × {_bracketed(example['g'])} + {signed(z)} × "
-            f"{_bracketed(example.before)} = <b>{after}</b>",
+            f"{signed(1 - z)} × {g} + {signed(z)} × {before} = <b>{after}</b>",
         )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import matplotlib
 import numpy as np
 import torch
+from matplotlib import rc_params_from_file
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -23,7 +24,8 @@ from asr.explanation.activations import Activations, Floats, Layer
 from asr.explanation.memory import AtBoundaries, Reach
 from asr.explanation.wording import duration
 from asr.features import Features, FeaturesConfig
-from asr.pictures import Picture, label_rows
+from asr.phones import TABLES
+from asr.pictures import Picture, label_rows, panels, write_above
 from asr.records import Segment
 
 INK, FAINT, LINE = "#23211d", "#77726a", "#c9c3b8"
@@ -44,34 +46,13 @@ LABEL_POINTS = 8.5
 ANONYMOUS = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # no metadata in the SVG
 PLAIN = " =:/'();,+-._!*@$?[]{}|^"  # what needs no escape in a data URL within double quotes
 FAINTEST = 1e-4  # influence that is still shown
-STYLE: Any = {
-    "font.size": 9,
-    "svg.fonttype": "none",
-    "axes.edgecolor": LINE,
-    "axes.linewidth": 0.8,
-    "axes.labelcolor": FAINT,
-    "axes.labelsize": 9,
-    "axes.titlesize": 9,
-    "axes.titlecolor": FAINT,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 4,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": LINE,
-    "ytick.color": LINE,
-    "xtick.labelcolor": FAINT,
-    "ytick.labelcolor": FAINT,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
+STYLE: Any = rc_params_from_file(TABLES / "explanation.mplstyle", use_default_template=False)
 
 
 def image(draw: Callable[[], Figure], alt: str) -> Picture:
     """A figure drawn in the style of the page, as SVG."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": alt}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": alt}):
         figure = draw()
         figure.savefig(buffer, format="svg", transparent=True, metadata=ANONYMOUS)
     svg = buffer.getvalue()
@@ -85,20 +66,7 @@ def sized(draw: Callable[[float], Figure], alt: str) -> dict[str, Picture]:
     return {name: image(partial(draw, width), alt) for name, width in widths.items()}
 
 
-def _write(axes: Axes, text: str, x: float, y: float, rise: float = 0, colour: str = INK) -> None:
-    """Text centred at x in data and y in parts of the axes' height, `rise` points above that."""
-    axes.annotate(
-        text,
-        (x, y),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, rise),
-        textcoords="offset points",
-        ha="center",
-        fontsize=LABEL_POINTS,
-        color=colour,
-        parse_math=False,
-        annotation_clip=False,
-    )
+_write = partial(write_above, size=LABEL_POINTS, colour=INK)
 
 
 # ── a course in time ─────────────────────────────────────────────────────────────────────────
@@ -135,29 +103,15 @@ class Course:
         else:
             places = list(self.spikes)
         labels = self.rows(places)
-        rows = 1 + max((row for *_, row in labels), default=-1)
-        width = self.width + MARGIN_LEFT + MARGIN_RIGHT
-        gap, top, bottom = 0.24, 0.06 + 0.135 * rows, 0.37
-        height = top + sum(heights) + gap * (len(heights) - 1) + bottom
-        figure = Figure(figsize=(width, height))
-        panels = []
-        edge = height - top
-        for tall in heights:
-            box = (MARGIN_LEFT, edge - tall, self.width, tall)
-            scale = (width, height, width, height)
-            axes = figure.add_axes(
-                tuple(a / b for a, b in zip(box, scale, strict=True)),  # type: ignore[arg-type]
-                xlim=(0, self.end_s),
-            )
+        top = 0.06 + 0.135 * (1 + max((row for *_, row in labels), default=-1))
+        margins = (MARGIN_LEFT, MARGIN_RIGHT, top, 0.37)
+        figure, stack = panels(self.end_s, self.width, heights, margins, gap=0.24)
+        for axes in stack:
             axes.xaxis.set_major_locator(MultipleLocator(0.5 if self.end_s > 2 else 0.2))
-            axes.tick_params(labelbottom=False)
-            panels.append(axes)
-            edge -= tall + gap
-        panels[-1].tick_params(labelbottom=True)
-        panels[-1].set_xlabel("seconds", labelpad=1)
+        stack[-1].set_xlabel("seconds", labelpad=1)
         for phone, middle, row in labels:
-            _write(panels[0], phone, middle, 1, rise=3 + 9.7 * row)
-        return figure, panels
+            _write(stack[0], phone, middle, rise=3 + 9.7 * row)
+        return figure, stack
 
     def rows(self, places: Sequence[tuple[str, float]]) -> list[tuple[str, float, int]]:
         """Labels and their middles, with the row, counted upwards, in which they touch no other."""
@@ -423,7 +377,7 @@ def one_cell(
         axes.axvline(moment_s, color=RED, lw=0.9, ls=(0, (2, 2)))
         axes.set_xlim(start - 0.02, end + 0.02)
     for phone in phones:
-        _write(panels[0, 0], phone.phone, (phone.start_s + phone.end_s) / 2, 1, rise=3)
+        _write(panels[0, 0], phone.phone, (phone.start_s + phone.end_s) / 2, rise=3)
     panels[-1, 0].set_xlabel("seconds")
     figure.align_ylabels()
     return figure

@@ -1,5 +1,6 @@
 """The sentence and the networks that the page is about, and limits on the sentence's length."""
 
+import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,22 +12,14 @@ from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.explanation.wording import duration, plural
 from asr.features import SpeakerMoments
+from asr.phones import TABLES
 from asr.recognizer import Recognizer
 from asr.records import Segment
 
 LONGEST_S = 60.0
 FEWEST_STEPS = 12  # below, there is nothing to remember
 
-CELL_NAMES = {
-    "tanh": "tanh RNN",
-    "gru": "GRU",
-    "lstm": "LSTM",
-    "peephole": "LSTM with peepholes",
-    "lstm1997": "LSTM of 1997",
-    "projected": "LSTM with projection",
-    "layernorm": "layer-normalised LSTM",
-    "ligru": "light GRU",
-}
+CELLS_TABLE = tomllib.loads((TABLES / "cells.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,9 @@ class Network:
                 f"{name or 'the checkpoint'}: a {checkpoint.recognizer.config.criterion.name} "
                 f"without recurrent layers (encoder.layers is 0), expected a recurrent network"
             )
-        return cls(name or CELL_NAMES[encoder.cell], checkpoint.recognizer, checkpoint.about)
+        return cls(
+            name or CELLS_TABLE["names"][encoder.cell], checkpoint.recognizer, checkpoint.about
+        )
 
     @property
     def config(self) -> EncoderConfig:
@@ -82,7 +77,7 @@ class Network:
 
     @property
     def kind(self) -> str:
-        return CELL_NAMES[self.config.cell]
+        return str(CELLS_TABLE["names"][self.config.cell])
 
     @property
     def step_s(self) -> float:

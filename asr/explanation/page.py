@@ -11,17 +11,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from asr import __version__, pictures, scoring, templates
 from asr.explanation import equations, figures, memory, study, wording
-from asr.explanation.activations import Activations, Layer, activations_of, batch_of
+from asr.explanation.activations import Activations, activations_of, batch_of
 from asr.explanation.memory import Reach
 from asr.explanation.network import Network, Sentence
 from asr.explanation.study import Choice, Study
 from asr.phones import phone_set
-from asr.records import Segment
 from asr.scoring.analysis import phone_classes
 
 SURE = 0.05  # chance must make a difference more rarely than this for the page to state it
@@ -40,7 +38,10 @@ def page(
     The memory of `others` is measured beside that of `network`. On `more` sentences, with labels,
     gates and cells are measured in addition to `sentence`.
     """
-    network, *others = (_with_moments(one, (sentence, *more)) for one in (network, *others))
+    batch = [batch_of((sentence, *more))]
+    network, *others = (
+        replace(one, moments=one.recognizer.moments_of(batch)) for one in (network, *others)
+    )
     (activations,) = activations_of(network, [sentence])
     course = figures.Course.of(activations)
     known = study.measure(network, [one for one in (sentence, *more) if one.segments])
@@ -57,14 +58,23 @@ def page(
         sound=_sound(activations, course),
         phones=_phones(activations, course),
         step=_step(activations, chosen),
-        gates=_gates(activations, course),
+        gates=[
+            (
+                layer,
+                figures.image(
+                    partial(figures.gates, course, activations, layer),
+                    f"gates and state of {layer.name} over time",
+                ),
+                -(-layer.state.shape[1] // figures.ROWS),
+            )
+            for layer in activations.layers
+        ],
         boundaries=_boundaries(activations, known),
         cell=_cell(activations, known, chosen),
         reach=_reach(activations, others),
         software=f"asr {__version__}, torch {torch.__version__}, Python {sys.version.split()[0]}",
         lag=_lag,
         median=lambda values: float(np.median(values)),
-        half_lives_s=partial(_half_lives_s, network),
         SURE=SURE,
         FEWEST_PHONES=study.FEWEST_PHONES,
         **{
@@ -72,11 +82,6 @@ def page(
             for name in ("article", "duration", "percent", "plural", "signed")
         },
     )
-
-
-def _with_moments(network: Network, sentences: Sequence[Sentence]) -> Network:
-    """The network with the moments of the speakers of these sentences, if it needs them."""
-    return replace(network, moments=network.recognizer.moments_of([batch_of(sentences)]))
 
 
 # ── sound and phones ─────────────────────────────────────────────────────────────────────────
@@ -152,15 +157,7 @@ def _score(activations: Activations) -> Values:
         protocol=_protocol(activations.network),
     )
     (alignment,) = score.alignments
-    aligned = [
-        (
-            "·" if i is None else alignment.reference.phones[i],
-            "·" if j is None else alignment.hypothesis.phones[j],
-            "" if op == "C" else op.lower(),
-        )
-        for op, i, j in alignment.steps()
-    ]
-    return {"score": score, "aligned": aligned}
+    return {"score": score, "aligned": list(alignment.phones())}
 
 
 def _protocol(network: Network) -> str:
@@ -184,27 +181,6 @@ def _step(activations: Activations, chosen: Choice) -> Values:
         "worked": list(equations.substituted(example)) if example else [],
         "within": next((one for one in segments if step in activations.span(one)), None),
     }
-
-
-def _gates(activations: Activations, course: figures.Course) -> Values:
-    return {
-        "layers": [
-            (
-                layer,
-                figures.image(
-                    partial(figures.gates, course, activations, layer),
-                    f"gates and state of {layer.name} over time",
-                ),
-                -(-layer.state.shape[1] // figures.ROWS),
-            )
-            for layer in activations.layers
-        ]
-    }
-
-
-def _half_lives_s(network: Network, layer: Layer) -> npt.NDArray[np.float64]:
-    assert layer.half_lives is not None
-    return layer.half_lives * network.step_s
 
 
 def _boundaries(activations: Activations, known: Study | None) -> Values | None:
@@ -246,6 +222,7 @@ def _cell(activations: Activations, known: Study | None, chosen: Choice) -> Valu
     usual = [name for name in order if (classes == name).sum() >= 10] or order
     low, high = ({"name": _class_name(one), "mean": means[one]} for one in (usual[0], usual[-1]))
     label = "output" if layer.cell is None else "cell state"
+    transition = study.clearest_transition(activations, layer, cell)
     values: Values = {
         "label": label,
         "by_class": figures.sized(
@@ -255,12 +232,11 @@ def _cell(activations: Activations, known: Study | None, chosen: Choice) -> Valu
         "low": low,
         "high": high,
         "squeezed": float((np.abs(np.tanh(states)) > 0.99).mean()),
-        "transition": study.clearest_transition(activations, layer, cell),
+        "transition": transition,
     }
-    if values["transition"] is None:
+    if transition is None:
         return values
-    phones: tuple[Segment, int, Segment, int] = values["transition"]
-    first, last, second, step = phones
+    first, last, second, step = transition
     return values | {
         "course": figures.sized(
             lambda width: figures.one_cell(
@@ -295,11 +271,9 @@ def _reach(activations: Activations, others: Sequence[Network]) -> Values:
         "trained": trained,
         "control": control,
         "measured": measured,
-        "moments": len(measured[0][1].norms),
         "directions": study.DIRECTIONS,
         "most_s": figures.MOST_S,
         "corpora": sorted({str(one.about.get("corpus", "unknown")) for one in trained}),
-        "weights": [one.recognizer.parameter_count for one in trained],
         "both_ways": any(one.config.bidirectional for one in trained),
         "pictures": figures.sized(
             lambda width: figures.reaches(

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,20 +66,61 @@ def data_url(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
+def panels(
+    seconds: float,
+    width: float,
+    heights: Sequence[float],
+    margins: tuple[float, float, float, float],
+    gap: float,
+) -> tuple[Figure, list[Axes]]:
+    """Axes one above the other on one axis of time, `width` and `heights` in inches.
+
+    `margins` are those at the left, right, top and bottom.
+    """
+    left, right, top, bottom = margins
+    size = width + left + right, top + sum(heights) + gap * (len(heights) - 1) + bottom
+    figure = Figure(figsize=size)
+    axes, edge = [], size[1] - top
+    for tall in heights:
+        edge -= tall
+        across = 1 - (left + right) / size[0]
+        box = (left / size[0], edge / size[1], across, tall / size[1])
+        axes.append(figure.add_axes(box, xlim=(0, seconds)))
+        axes[-1].tick_params(labelbottom=False)
+        edge -= gap
+    axes[-1].tick_params(labelbottom=True)
+    return figure, axes
+
+
 def label_phones(axes: Axes, segments: Sequence[Segment], inches_per_s: float) -> None:
     """Write phones above axes whose x is in seconds."""
     for segment, row in zip(segments, _rows(segments, inches_per_s), strict=True):
-        axes.annotate(
-            segment.phone,
-            ((segment.start_s + segment.end_s) / 2, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, LABEL_GAP + row * ROW_POINTS),
-            textcoords="offset points",
-            ha="center",
-            fontsize=LABEL_POINTS,
-            parse_math=False,
-            annotation_clip=False,
-        )
+        middle = (segment.start_s + segment.end_s) / 2
+        write_above(axes, segment.phone, middle, rise=LABEL_GAP + row * ROW_POINTS)
+
+
+def write_above(
+    axes: Axes,
+    text: str,
+    x: float,
+    y: float = 1,
+    rise: float = 0,
+    size: float = LABEL_POINTS,
+    colour: str = "black",
+) -> None:
+    """Text centred at x in data and y in parts of the axes' height, `rise` points above that."""
+    axes.annotate(
+        text,
+        (x, y),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, rise),
+        textcoords="offset points",
+        ha="center",
+        fontsize=size,
+        color=colour,
+        parse_math=False,
+        annotation_clip=False,
+    )
 
 
 def label_points(segments: Sequence[Segment], inches_per_s: float) -> float:
@@ -88,18 +129,12 @@ def label_points(segments: Sequence[Segment], inches_per_s: float) -> float:
 
 
 def _rows(segments: Sequence[Segment], inches_per_s: float) -> list[int]:
-    return label_rows(
-        [
-            (
-                72 * inches_per_s * (segment.start_s + segment.end_s) / 2,
-                LABEL_POINTS * (0.32 * len(segment.phone) + 0.15),
-            )
-            for segment in segments
-        ]
-    )
+    middles = (72 * inches_per_s * (segment.start_s + segment.end_s) / 2 for segment in segments)
+    halves = (LABEL_POINTS * (0.32 * len(segment.phone) + 0.15) for segment in segments)
+    return label_rows(zip(middles, halves, strict=True))
 
 
-def label_rows(spans: Sequence[tuple[float, float]]) -> list[int]:
+def label_rows(spans: Iterable[tuple[float, float]]) -> list[int]:
     """The row of each label, given its middle and half its width: the lowest that is free there."""
     rows = []
     ends: list[float] = []  # of each row

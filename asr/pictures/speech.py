@@ -96,22 +96,14 @@ def panels(
     seconds: float, inches_per_s: float, heights: Sequence[float], top: float
 ) -> tuple[Figure, list[Axes]]:
     """Axes one above the other on one axis of time, `heights` inches each, below `top` inches."""
-    left, right, bottom, gap = 0.75, 0.15, 0.45, 0.12
-    width = inches_per_s * seconds + left + right
-    height = top + sum(heights) + gap * (len(heights) - 1) + bottom
-    figure = Figure(figsize=(width, height))
-    axes, edge = [], height - top
-    for size in heights:
-        edge -= size
-        place = (left / width, edge / height, 1 - (left + right) / width, size / height)
-        axes.append(figure.add_axes(place, xlim=(0, seconds)))
-        axes[-1].tick_params(labelsize=8, labelbottom=False)
-        for label in (axes[-1].xaxis.label, axes[-1].yaxis.label):
-            label.set_fontsize(9)
-        edge -= gap
-    axes[-1].tick_params(labelbottom=True)
-    axes[-1].set(xlabel="time (s)")
-    return figure, axes
+    margins = (0.75, 0.15, top, 0.45)
+    figure, stack = pictures.panels(seconds, inches_per_s * seconds, heights, margins, gap=0.12)
+    for axes in stack:
+        axes.tick_params(labelsize=8)
+        axes.xaxis.label.set_fontsize(9)
+        axes.yaxis.label.set_fontsize(9)
+    stack[-1].set(xlabel="time (s)")
+    return figure, stack
 
 
 def _draw_frames(axes: Axes, frames: Tensor, scale: Tensor, config: FeaturesConfig) -> None:
