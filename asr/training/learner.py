@@ -100,9 +100,7 @@ class GradientDescent(Learner):
         self.recognizer.encoder.requires_grad_(epoch > self.training.frozen_epochs)
 
     def step(self, batch: Batch, rate: float = 1.0, weight_noise: float = 0.0) -> Tensor:
-        """See `Learner.step`. Raises `DataError`, and changes no weight, if the gradient is not
-        finite.
-        """
+        """See `Learner.step`; `DataError`, and no weight changed, if the gradient is not finite."""
         self.learning_rate = self.config.learning_rate * rate
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
@@ -110,9 +108,8 @@ class GradientDescent(Learner):
         with noisy_weights(self.recognizer, weight_noise):
             losses = self.recognizer.loss(batch, self.augment, self.moments)
             losses.mean().backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(
-            self.recognizer.parameters(), self.training.max_gradient_norm
-        )
+        weights, longest = self.recognizer.parameters(), self.training.max_gradient_norm
+        norm = nn.utils.clip_grad_norm_(weights, longest)
         if not torch.isfinite(norm):
             named = [id for id, loss in zip(batch.ids, losses, strict=True) if not loss.isfinite()]
             raise DataError(
@@ -141,15 +138,10 @@ class GradientDescent(Learner):
 class ExpectationMaximisation(Learner):
     """Sums over an epoch, then new values from the sums; there are no gradients."""
 
-    def __init__(
-        self,
-        recognizer: Recognizer,
-        criterion: Estimated,
-        augment: Augment | None = None,
-        moments: SpeakerMoments | None = None,
-    ) -> None:
-        super().__init__(recognizer, augment, moments)
-        self.criterion = criterion  # of the recogniser
+    @property
+    def criterion(self) -> Estimated:
+        assert isinstance(self.recognizer.criterion, Estimated)
+        return self.recognizer.criterion
 
     def step(self, batch: Batch, rate: float = 1.0, weight_noise: float = 0.0) -> Tensor:
         """See `Learner.step`; rate and noise have no meaning here."""
@@ -165,17 +157,16 @@ def build_learner(
 ) -> Learner:
     """The learner that the recogniser's criterion needs."""
     if isinstance(recognizer.criterion, Estimated):
-        return ExpectationMaximisation(recognizer, recognizer.criterion, augment, moments)
+        return ExpectationMaximisation(recognizer, augment, moments)
     return GradientDescent(recognizer, config.optimizer, config.training, augment, moments)
 
 
 def build_optimizer(config: OptimizerConfig, recognizer: Recognizer) -> torch.optim.Optimizer:
     """The optimiser that `config` describes, over all weights of the recogniser."""
+    weights = recognizer.parameters()
     if isinstance(config, SGDConfig):
-        return torch.optim.SGD(
-            recognizer.parameters(), lr=config.learning_rate, momentum=config.momentum
-        )
-    return torch.optim.Adam(recognizer.parameters(), lr=config.learning_rate)
+        return torch.optim.SGD(weights, lr=config.learning_rate, momentum=config.momentum)
+    return torch.optim.Adam(weights, lr=config.learning_rate)
 
 
 def averaged(recognizer: Recognizer, decay: float) -> AveragedModel | None:
