@@ -29,10 +29,8 @@ from asr.pictures import Picture, label_rows, panels, write_above
 from asr.records import Segment
 
 INK, FAINT, LINE = "#23211d", "#77726a", "#c9c3b8"
-BLUE, GREEN, ORANGE, PURPLE, OCHRE, RED = (
-    *("#0067a5", "#00835c", "#c8500a"),
-    *("#8a4a9e", "#b87a00", "#b3234b"),
-)
+BLUE, GREEN, ORANGE = "#0067a5", "#00835c", "#c8500a"
+PURPLE, OCHRE, RED = "#8a4a9e", "#b87a00", "#b3234b"
 GATES = {"forget": BLUE, "update": BLUE, "input": GREEN, "reset": GREEN, "output": ORANGE}
 NETWORKS = (INK, PURPLE, OCHRE, BLUE, GREEN, RED)
 PHONES = (BLUE, GREEN, ORANGE, PURPLE, OCHRE, RED)

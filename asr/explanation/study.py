@@ -119,10 +119,8 @@ def choose(activations: Activations, study: Study | None) -> Choice:
         best = study.recall.best
         if study.recall.score[best] > study.recall.chance:
             depth, cell = study.owners[best]
-            layer = next(
-                one for one in activations.layers if one.depth == depth and not one.backward
-            )
-            return Choice(layer, cell, True)
+            forwards = (one for one in activations.layers if not one.backward)
+            return Choice(next(one for one in forwards if one.depth == depth), cell, True)
     return Choice(activations.top, int(activations.top.ranking[0]), False)
 
 

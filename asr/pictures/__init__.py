@@ -67,11 +67,7 @@ def data_url(data: bytes, kind: str) -> str:
 
 
 def panels(
-    seconds: float,
-    width: float,
-    heights: Sequence[float],
-    margins: tuple[float, float, float, float],
-    gap: float,
+    seconds: float, width: float, heights: Sequence[float], margins: Sequence[float], gap: float
 ) -> tuple[Figure, list[Axes]]:
     """Axes one above the other on one axis of time, `width` and `heights` in inches.
 

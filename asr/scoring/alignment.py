@@ -18,6 +18,7 @@ from asr.scoring.counts import (
     INSERTED,
     OPTIONAL,
     SUBSTITUTED,
+    Array,
     ErrorCounts,
     errors_in,
 )
@@ -35,8 +36,6 @@ BLOCK = 1_000  # utterances that jiwer aligns together: its alignments are large
 # A cell of the table of choices is a sum of these; none of the first two is a deletion.
 INSERT, PAIR, DIFFERS, IS_OPTIONAL, STOP = 1, 2, 4, 8, 16
 CELLS = 6_000_000  # of the tables of utterances that are aligned together, a byte each
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Alignment(NamedTuple):

@@ -5,15 +5,13 @@ together. Systems are compared in `significance`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from asr.scoring.counts import ErrorCounts
+from asr.scoring.counts import Array, ErrorCounts
 
 CONFIDENCE = 0.95
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Interval(NamedTuple):

@@ -102,7 +102,6 @@ def _details(report: Report, named: bool) -> list[str]:
 
 
 def _comparison_lines(comparison: Comparison) -> list[str]:
-    """Both tests, then the verdict."""
     test, drawn = comparison.mapsswe, comparison.bootstrap
     lines = [
         f"A {comparison.a}: PER {comparison.total_a.per:.2f}   "
@@ -120,11 +119,8 @@ def _comparison_lines(comparison: Comparison) -> list[str]:
 
 
 def _percentages(counts: ErrorCounts) -> list[str]:
-    """corr, sub, del and ins in percent of the reference."""
-    if not counts.ref:
-        return ["–"] * 4
     numbers = (counts.corr, counts.sub, counts.dele, counts.ins)
-    return [f"{100.0 * number / counts.ref:.1f}" for number in numbers]
+    return [f"{100.0 * number / counts.ref:.1f}" if counts.ref else "–" for number in numbers]
 
 
 def _table(

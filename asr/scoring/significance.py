@@ -126,14 +126,9 @@ def compare(
         counts_a, counts_b = (
             {x.reference.id: x.counts for x in score.alignments} for score in (a, b)
         )
-    return Comparison(
-        a.hypothesis,
-        b.hypothesis,
-        a.total,
-        b.total,
-        mapsswe((steps[0][id_], steps[1][id_]) for id_ in steps[0]),
-        paired_bootstrap(counts_a, counts_b, by, replicates, seed),
-    )
+    test = mapsswe((steps[0][id_], steps[1][id_]) for id_ in steps[0])
+    drawn = paired_bootstrap(counts_a, counts_b, by, replicates, seed)
+    return Comparison(a.hypothesis, b.hypothesis, a.total, b.total, test, drawn)
 
 
 def _sclite_steps(score: Score, optional: frozenset[str]) -> dict[str, str]:
@@ -149,13 +144,11 @@ def mapsswe(pairs: Iterable[tuple[str, str]]) -> Mapsswe:
     """Test the alignments of A and B, given as letters of CSDIO for every utterance."""
     differences = [errors_a - errors_b for pair in pairs for errors_a, errors_b in segments(*pair)]
     n = len(differences)
-    if n == 0:
-        return Mapsswe(0, 0.0, 0.0, 0.0, 1.0)
-    mean = sum(differences) / n
+    mean = sum(differences) / max(n, 1)
     variance = sum((d - mean) ** 2 for d in differences) / (n - 1) if n > 1 else 0.0
     sd = math.sqrt(variance)
     if sd == 0.0:
-        # Every segment differs alike: no spread to test against, which sc_stats leaves at 0.
+        # No segment, or all differ alike: no spread to test against, which sc_stats leaves at 0.
         return Mapsswe(n, mean, 0.0, 0.0, 1.0)
     z = mean / (sd / math.sqrt(n))
     return Mapsswe(n, mean, sd, z, math.erfc(abs(z) / math.sqrt(2.0)))
