@@ -2,24 +2,12 @@
 
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from asr import labels
-from asr.corpora.recording import Recording
 from asr.errors import DataError
-from asr.records import Segment
-
-
-@dataclass
-class Listing:
-    """Recordings of a folder, the phones that are in no label file, and faults."""
-
-    recordings: list[Recording] = field(default_factory=list)
-    phones: dict[str, tuple[str, ...]] = field(default_factory=dict)  # id → phones
-    segments: dict[str, tuple[Segment, ...]] = field(default_factory=dict)  # id → with times
-    problems: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -35,14 +23,13 @@ class Files:
 
 def require_folder(root: Path) -> None:
     """Raise `DataError` where there is no folder, or nothing in it."""
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder of the corpus")
-    if not any(root.iterdir()):
-        raise DataError(f"{root}: the folder is empty; give the folder of the corpus")
+    if not root.is_dir() or not any(root.iterdir()):
+        fault = "the folder is empty" if root.is_dir() else "no such folder"
+        raise DataError(f"{root}: {fault}; give the folder of the corpus")
 
 
 def walk(root: Path, problems: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each folder with the sorted names of its files, without hidden ones.
+    """Each folder with the sorted names of its files, without hidden ones.
 
     Links are followed, but no folder is visited twice. Folders that cannot be listed are problems.
     """
@@ -70,11 +57,10 @@ def pairs(
     problems: list[str],
     any_case: bool = False,
 ) -> Iterator[Files]:
-    """Yield each audio file below `root` that has one label file beside it.
+    """Each audio file below `root` that has one label file beside it.
 
-    `audio` and `label_files` are the endings of the files, in lower case. Files without partner or
-    with several are problems. With `any_case` names that differ in letter case are equal, and
-    stems come in lower case.
+    `audio` and `label_files` are endings in lower case. Files without partner or with several are
+    problems. With `any_case`, letter case in names does not matter, and stems are in lower case.
     """
     kind_of = dict.fromkeys(audio, "audio") | dict.fromkeys(label_files, "labels")
     kind_of[".txt"] = "text"
@@ -89,12 +75,11 @@ def pairs(
         for stem, files in sorted(groups.items()):
             if not files["audio"] and not files["labels"]:
                 continue
-            problem = _incomplete(os.path.join(folder, stem), files, label_files)
-            if problem is None:
+            if problem := _incomplete(os.path.join(folder, stem), files, label_files):
+                problems.append(problem)
+            else:
                 text = files["text"][0] if files["text"] else None
                 yield Files(folder, stem, files["audio"][0], files["labels"][0], text)
-            else:
-                problems.append(problem)
 
 
 def _incomplete(path: str, files: dict[str, list[str]], label_files: Collection[str]) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from asr.errors import DataError
 from asr.files import atomic_open
 from asr.records import Segment
+from asr.templates import render
 
 PHONE_TIERS = ("phones", "phone", "phn", "phonemes", "segments")
 
@@ -79,34 +80,8 @@ def text_of(tiers: Mapping[str, Sequence[Segment]], duration_s: float) -> str:
 
     Segments are in order of time, do not overlap, and end by `duration_s`.
     """
-    lines = [
-        'File type = "ooTextFile"',
-        'Object class = "TextGrid"',
-        "",
-        "xmin = 0",
-        f"xmax = {duration_s!r}",
-        "tiers? <exists>",
-        f"size = {len(tiers)}",
-        "item []:",
-    ]
-    for number, (name, intervals) in enumerate(tiers.items(), start=1):
-        filled = list(_without_gaps(intervals, duration_s))
-        lines += [
-            f"    item [{number}]:",
-            '        class = "IntervalTier"',
-            f"        name = {_quoted(name)}",
-            "        xmin = 0",
-            f"        xmax = {duration_s!r}",
-            f"        intervals: size = {len(filled)}",
-        ]
-        for place, one in enumerate(filled, start=1):
-            lines += [
-                f"        intervals [{place}]:",
-                f"            xmin = {one.start_s!r}",
-                f"            xmax = {one.end_s!r}",
-                f"            text = {_quoted(one.phone)}",
-            ]
-    return "\n".join(lines) + "\n"
+    filled = {name: list(_without_gaps(tier, duration_s)) for name, tier in tiers.items()}
+    return render("praat.TextGrid", tiers=filled, duration_s=duration_s)
 
 
 def _without_gaps(segments: Sequence[Segment], duration_s: float) -> Iterator[Segment]:
@@ -118,8 +93,3 @@ def _without_gaps(segments: Sequence[Segment], duration_s: float) -> Iterator[Se
         reached_s = segment.end_s
     if reached_s < duration_s:
         yield Segment("", reached_s, duration_s)
-
-
-def _quoted(text: str) -> str:
-    doubled = text.replace('"', '""')
-    return f'"{doubled}"'
