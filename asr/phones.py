@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from asr.errors import DataError
-from asr.files import atomic_open
+from asr.files import atomic_open, read_lines
 
 TABLES = Path(__file__).parent / "tables"
 BLANK = "<blank>"
@@ -157,10 +157,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        try:
-            symbols = Path(path).read_text(encoding="utf-8").split()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        symbols = " ".join(read_lines(path)).split()
         if not symbols or symbols[0] != BLANK:
             first = symbols[0] if symbols else "nothing"
             raise DataError(f"{path}:1: found {first}, expected {BLANK} as label 0")

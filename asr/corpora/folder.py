@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -86,9 +85,14 @@ def find(config: FolderConfig) -> Corpus:
     layout = config.layout if config.layout != "auto" else detect_layout(root)
     in_folders = config.speakers is None and all((root / split).is_dir() for split in SPLITS)
     problems: list[str] = []
-    readers = {"kaldi": kaldi.read, "lhotse": lhotse.read, "tree": partial(_tree, config.speaker)}
     folders = [root / split for split in SPLITS] if in_folders else [root]
-    listed = [readers[layout](folder, problems) for folder in folders]
+    match layout:
+        case "kaldi":
+            listed = [kaldi.read(folder, problems) for folder in folders]
+        case "lhotse":
+            listed = [lhotse.read(folder, problems) for folder in folders]
+        case _:
+            listed = [_tree(folder, config.speaker, problems) for folder in folders]
     if not any(listed):
         raise_problems(problems)
     if in_folders:
@@ -118,7 +122,9 @@ def find(config: FolderConfig) -> Corpus:
         spoken = lexicon.pronounce(counts, config.lexicon, None, config.g2p)
         remedy = f"add it to {config.lexicon}, or set corpus.g2p=espeak"
         problems.extend(spoken.problems(first, remedy))
-        splits = with_phones(_read_as_words(splits, spoken.first()), spoken.absent)
+        pronunciations = spoken.first()
+        splits = {s: [_as_words(r, pronunciations) for r in splits[s]] for s in splits}
+        splits = with_phones(splits, spoken.absent)
         report |= spoken.report("first")
     vocabulary, set_name = _vocabulary(config, splits)
     return Corpus(
@@ -143,7 +149,7 @@ def detect_layout(root: Path) -> str:
     return "tree"
 
 
-def _tree(speaker_rule: str, root: Path, problems: list[str]) -> list[Recording]:
+def _tree(root: Path, speaker_rule: str, problems: list[str]) -> list[Recording]:
     """Audio files with label files beside them."""
     recordings = []
     for files in pairs(root, ENDINGS, labels.ENDINGS, problems):
@@ -208,18 +214,7 @@ def _phones_of(recording: Recording) -> Iterable[str]:
     return [phone.lower() for phone in phones] if is_phn else phones
 
 
-def _read_as_words(
-    splits: dict[str, list[Recording]], phones_of: Mapping[str, Pronunciation]
-) -> dict[str, list[Recording]]:
-    """Recordings whose listed phones are in truth words, with the phones of these."""
-    return {
-        split: [
-            replace(
-                recording,
-                words=" ".join(recording.phones) or None,
-                phones=tuple(p for word in recording.phones for p in phones_of.get(word, ())),
-            )
-            for recording in recordings
-        ]
-        for split, recordings in splits.items()
-    }
+def _as_words(recording: Recording, pronunciations: Mapping[str, Pronunciation]) -> Recording:
+    """A recording whose listed phones are words, with the phones of these."""
+    phones = tuple(p for word in recording.phones for p in pronunciations.get(word, ()))
+    return replace(recording, words=" ".join(recording.phones) or None, phones=phones)

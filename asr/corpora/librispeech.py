@@ -7,10 +7,12 @@ or gets its phones from espeak-ng and is listed.
 """
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from asr import labels
@@ -120,7 +122,10 @@ def find(config: LibriSpeechConfig) -> Corpus:
         for subset in subsets(getattr(config, split)):
             before, faults = len(recordings), len(problems)
             chosen = listed.get(subset)
-            for recording, place in _recordings(root / subset, sexes, problems):
+            chapters = [c for speaker in _folders(root / subset) for c in _folders(speaker)]
+            for recording, place in chain.from_iterable(
+                _chapter(folder, sexes, problems) for folder in chapters
+            ):
                 if chosen is not None and recording.id not in chosen:
                     continue
                 recordings.append(recording)
@@ -270,25 +275,18 @@ def read_speakers(root: Path) -> dict[str, str]:
     }
 
 
-def _recordings(
-    subset: Path, sexes: dict[str, str], problems: list[str]
-) -> Iterator[tuple[Recording, str]]:
-    """Recordings of a subset, each with its line of a transcript; faults go to `problems`."""
-    for speaker in _folders(subset):
-        for chapter in _folders(speaker):
-            yield from _chapter(chapter, speaker.name, sexes.get(speaker.name), problems)
-
-
 def _chapter(
-    folder: Path, speaker: str, sex: str | None, problems: list[str]
+    folder: Path, sexes: dict[str, str], problems: list[str]
 ) -> Iterator[tuple[Recording, str]]:
+    """Recordings of a chapter, each with its line of a transcript; faults go to `problems`."""
+    speaker = folder.parent.name
     audio: dict[str, list[str]] = {}
     transcripts = []
-    for path in sorted(folder.glob("[!.]*")):
-        if path.name.lower().endswith(".trans.txt"):
-            transcripts.append(path)
-        elif path.name.lower().endswith(ENDINGS):
-            audio.setdefault(path.stem, []).append(str(path))
+    for name in sorted(name for name in os.listdir(folder) if not name.startswith(".")):
+        if name.lower().endswith(".trans.txt"):
+            transcripts.append(folder / name)
+        elif name.lower().endswith(ENDINGS):
+            audio.setdefault(os.path.splitext(name)[0], []).append(str(folder / name))
     if not transcripts and audio:
         problems.append(
             f"{folder}: no {speaker}-{folder.name}.trans.txt with the words of its audio"
@@ -310,6 +308,7 @@ def _chapter(
             elif len(files) > 1:
                 problems.append(f"{place}: ambiguous, keep one of {', '.join(files)}")
             else:
+                sex = sexes.get(speaker)
                 yield Recording(id_, files[0], speaker, words=words, sex=sex), place
     for files in audio.values():
         problems.append(f"{files[0]}: has no line in {transcripts[0]}")

@@ -87,10 +87,6 @@ class Corpus:
     bad: Sequence[str] = ()  # problems of single recordings, which are in no split
     wrong: Sequence[str] = ()  # problems of the corpus as a whole
 
-    def name_of(self, split: str) -> str:
-        """The name that is printed with results on this split."""
-        return self.named.get(split, self.name)
-
 
 def with_times(segments: tuple[Segment, ...]) -> Labels:
     """Labels that have times."""

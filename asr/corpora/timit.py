@@ -4,7 +4,6 @@ Reads the LDC tree (LDC93S1) and the sample that NLTK distributes. Phones are th
 files; scoring folds them.
 """
 
-import os
 import re
 from dataclasses import dataclass
 from operator import attrgetter
@@ -122,7 +121,7 @@ def survey(root: Path) -> tuple[list[Recording], list[str]]:
 
 def _recording(root: Path, files: Files) -> Recording:
     parts = [part.lower() for part in Path(files.folder).relative_to(root).parts]
-    name = os.path.basename(files.folder).lower()
+    name = Path(files.folder).name.lower()
     flat = re.fullmatch(r"dr(\d)-(\w+)", name)
     speaker = flat[2] if flat else name
     regions = [part[2:] for part in parts if re.fullmatch(r"dr\d", part)]

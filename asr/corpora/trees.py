@@ -1,6 +1,7 @@
 """Folders of recordings: walked in a fixed order, and audio files paired with their label files."""
 
 import os
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from asr import labels
 from asr.errors import DataError
+
+NO_UTF8 = re.compile(r"[\ud800-\udfff]")  # what other bytes of a file's name become
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def pairs(
 def _incomplete(path: str, files: dict[str, list[str]], label_files: Collection[str]) -> str | None:
     """What is wrong with the files of one recording."""
     for name in sorted(chain.from_iterable(files.values())):
-        if not _is_one_line(name):
+        if len(name.splitlines()) != 1 or NO_UTF8.search(name):
             return f"{name!r}: a name with a line break, or not UTF-8; rename it"
     if len(files["labels"]) > 1 or len(files["audio"]) > 1:
         several = sorted(files["audio"] + files["labels"])
@@ -96,11 +99,3 @@ def _incomplete(path: str, files: dict[str, list[str]], label_files: Collection[
         endings = " or ".join(label_files)
         return f"{files['audio'][0]}: has no {endings} file beside it; add it, or leave both out"
     return None
-
-
-def _is_one_line(path: str) -> bool:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return len(path.splitlines()) == 1

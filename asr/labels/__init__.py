@@ -3,28 +3,20 @@
 Nothing here opens audio: its number of samples and sample rate are arguments.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from asr.errors import DataError
 from asr.labels import lab, phn, textgrid
 from asr.labels.checks import checked
 from asr.records import Segment
 
-
-class _Format(Protocol):
-    """A module of this package."""
-
-    def read(self, path: Path, sample_rate: int) -> tuple[Segment, ...]: ...
-
-    def write(
-        self, path: Path, segments: Sequence[Segment], samples: int, sample_rate: int
-    ) -> None: ...
-
-
-FORMATS: dict[str, _Format] = {".phn": phn, ".textgrid": textgrid, ".lab": lab}
-ENDINGS = tuple(FORMATS)
+READERS: dict[str, Callable[[Path, int], tuple[Segment, ...]]] = {
+    ".phn": phn.read,
+    ".textgrid": textgrid.read,
+    ".lab": lab.read,
+}
+ENDINGS = tuple(READERS)
 
 
 def read(path: str | Path, sample_rate: int = 16_000) -> tuple[Segment, ...]:
@@ -32,7 +24,10 @@ def read(path: str | Path, sample_rate: int = 16_000) -> tuple[Segment, ...]:
 
     Gaps between segments stay gaps. Raises `DataError` for a file that is not in its format.
     """
-    return _format_of(path).read(Path(path), sample_rate)
+    path = Path(path)
+    if path.suffix.lower() not in READERS:
+        raise DataError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
+    return READERS[path.suffix.lower()](path, sample_rate)
 
 
 def read_checked(
@@ -54,8 +49,11 @@ def read_checked(
 
 
 def write(path: str | Path, segments: Sequence[Segment], samples: int, sample_rate: int) -> None:
-    """Write the segments of audio of `samples`, in the format that the ending of `path` names."""
-    _format_of(path).write(Path(path), segments, samples, sample_rate)
+    """Write the segments of audio of `samples`, as `.phn` or else as TextGrid."""
+    if Path(path).suffix.lower() == ".phn":
+        phn.write(Path(path), segments, sample_rate)
+    else:
+        textgrid.write(Path(path), segments, samples / sample_rate)
 
 
 def stem(path: str | Path) -> str:
@@ -78,10 +76,3 @@ def beside(audio: str | Path) -> Path | None:
     if len(paths) > 1:
         raise DataError(f"{audio}: ambiguous, keep one of {', '.join(map(str, paths))}")
     return paths[0] if paths else None
-
-
-def _format_of(path: str | Path) -> _Format:
-    ending = Path(path).suffix.lower()
-    if ending not in FORMATS:
-        raise DataError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
-    return FORMATS[ending]

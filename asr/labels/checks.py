@@ -14,19 +14,22 @@ def checked(
     source: str,
     segments: Sequence[Segment],
     duration_s: float,
-    phones: Collection[str] | None = None,
-    set_name: str = "",
+    phones: Collection[str] | None,
+    set_name: str,
 ) -> tuple[Segment, ...]:
     """Segments with the end of the last cut at `duration_s`; every fault is in one `DataError`."""
     rows = [
         (f"{source}: {s.phone!r} at {s.start_s:g} s", s.start_s, s.end_s, s.phone) for s in segments
     ]
-    problems = [*unknown(rows, phones, set_name), *wrong_times(rows, duration_s, OVERSHOOT_S, "s")]
+    problems = [
+        *unknown_phones(rows, phones, set_name),
+        *wrong_times(rows, duration_s, OVERSHOOT_S, "s"),
+    ]
     raise_problems(problems if segments else [f"{source}: no labels"])
     return tuple(Segment(s.phone, s.start_s, min(s.end_s, duration_s)) for s in segments)
 
 
-def unknown(rows: Iterable[Row], phones: Collection[str] | None, set_name: str) -> list[str]:
+def unknown_phones(rows: Iterable[Row], phones: Collection[str] | None, set_name: str) -> list[str]:
     """A sentence for each phone outside the set; None is the set of all phones."""
     return [
         f"{where}: {unknown_phone(phone, phones, set_name)}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from asr.errors import raise_problems
 from asr.files import atomic_open, read_lines
-from asr.labels.checks import Row, unknown, wrong_times
+from asr.labels.checks import Row, unknown_phones, wrong_times
 from asr.records import Segment
 
 # A label may end this many samples after the audio, as TIMIT's last labels do.
@@ -28,7 +28,7 @@ def read_checked(
     """The segments in lower case, checked as `labels.read_checked` says."""
     rows, problems = _rows(path)
     rows = [(where, start, end, sys.intern(label.lower())) for where, start, end, label in rows]
-    problems += unknown(rows, phones, set_name)
+    problems += unknown_phones(rows, phones, set_name)
     if not rows and not problems:
         problems.append(f"{path}: no labels, {EXPECTED}, one line for each phone")
     elif rows and {label for *_, label in rows} == {"q"}:
@@ -42,7 +42,7 @@ def read_checked(
     )
 
 
-def write(path: Path, segments: Iterable[Segment], samples: int, sample_rate: int) -> None:
+def write(path: Path, segments: Iterable[Segment], sample_rate: int) -> None:
     """Write times rounded to samples."""
     with atomic_open(path) as file:
         for segment in segments:

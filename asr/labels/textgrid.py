@@ -30,10 +30,10 @@ def read(path: Path, sample_rate: int) -> tuple[Segment, ...]:
     )
 
 
-def write(path: Path, segments: Sequence[Segment], samples: int, sample_rate: int) -> None:
+def write(path: Path, segments: Sequence[Segment], duration_s: float) -> None:
     """Write one tier, `phones`."""
     with atomic_open(path) as file:
-        file.write(text_of({"phones": segments}, samples / sample_rate))
+        file.write(text_of({"phones": segments}, duration_s))
 
 
 def read_tiers(path: Path) -> list[tuple[str, list[Segment]]]:
@@ -61,15 +61,11 @@ def read_tiers(path: Path) -> list[tuple[str, list[Segment]]]:
         for _ in range(int(next(values))):
             kind, name = next(values), str(next(values))
             next(values), next(values)
-            intervals = []
-            for _ in range(int(next(values))):
-                if kind == "IntervalTier":
-                    start_s, end_s = float(next(values)), float(next(values))
-                    intervals.append(Segment(str(next(values)), start_s, end_s))
-                else:
-                    next(values), next(values)
+            fields = 3 if kind == "IntervalTier" else 2
+            rows = [[next(values) for _ in range(fields)] for _ in range(int(next(values)))]
             if kind == "IntervalTier":
-                tiers.append((name, intervals))
+                tier = [Segment(str(phone), float(start), float(end)) for start, end, phone in rows]
+                tiers.append((name, tier))
     except (StopIteration, ValueError) as error:
         raise DataError(f"{path}: not a complete TextGrid in Praat's text format") from error
     return tiers
