@@ -138,9 +138,8 @@ def pronounce(
             if word.lower() in own:
                 known[word], source[word] = own[word.lower()], Path(second).name
     if g2p == "espeak":
-        left = sorted(counts.keys() - known.keys())
-        spoken = espeak(word.lower() for word in left)
-        for word in left:
+        spoken = espeak(word.lower() for word in counts.keys() - known.keys())
+        for word in sorted(counts.keys() - known.keys()):
             if word.lower() in spoken:
                 known[word], source[word] = (spoken[word.lower()],), "espeak-ng"
     result = Spoken(Path(path).name, counts, known, source)

@@ -60,9 +60,7 @@ class LibriSpeechConfig(CorpusConfig):
         "espeak", "phones of words in no lexicon; none: an error", one_of=("espeak", "none")
     )
     pronunciation: str = knob(
-        "first",
-        "of a word in the lexicon; all: keep its others too",
-        one_of=("first", "all"),
+        "first", "of a word in the lexicon; all: keep its others too", one_of=("first", "all")
     )
     alignments: str | None = knob(None, "folder of TextGrids (MFA, Praat) with the phones' times")
     complete: bool = knob(True, "a subset must have as many utterances as were published")
@@ -132,7 +130,7 @@ def find(config: LibriSpeechConfig) -> Corpus:
                 for word in (recording.words or "").split():
                     counts[word] += 1
                     first.setdefault(word, place)
-            if absent := (chosen or frozenset()) - {r.id for r in recordings[before:]}:
+            if absent := (chosen or set()) - {r.id for r in recordings[before:]}:
                 wrong.append(_absent(config, root / subset, sorted(absent), len(chosen or ())))
             required = config.complete and chosen is None and len(problems) == faults
             names.append(_name(root / subset, len(recordings) - before, required, wrong))
@@ -183,7 +181,7 @@ def published() -> dict[str, int]:
     return {subset: int(count) for subset, count in table_rows("librispeech-subsets.txt")}
 
 
-def read_utterance_list(path: Path) -> dict[str, frozenset[str]]:
+def read_utterance_list(path: Path) -> dict[str, set[str]]:
     """Ids of utterances by subset, of a file of `SUBSET ID` lines.
 
     Raises one `DataError` for all lines of another form and all duplicate ids.
@@ -203,23 +201,21 @@ def read_utterance_list(path: Path) -> dict[str, frozenset[str]]:
     raise_problems(problems)
     if not ids:
         raise DataError(f"{path}: lists no utterance; expected `SUBSET ID` lines")
-    return {subset: frozenset(of_one) for subset, of_one in ids.items()}
+    return ids
 
 
-def _listed(config: LibriSpeechConfig) -> dict[str, frozenset[str]]:
+def _listed(config: LibriSpeechConfig) -> dict[str, set[str]]:
     """Ids by subset, of all utterance lists of the configuration."""
-    listed: dict[str, frozenset[str]] = {}
+    listed: dict[str, set[str]] = {}
     for path in subsets(config.utterance_list or ""):
         for subset, ids in read_utterance_list(Path(path)).items():
-            listed[subset] = listed.get(subset, frozenset()) | ids
+            listed.setdefault(subset, set()).update(ids)
     used = {subset for split in SPLITS for subset in subsets(getattr(config, split))}
     raise_problems(
-        [
-            f"{config.utterance_list}: lists {len(ids)} utterances of {subset}, which is in no "
-            f"split; add it, for example corpus.train={config.train}+{subset}"
-            for subset, ids in listed.items()
-            if subset not in used
-        ]
+        f"{config.utterance_list}: lists {len(ids)} utterances of {subset}, which is in no "
+        f"split; add it, for example corpus.train={config.train}+{subset}"
+        for subset, ids in listed.items()
+        if subset not in used
     )
     return listed
 

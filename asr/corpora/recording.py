@@ -54,18 +54,14 @@ class PhoneSetLabeller:
     name: str  # of the set, in messages
 
     def __call__(self, recording: Recording, header: AudioInfo) -> Labels:
+        known = self.phones, self.name
         if recording.labels is not None:
-            return with_times(
-                labels.read_checked(
-                    recording.labels, header.samples, header.sample_rate, self.phones, self.name
-                )
-            )
+            path, samples, rate = recording.labels, header.samples, header.sample_rate
+            return with_times(labels.read_checked(path, samples, rate, *known))
         if recording.segments:
-            return with_times(
-                checked(recording.id, recording.segments, header.duration_s, self.phones, self.name)
-            )
+            return with_times(checked(recording.id, recording.segments, header.duration_s, *known))
         raise_problems(
-            f"{recording.id}: {unknown_phone(phone, self.phones, self.name)}"
+            f"{recording.id}: {unknown_phone(phone, *known)}"
             for phone in sorted(set(recording.phones).difference(self.phones))
         )
         return recording.phones, None
