@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from asr import corpora, criteria
 from asr.augment import AugmentConfig
-from asr.corpora import CorpusConfig
+from asr.corpora.recording import CorpusConfig
 from asr.criteria import CriterionConfig, CTCConfig
 from asr.encoder import EncoderConfig
 from asr.features import FeaturesConfig

@@ -1,4 +1,4 @@
-"""What is wrong with input, said in one sentence, and how a command ends with it."""
+"""What is wrong with input, in one sentence, and how a command ends with it."""
 
 import codecs
 import errno
@@ -25,10 +25,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # error numbers of a disk, or of a user's s
 
 
 class DataError(ValueError):
-    """Input that a person has to mend: the message names the file, what was found and the remedy.
+    """Wrong input: the message names the file, what was found and how to fix it.
 
-    Commands print it as it is, without a traceback, and exit with 1. `problems` holds one sentence
-    for each thing that is wrong; the message is all of them.
+    Commands print it without a traceback, and exit with 1. `problems` has one sentence for each
+    thing that is wrong; the message is all of them.
     """
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
@@ -37,7 +37,7 @@ class DataError(ValueError):
 
 
 def raise_problems(problems: Iterable[str]) -> None:
-    """Raise one `DataError` that lists every problem, or do nothing if there is none."""
+    """Raise one `DataError` that lists every problem, if there is any."""
     lines = [
         line
         for problem in problems
@@ -64,11 +64,11 @@ P = ParamSpec("P")
 
 
 def exit_code(command: Callable[P, int | None]) -> Callable[P, int]:
-    """Decorator of a command line: what is wrong with its input or the disk is one sentence.
+    """Decorator of a command: wrong input or a failing disk is one sentence, and exit code 1.
 
-    The exit code is what the command returns, or 0; 1 with the sentence; 130 when interrupted. A
-    reader of its output that has seen enough, as `| head` has, ends it without a word, with 0. What
-    the encoding of standard output lacks is written as JSON escapes it.
+    The exit code is otherwise what the command returns, or 0; 130 when interrupted, and 0 when the
+    reader of its output has gone (`| head`). Characters that the encoding of standard output does
+    not have are escaped as in JSON.
     """
 
     @wraps(command)
@@ -102,7 +102,7 @@ def exit_code(command: Callable[P, int | None]) -> Callable[P, int]:
 
 
 def said_by_system(error: OSError, path: str | Path = "") -> str:
-    """One sentence for what the operating system refused, of the file it names, or else `path`."""
+    """What the operating system refused, of the file that it names or else of `path`."""
     name = error.filename or path
     if error.errno in FULL:
         where = f"{name}: " if name else ""
@@ -112,14 +112,12 @@ def said_by_system(error: OSError, path: str | Path = "") -> str:
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """Handler of encoding errors: `\\u` and the number, in JSON's way, which text can bear too."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _has_no_reader(stream: IO[str]) -> bool:
-    """Whether a stream is a pipe that nobody reads any more."""
     poll = select.poll()
     try:
         poll.register(stream, 0)

@@ -1,9 +1,9 @@
 """Text files read by line, and files that get their name only when they are complete."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,11 +41,27 @@ def read_lines(path: str | Path) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def read_rows(path: str | Path, comment: str = "#") -> Iterator[tuple[int, list[str]]]:
+def read_rows(
+    path: str | Path, maxsplit: int = -1, comment: str = "#"
+) -> Iterator[tuple[int, list[str]]]:
     """Number and fields of each line of a text file, without blank lines and comments."""
     for number, line in enumerate(read_lines(path), start=1):
         if line.strip() and not line.startswith(comment):
-            yield number, line.split()
+            yield number, line.strip().split(maxsplit=maxsplit)
+
+
+def read_table(path: str | Path, problems: list[str]) -> dict[str, tuple[str, str]]:
+    """The place (file and line) and the rest of each line `id rest`, by id.
+
+    Comments are skipped as in `read_rows`; lines with an id that is already there are problems.
+    """
+    table: dict[str, tuple[str, str]] = {}
+    for number, (id_, *rest) in read_rows(path, maxsplit=1):
+        place = f"{path}:{number}"
+        if table.setdefault(id_, (place, "".join(rest)))[0] != place:
+            first = table[id_][0].rpartition(":")[2]
+            problems.append(f"{place}: {id_} is a duplicate of line {first}; remove one of them")
+    return table
 
 
 @contextmanager
@@ -55,26 +71,17 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     On an error it is removed. The error of a full disk names `path`.
     """
     path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        if error.errno in FULL:
+        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno in FULL:
             error.filename = str(path)
         raise
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

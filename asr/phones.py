@@ -1,9 +1,6 @@
-"""Phone sets of TIMIT and CMUdict, their foldings, and the vocabulary of a network.
+"""Phone sets of TIMIT and CMUdict, their foldings, and the vocabulary of a network."""
 
-The tables are data files in `asr/tables`. What a scoring protocol does with silence or `q` beyond
-the folding table is in `asr.scoring`.
-"""
-
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -13,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from asr.errors import DataError
-from asr.files import atomic_open
+from asr.files import atomic_open, read_lines
 
 TABLES = Path(__file__).parent / "tables"
 BLANK = "<blank>"
@@ -24,8 +21,8 @@ DELETED = "-"
 class Folding:
     """A map from phones to coarser phones; a phone mapped to None is deleted.
 
-    `releases` has, for a closure, the stops of which it is a part when they follow. Calling a
-    folding with phones gives the folded phones; a phone that is not in the map raises `DataError`.
+    `releases` has, for a closure, the stops of which it is a part when they follow. A call folds
+    phones, and raises `DataError` for one that is not in the map.
     """
 
     name: str
@@ -69,27 +66,33 @@ def phone_set(name: str) -> tuple[str, ...]:
 @cache
 def fold_to_39() -> Folding:
     """61 or 48 → 39 labels (Lee & Hon 1989); labels of the 39 stay, `q` is deleted."""
-    target: dict[str, str | None] = {}
-    for row in table_rows("timit-phones.txt"):
-        coarser = None if row[2] == DELETED else row[2]
-        target |= {phone: coarser for phone in row if phone != DELETED}
+    rows = table_rows("timit-phones.txt")
+    target = {phone: _unless_deleted(row[2]) for row in rows for phone in row if phone != DELETED}
     return Folding("timit39", target)
 
 
 @cache
 def fold_to_arpabet() -> Folding:
     """TIMIT's labels, and CMUdict's in either letter case with or without stress → CMUdict's 39."""
-    target: dict[str, str | None] = {}
-    releases: dict[str, frozenset[str]] = {}
-    for label, phone, *taking_in in table_rows("timit-to-arpabet.txt"):
-        target[label] = None if phone == DELETED else phone
-        if taking_in:
-            releases[label] = frozenset(taking_in)
-    for phone in phone_set("arpabet39"):
-        for label in (phone, *(f"{phone}{stress}" for stress in "012")):
-            target.setdefault(label, phone)
-            target.setdefault(label.upper(), phone)
-    return Folding("TIMIT's and CMUdict's phones", target, releases)
+    rows = table_rows("timit-to-arpabet.txt")
+    target = {label: _unless_deleted(phone) for label, phone, *_ in rows}
+    releases = {label: frozenset(stops) for label, _, *stops in rows if stops}
+    return Folding("TIMIT's and CMUdict's phones", arpabet_spellings() | target, releases)
+
+
+@cache
+def arpabet_spellings() -> dict[str, str]:
+    """The phone of CMUdict for each spelling: in either letter case, with and without stress."""
+    return {
+        f"{bare}{stress}": phone
+        for phone in phone_set("arpabet39")
+        for bare in (phone, phone.upper())
+        for stress in ("", "0", "1", "2")
+    }
+
+
+def _unless_deleted(phone: str) -> str | None:
+    return None if phone == DELETED else phone
 
 
 def unknown_phone(phone: str, known: Iterable[str], set_name: str) -> str:
@@ -108,7 +111,7 @@ class Vocabulary:
         if BLANK in phones:
             raise DataError(f"{BLANK} is label 0 of every vocabulary and cannot be a phone")
         if len(set(phones)) != len(phones):
-            twice = sorted({phone for phone in phones if list(phones).count(phone) > 1})
+            twice = sorted(phone for phone, count in Counter(phones).items() if count > 1)
             raise DataError(f"vocabulary has phones twice: {', '.join(twice)}")
         self.phones = tuple(phones)
         self._label = {phone: label for label, phone in enumerate(phones, start=1)}
@@ -119,9 +122,6 @@ class Vocabulary:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self.phones == other.phones
-
-    def __hash__(self) -> int:
-        return hash(self.phones)
 
     def __contains__(self, phone: str) -> bool:
         return phone in self._label
@@ -157,10 +157,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        try:
-            symbols = Path(path).read_text(encoding="utf-8").split()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        symbols = " ".join(read_lines(path)).split()
         if not symbols or symbols[0] != BLANK:
             first = symbols[0] if symbols else "nothing"
             raise DataError(f"{path}:1: found {first}, expected {BLANK} as label 0")

@@ -1,7 +1,6 @@
 """Utterances, segments and hypotheses, and the JSONL files in which stages pass them on.
 
-A line of a file is one utterance, so that manifests and hypotheses can be read, compared and edited
-with text tools. A manifest is the file of the utterances of one split.
+A line of a file is one utterance, for text tools. A manifest has the utterances of one split.
 """
 
 import json
@@ -31,14 +30,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Utterance:
-    """A recorded sentence of one speaker, with its phones.
+    """A recorded sentence of one speaker, with its phones as the corpus has them.
 
-    `phones` are symbols as the corpus has them; scoring folds them. `segments` are the same phones
-    in the same order with their times, where the corpus has times. `sex` is "m" or "f". Where the
-    phones come from a lexicon, `words` is the text that was read, and `pronunciation` names which
-    pronunciation of each word is in `phones`: "first" or "all" (the first in the lexicon; with
-    "all" a criterion may use the others, in `manifests/lexicon.txt`), or "aligned" (chosen by
-    forced alignment).
+    `segments` are the same phones with their times, where the corpus has times. `sex` is "m" or
+    "f". Where the phones come from a lexicon, `words` is the text that was read, and
+    `pronunciation` names which pronunciation of each word is in `phones`: "first" or "all" (the
+    first in the lexicon; with "all" a criterion may use the others, in `manifests/lexicon.txt`),
+    or "aligned" (chosen by forced alignment).
     """
 
     id: str
@@ -56,32 +54,26 @@ class Utterance:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
-        segments = record.get("segments")
-        return cls(
-            **record
-            | {
-                "phones": tuple(record["phones"]),
-                "segments": None if segments is None else tuple(Segment(*s) for s in segments),
-            }
-        )
+        values = record | {"phones": tuple(record["phones"])}
+        if record.get("segments") is not None:
+            values["segments"] = tuple(Segment(*segment) for segment in record["segments"])
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        record = _fields_of(self)
+        record = {key: value for key, value in vars(self).items() if value is not None}
         if self.segments is not None:
             record["segments"] = [
-                [s.phone, s.start_s, s.end_s, *([] if s.confidence is None else [s.confidence])]
-                for s in self.segments
+                [value for value in vars(s).values() if value is not None] for s in self.segments
             ]
-        return {key: value for key, value in record.items() if value is not None}
+        return record
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """The phones that a search found in one utterance, and their score in nats.
+    """The phones that a search gives for one utterance, and their score in nats.
 
-    `times_s` has the moment of each phone in seconds from the start of the audio, which is no
-    boundary: that of the frame in which the phone is most probable. `confidences` are the
-    probabilities in these frames.
+    `times_s` is the frame in which each phone is most probable, in seconds from the start of the
+    audio, not a boundary; `confidences` are the probabilities in these frames.
     """
 
     id: str
@@ -93,18 +85,11 @@ class Hypothesis:
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
         lists = {"phones": tuple(record["phones"])}
-        for key in ("times_s", "confidences"):
-            if record.get(key) is not None:
-                lists[key] = tuple(record[key])
+        lists |= {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
         return cls(**record | lists)
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in _fields_of(self).items() if value is not None}
-
-
-def _fields_of(record: Utterance | Hypothesis) -> dict[str, Any]:
-    """`dataclasses.asdict` without its slow deep copy."""
-    return {part.name: getattr(record, part.name) for part in fields(record)}
+        return {key: value for key, value in vars(self).items() if value is not None}
 
 
 R = TypeVar("R", Utterance, Hypothesis)

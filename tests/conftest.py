@@ -45,7 +45,7 @@ def recipe(path: str) -> Any:
 def complete(config: CorpusConfig) -> Corpus:
     """The corpus; `DataError` if it has problems."""
     corpus = corpora.find(config)
-    corpus.require_complete()
+    raise_problems([*corpus.wrong, *corpus.bad])
     return corpus
 
 

@@ -580,7 +580,7 @@ def test_without_a_checkpoint_the_newest_run_of_make_explain_is_taken() -> None:
         ("short", "tone0.wav", "tone0: 80 ms are 3 steps of LSTM, expected at least 12"),
         ("shorter", "tone0.wav", "tone0.wav: 200 samples, expected at least one window of 400"),
         ("long", "tone0.wav", "tone0: 61 s long, expected one sentence of at most 60 s"),
-        ("labels", "tone0.wav", "tone0.phn:1: label ends at sample 99999"),
+        ("labels", "tone0.wav", "tone0.phn:1: label ends at 99999"),
         ("phone", "tone0.wav", "tone0.phn:1: phone 'aaa' is not in"),
         ("twice", "tone0.wav", "tone0.wav: ambiguous, keep one of"),
         ("", "tone0.wav --checkpoint none.safetensors", "none.safetensors: no such checkpoint"),

@@ -172,7 +172,7 @@ def test_what_a_list_names_need_not_be_a_whole_subset(config: LibriSpeechConfig)
     with pytest.raises(DataError, match="expected the 2864"):
         complete(config)
     found = complete(listing(config, "dev-other 84-7-0001\n"))
-    assert found.name_of("train") == "librispeech/part-of-dev-other"
+    assert found.named["train"] == "librispeech/part-of-dev-other"
 
 
 def test_listed_utterances_that_are_absent_are_one_error(config: LibriSpeechConfig) -> None:

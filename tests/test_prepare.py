@@ -307,7 +307,7 @@ ERRORS: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "17-beyond",
         labels(f"0 1000 h#\n1000 {SAMPLES + 999} hv\n"),
-        r"SX1\.PHN:2: label ends at sample 5799, the audio at 4800; expected .*at most 160",
+        r"SX1\.PHN:2: label ends at 5799, the audio at 4800 samples; expected .*at most 160",
     ),
     (
         "18-overlap",

@@ -200,7 +200,7 @@ def test_the_protocol_has_the_published_numbers() -> None:
             "0 1000 h#\n900 2000 hv\n",
             r"SX37\.PHN:2: starts at 900, before the previous label's end 1000",
         ),
-        ("0 9000 h#\n", r"SX37\.PHN:1: label ends at sample 9000, the audio at 4800"),
+        ("0 9000 h#\n", r"SX37\.PHN:1: label ends at 9000, the audio at 4800"),
         ("0 1000 hh#\n", r"SX37\.PHN:1: phone 'hh#' is not in the TIMIT labels; did you mean 'h"),
         ("0 0.3 h#\n", r"SX37\.PHN:1: found '0 0\.3 h#', expected `start end label` in samples"),
         ("0 1000\n", r"SX37\.PHN:1: found '0 1000', expected"),

@@ -14,17 +14,6 @@ CONFIGS: dict[str, type[CorpusConfig]] = {
     "timit": TimitConfig,
 }
 
-__all__ = [
-    "CONFIGS",
-    "Corpus",
-    "CorpusConfig",
-    "FolderConfig",
-    "LibriSpeechConfig",
-    "SyntheticConfig",
-    "TimitConfig",
-    "find",
-]
-
 
 def find(config: CorpusConfig) -> Corpus:
     """Walk the tree that `config` describes; no audio is opened."""

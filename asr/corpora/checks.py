@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from asr import audio
 from asr.audio import AudioInfo
-from asr.corpora.recording import Corpus, Labels, Recording
+from asr.corpora.recording import Corpus, Recording
 from asr.errors import DataError
 from asr.files import read_lines
 from asr.labels.phn import OVERSHOOT_SAMPLES
@@ -39,39 +39,33 @@ def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
     header = sound.header
     if header is not None and header.sample_rate == corpus.sample_rate:
         try:
-            labels = corpus.labeller(recording, header)
+            phones, segments = corpus.labeller(recording, header)
         except DataError as error:
             problems.extend(error.problems)
         else:
-            warnings.extend(_gaps(recording, labels[1], header))
+            warnings.extend(_gaps(recording, segments, header))
             if not problems:
-                utterance = _utterance(recording, split, corpus, header, labels)
+                is_aligned = corpus.pronunciation and segments
+                utterance = Utterance(
+                    id=recording.id,
+                    audio=recording.audio,
+                    duration_s=header.duration_s,
+                    speaker=recording.speaker,
+                    phones=phones,
+                    segments=segments,
+                    corpus=corpus.named.get(split, corpus.name),
+                    split=split,
+                    sex=recording.sex,
+                    dialect=recording.dialect,
+                    words=recording.words,
+                    pronunciation="aligned" if is_aligned else corpus.pronunciation,
+                )
     return Checked(
         utterance,
         tuple(problems),
         tuple(warnings),
         sound.content,
         int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest()) if words else None,
-    )
-
-
-def _utterance(
-    recording: Recording, split: str, corpus: Corpus, header: AudioInfo, labels: Labels
-) -> Utterance:
-    phones, segments = labels
-    return Utterance(
-        id=recording.id,
-        audio=recording.audio,
-        duration_s=header.duration_s,
-        speaker=recording.speaker,
-        phones=phones,
-        segments=segments,
-        corpus=corpus.name_of(split),
-        split=split,
-        sex=recording.sex,
-        dialect=recording.dialect,
-        words=recording.words,
-        pronunciation="aligned" if corpus.pronunciation and segments else corpus.pronunciation,
     )
 
 

@@ -8,20 +8,16 @@ utterance is an audio file; parts of longer files are refused.
 import logging
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from asr import labels
-from asr.audio import ENDINGS, AudioInfo
+from asr.audio import ENDINGS
 from asr.corpora import kaldi, lexicon, lhotse
-from asr.corpora.recording import (
-    Corpus,
-    CorpusConfig,
-    Labels,
-    Recording,
-    with_phones,
-    with_times,
-)
+from asr.corpora.lexicon import Pronunciation
+from asr.corpora.recording import Corpus, CorpusConfig, PhoneSetLabeller, Recording, with_phones
 from asr.corpora.splits import (
     SPLITS,
     by_id,
@@ -30,12 +26,11 @@ from asr.corpora.splits import (
     split_at_random,
     split_by_speaker,
 )
-from asr.corpora.trees import Listing, pairs, require_folder
+from asr.corpora.trees import pairs, require_folder
 from asr.errors import DataError, raise_problems
 from asr.files import read_rows
 from asr.knobs import knob
-from asr.phones import BLANK, phone_set, unknown_phone
-from asr.records import Segment
+from asr.phones import BLANK, phone_set
 
 FROM_LABELS = "from-labels"
 
@@ -77,34 +72,6 @@ class FolderConfig(CorpusConfig):
             )
 
 
-@dataclass(frozen=True)
-class FolderLabeller:
-    """Phones from the label file of a recording, or from the Kaldi or Lhotse listing."""
-
-    known: frozenset[str]
-    set_name: str
-    phones: dict[str, tuple[str, ...]]
-    segments: dict[str, tuple[Segment, ...]]
-
-    def __call__(self, recording: Recording, header: AudioInfo) -> Labels:
-        if recording.labels is not None:
-            return with_times(
-                labels.read_checked(
-                    recording.labels, header.samples, header.sample_rate, self.known, self.set_name
-                )
-            )
-        if segments := self.segments.get(recording.id):
-            return with_times(
-                labels.checked(recording.id, segments, header.duration_s, self.known, self.set_name)
-            )
-        phones = self.phones[recording.id]
-        raise_problems(
-            f"{recording.id}: {unknown_phone(phone, self.known, self.set_name)}"
-            for phone in sorted(set(phones) - self.known)
-        )
-        return phones, None
-
-
 def find(config: FolderConfig) -> Corpus:
     """Recordings of train, dev and test, and the phones that their labels use.
 
@@ -117,40 +84,53 @@ def find(config: FolderConfig) -> Corpus:
     require_folder(root)
     layout = config.layout if config.layout != "auto" else detect_layout(root)
     in_folders = config.speakers is None and all((root / split).is_dir() for split in SPLITS)
+    problems: list[str] = []
     folders = [root / split for split in SPLITS] if in_folders else [root]
-    listings = [_listing(layout, folder, config.speaker) for folder in folders]
-    problems = [problem for listing in listings for problem in listing.problems]
-    if not any(listing.recordings for listing in listings):
+    match layout:
+        case "kaldi":
+            listed = [kaldi.read(folder, problems) for folder in folders]
+        case "lhotse":
+            listed = [lhotse.read(folder, problems) for folder in folders]
+        case _:
+            listed = [_tree(folder, config.speaker, problems) for folder in folders]
+    if not any(listed):
         raise_problems(problems)
     if in_folders:
         how = "by its folders train, dev and test"
-        splits = {s: one.recordings for s, one in zip(SPLITS, listings, strict=True)}
+        splits = dict(zip(SPLITS, listed, strict=True))
     elif config.speakers is not None:
         how = f"by {config.speakers}"
-        splits = split_by_speaker(listings[0].recordings, Path(config.speakers))
+        splits = split_by_speaker(listed[0], Path(config.speakers))
     else:
         how = f"at random, seed {config.split_seed}; manifests/speakers.txt is the list"
         try:
-            splits = split_at_random(
-                listings[0].recordings, config.dev, config.test, config.split_seed
-            )
+            splits = split_at_random(listed[0], config.dev, config.test, config.split_seed)
         except DataError as error:
             raise_problems([*problems, *error.problems])
             raise
-    phones = {id_: of_one for listing in listings for id_, of_one in listing.phones.items()}
-    segments = {id_: of_one for listing in listings for id_, of_one in listing.segments.items()}
     splits = {split: sorted(recordings, key=by_id) for split, recordings in splits.items()}
     problems.extend(remove_duplicates(splits))
     log.info("%s: a %s layout, split %s", root, layout, how)
     report = {"speakers.txt": speaker_list(splits)}
     if config.lexicon is not None:
-        splits, phones, extra = _pronounce(config, config.lexicon, splits, phones, problems)
-        report |= extra
-    vocabulary, set_name = _vocabulary(config, splits, phones, segments)
+        counts: Counter[str] = Counter()
+        first: dict[str, str] = {}
+        for recording in chain.from_iterable(splits.values()):
+            counts.update(recording.phones)
+            for word in recording.phones:
+                first.setdefault(word, recording.id)
+        spoken = lexicon.pronounce(counts, config.lexicon, None, config.g2p)
+        remedy = f"add it to {config.lexicon}, or set corpus.g2p=espeak"
+        problems.extend(spoken.problems(first, remedy))
+        pronunciations = spoken.first()
+        splits = {s: [_as_words(r, pronunciations) for r in splits[s]] for s in splits}
+        splits = with_phones(splits, spoken.absent)
+        report |= spoken.report("first")
+    vocabulary, set_name = _vocabulary(config, splits)
     return Corpus(
         config.name,
         splits,
-        FolderLabeller(frozenset(vocabulary), set_name, phones, segments),
+        PhoneSetLabeller(vocabulary, set_name),
         config.sample_rate,
         phones=vocabulary,
         pronunciation=None if config.lexicon is None else "first",
@@ -169,27 +149,19 @@ def detect_layout(root: Path) -> str:
     return "tree"
 
 
-def _listing(layout: str, folder: Path, speaker_rule: str) -> Listing:
-    if layout == "kaldi":
-        return kaldi.read(folder)
-    if layout == "lhotse":
-        return lhotse.read(folder)
-    return _tree(folder, speaker_rule)
-
-
-def _tree(root: Path, speaker_rule: str) -> Listing:
+def _tree(root: Path, speaker_rule: str, problems: list[str]) -> list[Recording]:
     """Audio files with label files beside them."""
-    listing = Listing()
-    for files in pairs(root, ENDINGS, labels.ENDINGS, listing.problems):
+    recordings = []
+    for files in pairs(root, ENDINGS, labels.ENDINGS, problems):
         speaker = _speaker(root, Path(files.folder, files.stem), speaker_rule)
         id_ = files.stem if files.stem.startswith(speaker) else f"{speaker}_{files.stem}"
-        listing.recordings.append(Recording(id_, files.audio, speaker, files.labels))
-    if not listing.recordings and not listing.problems:
+        recordings.append(Recording(id_, files.audio, speaker, files.labels))
+    if not recordings and not problems:
         raise DataError(
             f"{root}: no audio ({', '.join(ENDINGS)}) and no labels ({', '.join(labels.ENDINGS)}) "
             f"below it"
         )
-    return listing
+    return recordings
 
 
 def _speaker(root: Path, stem: Path, rule: str) -> str:
@@ -205,10 +177,7 @@ def _speaker(root: Path, stem: Path, rule: str) -> str:
 
 
 def _vocabulary(
-    config: FolderConfig,
-    splits: dict[str, list[Recording]],
-    phones: dict[str, tuple[str, ...]],
-    segments: dict[str, tuple[Segment, ...]],
+    config: FolderConfig, splits: dict[str, list[Recording]]
 ) -> tuple[tuple[str, ...], str]:
     """The phones that labels may be, and the name of this set in messages."""
     if config.phone_set != FROM_LABELS:
@@ -219,15 +188,8 @@ def _vocabulary(
         return tuple(phone for phone in listed if phone != BLANK), path.name
     if config.lexicon is not None:
         return phone_set("arpabet39"), "arpabet39"
-    counts: Counter[str] = Counter()
-    for recordings in splits.values():
-        for recording in recordings:
-            if recording.labels is not None:
-                counts.update(_phones_in(Path(recording.labels)))
-            elif recording.id in segments:
-                counts.update(segment.phone for segment in segments[recording.id])
-            else:
-                counts.update(phones[recording.id])
+    recordings = chain.from_iterable(splits.values())
+    counts = Counter(phone for recording in recordings for phone in _phones_of(recording))
     if not counts:
         raise DataError(f"{config.root}: no label in any file")
     rare = sorted(counts, key=lambda phone: (counts[phone], phone))[:5]
@@ -240,37 +202,19 @@ def _vocabulary(
     return tuple(sorted(counts)), "the labels of this folder"
 
 
-def _phones_in(path: Path) -> list[str]:
-    """The phones of a label file, in lower case if it is `.phn`; none if it cannot be read."""
+def _phones_of(recording: Recording) -> Iterable[str]:
+    """The phones of a recording; none if its label file cannot be read, which is found later."""
+    if recording.labels is None:
+        return [segment.phone for segment in recording.segments] or recording.phones
+    is_phn = recording.labels.lower().endswith(".phn")  # whose labels are in lower case
     try:
-        phones = [segment.phone for segment in labels.read(path)]
+        phones = [segment.phone for segment in labels.read(recording.labels)]
     except DataError:
         return []
-    return [phone.lower() for phone in phones] if path.suffix.lower() == ".phn" else phones
+    return [phone.lower() for phone in phones] if is_phn else phones
 
 
-def _pronounce(
-    config: FolderConfig,
-    lexicon_path: str,
-    splits: dict[str, list[Recording]],
-    texts: dict[str, tuple[str, ...]],
-    problems: list[str],
-) -> tuple[dict[str, list[Recording]], dict[str, tuple[str, ...]], dict[str, str]]:
-    """Recordings with their words, the phones of these by id, and the files of `Spoken.report`."""
-    counts = Counter(word for words in texts.values() for word in words)
-    spoken = lexicon.pronounce(counts, lexicon_path, None, config.g2p)
-    log.info("%s", spoken.summary())
-    problems.extend(
-        f"{word!r} ({counts[word]}×) is not in {lexicon_path}; add it, or set corpus.g2p=espeak"
-        for word in spoken.absent
-    )
-    splits = {
-        split: [replace(r, words=" ".join(texts.get(r.id, ())) or None) for r in recordings]
-        for split, recordings in splits.items()
-    }
-    first = spoken.first()
-    phones = {
-        id_: tuple(phone for word in words for phone in first.get(word, ()))
-        for id_, words in texts.items()
-    }
-    return with_phones(splits, spoken.absent), phones, spoken.report("first")
+def _as_words(recording: Recording, pronunciations: Mapping[str, Pronunciation]) -> Recording:
+    """A recording whose listed phones are words, with the phones of these."""
+    phones = tuple(p for word in recording.phones for p in pronunciations.get(word, ()))
+    return replace(recording, words=" ".join(recording.phones) or None, phones=phones)

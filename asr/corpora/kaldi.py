@@ -1,69 +1,60 @@
 """Kaldi data directories, read and written: wav.scp, text, utt2spk, and files beside them."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from asr.corpora.recording import Recording
-from asr.corpora.trees import Listing
 from asr.errors import DataError
-from asr.files import atomic_open, read_lines
+from asr.files import atomic_open, read_table
 from asr.records import Utterance
 
 
-def read(folder: Path) -> Listing:
-    """The utterances of wav.scp, text and utt2spk; spk2gender is read where it exists."""
-    listing = Listing()
+def read(folder: Path, problems: list[str]) -> list[Recording]:
+    """The utterances of wav.scp, text (the phones) and utt2spk; and spk2gender where it exists."""
     if (folder / "segments").exists():
         raise DataError(
             f"{folder / 'segments'}: utterances inside longer recordings are not read; cut them "
             f"first, for example with Kaldi's extract-segments or `lhotse cut trim-to-supervisions`"
         )
-    problems = listing.problems
-    audio = _table(folder / "wav.scp", problems)
-    text = _table(folder / "text", problems)
-    speakers = _table(folder / "utt2spk", problems)
-    sexes = _table(folder / "spk2gender", []) if (folder / "spk2gender").is_file() else {}
-    for id_, (number, path) in audio.items():
-        where = f"{folder / 'wav.scp'}:{number}"
-        speaker = speakers.get(id_, (0, ""))[1]
+    for name in ("wav.scp", "text", "utt2spk"):
+        if not (folder / name).is_file():
+            raise DataError(
+                f"{folder / name}: no such file; a Kaldi data directory has wav.scp, text, utt2spk"
+            )
+    audio = read_table(folder / "wav.scp", problems)
+    text = read_table(folder / "text", problems)
+    speakers = read_table(folder / "utt2spk", problems)
+    sexes = read_table(folder / "spk2gender", []) if (folder / "spk2gender").is_file() else {}
+    recordings = []
+    for id_, (place, path) in audio.items():
+        speaker = speakers.get(id_, ("", ""))[1]
         if path.endswith("|") or path.startswith("|"):
             problems.append(
-                f"{where}: {path!r} is a command, expected a file; run it, and name what it wrote "
+                f"{place}: {path!r} is a command, expected a file; run it, and name what it wrote "
                 f"(Kaldi: wav-copy scp:wav.scp ark,scp:…, or sph2pipe -f wav IN OUT)"
             )
         elif re.search(r"\.ark:\d+$", path):
-            problems.append(f"{where}: {path!r} is in an archive, expected a file")
+            problems.append(f"{place}: {path!r} is in an archive, expected a file")
         elif id_ not in text:
-            problems.append(f"{where}: {id_} has no line in {folder / 'text'}")
+            problems.append(f"{place}: {id_} has no line in {folder / 'text'}")
         elif not speaker:
-            problems.append(f"{where}: {id_} has no line in {folder / 'utt2spk'}")
+            problems.append(f"{place}: {id_} has no line in {folder / 'utt2spk'}")
         elif not text[id_][1]:
-            problems.append(f"{folder / 'text'}:{text[id_][0]}: {id_} has no phones")
+            problems.append(f"{text[id_][0]}: {id_} has no phones")
         else:
-            sex = sexes.get(speaker, (0, ""))[1].lower() or None
-            listing.recordings.append(Recording(id_, located(path, folder), speaker, sex=sex))
-            listing.phones[id_] = tuple(text[id_][1].split())
+            sex = sexes.get(speaker, ("", ""))[1].lower() or None
+            phones = tuple(text[id_][1].split())
+            recordings.append(
+                Recording(id_, located(path, folder), speaker, sex=sex, phones=phones)
+            )
     problems.extend(
-        f"{folder / 'text'}:{number}: {id_} has no line in {folder / 'wav.scp'}"
-        for id_, (number, _) in text.items()
+        f"{place}: {id_} has no line in {folder / 'wav.scp'}"
+        for id_, (place, _) in text.items()
         if id_ not in audio
     )
-    return listing
-
-
-def _table(path: Path, problems: list[str]) -> dict[str, tuple[int, str]]:
-    """The line number and the rest of each line `id rest`, by id."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; a Kaldi data directory has wav.scp, text, utt2spk")
-    table: dict[str, tuple[int, str]] = {}
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
-            continue
-        id_, _, rest = line.strip().partition(" ")
-        if table.setdefault(id_, (number, rest.strip()))[0] != number:
-            problems.append(f"{path}:{number}: {id_} is a duplicate of line {table[id_][0]}")
-    return table
+    return recordings
 
 
 def located(path: str, folder: Path) -> str:
@@ -78,17 +69,15 @@ def write(utterances: Sequence[Utterance], folder: Path) -> None:
 
     Where the utterances have them, times of phones go to `phones.ctm` and words to `words`.
     """
-    by_id = {utterance.id: utterance for utterance in utterances}
-    ordered = [by_id[id_] for id_ in sorted(by_id, key=str.encode)]
+    ordered = sorted(utterances, key=lambda utterance: utterance.id.encode())
+    of_speaker: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in ordered:
         for text in (utterance.id, utterance.speaker):
             if not text or len(text.split()) != 1:
                 raise DataError(f"{utterance.id!r}: Kaldi takes no spaces in ids, found {text!r}")
         if utterance.audio.strip() != utterance.audio or utterance.audio.endswith("|"):
             raise DataError(f"{utterance.id}: Kaldi cannot read the path {utterance.audio!r}")
-    of_speaker: dict[str, list[Utterance]] = {}
-    for utterance in ordered:
-        of_speaker.setdefault(utterance.speaker, []).append(utterance)
+        of_speaker[utterance.speaker].append(utterance)
     speakers = sorted(of_speaker, key=str.encode)
     _write(folder / "wav.scp", (f"{u.id} {u.audio}" for u in ordered))
     _write(folder / "text", (" ".join([u.id, *u.phones]) for u in ordered))

@@ -14,22 +14,24 @@ from functools import cache
 from pathlib import Path
 
 from asr.errors import DataError, pip_install, raise_problems
-from asr.phones import phone_set, table_rows, unknown_phone
+from asr.phones import arpabet_spellings, phone_set, table_rows, unknown_phone
 
 Pronunciation = tuple[str, ...]
 Lexicon = Mapping[str, tuple[Pronunciation, ...]]  # word in lower case → its pronunciations
 
 MAX_PROBLEMS = 20  # listed of one file
 
+log = logging.getLogger(__name__)
 
-def read(path: str | Path, phones: str = "arpabet39") -> dict[str, tuple[Pronunciation, ...]]:
+
+def read(path: str | Path) -> dict[str, tuple[Pronunciation, ...]]:
     """The pronunciations of each word, from `word P1 P2` lines; one `DataError` lists bad lines.
 
     Reads `cmudict.dict` (`word(2)`, `# comment` after an entry), CMUdict 0.7 (`;;;` comments, two
     spaces, Latin-1) and LibriSpeech's lexicon (each variant a line with the same word).
     Pronunciations that differ only in stress are the same.
     """
-    known = _spellings(phones)
+    known = arpabet_spellings()
     lexicon: dict[str, list[Pronunciation]] = {}
     problems: list[str] = []
     for number, line in enumerate(_text(Path(path)).splitlines(), start=1):
@@ -42,8 +44,8 @@ def read(path: str | Path, phones: str = "arpabet39") -> dict[str, tuple[Pronunc
         if not symbols:
             problems.append(f"{path}:{number}: {word!r} has no phones; expected `word P1 P2`")
         elif unknown:
-            symbol = unknown[0].rstrip("012")
-            problems.append(f"{path}:{number}: {unknown_phone(symbol, phone_set(phones), phones)}")
+            sentence = unknown_phone(unknown[0].rstrip("012"), phone_set("arpabet39"), "arpabet39")
+            problems.append(f"{path}:{number}: {sentence}")
         else:
             variants = lexicon.setdefault(re.sub(r"(?<=.)\(\d+\)$", "", word).lower(), [])
             pronunciation = tuple(known[symbol] for symbol in symbols)
@@ -79,6 +81,14 @@ class Spoken:
     def absent(self) -> list[str]:
         """Words that have no phones, sorted."""
         return sorted(self.counts.keys() - self.pronunciations.keys())
+
+    def problems(self, first: Mapping[str, str], remedy: str) -> list[str]:
+        """A sentence for each word without phones, in the order of `first`: word → its place."""
+        return [
+            f"{place}: {word!r} ({self.counts[word]}×, here first) is in no lexicon; {remedy}"
+            for word, place in first.items()
+            if word not in self.pronunciations
+        ]
 
     def first(self) -> dict[str, Pronunciation]:
         """The first pronunciation of each word."""
@@ -117,7 +127,7 @@ def pronounce(
 ) -> Spoken:
     """Pronunciations of a lexicon, else of a second one, else of espeak-ng unless `g2p` is "none".
 
-    Words without phones are in `Spoken.absent`.
+    Words without phones are in `Spoken.absent`; the log has how many are in no lexicon.
     """
     main = read(path)
     known = {word: main[word.lower()] for word in counts if word.lower() in main}
@@ -128,12 +138,13 @@ def pronounce(
             if word.lower() in own:
                 known[word], source[word] = own[word.lower()], Path(second).name
     if g2p == "espeak":
-        left = sorted(counts.keys() - known.keys())
-        spoken = espeak(word.lower() for word in left)
-        for word in left:
+        spoken = espeak(word.lower() for word in counts.keys() - known.keys())
+        for word in sorted(counts.keys() - known.keys()):
             if word.lower() in spoken:
                 known[word], source[word] = (spoken[word.lower()],), "espeak-ng"
-    return Spoken(Path(path).name, counts, known, source)
+    result = Spoken(Path(path).name, counts, known, source)
+    log.info("%s", result.summary())
+    return result
 
 
 def espeak(words: Iterable[str]) -> dict[str, Pronunciation]:
@@ -190,17 +201,6 @@ def from_ipa(sounds: Iterable[str], word: str) -> Pronunciation:
 @cache
 def _espeak_table() -> dict[str, tuple[str, ...]]:
     return {sound: tuple(phones) for sound, *phones in table_rows("espeak-to-arpabet.txt")}
-
-
-@cache
-def _spellings(phones: str) -> dict[str, str]:
-    """The phone of each spelling: in either letter case, with and without stress."""
-    return {
-        spelled: phone
-        for phone in phone_set(phones)
-        for bare in (phone, phone.upper())
-        for spelled in (bare, *(f"{bare}{stress}" for stress in "012"))
-    }
 
 
 def _text(path: Path) -> str:

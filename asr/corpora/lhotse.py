@@ -3,53 +3,51 @@
 import gzip
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from asr import audio
 from asr.corpora.kaldi import located
 from asr.corpora.recording import Recording
-from asr.corpora.trees import Listing
 from asr.errors import DataError
 from asr.files import atomic_open
 from asr.records import Segment, Utterance
 
+Row = dict[str, Any]  # a line of a manifest
 OVERSHOOT_S = 0.02  # a supervision may be shorter than its recording by this
 PHONE_ALIGNMENTS = ("phone", "phones", "phoneme")
 CUSTOM = ("words", "corpus", "dialect")  # fields of an utterance that Lhotse has no name for
 
 
-def read(folder: Path) -> Listing:
+def read(folder: Path, problems: list[str]) -> list[Recording]:
     """The utterances of a folder of manifests, each supervision a whole recording."""
-    listing = Listing()
-    recordings: dict[str, tuple[str, dict[str, Any]]] = {}
+    audio: dict[str, tuple[str, Row]] = {}
     for path in manifests(folder, "recordings"):
         for where, row in _rows(path):
-            if recordings.setdefault(row["id"], (where, row))[0] != where:
-                listing.problems.append(
-                    f"{where}: recording {row['id']!r} is a duplicate of {recordings[row['id']][0]}"
+            if audio.setdefault(row["id"], (where, row))[0] != where:
+                problems.append(
+                    f"{where}: recording {row['id']!r} is a duplicate of {audio[row['id']][0]}"
                 )
-    if not recordings:
+    if not audio:
         raise DataError(f"{folder}: no recordings*.jsonl(.gz) beside the supervisions")
+    recordings = []
     for path in manifests(folder, "supervisions"):
         for where, row in _rows(path):
-            problem = _problem(where, row, recordings)
-            if problem is None:
-                source = recordings[row["recording_id"]][1]["sources"][0]["source"]
-                _add(row, source, folder, listing)
+            if problem := _problem(where, row, audio):
+                problems.append(problem)
             else:
-                listing.problems.append(problem)
-    return listing
+                source = audio[row["recording_id"]][1]["sources"][0]["source"]
+                recordings.append(_recording(row, located(source, folder)))
+    return recordings
 
 
 def manifests(folder: Path, kind: str) -> list[Path]:
     """The files of a folder with `kind` in their name."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    return sorted(p for p in paths if kind in p.name and p.name.endswith((".jsonl", ".jsonl.gz")))
+    return sorted(p for p in folder.glob(f"*{kind}*") if p.name.endswith((".jsonl", ".jsonl.gz")))
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(path: Path) -> Iterator[tuple[str, Row]]:
     """File and line number of each row, and the row."""
     opener = gzip.open if path.name.endswith(".gz") else open
     try:
@@ -65,20 +63,18 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataError(f"{path}: cannot be read as JSON lines ({error})") from error
 
 
-def _timed(row: dict[str, Any]) -> list[Any]:
+def _timed(row: Row) -> list[Any]:
     """The alignment of phones: `[phone, start, duration, score]` each."""
     alignment = row.get("alignment") or {}
     return next((alignment[key] for key in PHONE_ALIGNMENTS if key in alignment), [])
 
 
-def _problem(
-    where: str, row: dict[str, Any], recordings: dict[str, tuple[str, dict[str, Any]]]
-) -> str | None:
+def _problem(where: str, row: Row, audio: Mapping[str, tuple[str, Row]]) -> str | None:
     """A sentence about a supervision that cannot be an utterance, or None."""
     id_ = row["id"]
-    if row.get("recording_id", "") not in recordings:
+    if row.get("recording_id", "") not in audio:
         return f"{where}: no recording {row.get('recording_id')!r} for {id_}"
-    where_whole, whole = recordings[row["recording_id"]]
+    where_whole, whole = audio[row["recording_id"]]
     sources = whole.get("sources", [])
     missing_s = whole.get("duration", 0.0) - row.get("duration", 0.0)
     if len(sources) != 1 or sources[0].get("type") != "file":
@@ -98,25 +94,22 @@ def _problem(
     return None
 
 
-def _add(row: dict[str, Any], source: str, folder: Path, listing: Listing) -> None:
-    id_ = str(row["id"])
+def _recording(row: Row, audio_path: str) -> Recording:
     sex = str(row.get("gender") or "").lower()[:1]
     custom = row.get("custom") or {}
-    listing.recordings.append(
-        Recording(
-            id_,
-            located(source, folder),
-            str(row["speaker"]),
-            words=custom.get("words"),
-            sex=sex if sex in ("m", "f") else None,
-            dialect=custom.get("dialect"),
-        )
+    return Recording(
+        str(row["id"]),
+        audio_path,
+        str(row["speaker"]),
+        words=custom.get("words"),
+        sex=sex if sex in ("m", "f") else None,
+        dialect=custom.get("dialect"),
+        phones=tuple(str(row.get("text") or "").split()),
+        segments=tuple(
+            Segment(phone, start_s, round(start_s + seconds, 8))
+            for phone, start_s, seconds, *_ in _timed(row)
+        ),
     )
-    listing.phones[id_] = tuple(str(row.get("text") or "").split())
-    if timed := _timed(row):
-        listing.segments[id_] = tuple(
-            Segment(item[0], item[1], round(item[1] + item[2], 8)) for item in timed
-        )
 
 
 def write(utterances: Sequence[Utterance], folder: Path) -> None:

@@ -7,17 +7,18 @@ or gets its phones from espeak-ng and is listed.
 """
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 from asr import labels
 from asr.audio import ENDINGS, AudioInfo
 from asr.corpora import lexicon
-from asr.corpora.lexicon import Pronunciation, Spoken
+from asr.corpora.lexicon import Pronunciation
 from asr.corpora.recording import (
     Corpus,
     CorpusConfig,
@@ -29,14 +30,13 @@ from asr.corpora.recording import (
 from asr.corpora.splits import SPLITS, by_id, remove_duplicates
 from asr.corpora.trees import require_folder
 from asr.errors import DataError, raise_problems
-from asr.files import read_rows
+from asr.files import read_rows, read_table
 from asr.knobs import knob
-from asr.phones import phone_set, table_rows, unknown_phone
-from asr.records import Segment
+from asr.labels.checks import checked
+from asr.phones import phone_set, table_rows
 
 SILENCE = {"", "sil", "sp", "<eps>", "silence", "pau"}
 UNKNOWN = {"spn", "<unk>"}  # what an aligner writes for a word that it could not pronounce
-OVERSHOOT_S = 0.02  # an alignment may end this long after the audio
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +55,12 @@ class LibriSpeechConfig(CorpusConfig):
         None, "files of `SUBSET ID` lines, joined by +: the only utterances taken of these subsets"
     )
     lexicon: str = knob("data/cmudict-0.7b", "file in CMUdict's format", filled=True)
-    oov_lexicon: str | None = knob(None, "a second lexicon, for words that the first lacks")
+    oov_lexicon: str | None = knob(None, "a second lexicon, for words that are not in the first")
     g2p: str = knob(
         "espeak", "phones of words in no lexicon; none: an error", one_of=("espeak", "none")
     )
     pronunciation: str = knob(
-        "first",
-        "of a word in the lexicon; all: keep its others too",
-        one_of=("first", "all"),
+        "first", "of a word in the lexicon; all: keep its others too", one_of=("first", "all")
     )
     alignments: str | None = knob(None, "folder of TextGrids (MFA, Praat) with the phones' times")
     complete: bool = knob(True, "a subset must have as many utterances as were published")
@@ -83,24 +81,23 @@ class LibriSpeechConfig(CorpusConfig):
             )
 
 
-class Line(NamedTuple):
-    """A line of a transcript."""
-
-    path: Path
-    number: int
-
-
 @dataclass(frozen=True)
 class LexiconLabeller:
-    """Phones of the TextGrid of a recording, or else of its words."""
+    """Phones of the TextGrid of a recording, without stress and silence, or else of its words."""
 
     pronunciations: dict[str, Pronunciation]  # word as written → phones
 
     def __call__(self, recording: Recording, header: AudioInfo) -> Labels:
-        if recording.labels is not None:
-            return with_times(read_alignment(Path(recording.labels), header.duration_s))
-        words = (recording.words or "").split()
-        return tuple(p for word in words for p in self.pronunciations[word]), None
+        if recording.labels is None:
+            words = (recording.words or "").split()
+            return tuple(p for word in words for p in self.pronunciations[word]), None
+        aligned = [
+            replace(one, phone=re.sub(r"(?<=[A-Za-z])[012]$", "", one.phone).lower())
+            for one in labels.read(recording.labels)
+        ]
+        spoken = [one for one in aligned if one.phone not in SILENCE]
+        known = phone_set("arpabet39")
+        return with_times(checked(recording.labels, spoken, header.duration_s, known, "arpabet39"))
 
 
 def find(config: LibriSpeechConfig) -> Corpus:
@@ -114,7 +111,7 @@ def find(config: LibriSpeechConfig) -> Corpus:
     splits: dict[str, list[Recording]] = {}
     named: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    first: dict[str, Line] = {}
+    first: dict[str, str] = {}  # word → line of a transcript
     sexes = read_speakers(root)
     listed = _listed(config)
     for split in SPLITS:
@@ -123,24 +120,33 @@ def find(config: LibriSpeechConfig) -> Corpus:
         for subset in subsets(getattr(config, split)):
             before, faults = len(recordings), len(problems)
             chosen = listed.get(subset)
-            absent = set(chosen or ())
-            for recording, line in _recordings(root / subset, sexes, problems):
+            chapters = [c for speaker in _folders(root / subset) for c in _folders(speaker)]
+            for recording, place in chain.from_iterable(
+                _chapter(folder, sexes, problems) for folder in chapters
+            ):
                 if chosen is not None and recording.id not in chosen:
                     continue
-                absent.discard(recording.id)
                 recordings.append(recording)
                 for word in (recording.words or "").split():
                     counts[word] += 1
-                    first.setdefault(word, line)
-            if chosen is not None and absent:
-                wrong.append(_absent(config, root / subset, sorted(absent), len(chosen)))
+                    first.setdefault(word, place)
+            if absent := (chosen or set()) - {r.id for r in recordings[before:]}:
+                wrong.append(_absent(config, root / subset, sorted(absent), len(chosen or ())))
             required = config.complete and chosen is None and len(problems) == faults
             names.append(_name(root / subset, len(recordings) - before, required, wrong))
         splits[split] = sorted(recordings, key=by_id)
         named[split] = f"{config.name}/{'+'.join(names)}"
     problems.extend(remove_duplicates(splits))
-    spoken = _pronounce(config, counts)
-    problems.extend(_without_phones(config, spoken, first))
+    if not Path(config.lexicon).is_file():
+        raise DataError(
+            f"{config.lexicon}: no such lexicon; set corpus.lexicon=/path/to/cmudict.dict "
+            f"(make: LEXICON=), or fetch CMUdict with `python -m asr download cmudict`"
+        )
+    spoken = lexicon.pronounce(counts, config.lexicon, config.oov_lexicon, config.g2p)
+    remedy = "add it to a lexicon of your own (corpus.oov_lexicon=)"
+    if config.g2p == "none":
+        remedy += " or set corpus.g2p=espeak"
+    problems.extend(spoken.problems(first, remedy))
     report = spoken.report(config.pronunciation)
     if config.alignments is not None:
         splits = _with_alignments(splits, Path(config.alignments), report)
@@ -175,7 +181,7 @@ def published() -> dict[str, int]:
     return {subset: int(count) for subset, count in table_rows("librispeech-subsets.txt")}
 
 
-def read_utterance_list(path: Path) -> dict[str, frozenset[str]]:
+def read_utterance_list(path: Path) -> dict[str, set[str]]:
     """Ids of utterances by subset, of a file of `SUBSET ID` lines.
 
     Raises one `DataError` for all lines of another form and all duplicate ids.
@@ -195,23 +201,21 @@ def read_utterance_list(path: Path) -> dict[str, frozenset[str]]:
     raise_problems(problems)
     if not ids:
         raise DataError(f"{path}: lists no utterance; expected `SUBSET ID` lines")
-    return {subset: frozenset(of_one) for subset, of_one in ids.items()}
+    return ids
 
 
-def _listed(config: LibriSpeechConfig) -> dict[str, frozenset[str]]:
+def _listed(config: LibriSpeechConfig) -> dict[str, set[str]]:
     """Ids by subset, of all utterance lists of the configuration."""
-    listed: dict[str, frozenset[str]] = {}
+    listed: dict[str, set[str]] = {}
     for path in subsets(config.utterance_list or ""):
         for subset, ids in read_utterance_list(Path(path)).items():
-            listed[subset] = listed.get(subset, frozenset()) | ids
+            listed.setdefault(subset, set()).update(ids)
     used = {subset for split in SPLITS for subset in subsets(getattr(config, split))}
     raise_problems(
-        [
-            f"{config.utterance_list}: lists {len(ids)} utterances of {subset}, which is in no "
-            f"split; add it, for example corpus.train={config.train}+{subset}"
-            for subset, ids in listed.items()
-            if subset not in used
-        ]
+        f"{config.utterance_list}: lists {len(ids)} utterances of {subset}, which is in no "
+        f"split; add it, for example corpus.train={config.train}+{subset}"
+        for subset, ids in listed.items()
+        if subset not in used
     )
     return listed
 
@@ -267,119 +271,50 @@ def read_speakers(root: Path) -> dict[str, str]:
     }
 
 
-def _recordings(
-    subset: Path, sexes: dict[str, str], problems: list[str]
-) -> Iterator[tuple[Recording, Line]]:
-    """Recordings of a subset, each with its line of a transcript; faults go to `problems`."""
-    for speaker in _folders(subset):
-        for chapter in _folders(speaker):
-            yield from _chapter(chapter, speaker.name, sexes.get(speaker.name), problems)
-
-
 def _chapter(
-    folder: Path, speaker: str, sex: str | None, problems: list[str]
-) -> Iterator[tuple[Recording, Line]]:
+    folder: Path, sexes: dict[str, str], problems: list[str]
+) -> Iterator[tuple[Recording, str]]:
+    """Recordings of a chapter, each with its line of a transcript; faults go to `problems`."""
+    speaker = folder.parent.name
     audio: dict[str, list[str]] = {}
     transcripts = []
-    for name in sorted(path.name for path in folder.iterdir()):
-        stem, dot, _ = name.rpartition(".")
-        if name.startswith("."):
-            continue
+    for name in sorted(name for name in os.listdir(folder) if not name.startswith(".")):
         if name.lower().endswith(".trans.txt"):
             transcripts.append(folder / name)
         elif name.lower().endswith(ENDINGS):
-            audio.setdefault(stem if dot else name, []).append(name)
+            audio.setdefault(os.path.splitext(name)[0], []).append(str(folder / name))
     if not transcripts and audio:
         problems.append(
             f"{folder}: no {speaker}-{folder.name}.trans.txt with the words of its audio"
         )
         return
     for path in transcripts:
-        for number, id_, words in _transcript(path, problems):
+        try:
+            lines = read_table(path, problems)
+        except DataError as error:
+            problems.extend(error.problems)
+            continue
+        for id_, (place, text) in lines.items():
             files = audio.pop(id_, [])
+            words = " ".join(text.split())
             if not words:
-                problems.append(f"{path}:{number}: {id_} has no words; expected `id WORD WORD`")
+                problems.append(f"{place}: {id_} has no words; expected `id WORD WORD`")
             elif not files:
-                problems.append(f"{path}:{number}: no audio file {folder / id_}.flac (or other)")
+                problems.append(f"{place}: no audio file {folder / id_}.flac (or other)")
             elif len(files) > 1:
-                several = ", ".join(str(folder / name) for name in files)
-                problems.append(f"{path}:{number}: ambiguous, keep one of {several}")
+                problems.append(f"{place}: ambiguous, keep one of {', '.join(files)}")
             else:
-                yield (
-                    Recording(id_, str(folder / files[0]), speaker, words=words, sex=sex),
-                    Line(path, number),
-                )
-    for names in audio.values():
-        problems.append(f"{folder / names[0]}: has no line in {transcripts[0]}")
-
-
-def _transcript(path: Path, problems: list[str]) -> Iterator[tuple[int, str, str]]:
-    """Line number, id and words of each line of a transcript."""
-    try:
-        rows = list(read_rows(path))
-    except DataError as error:
-        problems.extend(error.problems)
-        return
-    line_of: dict[str, int] = {}
-    for number, (id_, *words) in rows:
-        if line_of.setdefault(id_, number) == number:
-            yield number, id_, " ".join(words)
-        else:
-            problems.append(f"{path}:{number}: {id_} is a duplicate of line {line_of[id_]}")
+                sex = sexes.get(speaker)
+                yield Recording(id_, files[0], speaker, words=words, sex=sex), place
+    for files in audio.values():
+        problems.append(f"{files[0]}: has no line in {transcripts[0]}")
 
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
-# ---------------------------------------------------------------- words
-
-
-def _pronounce(config: LibriSpeechConfig, counts: Counter[str]) -> Spoken:
-    if not Path(config.lexicon).is_file():
-        raise DataError(
-            f"{config.lexicon}: no such lexicon; set corpus.lexicon=/path/to/cmudict.dict "
-            f"(make: LEXICON=), or fetch CMUdict with `python -m asr download cmudict`"
-        )
-    spoken = lexicon.pronounce(counts, config.lexicon, config.oov_lexicon, config.g2p)
-    log.info("%s", spoken.summary())
-    return spoken
-
-
-def _without_phones(config: LibriSpeechConfig, spoken: Spoken, first: dict[str, Line]) -> list[str]:
-    """A sentence for each word without phones, in the order of reading."""
-    remedy = "add it to a lexicon of your own (corpus.oov_lexicon=)"
-    if config.g2p == "none":
-        remedy += " or set corpus.g2p=espeak"
-    return [
-        f"{first[word].path}:{first[word].number}: {word!r} ({spoken.counts[word]}×, here first) "
-        f"is in no lexicon; {remedy}"
-        for word in sorted(spoken.absent, key=lambda word: (first[word], word))
-    ]
-
-
 # ---------------------------------------------------------------- alignments
-
-
-def read_alignment(path: Path, duration_s: float) -> tuple[Segment, ...]:
-    """The phones of a TextGrid, without stress and silence; all faults are in one `DataError`."""
-    known = frozenset(phone_set("arpabet39"))
-    segments: list[Segment] = []
-    problems: list[str] = []
-    for one in labels.read(path):
-        phone = re.sub(r"(?<=[A-Za-z])[012]$", "", one.phone).lower()
-        where = f"{path}: {one.phone!r} at {one.start_s:g} s"
-        if phone in SILENCE:
-            continue
-        if phone not in known:
-            problems.append(f"{where}: {unknown_phone(phone, known, 'arpabet39')}")
-        if one.end_s > duration_s + OVERSHOOT_S:
-            problems.append(f"{where}: ends at {one.end_s:g} s, the audio at {duration_s:g} s")
-        segments.append(Segment(phone, one.start_s, min(one.end_s, duration_s)))
-    if not segments:
-        problems.append(f"{path}: no phones")
-    raise_problems(problems)
-    return tuple(segments)
 
 
 def _with_alignments(
@@ -390,9 +325,8 @@ def _with_alignments(
     paths: dict[str, Path] = {}
     problems = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() == ".textgrid"):
-        if path.stem in paths:
+        if paths.setdefault(path.stem, path) != path:
             problems.append(f"{path}: {path.stem} is also {paths[path.stem]}; keep one of them")
-        paths.setdefault(path.stem, path)
     raise_problems(problems)
     without: list[str] = []
 

@@ -1,16 +1,17 @@
 """A corpus as its tree shows it: recordings by split, before any audio is opened."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from asr import labels
 from asr.audio import AudioInfo
 from asr.errors import raise_problems
 from asr.knobs import REQUIRED, Knobs, knob
+from asr.labels.checks import checked
+from asr.phones import unknown_phone
 from asr.records import Segment
 
 Labels = tuple[tuple[str, ...], tuple[Segment, ...] | None]  # phones, and with times where known
-WINDOW_S = 0.025  # of the features, unless a run sets another
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,37 @@ class Recording:
     dialect: str | None = None
     part: str | None = None  # "train" or "test", in a TIMIT tree
     text: str | None = None  # file with the words, read to find sentences that two splits share
+    phones: tuple[str, ...] = ()  # where the corpus lists them, and no file has times of them
+    segments: tuple[Segment, ...] = ()  # likewise, with times
 
 
-class Labeller(Protocol):
-    """Gives the phones of a recording; pickled for worker processes."""
+Labeller = Callable[[Recording, AudioInfo], Labels]  # pickled for worker processes
 
-    def __call__(self, recording: Recording, header: AudioInfo) -> Labels: ...
+
+@dataclass(frozen=True)
+class PhoneSetLabeller:
+    """Phones of a phone set, from the label file of a recording or as its corpus lists them."""
+
+    phones: Collection[str]
+    name: str  # of the set, in messages
+
+    def __call__(self, recording: Recording, header: AudioInfo) -> Labels:
+        known = self.phones, self.name
+        if recording.labels is not None:
+            path, samples, rate = recording.labels, header.samples, header.sample_rate
+            return with_times(labels.read_checked(path, samples, rate, *known))
+        if recording.segments:
+            return with_times(checked(recording.id, recording.segments, header.duration_s, *known))
+        raise_problems(
+            f"{recording.id}: {unknown_phone(phone, *known)}"
+            for phone in sorted(set(recording.phones).difference(self.phones))
+        )
+        return recording.phones, None
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The recordings of each split, the labeller that gives their phones, and all problems."""
+    """The recordings of each split, what gives their phones, and all problems."""
 
     name: str  # printed with every result
     splits: dict[str, list[Recording]]
@@ -57,18 +78,10 @@ class Corpus:
     named: dict[str, str] = field(default_factory=dict)  # split → name, where it is another
     phones: tuple[str, ...] | None = None  # vocabulary; None: the phone set of the configuration
     pronunciation: str | None = None  # `Utterance.pronunciation`, where a lexicon gives the phones
-    window_s: float = WINDOW_S  # shortest recording
+    window_s: float = 0.025  # shortest recording
     report: dict[str, str] = field(default_factory=dict)  # file beside the manifests → its text
     bad: Sequence[str] = ()  # problems of single recordings, which are in no split
     wrong: Sequence[str] = ()  # problems of the corpus as a whole
-
-    def name_of(self, split: str) -> str:
-        """The name that is printed with results on this split."""
-        return self.named.get(split, self.name)
-
-    def require_complete(self) -> None:
-        """Raise one `DataError` for all problems."""
-        raise_problems([*self.wrong, *self.bad])
 
 
 def with_times(segments: tuple[Segment, ...]) -> Labels:
@@ -80,9 +93,9 @@ def with_phones(
     splits: dict[str, list[Recording]], absent: Collection[str]
 ) -> dict[str, list[Recording]]:
     """The recordings that have none of the words `absent` from the lexicon."""
-    words = frozenset(absent)
-    if not words:
+    if not absent:
         return splits
+    words = frozenset(absent)
     return {
         split: [r for r in recordings if words.isdisjoint((r.words or "").split())]
         for split, recordings in splits.items()

@@ -4,20 +4,12 @@ Reads the LDC tree (LDC93S1) and the sample that NLTK distributes. Phones are th
 files; scoring folds them.
 """
 
-import os
 import re
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
-from asr import labels
-from asr.audio import AudioInfo
-from asr.corpora.recording import (
-    Corpus,
-    CorpusConfig,
-    Labels,
-    Recording,
-    with_times,
-)
+from asr.corpora.recording import Corpus, CorpusConfig, PhoneSetLabeller, Recording
 from asr.corpora.splits import remove_duplicates, split_by_speaker
 from asr.corpora.trees import Files, pairs, require_folder
 from asr.errors import DataError
@@ -48,25 +40,6 @@ class TimitConfig(CorpusConfig):
             )
 
 
-@dataclass(frozen=True)
-class PhnLabeller:
-    """Phones and times from the `.phn` file of a recording."""
-
-    phone_set: str
-
-    def __call__(self, recording: Recording, header: AudioInfo) -> Labels:
-        assert recording.labels is not None
-        return with_times(
-            labels.read_checked(
-                recording.labels,
-                header.samples,
-                header.sample_rate,
-                frozenset(phone_set(self.phone_set)),
-                "the TIMIT labels",
-            )
-        )
-
-
 def find(config: TimitConfig) -> Corpus:
     """Recordings of train, dev and test, and with `config.full_test` of test-full.
 
@@ -94,18 +67,18 @@ def find(config: TimitConfig) -> Corpus:
         if config.full_test:
             wrong.append(f"{root}: has no TEST folder, which corpus.full_test needs")
     name = "timit-sample" if is_sample else config.name
-    labeller = PhnLabeller(config.phone_set)
+    labeller = PhoneSetLabeller(phone_set(config.phone_set), "the TIMIT labels")
     return Corpus(name, splits, labeller, config.sample_rate, bad=bad, wrong=wrong)
 
 
 def _standard_protocol(recordings: list[Recording]) -> dict[str, list[Recording]]:
     dev = table_lines("timit-dev-speakers.txt")
     core_test = table_lines("timit-core-test-speakers.txt")
-    in_test = [recording for recording in recordings if recording.part == "test"]
+    in_test = [r for r in recordings if r.part == "test"]
     return {
-        "train": [recording for recording in recordings if recording.part == "train"],
-        "dev": [recording for recording in in_test if recording.speaker in dev],
-        "test": [recording for recording in in_test if recording.speaker in core_test],
+        "train": [r for r in recordings if r.part == "train"],
+        "dev": [r for r in in_test if r.speaker in dev],
+        "test": [r for r in in_test if r.speaker in core_test],
     }
 
 
@@ -117,12 +90,11 @@ def _missing(root: Path, splits: dict[str, list[Recording]]) -> list[str]:
         for split, recordings in splits.items()
         if len(recordings) != expected[split]
     ]
-    if not wrong:
-        return []
-    return [
+    sentence = (
         f"{root}: not the whole of TIMIT: {', '.join(wrong)} (SA sentences not counted); "
         f"to use a part of it set corpus.complete=false"
-    ]
+    )
+    return [sentence] if wrong else []
 
 
 def survey(root: Path) -> tuple[list[Recording], list[str]]:
@@ -137,8 +109,7 @@ def survey(root: Path) -> tuple[list[Recording], list[str]]:
     problems: list[str] = []
     files = pairs(root, (".wav",), (".phn",), problems, any_case=True)
     recordings = [_recording(root, of_one) for of_one in files]
-    recordings.sort(key=lambda recording: (recording.id, recording.audio))
-    unique = {"": recordings}
+    unique = {"": sorted(recordings, key=attrgetter("id", "audio"))}
     problems += remove_duplicates(unique)
     if not recordings and not problems:
         raise DataError(
@@ -150,7 +121,7 @@ def survey(root: Path) -> tuple[list[Recording], list[str]]:
 
 def _recording(root: Path, files: Files) -> Recording:
     parts = [part.lower() for part in Path(files.folder).relative_to(root).parts]
-    name = os.path.basename(files.folder).lower()
+    name = Path(files.folder).name.lower()
     flat = re.fullmatch(r"dr(\d)-(\w+)", name)
     speaker = flat[2] if flat else name
     regions = [part[2:] for part in parts if re.fullmatch(r"dr\d", part)]

@@ -1,25 +1,16 @@
 """Folders of recordings: walked in a fixed order, and audio files paired with their label files."""
 
 import os
+import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from asr import labels
-from asr.corpora.recording import Recording
 from asr.errors import DataError
-from asr.records import Segment
 
-
-@dataclass
-class Listing:
-    """Recordings of a folder, the phones that are in no label file, and faults."""
-
-    recordings: list[Recording] = field(default_factory=list)
-    phones: dict[str, tuple[str, ...]] = field(default_factory=dict)  # id → phones
-    segments: dict[str, tuple[Segment, ...]] = field(default_factory=dict)  # id → with times
-    problems: list[str] = field(default_factory=list)
+NO_UTF8 = re.compile(r"[\ud800-\udfff]")  # what other bytes of a file's name become
 
 
 @dataclass(frozen=True)
@@ -35,14 +26,13 @@ class Files:
 
 def require_folder(root: Path) -> None:
     """Raise `DataError` where there is no folder, or nothing in it."""
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder of the corpus")
-    if not any(root.iterdir()):
-        raise DataError(f"{root}: the folder is empty; give the folder of the corpus")
+    if not root.is_dir() or not any(root.iterdir()):
+        fault = "the folder is empty" if root.is_dir() else "no such folder"
+        raise DataError(f"{root}: {fault}; give the folder of the corpus")
 
 
 def walk(root: Path, problems: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each folder with the sorted names of its files, without hidden ones.
+    """Each folder with the sorted names of its files, without hidden ones.
 
     Links are followed, but no folder is visited twice. Folders that cannot be listed are problems.
     """
@@ -70,11 +60,10 @@ def pairs(
     problems: list[str],
     any_case: bool = False,
 ) -> Iterator[Files]:
-    """Yield each audio file below `root` that has one label file beside it.
+    """Each audio file below `root` that has one label file beside it.
 
-    `audio` and `label_files` are the endings of the files, in lower case. Files without partner or
-    with several are problems. With `any_case` names that differ in letter case are equal, and
-    stems come in lower case.
+    `audio` and `label_files` are endings in lower case. Files without partner or with several are
+    problems. With `any_case`, letter case in names does not matter, and stems are in lower case.
     """
     kind_of = dict.fromkeys(audio, "audio") | dict.fromkeys(label_files, "labels")
     kind_of[".txt"] = "text"
@@ -89,18 +78,17 @@ def pairs(
         for stem, files in sorted(groups.items()):
             if not files["audio"] and not files["labels"]:
                 continue
-            problem = _incomplete(os.path.join(folder, stem), files, label_files)
-            if problem is None:
+            if problem := _incomplete(os.path.join(folder, stem), files, label_files):
+                problems.append(problem)
+            else:
                 text = files["text"][0] if files["text"] else None
                 yield Files(folder, stem, files["audio"][0], files["labels"][0], text)
-            else:
-                problems.append(problem)
 
 
 def _incomplete(path: str, files: dict[str, list[str]], label_files: Collection[str]) -> str | None:
     """What is wrong with the files of one recording."""
     for name in sorted(chain.from_iterable(files.values())):
-        if not _is_one_line(name):
+        if len(name.splitlines()) != 1 or NO_UTF8.search(name):
             return f"{name!r}: a name with a line break, or not UTF-8; rename it"
     if len(files["labels"]) > 1 or len(files["audio"]) > 1:
         several = sorted(files["audio"] + files["labels"])
@@ -111,11 +99,3 @@ def _incomplete(path: str, files: dict[str, list[str]], label_files: Collection[
         endings = " or ".join(label_files)
         return f"{files['audio'][0]}: has no {endings} file beside it; add it, or leave both out"
     return None
-
-
-def _is_one_line(path: str) -> bool:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return len(path.splitlines()) == 1

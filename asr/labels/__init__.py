@@ -1,32 +1,22 @@
-"""Label files: phones with their times, in a file beside each recording.
+"""Label files: phones with their times, as TIMIT's `.phn`, Praat's TextGrid or HTK's `.lab`.
 
-One reader and one writer for TIMIT's `.phn`, Praat's TextGrid and HTK's `.lab`; the rules of a
-format are in its own module. Nothing here opens audio: number of samples and rate are arguments.
+Nothing here opens audio: its number of samples and sample rate are arguments.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Protocol
 
-from asr.errors import DataError, raise_problems
+from asr.errors import DataError
 from asr.labels import lab, phn, textgrid
-from asr.phones import unknown_phone
+from asr.labels.checks import checked
 from asr.records import Segment
 
-
-class _Format(Protocol):
-    """A module of this package."""
-
-    def read(self, path: Path, sample_rate: int) -> tuple[Segment, ...]: ...
-
-    def write(
-        self, path: Path, segments: Sequence[Segment], samples: int, sample_rate: int
-    ) -> None: ...
-
-
-FORMATS: dict[str, _Format] = {".phn": phn, ".textgrid": textgrid, ".lab": lab}
-ENDINGS = tuple(FORMATS)
-OVERSHOOT_S = 0.02  # labels of TextGrid and .lab may end this long after the audio
+READERS: dict[str, Callable[[Path, int], tuple[Segment, ...]]] = {
+    ".phn": phn.read,
+    ".textgrid": textgrid.read,
+    ".lab": lab.read,
+}
+ENDINGS = tuple(READERS)
 
 
 def read(path: str | Path, sample_rate: int = 16_000) -> tuple[Segment, ...]:
@@ -34,7 +24,10 @@ def read(path: str | Path, sample_rate: int = 16_000) -> tuple[Segment, ...]:
 
     Gaps between segments stay gaps. Raises `DataError` for a file that is not in its format.
     """
-    return _format_of(path).read(Path(path), sample_rate)
+    path = Path(path)
+    if path.suffix.lower() not in READERS:
+        raise DataError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
+    return READERS[path.suffix.lower()](path, sample_rate)
 
 
 def read_checked(
@@ -55,36 +48,12 @@ def read_checked(
     return checked(str(path), read(path), samples / sample_rate, phones, set_name)
 
 
-def checked(
-    source: str,
-    segments: Sequence[Segment],
-    duration_s: float,
-    phones: Collection[str] | None = None,
-    set_name: str = "",
-) -> tuple[Segment, ...]:
-    """Segments with the end of the last cut at `duration_s`; every fault is in one `DataError`."""
-    problems: list[str] = []
-    previous_end_s = 0.0
-    for phone, start_s, end_s in ((s.phone, s.start_s, s.end_s) for s in segments):
-        where = f"{source}: {phone!r} at {start_s:g} s"
-        if phones is not None and phone not in phones:
-            problems.append(f"{where}: {unknown_phone(phone, phones, set_name)}")
-        if end_s > duration_s + OVERSHOOT_S:
-            problems.append(f"{where}: ends at {end_s:g} s, the audio at {duration_s:g} s")
-        elif start_s >= min(end_s, duration_s):
-            problems.append(f"{where}: ends at {end_s:g} s, expected an end after the start")
-        elif start_s < previous_end_s - 1e-6:
-            problems.append(f"{where}: starts before the end of the previous, {previous_end_s:g} s")
-        previous_end_s = end_s
-    if not segments:
-        problems.append(f"{source}: no labels")
-    raise_problems(problems)
-    return tuple(Segment(s.phone, s.start_s, min(s.end_s, duration_s)) for s in segments)
-
-
 def write(path: str | Path, segments: Sequence[Segment], samples: int, sample_rate: int) -> None:
-    """Write the segments of audio of `samples`, in the format that the ending of `path` names."""
-    _format_of(path).write(Path(path), segments, samples, sample_rate)
+    """Write the segments of audio of `samples`, as `.phn` or else as TextGrid."""
+    if Path(path).suffix.lower() == ".phn":
+        phn.write(Path(path), segments, sample_rate)
+    else:
+        textgrid.write(Path(path), segments, samples / sample_rate)
 
 
 def stem(path: str | Path) -> str:
@@ -107,10 +76,3 @@ def beside(audio: str | Path) -> Path | None:
     if len(paths) > 1:
         raise DataError(f"{audio}: ambiguous, keep one of {', '.join(map(str, paths))}")
     return paths[0] if paths else None
-
-
-def _format_of(path: str | Path) -> _Format:
-    ending = Path(path).suffix.lower()
-    if ending not in FORMATS:
-        raise DataError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
-    return FORMATS[ending]

@@ -1,10 +1,9 @@
 """HTK's `.lab`: one `start end label` line for each phone, in 100 ns or in seconds."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from asr.errors import DataError
-from asr.files import atomic_open, read_lines
+from asr.files import read_lines
 from asr.records import Segment
 
 UNIT_S = 1e-7  # HTK counts 100 ns
@@ -26,10 +25,3 @@ def read(path: Path, sample_rate: int) -> tuple[Segment, ...]:
                 f"in 100 ns (HTK) or in seconds"
             ) from None
     return tuple(segments)
-
-
-def write(path: Path, segments: Iterable[Segment], samples: int, sample_rate: int) -> None:
-    """Write times in 100 ns."""
-    with atomic_open(path) as file:
-        for s in segments:
-            file.write(f"{round(s.start_s / UNIT_S)} {round(s.end_s / UNIT_S)} {s.phone}\n")

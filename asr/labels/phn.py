@@ -6,15 +6,13 @@ from pathlib import Path
 
 from asr.errors import raise_problems
 from asr.files import atomic_open, read_lines
-from asr.phones import unknown_phone
+from asr.labels.checks import Row, unknown_phones, wrong_times
 from asr.records import Segment
 
 # A label may end this many samples after the audio, as TIMIT's last labels do.
 OVERSHOOT_SAMPLES = 160
 RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000)
 EXPECTED = "expected `start end label` in samples"
-
-Row = tuple[str, int, int, str]  # file and line, start, end, label
 
 
 def read(path: Path, sample_rate: int) -> tuple[Segment, ...]:
@@ -25,27 +23,18 @@ def read(path: Path, sample_rate: int) -> tuple[Segment, ...]:
 
 
 def read_checked(
-    path: Path,
-    samples: int,
-    sample_rate: int,
-    phones: Collection[str] | None,
-    set_name: str,
+    path: Path, samples: int, sample_rate: int, phones: Collection[str] | None, set_name: str
 ) -> tuple[Segment, ...]:
     """The segments in lower case, checked as `labels.read_checked` says."""
     rows, problems = _rows(path)
     rows = [(where, start, end, sys.intern(label.lower())) for where, start, end, label in rows]
-    if phones is not None:
-        problems += [
-            f"{where}: {unknown_phone(label, phones, set_name)}"
-            for where, *_, label in rows
-            if label not in phones
-        ]
+    problems += unknown_phones(rows, phones, set_name)
     if not rows and not problems:
         problems.append(f"{path}: no labels, {EXPECTED}, one line for each phone")
     elif rows and {label for *_, label in rows} == {"q"}:
         problems.append(f"{path}: no label but q, which scoring deletes; leave the file out")
     wrong_unit = _wrong_unit(rows, samples, sample_rate)
-    problems += [wrong_unit] if wrong_unit else _wrong_times(rows, samples)
+    problems += wrong_unit or wrong_times(rows, samples, OVERSHOOT_SAMPLES, "samples")
     raise_problems(problems)
     return tuple(
         Segment(label, start / sample_rate, min(end, samples) / sample_rate)
@@ -53,7 +42,7 @@ def read_checked(
     )
 
 
-def write(path: Path, segments: Iterable[Segment], samples: int, sample_rate: int) -> None:
+def write(path: Path, segments: Iterable[Segment], sample_rate: int) -> None:
     """Write times rounded to samples."""
     with atomic_open(path) as file:
         for segment in segments:
@@ -91,45 +80,22 @@ def _remedy(parts: list[str]) -> str:
     return "; these look like seconds: multiply them by the sample rate"
 
 
-def _wrong_unit(rows: list[Row], samples: int, sample_rate: int) -> str | None:
+def _wrong_unit(rows: list[Row], samples: int, sample_rate: int) -> list[str]:
     """A sentence where all times are wrong by the factor of another unit or sample rate."""
     if not rows or samples < 1:
-        return None
+        return []
     where, _, end, _ = rows[-1]
     factor = 10_000_000 / sample_rate  # samples to HTK's 100 ns
     if end > samples and abs(end / factor - samples) <= 0.1 * samples:
-        return (
+        return [
             f"{where}: label ends at {end}, the audio at sample {samples}: these are HTK's units "
             f"of 100 ns, expected samples; divide by {factor:g}"
-        )
+        ]
     for rate in RATES:
         if rate != sample_rate and abs(end * rate / sample_rate - samples) <= 0.01 * samples:
-            return (
+            return [
                 f"{where}: label ends at sample {end}, the audio at {samples}: as if the audio "
                 f"were sampled at {rate} Hz, where its header says {sample_rate} Hz; convert "
                 f"the audio to {sample_rate} Hz again"
-            )
-    return None
-
-
-def _wrong_times(rows: list[Row], samples: int) -> list[str]:
-    problems = []
-    previous_end = 0
-    for where, start, end, _ in rows:
-        if end > samples + OVERSHOOT_SAMPLES:
-            problems.append(
-                f"{where}: label ends at sample {end}, the audio at {samples}; expected an end at "
-                f"most {OVERSHOOT_SAMPLES} samples after it"
-            )
-        elif start >= min(end, samples):
-            problems.append(
-                f"{where}: label starts at {start} and ends at {end}, expected an end after the "
-                f"start and a start before sample {samples}"
-            )
-        elif start < previous_end:
-            problems.append(
-                f"{where}: starts at {start}, before the previous label's end {previous_end}; "
-                f"put the labels in order of time, without overlap"
-            )
-        previous_end = end
-    return problems
+            ]
+    return []

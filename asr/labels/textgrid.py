@@ -10,6 +10,7 @@ from pathlib import Path
 from asr.errors import DataError
 from asr.files import atomic_open
 from asr.records import Segment
+from asr.templates import render
 
 PHONE_TIERS = ("phones", "phone", "phn", "phonemes", "segments")
 
@@ -29,10 +30,10 @@ def read(path: Path, sample_rate: int) -> tuple[Segment, ...]:
     )
 
 
-def write(path: Path, segments: Sequence[Segment], samples: int, sample_rate: int) -> None:
+def write(path: Path, segments: Sequence[Segment], duration_s: float) -> None:
     """Write one tier, `phones`."""
     with atomic_open(path) as file:
-        file.write(text_of({"phones": segments}, samples / sample_rate))
+        file.write(text_of({"phones": segments}, duration_s))
 
 
 def read_tiers(path: Path) -> list[tuple[str, list[Segment]]]:
@@ -60,15 +61,11 @@ def read_tiers(path: Path) -> list[tuple[str, list[Segment]]]:
         for _ in range(int(next(values))):
             kind, name = next(values), str(next(values))
             next(values), next(values)
-            intervals = []
-            for _ in range(int(next(values))):
-                if kind == "IntervalTier":
-                    start_s, end_s = float(next(values)), float(next(values))
-                    intervals.append(Segment(str(next(values)), start_s, end_s))
-                else:
-                    next(values), next(values)
+            fields = 3 if kind == "IntervalTier" else 2
+            rows = [[next(values) for _ in range(fields)] for _ in range(int(next(values)))]
             if kind == "IntervalTier":
-                tiers.append((name, intervals))
+                tier = [Segment(str(phone), float(start), float(end)) for start, end, phone in rows]
+                tiers.append((name, tier))
     except (StopIteration, ValueError) as error:
         raise DataError(f"{path}: not a complete TextGrid in Praat's text format") from error
     return tiers
@@ -79,34 +76,8 @@ def text_of(tiers: Mapping[str, Sequence[Segment]], duration_s: float) -> str:
 
     Segments are in order of time, do not overlap, and end by `duration_s`.
     """
-    lines = [
-        'File type = "ooTextFile"',
-        'Object class = "TextGrid"',
-        "",
-        "xmin = 0",
-        f"xmax = {duration_s!r}",
-        "tiers? <exists>",
-        f"size = {len(tiers)}",
-        "item []:",
-    ]
-    for number, (name, intervals) in enumerate(tiers.items(), start=1):
-        filled = list(_without_gaps(intervals, duration_s))
-        lines += [
-            f"    item [{number}]:",
-            '        class = "IntervalTier"',
-            f"        name = {_quoted(name)}",
-            "        xmin = 0",
-            f"        xmax = {duration_s!r}",
-            f"        intervals: size = {len(filled)}",
-        ]
-        for place, one in enumerate(filled, start=1):
-            lines += [
-                f"        intervals [{place}]:",
-                f"            xmin = {one.start_s!r}",
-                f"            xmax = {one.end_s!r}",
-                f"            text = {_quoted(one.phone)}",
-            ]
-    return "\n".join(lines) + "\n"
+    filled = {name: list(_without_gaps(tier, duration_s)) for name, tier in tiers.items()}
+    return render("praat.TextGrid", tiers=filled, duration_s=duration_s)
 
 
 def _without_gaps(segments: Sequence[Segment], duration_s: float) -> Iterator[Segment]:
@@ -118,8 +89,3 @@ def _without_gaps(segments: Sequence[Segment], duration_s: float) -> Iterator[Se
         reached_s = segment.end_s
     if reached_s < duration_s:
         yield Segment("", reached_s, duration_s)
-
-
-def _quoted(text: str) -> str:
-    doubled = text.replace('"', '""')
-    return f'"{doubled}"'

@@ -24,9 +24,8 @@ from asr.audio import AudioInfo
 from asr.commands import prepare
 from asr.corpora import TimitConfig, manifests, timit
 from asr.corpora.checks import Checked, check
-from asr.corpora.recording import Corpus, Recording
+from asr.corpora.recording import Corpus, PhoneSetLabeller, Recording
 from asr.corpora.summary import summarise
-from asr.corpora.timit import PhnLabeller
 from asr.dataset import Batches
 from asr.phones import Vocabulary, phone_set
 from asr.records import Manifest, Utterance
@@ -138,7 +137,9 @@ def simulated() -> Corpus:
             )
             for n in range(count)
         ]
-    return Corpus("simulated", splits, PhnLabeller("timit61"), RATE)
+    return Corpus(
+        "simulated", splits, PhoneSetLabeller(phone_set("timit61"), "the TIMIT labels"), RATE
+    )
 
 
 def check_nothing(recording: Recording, split: str, corpus: Corpus) -> Checked:

@@ -312,7 +312,7 @@ def read(overrides: Sequence[str], split: str) -> tuple[str, list[Utterance], li
     """Name, dev utterances, utterances to decode, and protocol; `all` is every split."""
     config = compose(overrides).corpus
     corpus = corpora.find(config)
-    corpus.require_complete()
+    raise_problems([*corpus.wrong, *corpus.bad])
     selected = list(corpus.splits) if split == "all" else [split]
     splits: dict[str, list[Utterance]] = {}
     for one in {*selected, "dev"}:

@@ -22,12 +22,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from asr.corpora.recording import Corpus, CorpusConfig
+from asr.corpora.recording import Corpus, CorpusConfig, PhoneSetLabeller
 from asr.corpora.splits import split_by_speaker
 from asr.corpora.synthetic.config import SyntheticConfig
 from asr.corpora.synthetic.speakers import Speaker, plan
-from asr.corpora.timit import PhnLabeller, survey
+from asr.corpora.timit import survey
 from asr.errors import DataError, pip_install
+from asr.phones import phone_set
 
 GENERATOR = 2  # raise it when the same configuration would give other bytes
 
@@ -38,7 +39,8 @@ def find(config: SyntheticConfig) -> Corpus:
     generate(root, config)
     recordings, bad = survey(root)
     splits = split_by_speaker(recordings, root / "speakers.txt")
-    return Corpus(config.name, splits, PhnLabeller(config.phone_set), config.sample_rate, bad=bad)
+    labeller = PhoneSetLabeller(phone_set(config.phone_set), "the TIMIT labels")
+    return Corpus(config.name, splits, labeller, config.sample_rate, bad=bad)
 
 
 def generate(root: Path, config: SyntheticConfig) -> None:
