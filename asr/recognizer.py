@@ -73,7 +73,7 @@ class Recognizer(nn.Module):
         """
         seeds = () if augment is None else batch.seeds
         warps = augment.warps(seeds) if augment and seeds else None
-        frames, lengths = self.features.of_batch(batch, warps, moments)
+        frames, lengths = self.features(batch, warps, moments)
         if augment and seeds:
             frames = augment.mask(frames, lengths, seeds)
         encoded: tuple[Tensor, Tensor] = self.encoder(frames, lengths)

@@ -270,7 +270,7 @@ def test_a_click_is_heard_when_it_is_made(framing: dict[str, object], subsamplin
     for sample in range(3000, 6000, 237):
         waveform = 1e-4 * torch.randn(1, 9000, generator=torch.Generator().manual_seed(sample))
         waveform[0, sample] = 0.9
-        frames, lengths = recognizer.features(waveform, torch.tensor([9000]))
+        frames, lengths = recognizer.features(Batch.of([waveform[0]]))
         loud = frames[0, : int(lengths)].mean(dim=1).unfold(0, subsampling, subsampling).sum(dim=1)
         half_a_step_s = 0.01 * subsampling / 2
         heard_s = recognizer.time_s(int(loud.argmax()))

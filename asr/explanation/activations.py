@@ -146,7 +146,10 @@ class Activations:
 @torch.no_grad()
 def frames_of(network: Network, sentences: Sequence[Sentence]) -> tuple[Tensor, Tensor]:
     """The input of the network and its lengths: (N, T, F), (N,)."""
-    return network.recognizer.features.of_batch(batch_of(sentences), moments=network.moments)
+    features: tuple[Tensor, Tensor] = network.recognizer.features(
+        batch_of(sentences), moments=network.moments
+    )
+    return features
 
 
 def batch_of(sentences: Sequence[Sentence]) -> Batch:

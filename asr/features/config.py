@@ -12,27 +12,19 @@ WINDOWS = ("povey", "hamming", "hanning", "rectangular", "blackman")
 POSITIVE = Limits(more_than=0, less_than=math.inf)
 NOT_NEGATIVE = Limits(at_least=0, less_than=math.inf)
 NORMALIZATIONS = ("global", "speaker", "utterance", "active", "sliding", "none")
-# A knob that has a meaning only where another has one of these values.
-ONLY_WITH: tuple[tuple[str, str, tuple[object, ...]], ...] = (
-    ("ceps", "kind", ("mfcc",)),
-    ("delta_window", "deltas", (1, 2)),
-    ("cmn_window", "normalization", ("sliding",)),
-    ("active_db", "normalization", ("active",)),
-    ("window", "family", ("kaldi",)),
-    ("preemphasis", "family", ("kaldi",)),
-    ("remove_dc", "family", ("kaldi",)),
-    ("raw_energy", "energy", (True,)),
-    ("energy_floor", "energy", (True,)),
-    ("lifter", "family", ("kaldi",)),
-    ("lifter", "kind", ("mfcc",)),
-    ("snip_edges", "family", ("kaldi",)),
-    ("dither", "family", ("kaldi",)),
-    ("dither_db", "family", ("kaldi",)),
-    ("mel_scale", "family", ("librosa",)),
-    ("pad_mode", "family", ("librosa",)),
-    ("log_floor", "family", ("librosa",)),
-    ("log_floor", "kind", ("fbank",)),
-)
+# Knobs that have a meaning only where another has one of these values.
+ONLY_WITH: dict[tuple[str, tuple[object, ...]], tuple[str, ...]] = {
+    ("kind", ("mfcc",)): ("ceps", "lifter"),
+    ("kind", ("fbank",)): ("log_floor",),
+    ("deltas", (1, 2)): ("delta_window",),
+    ("normalization", ("sliding",)): ("cmn_window",),
+    ("normalization", ("active",)): ("active_db",),
+    ("energy", (True,)): ("raw_energy", "energy_floor"),
+    ("family", ("librosa",)): ("mel_scale", "pad_mode", "log_floor"),
+    ("family", ("kaldi",)): (
+        *("window", "preemphasis", "remove_dc", "lifter", "snip_edges", "dither", "dither_db"),
+    ),
+}
 
 VTLN_LOW_HZ = 80.0  # above low_hz: Kaldi's --vtln-low of 100 with its --low-freq of 20
 VTLN_HIGH_HZ = 500.0  # below the highest frequency: Kaldi's --vtln-high of -500
@@ -93,13 +85,14 @@ class FeaturesConfig(Knobs, group="features"):
         super().__post_init__()
         if self.energy and self.family == "librosa":
             self._refuse("energy", "false with features.family=librosa, which has none")
-        for key, other, values in ONLY_WITH:
-            default = next(field.default for field in fields(self) if field.name == key)
-            if getattr(self, other) not in values and getattr(self, key) != default:
-                raise ValueError(
-                    f"features.{key} is {getattr(self, key)!r}, but features.{other} is "
-                    f"{getattr(self, other)!r}, with which it has no meaning; leave it out"
-                )
+        defaults = {field.name: field.default for field in fields(self)}
+        for (other, values), keys in ONLY_WITH.items():
+            for key in keys:
+                if getattr(self, other) not in values and getattr(self, key) != defaults[key]:
+                    raise ValueError(
+                        f"features.{key} is {getattr(self, key)!r}, but features.{other} is "
+                        f"{getattr(self, other)!r}, with which it has no meaning; leave it out"
+                    )
         if self.normalization == "active" and self.kind != "fbank":
             self._refuse("normalization", "another with features.kind=mfcc, which has no levels")
         if self.kind == "mfcc" and not 1 <= self.ceps <= self.bins:

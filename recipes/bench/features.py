@@ -23,7 +23,7 @@ import torchaudio
 from torch import Tensor
 
 from asr import audio
-from asr.batch import pad
+from asr.batch import Batch, pad
 from asr.features import Features, FeaturesConfig
 from asr.features.deltas import put_deltas
 from asr.features.kaldi import INT16_SCALE
@@ -152,7 +152,7 @@ def speed(files: list[Path]) -> None:
 
     def from_file(features: Features) -> Runner:
         def batch_of(group: list[Path]) -> object:
-            return features(*pad([torch.from_numpy(audio.load(file)) for file in group]))
+            return features(Batch.of([torch.from_numpy(audio.load(file)) for file in group]))
 
         return each(batch_of, groups)
 
@@ -212,7 +212,7 @@ def where_time_goes(waveform: Tensor) -> None:
     whole = {
         "static": lambda: features.static(batch, lengths),
         "Δ and ΔΔ": lambda: put_deltas(wide, all_frames, 41, 2),
-        "all": lambda: features(batch, lengths),
+        "all": lambda: features(Batch.of([waveform])),
     }
     seconds = {name: float("inf") for name in (*chunk, *whole)}
     for _ in range(10 * TURNS):

@@ -115,19 +115,9 @@ def forward(step: int, product: Tensor, arrays: Arrays) -> None:
 def backward(step: int, later: Tensor, arrays: Arrays, gradients: Gradients) -> None:
     count, size = later.shape
     shape = {"blocks": arrays.rows.shape[2] // size, "width": triton.next_power_of_2(size)}
-    _backward[(count,)](
-        step,
-        later,
-        arrays.rows,
-        arrays.memory,
-        arrays.vectors,
-        gradients.hidden,
-        gradients.carried,
-        gradients.rows,
-        gradients.vectors,
-        size,
-        **shape,
-    )
+    operands = arrays.rows, arrays.memory, arrays.vectors
+    results = gradients.hidden, gradients.carried, gradients.rows, gradients.vectors
+    _backward[(count,)](step, later, *operands, *results, size, **shape)
 
 
 LSTM = Kernel(forward, backward, memory=lambda size: size, view=lambda tensor: tensor)
