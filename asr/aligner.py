@@ -30,8 +30,6 @@ HOP_MS, WINDOW_MS, FILTERS = 5.0, 16.0, 23
 PAUSE_S = 0.1  # quiet for so long between two phones is a pause; most closures are shorter
 QUIET = (5, 95)  # percentiles of the loudness in dB; below the middle of them it is quiet
 
-SPEAKER = "the speaker"  # of a recording that is aligned alone
-
 Frames = np.ndarray[Any, np.dtype[np.float64]]
 Stretch = tuple[int, int]  # frames begin…end (exclusive) of those in which boundaries are found
 
@@ -100,17 +98,16 @@ class Aligner:
             edges[count] = batch.waveform_lengths[n]  # the last frame ends with the audio
             times_s = (edges / self.sample_rate).tolist()
             places = stretches(speech, cores, self.pause_frames)
-            aligned.append(
-                tuple(
-                    Segment(phone, times_s[begin], times_s[end], span.confidence)
-                    for phone, span, (begin, end) in zip(phones, of_labels, places, strict=True)
-                )
+            segments = (
+                Segment(phone, times_s[begin], times_s[end], span.confidence)
+                for phone, span, (begin, end) in zip(phones, of_labels, places, strict=True)
             )
+            aligned.append(tuple(segments))
         return aligned
 
     def _frame(self, edge: int) -> int:
         """The frame of `features` that begins nearest to an edge of the network's frames."""
-        place = self.recognizer.edge_s(edge) * self.sample_rate / self.hop_samples
+        place = self.recognizer.time_s(edge - 0.5) * self.sample_rate / self.hop_samples
         return max(0, math.floor(place + 0.5))
 
 
@@ -123,7 +120,7 @@ def align(recognizer: Recognizer, waveform: Waveform, phones: Sequence[str]) -> 
     aligner.require_room(phones, len(waveform))
     labels = torch.tensor([recognizer.vocabulary.encode(phones)])
     batch = replace(
-        Batch.of([torch.from_numpy(waveform)], [SPEAKER]),
+        Batch.of([torch.from_numpy(waveform)], ["the speaker"]),
         targets=labels,
         target_lengths=torch.tensor([labels.shape[1]]),
     ).to(recognizer.device)

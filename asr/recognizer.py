@@ -107,10 +107,6 @@ class Recognizer(nn.Module):
             for id, n_best in zip(ids, paths, strict=True)
         ]
 
-    def edge_s(self, frame: int) -> float:
-        """The time at which an encoded frame begins and the one before it ends."""
-        return self.time_s(frame - 0.5)
-
     def time_s(self, frame: float) -> float:
         """The time of the middle of an encoded frame, see `frame_times`."""
         times = self.frame_times
@@ -121,8 +117,8 @@ class Recognizer(nn.Module):
             id,
             self.vocabulary.decode(path.labels),
             path.score,
-            path.frames and tuple(round(self.time_s(frame), 4) for frame in path.frames),
-            path.confidences and tuple(round(share, 4) for share in path.confidences),
+            tuple(round(self.time_s(frame), 4) for frame in path.frames),
+            tuple(round(share, 4) for share in path.confidences),
         )
 
     @property

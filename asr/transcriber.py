@@ -86,7 +86,7 @@ class Transcriber:
             )
         return features.speaker_moments(self._batches(recordings))
 
-    def blocks(self, path: str | Path, warn: Warn) -> Iterator[Waveform]:
+    def blocks(self, path: str | Path, warn: Warn = lambda _: None) -> Iterator[Waveform]:
         """A file at the model's sample rate, block by block, each (S,)."""
         window = self.recognizer.config.features.window_samples
         return audio.stream(path, self.sample_rate, window, warn)
@@ -145,25 +145,17 @@ class Transcriber:
         the file for all that its speaker says.
         """
         if moments is None:
-            moments = self.recognizer.moments_of(self._batches([self.blocks(path, ignore)]))
+            moments = self.recognizer.moments_of(self._batches([self.blocks(path)]))
         return self._transcript(str(path), self.blocks(path, warn), moments)
 
     def _transcript(
         self, name: str, blocks: Iterator[Waveform], moments: SpeakerMoments | None
     ) -> Transcript:
-        samples = 0
-
-        def counted() -> Iterator[Waveform]:
-            nonlocal samples
-            for block in blocks:
-                samples += len(block)
-                yield block
-
-        rate, phones = self.sample_rate, []
-        for piece in pieces(counted(), self.step, rate):
+        rate, samples, phones = self.sample_rate, 0, []
+        for piece in pieces(blocks, self.step, rate):
             hypothesis = self.hypothesis(piece, name, moments)
-            times_s = self.step / rate, piece.start / rate, piece.samples / rate
-            phones += placed(hypothesis, *times_s)
+            phones += placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
+            samples += piece.samples
         return Transcript(name, round(samples / rate, 4), tuple(phones))
 
     @torch.no_grad()
@@ -193,13 +185,9 @@ def placed(
     moment anywhere in its phone, so a boundary is exact to some hundredths of a second. Moments
     count from `start_s`, where a piece of `duration_s` begins.
     """
-    if hypothesis.times_s is None or hypothesis.confidences is None:
-        raise DataError(
-            f"{hypothesis.id}: this model's search gives no times of its phones; use another model"
-        )
-    moments = _apart(hypothesis.times_s, min(frame_s, duration_s), duration_s)
+    moments = _apart(hypothesis.times_s or (), min(frame_s, duration_s), duration_s)
     edges = [0.0, *((a + b) / 2 for a, b in pairwise(moments)), duration_s]
-    timed = zip(hypothesis.phones, moments, hypothesis.confidences, strict=True)
+    timed = zip(hypothesis.phones, moments, hypothesis.confidences or (), strict=True)
     return [
         Segment(
             phone,
@@ -252,10 +240,6 @@ def quietest(samples: Waveform, step: int, sample_rate: int) -> int:
     power = np.square(samples[: len(samples) // step * step]).reshape(-1, step).sum(axis=1)
     width = max(2, round(QUIET_S * sample_rate / step))
     return step * (int(np.argmin(np.convolve(power, np.ones(width), "valid"))) + width // 2)
-
-
-def ignore(warning: str) -> None:
-    """For a first pass over a file, whose warnings come with its transcription."""
 
 
 def load(model: str | Path | None = None) -> Transcriber:

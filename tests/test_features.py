@@ -64,7 +64,8 @@ WAVEFORMS[5] *= 1e-4  # 80 dB below the others, which is all that librosa's ceps
 
 
 def raw(config: FeaturesConfig, waveform: Tensor) -> Tensor:
-    frames, counts = Features(config).raw(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
+    features = Features(config)
+    frames, counts = features.dynamic(*features.static(*pad([waveform])))
     return frames[0, : counts[0]]
 
 

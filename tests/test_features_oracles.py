@@ -94,7 +94,8 @@ def recorded(shared: Path) -> list[Tensor]:
 
 def of(config: FeaturesConfig, waveforms: list[Tensor]) -> list[Tensor]:
     """Frames of each, computed as one padded batch."""
-    frames, counts = Features(config).raw(*pad(waveforms))
+    features = Features(config)
+    frames, counts = features.dynamic(*features.static(*pad(waveforms)))
     return [one[:count] for one, count in zip(frames, counts, strict=True)]
 
 

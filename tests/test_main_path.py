@@ -38,7 +38,6 @@ LEAVES: dict[str, set[str]] = {
         "Normalization",
         "SpeakerMoments",
         "Sums",
-        "by_speaker",
         "normalization",
         "of_speakers",
     },

@@ -364,7 +364,7 @@ def test_a_loss_is_finite_from_the_fewest_frames_on(target: tuple[int, ...]) -> 
         ({"threshold": 0.0}, "search.threshold is 0.0, expected more than 0"),
         ({"beam": 9, "lm_weight": -1.0}, "search.lm_weight is -1.0, expected at least 0"),
         ({"bonus": 1.0}, "search.bonus is 1.0, .* search=beam"),
-        ({"language_model": "lm.arpa"}, "search.language_model is lm.arpa, .* search=beam"),
+        ({"language_model": "lm.arpa"}, "search.language_model is 'lm.arpa', .* search=beam"),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, float], says: str) -> None:

@@ -26,7 +26,6 @@ from asr.errors import DataError
 from asr.knobs import Knobs, Limits, knob
 from asr.records import Utterance
 
-SHORTEST_RT60_S = 0.01
 EMPTY_S = (1.0, 8.0)  # duration of an example without speech
 EMPTY_LEVEL_DB = (-80.0, -15.0)  # of an example without speech, relative to full scale
 ROOM_SNR_DB = (30.0, 60.0)  # of the noise in pauses that are not digital silence
@@ -35,20 +34,16 @@ CLIPPED_AT = (0.15, 0.8)  # of the largest sample
 
 SHARE = "share of utterances with"
 FRACTION = Limits(at_least=0, at_most=1)
+HALF = Limits(at_least=0, at_most=0.5)
 
 
 @dataclass(frozen=True)
 class AugmentConfig(Knobs, group="augment"):
     """How much training utterances are changed; the defaults change nothing."""
 
-    speed: float = knob(
-        0.0, "play at 1 - speed, 1 or 1 + speed times the pace", at_least=0, at_most=0.5
-    )
+    speed: float = knob(0.0, "play at 1 - speed, 1 or 1 + speed times the pace", **HALF)
     vtlp: float = knob(
-        0.0,
-        "scale frequencies by a factor from 1 ± vtlp: other lengths of the vocal tract",
-        at_least=0,
-        at_most=0.5,
+        0.0, "scale frequencies by a factor from 1 ± vtlp: other lengths of the vocal tract", **HALF
     )
     gain_db: float = knob(0.0, "change the level by up to ± this many dB", at_least=0)
     noise: float = knob(0.0, f"{SHARE} coloured noise, from white to brown", **FRACTION)
@@ -57,9 +52,7 @@ class AugmentConfig(Knobs, group="augment"):
     snr_min_db: float = knob(5.0, "lowest SNR of noise and babble, over the whole utterance")
     snr_max_db: float = knob(25.0, "highest SNR of noise and babble")
     reverb: float = knob(0.0, f"{SHARE} the echo of a room", **FRACTION)
-    rt60_min_s: float = knob(
-        0.1, "shortest time in which an echo falls by 60 dB", at_least=SHORTEST_RT60_S
-    )
+    rt60_min_s: float = knob(0.1, "shortest time in which an echo falls by 60 dB", at_least=0.01)
     rt60_max_s: float = knob(0.5, "longest time in which an echo falls by 60 dB")
     drr_min_db: float = knob(0.0, "lowest ratio of direct sound to its whole echo")
     drr_max_db: float = knob(12.0, "highest ratio of direct sound to its whole echo")
@@ -84,14 +77,11 @@ class AugmentConfig(Knobs, group="augment"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if abs(100 * self.speed - round(100 * self.speed)) > 1e-6:
-            raise ValueError(f"augment.speed is {self.speed}, expected whole hundredths")
+            self.refuse("speed", "expected whole hundredths")
         for quantity, unit in (("snr", "db"), ("rt60", "s"), ("drr", "db"), ("cut", "s")):
             low, high = (f"{quantity}_{end}_{unit}" for end in ("min", "max"))
             if getattr(self, low) > getattr(self, high):
-                raise ValueError(
-                    f"augment.{low} is {getattr(self, low)}, expected at most "
-                    f"{getattr(self, high)} (augment.{high})"
-                )
+                self.refuse(low, f"expected at most {getattr(self, high)} (augment.{high})")
 
     @property
     def needs_waveforms(self) -> bool:

@@ -33,8 +33,8 @@ class Path:
 
     labels: tuple[int, ...]
     score: float
-    frames: tuple[int, ...] | None = None
-    confidences: tuple[float, ...] | None = None
+    frames: tuple[int, ...]
+    confidences: tuple[float, ...]
 
 
 @dataclass(frozen=True)

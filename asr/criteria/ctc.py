@@ -40,10 +40,6 @@ class CTC(Criterion):
         self.config = config
         self.head = nn.Linear(input_size, vocabulary_size)
 
-    def log_probs(self, encoded: Tensor) -> Tensor:
-        """(N, T', D) → (N, T', V), normalised over V."""
-        return self.head(encoded).log_softmax(dim=2)  # type: ignore[no-any-return]
-
     def begin_with(self, other: Criterion, labels: Sequence[int | None]) -> None:
         """Labels with the same counterpart share its probability; one without is the mean."""
         if not isinstance(other, CTC):
@@ -65,7 +61,7 @@ class CTC(Criterion):
         self.require_labels(batch, self.head.out_features)
         needed = self.frames_needed(batch.targets, batch.target_lengths)
         self.require_frames(lengths, needed, batch.ids)
-        log_probs = self.log_probs(encoded)
+        log_probs = self.emissions(encoded)
         losses = nn.functional.ctc_loss(
             log_probs.transpose(0, 1), batch.targets, lengths, batch.target_lengths, BLANK, "none"
         )
@@ -75,7 +71,8 @@ class CTC(Criterion):
         return losses
 
     def emissions(self, encoded: Tensor) -> Tensor:
-        return self.log_probs(encoded)
+        """Log-probabilities of the labels: (N, T', D) → (N, T', V)."""
+        return self.head(encoded).log_softmax(dim=2)  # type: ignore[no-any-return]
 
     def search(
         self, emissions: Tensor, lengths: Tensor, search: SearchConfig, graph: Graph | None = None
@@ -95,7 +92,7 @@ class CTC(Criterion):
     ) -> list[list[Span]]:
         """By the best alignment; each blank costs `ALIGNMENT_PENALTY`, which lengthens labels."""
         self.require_frames(lengths, self.frames_needed(targets, target_lengths))
-        log_probs = penalised(self.log_probs(encoded).detach().float().cpu(), ALIGNMENT_PENALTY)
+        log_probs = penalised(self.emissions(encoded).detach().float().cpu(), ALIGNMENT_PENALTY)
         counts = zip(lengths.tolist(), target_lengths.tolist(), strict=True)
         return [
             spans_of(*align(log_probs[n, :frames], targets[n, :labels].cpu()))

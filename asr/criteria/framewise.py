@@ -61,10 +61,7 @@ class Framewise(HMM):
                 "%.0f %% of the training phones are shorter than %d frames, the minimum with "
                 "criterion.states=%d and criterion.duration_floor=%d; lower these or "
                 "encoder.subsampling",
-                100 * short / phones,
-                least,
-                self.config.states,
-                self.config.duration_floor,
+                *(100 * short / phones, least, self.config.states, self.config.duration_floor),
             )
         self.occupancy.copy_(occupancy)
 

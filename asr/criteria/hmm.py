@@ -133,10 +133,10 @@ class HMM(Criterion):
 
         def search_one(n: int) -> list[Path]:
             log_probs, length = utterances[n]
-            chain = self.config.states, self.config.duration_floor
+            states, floor = self.config.states, self.config.duration_floor
             options = search.lm_weight, search.bonus, search.beam, search.threshold
             now = scores[n, :length].numpy()
-            labels, starts, score = viterbi.search(now, graph, *chain, *options)
+            labels, starts, score = viterbi.search(now, graph, states, floor, *options)
             alignment = np.repeat(labels, np.diff(starts, append=length))
             along = log_probs[torch.arange(len(alignment)), alignment]
             runs = torch.from_numpy(labels), torch.from_numpy(starts)

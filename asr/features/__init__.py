@@ -4,6 +4,7 @@ The two families are proved against the programs that they are named after (docs
 numbers differ, so a model is only ever used with the features that it was trained on.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
@@ -18,7 +19,6 @@ from asr.features.normalization import (
     Normalization,
     SpeakerMoments,
     Sums,
-    by_speaker,
     normalization,
     of_speakers,
 )
@@ -61,7 +61,7 @@ class Features(nn.Module):
         norm = normalization(config, (self.mean, self.std))
         if moments is not None or config.normalization == "speaker":
             norm = of_speakers(batch.speakers, moments or {}, len(static))
-        frames, _ = self._dynamic(static, counts, norm)
+        frames, _ = self.dynamic(static, counts, norm)
         if not config.context:
             return frames, counts
 
@@ -81,11 +81,6 @@ class Features(nn.Module):
         """
         with torch.autocast(waveforms.device.type, enabled=False):
             return self.frontend(waveforms, lengths, warps), self.config.frame_counts(lengths)
-
-    @torch.no_grad()
-    def raw(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Static frames with Δ: (N, S), (N,) → (N, T, dynamic width), (N,)."""
-        return self._dynamic(*self.static(waveforms, lengths))
 
     @torch.no_grad()
     def fit_normalization(self, batches: Iterable[Batch]) -> None:
@@ -108,11 +103,11 @@ class Features(nn.Module):
     @torch.no_grad()
     def speaker_moments(self, batches: Iterable[Batch]) -> SpeakerMoments:
         """Mean and std (dynamic width,) of all frames of each speaker in these batches."""
-        return by_speaker(
-            pair
-            for batch in batches
-            for pair in zip(batch.speakers, self._frames_of(batch), strict=True)
-        )
+        sums: dict[str, Sums] = defaultdict(Sums)
+        for batch in batches:
+            for speaker, frames in zip(batch.speakers, self._frames_of(batch), strict=True):
+                sums[speaker].add(frames)
+        return {speaker: of_speaker.moments() for speaker, of_speaker in sums.items()}
 
     def _static_of(self, batch: Batch, warps: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if batch.frames is None:
@@ -123,10 +118,10 @@ class Features(nn.Module):
 
     def _frames_of(self, batch: Batch) -> list[Tensor]:
         """The frames of each utterance, with Δ: N × (T, dynamic width)."""
-        frames, counts = self._dynamic(*self._static_of(batch))
+        frames, counts = self.dynamic(*self._static_of(batch))
         return [one[:count] for one, count in zip(frames, counts.tolist(), strict=True)]
 
-    def _dynamic(
+    def dynamic(
         self, static: Tensor, counts: Tensor, norm: Normalization | None = None
     ) -> tuple[Tensor, Tensor]:
         """Static frames with Δ, normalised by `norm` if there is one: → (N, T, dynamic width)."""

@@ -41,14 +41,10 @@ class FeaturesConfig(Knobs, group="features"):
     deltas: int = knob(2, "1: Δ, 2: Δ and ΔΔ", one_of=(0, 1, 2))
     delta_window: int = knob(2, "frames on each side, for the deltas", at_least=1)
     context: int = knob(0, "frames on each side, stacked with every frame", at_least=0)
-    normalization: str = knob(
-        "global", "frames whose mean is 0 and variance 1", one_of=NORMALIZATIONS
-    )
+    normalization: str = knob("global", "frames with mean 0 and variance 1", one_of=NORMALIZATIONS)
     cmn_window: int = knob(300, "frames; normalization=sliding only", at_least=2)
     active_db: float = knob(
-        30.0,
-        "frames less than this below the loudest ones are speech; normalization=active only",
-        **POSITIVE,
+        30.0, "speech is less than this below the loudest; normalization=active only", **POSITIVE
     )
     sample_rate: int = knob(16_000, "Hz", **POSITIVE)
     window_ms: float = knob(25.0, "length of a window", **POSITIVE)
@@ -84,31 +80,28 @@ class FeaturesConfig(Knobs, group="features"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.energy and self.family == "librosa":
-            self._refuse("energy", "false with features.family=librosa, which has none")
+            self.refuse("energy", "expected false with features.family=librosa, which has none")
         defaults = {field.name: field.default for field in fields(self)}
         for (other, values), keys in ONLY_WITH.items():
             for key in keys:
                 if getattr(self, other) not in values and getattr(self, key) != defaults[key]:
-                    raise ValueError(
-                        f"features.{key} is {getattr(self, key)!r}, but features.{other} is "
-                        f"{getattr(self, other)!r}, with which it has no meaning; leave it out"
-                    )
+                    is_other = f"features.{other} is {getattr(self, other)!r}"
+                    self.refuse(key, f"but {is_other}, with which it has no meaning; leave it out")
         if self.normalization == "active" and self.kind != "fbank":
-            self._refuse("normalization", "another with features.kind=mfcc, which has no levels")
+            self.refuse(
+                "normalization", "expected another with features.kind=mfcc, which has no levels"
+            )
         if self.kind == "mfcc" and not 1 <= self.ceps <= self.bins:
-            self._refuse("ceps", f"1…{self.bins} (features.bins)")
+            self.refuse("ceps", f"expected 1…{self.bins} (features.bins)")
         if self.hop_ms > self.window_ms:
-            self._refuse("hop_ms", f"at most {self.window_ms} (features.window_ms)")
+            self.refuse("hop_ms", f"expected at most {self.window_ms} (features.window_ms)")
         if self.hop_samples < 1 or self.window_samples < 2:
-            self._refuse("hop_ms", "at least one sample, and two in features.window_ms")
+            self.refuse("hop_ms", "expected at least one sample, and two in features.window_ms")
         if not self.low_hz < self.highest_hz <= self.sample_rate / 2:
             raise ValueError(
                 f"features.low_hz and high_hz are {self.low_hz} and {self.high_hz}, expected "
                 f"low < high ≤ {self.sample_rate / 2} (half of features.sample_rate)"
             )
-
-    def _refuse(self, key: str, expected: str) -> None:
-        raise ValueError(f"features.{key} is {getattr(self, key)!r}, expected {expected}")
 
     @property
     def adapts(self) -> bool:

@@ -4,7 +4,7 @@ Variances are at least VARIANCE_FLOOR, so that silence stays finite.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -125,14 +125,6 @@ class Sums:
         mean = torch.as_tensor(self.total) / self.count
         std = _std(torch.as_tensor(self.squares) / self.count - mean.square())
         return mean.float(), std.float()
-
-
-def by_speaker(frames: Iterable[tuple[str, Tensor]]) -> SpeakerMoments:
-    """The moments of each speaker from pairs of a speaker and an utterance's frames (T, F)."""
-    sums: dict[str, Sums] = {}
-    for speaker, of_utterance in frames:
-        sums.setdefault(speaker, Sums()).add(of_utterance)
-    return {speaker: of_speaker.moments() for speaker, of_speaker in sums.items()}
 
 
 def _of_frames(frames: Tensor, chosen: Tensor) -> Moments:

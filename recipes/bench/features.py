@@ -194,7 +194,7 @@ def where_time_goes(waveform: Tensor) -> None:
     power = shaped[:, : FFT // 2 + 1]
     mel = power @ bank
     counts = torch.tensor([CPU_FRAMES])
-    wide, all_frames = features.raw(batch, lengths)
+    wide, all_frames = features.dynamic(*features.static(batch, lengths))
 
     def windows() -> None:
         shape_windows(signal, 0, CPU_FRAMES, how, shaped.numpy(), energy.numpy())
@@ -238,7 +238,9 @@ def agreement(files: list[Path]) -> None:
 
     def ours(config: FeaturesConfig) -> Tensor:
         features = Features(config)
-        return torch.cat([features.raw(*pad([one]))[0][0] for one in waveforms])
+        return torch.cat(
+            [features.dynamic(*features.static(*pad([one])))[0][0] for one in waveforms]
+        )
 
     def theirs(function: Callable[..., object], *options: object) -> Tensor:
         return torch.cat([torch.as_tensor(function(one, *options)) for one in waveforms])

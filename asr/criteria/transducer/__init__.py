@@ -41,13 +41,9 @@ class TransducerConfig(CriterionConfig):
     cell: str = knob("lstm", "of the prediction network", one_of=("lstm", "peephole"))
     hidden: int = knob(250, "cells of the prediction network", at_least=1)
     joint: int = knob(250, "width of the joint network", at_least=1)
-    lattice: int = knob(
-        4_000_000, "most logits in memory at once, N × T' × (U + 1) × V", at_least=1
-    )
+    lattice: int = knob(4_000_000, "most logits in memory, N × T' × (U + 1) × V", at_least=1)
     phones_per_frame: int = knob(2, "most phones that a search finds in a frame", at_least=1)
-    pretraining: int = knob(
-        0, "epochs of the prediction network alone, on the transcripts", at_least=0
-    )
+    pretraining: int = knob(0, "epochs of the prediction network alone, on transcripts", at_least=0)
 
 
 class Transducer(Criterion):
@@ -108,8 +104,6 @@ class Transducer(Criterion):
             operands = frames[n, :length], prefixes[n, : phones + 1], targets[n, :phones]
             spans.append(lattice.best_spans(self.joint, *operands, self.config.lattice))
         return spans
-
-    # ── pretraining on transcripts ───────────────────────────────────────────────────────────
 
     def prepare(self, train: Split, dev: Split) -> None:
         if self.config.pretraining:

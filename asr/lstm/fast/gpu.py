@@ -22,16 +22,9 @@ def _tanh(x):
 
 @triton.jit
 def _forward(
-    step,
-    product,
-    rows,
-    hidden,
-    memory,
-    vectors,
-    size,
-    blocks: tl.constexpr,  # 4: i, f, g, o; 3: without f
-    width: tl.constexpr,
+    step, product, rows, hidden, memory, vectors, size, blocks: tl.constexpr, width: tl.constexpr
 ):
+    # blocks are 4: i, f, g, o; 3: without f
     n, count = tl.program_id(0), tl.num_programs(0)
     j = tl.arange(0, width)
     real = j < size
