@@ -158,10 +158,12 @@ def test_autocast_leaves_features_alone(
 
 
 def test_frames_carry_no_gradient_and_double_precision_is_kept() -> None:
-    waveforms, lengths = pad(WAVEFORMS[:4])
-    frames, _ = Features(FeaturesConfig())(waveforms.requires_grad_(), lengths)
+    batch = Batch.of(WAVEFORMS[:4])
+    waveforms = batch.waveforms.requires_grad_()
+    frames, _ = Features(FeaturesConfig())(batch)
     assert not frames.requires_grad
-    precise, _ = Features(FeaturesConfig()).double()(waveforms.double(), lengths)
+    double = replace(batch, waveforms=waveforms.double())
+    precise, _ = Features(FeaturesConfig()).double()(double)
     assert precise.dtype == torch.float64
     torch.testing.assert_close(precise.float(), frames, atol=1e-3, rtol=1e-4)
 
