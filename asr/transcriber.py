@@ -185,9 +185,13 @@ def placed(
     moment anywhere in its phone, so a boundary is exact to some hundredths of a second. Moments
     count from `start_s`, where a piece of `duration_s` begins.
     """
-    moments = _apart(hypothesis.times_s or (), min(frame_s, duration_s), duration_s)
+    if hypothesis.times_s is None or hypothesis.confidences is None:
+        raise DataError(
+            f"{hypothesis.id}: this model's search gives no times of its phones; use another model"
+        )
+    moments = _apart(hypothesis.times_s, min(frame_s, duration_s), duration_s)
     edges = [0.0, *((a + b) / 2 for a, b in pairwise(moments)), duration_s]
-    timed = zip(hypothesis.phones, moments, hypothesis.confidences or (), strict=True)
+    timed = zip(hypothesis.phones, moments, hypothesis.confidences, strict=True)
     return [
         Segment(
             phone,

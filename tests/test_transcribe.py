@@ -139,10 +139,8 @@ def test_files_of_one_speaker_are_normalised_together(
     features = transcriber.recognizer.features
     assert features.config == transcriber.recognizer.config.features
     plain = Features(replace(features.config, normalization="none"))
-    batches = [
-        (torch.from_numpy(sound).unsqueeze(0), torch.tensor([len(sound)])) for sound in sounds
-    ]
-    frames = torch.cat([plain(*batch)[0][0] for batch in batches]).double()
+    batches = [Batch.of([torch.from_numpy(sound)]) for sound in sounds]
+    frames = torch.cat([plain(batch)[0][0] for batch in batches]).double()
     mean, std = moments[SPEAKER]
     torch.testing.assert_close(mean, frames.mean(0).float())
     torch.testing.assert_close(std, frames.std(0, correction=0).float())
