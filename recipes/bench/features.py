@@ -120,15 +120,15 @@ def speed(files: list[Path]) -> None:
     waveforms.sort(key=len)
     audio_s = sum(map(len, waveforms)) / RATE
     print(f"{len(files)} utterances, {audio_s:.0f} s, {torch.get_num_threads()} thread")
-    single = [(one.unsqueeze(0), torch.tensor([len(one)])) for one in waveforms]
-    batches = [pad(waveforms[n : n + BATCH]) for n in range(0, len(waveforms), BATCH)]
-    mixed = [pad(waveforms[n :: len(batches)]) for n in range(len(batches))]
+    single = [Batch.of([one]) for one in waveforms]
+    batches = [Batch.of(waveforms[n : n + BATCH]) for n in range(0, len(waveforms), BATCH)]
+    mixed = [Batch.of(waveforms[n :: len(batches)]) for n in range(len(batches))]
     plain, full, centred = Features(LOG_MEL_40), Features(SET_OF_123), Features(LIBROSA_80)
     bank = plain.frontend.bank(None, torch.device("cpu"))
     peer = "torchaudio kaldi.fbank, 40"
 
     def each(function: Callable[..., object], of: list) -> Runner:  # type: ignore[type-arg]
-        return lambda: [function(*one) if isinstance(one, tuple) else function(one) for one in of]
+        return lambda: [function(one) for one in of]
 
     race(
         "Features of waveforms",
