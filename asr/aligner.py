@@ -1,8 +1,8 @@
 """Known phones and their speech → the times of the phones.
 
-A criterion says in which frames of the network each phone was heard; frames between two phones
-belong to neither. The boundary is put where the speech itself changes most there, so that it is
-finer than the network's frames. Nothing here reads or writes files (`asr align` does).
+A criterion gives each phone some frames of the network; frames between two phones belong to
+neither. The boundary is where the speech itself changes most there, so that it is finer than the
+network's frames. Nothing here reads or writes files.
 """
 
 import math
@@ -30,8 +30,6 @@ HOP_MS, WINDOW_MS, FILTERS = 5.0, 16.0, 23
 PAUSE_S = 0.1  # quiet for so long between two phones is a pause; most closures are shorter
 QUIET = (5, 95)  # percentiles of the loudness in dB; below the middle of them it is quiet
 
-SPEAKER = "the speaker"  # of a recording that is aligned alone
-
 Frames = np.ndarray[Any, np.dtype[np.float64]]
 Stretch = tuple[int, int]  # frames begin…end (exclusive) of those in which boundaries are found
 
@@ -41,18 +39,21 @@ class Aligner:
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.recognizer = recognizer
-        self.pauses = SILENCES.isdisjoint(recognizer.vocabulary.phones)
+        own = recognizer.config.features
         config = FeaturesConfig(
             bins=FILTERS,
             deltas=0,
             normalization="none",
-            sample_rate=recognizer.config.features.sample_rate,
+            sample_rate=own.sample_rate,
             window_ms=WINDOW_MS,
-            hop_ms=min(HOP_MS, recognizer.config.features.hop_ms),
+            hop_ms=min(HOP_MS, own.hop_ms),
             energy=False,
             snip_edges=False,
         )
-        self.hop_samples = config.hop_samples
+        self.sample_rate, self.hop_samples = config.sample_rate, config.hop_samples
+        self.pause_frames = None
+        if SILENCES.isdisjoint(recognizer.vocabulary.phones):
+            self.pause_frames = round(PAUSE_S * self.sample_rate / self.hop_samples)
         self.features = Features(config).to(recognizer.device)
 
     def require_room(self, phones: Sequence[str], samples: int) -> None:
@@ -85,44 +86,29 @@ class Aligner:
         criterion.require_numbers(encoded)
         spans = criterion.align(encoded, lengths, batch.targets, batch.target_lengths)
         frames, counts = self.features.static(batch.waveforms, batch.waveform_lengths)
-        found = []
+        aligned = []
         for n, of_labels in enumerate(spans):
-            count, samples = int(counts[n]), int(batch.waveform_lengths[n])
+            count = int(counts[n])
             cores = [(self._frame(span.start), self._frame(span.end)) for span in of_labels]
             cores = [(begin, min(end, count)) for begin, end in cores]
             speech = frames[n, :count].double().cpu().numpy()
             labels = batch.targets[n, : int(batch.target_lengths[n])].tolist()
-            found.append(
-                tuple(
-                    Segment(
-                        phone,
-                        self._time_s(begin, count, samples),
-                        self._time_s(end, count, samples),
-                        span.confidence,
-                    )
-                    for phone, span, (begin, end) in zip(
-                        self.recognizer.vocabulary.decode(labels),
-                        of_labels,
-                        stretches(speech, cores, self.pause_frames if self.pauses else None),
-                        strict=True,
-                    )
-                )
+            phones = self.recognizer.vocabulary.decode(labels)
+            edges = np.arange(count + 1) * self.hop_samples
+            edges[count] = batch.waveform_lengths[n]  # the last frame ends with the audio
+            times_s = (edges / self.sample_rate).tolist()
+            places = stretches(speech, cores, self.pause_frames)
+            segments = (
+                Segment(phone, times_s[begin], times_s[end], span.confidence)
+                for phone, span, (begin, end) in zip(phones, of_labels, places, strict=True)
             )
-        return found
-
-    @property
-    def pause_frames(self) -> int:
-        return round(PAUSE_S * self.features.config.sample_rate / self.hop_samples)
+            aligned.append(tuple(segments))
+        return aligned
 
     def _frame(self, edge: int) -> int:
         """The frame of `features` that begins nearest to an edge of the network's frames."""
-        place = self.recognizer.edge_s(edge) * self.features.config.sample_rate / self.hop_samples
+        place = self.recognizer.time_s(edge - 0.5) * self.sample_rate / self.hop_samples
         return max(0, math.floor(place + 0.5))
-
-    def _time_s(self, edge: int, count: int, samples: int) -> float:
-        """A whole number of samples, and at the end of the frames the end of the audio."""
-        sample = samples if edge == count else edge * self.hop_samples
-        return sample / self.features.config.sample_rate
 
 
 def align(recognizer: Recognizer, waveform: Waveform, phones: Sequence[str]) -> tuple[Segment, ...]:
@@ -134,7 +120,7 @@ def align(recognizer: Recognizer, waveform: Waveform, phones: Sequence[str]) -> 
     aligner.require_room(phones, len(waveform))
     labels = torch.tensor([recognizer.vocabulary.encode(phones)])
     batch = replace(
-        Batch.of([torch.from_numpy(waveform)], [SPEAKER]),
+        Batch.of([torch.from_numpy(waveform)], ["the speaker"]),
         targets=labels,
         target_lengths=torch.tensor([labels.shape[1]]),
     ).to(recognizer.device)
@@ -155,19 +141,21 @@ def with_likeliest(
     `words` has the pronunciations of the words of each utterance. A word is tried in all of them
     while the others are in their first. `encoded` is (N, T', D).
     """
-    found = [
-        recognizer.vocabulary.encode(phone for word in chosen for phone in word)
-        for chosen in (
-            likeliest(recognizer, batch, encoded[n, : int(lengths[n])], of_utterance)
-            for n, of_utterance in enumerate(words)
-        )
+    chosen = [
+        likeliest(recognizer, batch, encoded[n, : int(lengths[n])], of_utterance)
+        for n, of_utterance in enumerate(words)
     ]
-    targets, target_lengths = pad([torch.tensor(labels) for labels in found])
-    return replace(
-        batch,
-        targets=targets.to(encoded.device),
-        target_lengths=target_lengths.to(encoded.device),
-    )
+    targets, target_lengths = _labels(recognizer, chosen)
+    return replace(batch, targets=targets, target_lengths=target_lengths)
+
+
+def _labels(
+    recognizer: Recognizer, transcripts: Sequence[Sequence[Pronunciation]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The labels of transcripts, each a pronunciation for each word: N → (N, U), (N,)."""
+    phones = ([phone for word in words for phone in word] for words in transcripts)
+    labels = pad([torch.tensor(recognizer.vocabulary.encode(one)) for one in phones])
+    return labels[0].to(recognizer.device), labels[1].to(recognizer.device)
 
 
 def likeliest(
@@ -180,11 +168,8 @@ def likeliest(
     criterion = recognizer.criterion
     chosen = [variants[0] for variants in words]
     changes = [(0, chosen[0]), *((n, other) for n, all in enumerate(words) for other in all[1:])]
-    transcripts = [
-        torch.tensor(recognizer.vocabulary.encode(phone for word in said for phone in word))
-        for said in ([*chosen[:n], other, *chosen[n + 1 :]] for n, other in changes)
-    ]
-    targets, target_lengths = (part.to(encoded.device) for part in pad(transcripts))
+    transcripts = [[*chosen[:n], other, *chosen[n + 1 :]] for n, other in changes]
+    targets, target_lengths = _labels(recognizer, transcripts)
     fits = criterion.frames_needed(targets, target_lengths) <= len(encoded)
     losses = torch.full((len(changes),), torch.inf, device=encoded.device)
     tried = replace(
@@ -193,9 +178,9 @@ def likeliest(
         target_lengths=target_lengths[fits],
         ids=batch.ids[:1] * int(fits.sum()),
     )
-    shape = (len(tried.targets), *encoded.shape)
-    counts = encoded.new_full(shape[:1], len(encoded), dtype=torch.long)
-    losses[fits] = criterion.loss(encoded.expand(shape), counts, tried).detach()
+    counts = torch.full_like(tried.target_lengths, len(encoded))
+    repeated = encoded.expand(len(counts), -1, -1)
+    losses[fits] = criterion.loss(repeated, counts, tried).detach()
     least = {n: float(losses[0]) for n in range(len(words))}
     for (n, other), loss in zip(changes[1:], losses[1:].tolist(), strict=True):
         if loss < least[n]:

@@ -76,8 +76,7 @@ def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
         state = checkpoint.training
         header["training"] = {"run": state.run, "history": state.history}
         for part, values in state.learner.items():
-            header["training"][part], its_tensors = _split(values, part)
-            tensors |= its_tensors
+            header["training"][part] = _split(values, part, tensors)
     if checkpoint.search is not None:
         header["search"] = asdict(checkpoint.search)
     if checkpoint.language_model is not None:
@@ -105,18 +104,14 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
         ),
         Vocabulary(header["vocabulary"]),
     )
-    weights = {
-        name.removeprefix("model."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith("model.")
-    }
+    names = [name for name in tensors if name.startswith("model.")]
+    weights = {name.removeprefix("model."): tensors[name] for name in names}
     try:
         recognizer.load_state_dict(weights)
     except RuntimeError as error:
         raise DataError(f"{path}: weights and configuration disagree: {error}") from error
     training = None
-    if "training" in header:
-        state = header["training"]
+    if state := header.get("training"):
         run, history = state.pop("run"), state.pop("history")
         learner = {part: _join(values, tensors) for part, values in state.items()}
         training = TrainingState(run, history, learner)
@@ -156,26 +151,17 @@ def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _split(node: Any, name: str) -> tuple[Any, dict[str, Tensor]]:
-    """Take the tensors out of nested dicts and lists, leaving `{"tensor": name}` in their place."""
+def _split(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Nested dicts and lists with `{"tensor": name}` for each tensor, which goes to `tensors`."""
     if isinstance(node, Tensor):
-        return {"tensor": name}, {name: node}
-    tensors: dict[str, Tensor] = {}
-    if isinstance(node, dict):
-        pairs = []
-        for key, value in node.items():
-            plain, its_tensors = _split(value, f"{name}.{key}")
-            pairs.append([key, plain])
-            tensors |= its_tensors
-        return {"dict": pairs}, tensors  # pairs, because JSON would turn integer keys into text
+        tensors[name] = node
+        return {"tensor": name}
+    if isinstance(node, dict):  # pairs, because JSON would turn integer keys into text
+        pairs = [[key, _split(value, f"{name}.{key}", tensors)] for key, value in node.items()]
+        return {"dict": pairs}
     if isinstance(node, list | tuple):
-        items = []
-        for index, value in enumerate(node):
-            plain, its_tensors = _split(value, f"{name}.{index}")
-            items.append(plain)
-            tensors |= its_tensors
-        return items, tensors
-    return node, tensors
+        return [_split(value, f"{name}.{n}", tensors) for n, value in enumerate(node)]
+    return node
 
 
 def _join(node: Any, tensors: Mapping[str, Tensor]) -> Any:
@@ -196,11 +182,10 @@ def _packed(model: LanguageModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
     # a history may have a back-off and, in a pruned model of others, no probability
     ngrams = list({**model.log10_probs, **model.log10_backoffs})
     rows = [[index[symbol] for symbol in ngram] for ngram in ngrams]
-    missing = float("nan")
     tensors = {
         "ngrams": torch.tensor([row + [0] * (model.order - len(row)) for row in rows]).short(),
-        "log10_probs": torch.tensor([model.log10_probs.get(n, missing) for n in ngrams]),
-        "log10_backoffs": torch.tensor([model.log10_backoffs.get(n, missing) for n in ngrams]),
+        "log10_probs": torch.tensor([model.log10_probs.get(n, math.nan) for n in ngrams]),
+        "log10_backoffs": torch.tensor([model.log10_backoffs.get(n, math.nan) for n in ngrams]),
     }
     header = {"order": model.order, "symbols": symbols, "about": model.about}
     return header, {f"language_model.{name}": tensor for name, tensor in tensors.items()}

@@ -88,15 +88,11 @@ class TrainingConfig(Knobs, group="training"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.frozen_epochs and not self.start_from:
-            raise ValueError(
-                f"training.frozen_epochs is {self.frozen_epochs}, but training.start_from names no "
-                f"checkpoint: an encoder without training would be frozen"
-            )
+            reason = "names no checkpoint: an encoder without training would be frozen"
+            self.refuse("frozen_epochs", f"but training.start_from {reason}")
         if self.average and self.weight_noise:
-            raise ValueError(
-                f"training.average is {self.average} and training.weight_noise is "
-                f"{self.weight_noise}, expected 0 for one of them"
-            )
+            noise = f"training.weight_noise is {self.weight_noise}"
+            self.refuse("average", f"and {noise}; expected 0 for one of them")
 
 
 @dataclass(frozen=True)
@@ -154,34 +150,23 @@ class RunConfig(Knobs):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.corpus.sample_rate != self.features.sample_rate:
-            raise ValueError(
-                f"corpus.sample_rate is {self.corpus.sample_rate}, but features.sample_rate is "
-                f"{self.features.sample_rate}; give both the same"
-            )
+            rate = self.features.sample_rate
+            self.corpus.refuse("sample_rate", f"but features.sample_rate is {rate}; set both equal")
         if self.criterion.name == "gmm":
-            for key, value in (
-                ("encoder.layers", self.encoder.layers),
-                ("encoder.dropout", self.encoder.dropout),
-                ("training.weight_noise", self.training.weight_noise),
-                ("training.initial_range", self.training.initial_range),
-                ("training.average", self.training.average),
-            ):
-                if value:
-                    raise ValueError(
-                        f"{key} is {value}, but criterion.name is gmm, which is trained without "
-                        f"gradients; expected 0"
-                    )
+            reason = "but criterion.name is gmm, which is trained without gradients; expected 0"
+            for key in ("layers", "dropout"):
+                if getattr(self.encoder, key):
+                    self.encoder.refuse(key, reason)
+            for key in ("weight_noise", "initial_range", "average"):
+                if getattr(self.training, key):
+                    self.training.refuse(key, reason)
         if self.training.initial_range and self.encoder.forget_bias:
-            raise ValueError(
-                f"training.initial_range is {self.training.initial_range}, which all weights are "
-                f"drawn from, so encoder.forget_bias={self.encoder.forget_bias} would be lost; "
-                f"expected 0 for one of them"
-            )
+            lost = f"so encoder.forget_bias={self.encoder.forget_bias} would be lost"
+            reason = f"which all weights are drawn from, {lost}; expected 0 for one of them"
+            self.training.refuse("initial_range", reason)
         if self.augment.frequency_masks and max(self.mel_bins) < 0:
-            raise ValueError(
-                f"augment.frequency_masks is {self.augment.frequency_masks}, but "
-                f"features.kind={self.features.kind} has no mel filters to mask; expected 0"
-            )
+            reason = f"but features.kind={self.features.kind} has no mel filters to mask"
+            self.augment.refuse("frequency_masks", f"{reason}; expected 0")
 
     @property
     def mel_bins(self) -> tuple[int, ...]:

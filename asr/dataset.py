@@ -6,7 +6,6 @@ Every utterance of a split comes exactly once in an epoch, in one or more copies
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -33,10 +32,6 @@ class Example:
     seed: int  # of its augmentation
     speed: float = 1.0  # factor by which augmentation made it faster
     frames: torch.Tensor = NOTHING
-
-    def copy(self, number: int) -> Self:
-        """With the seed of its copy 0, 1, …"""
-        return replace(self, seed=seed_of(self.seed, number, self.utterance.id))
 
 
 @dataclass(eq=False)
@@ -91,7 +86,11 @@ class SpeechDataset(Dataset[Example]):
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Examples as one batch: all first copies, then all second copies, …"""
         if self.copies > 1:
-            examples = [one.copy(number) for number in range(self.copies) for one in examples]
+            examples = [
+                replace(one, seed=seed_of(one.seed, number, one.utterance.id))
+                for number in range(self.copies)
+                for one in examples
+            ]
         utterances = [one.utterance for one in examples]
         starts, ends = pad([self._times(one) for one in examples])[0].movedim(2, 0).contiguous()
         return Batch(

@@ -27,20 +27,13 @@ class EncoderConfig(Knobs, group="encoder"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.cell == "projected" and not 1 <= self.projection < self.hidden:
-            raise ValueError(
-                f"encoder.projection is {self.projection}, expected 1 to {self.hidden - 1}: fewer "
-                f"than encoder.hidden"
-            )
+            self.refuse("projection", f"expected 1 to {self.hidden - 1}: fewer than encoder.hidden")
         if self.cell != "projected" and self.projection:
-            raise ValueError(
-                f"encoder.projection is {self.projection}, but encoder.cell is {self.cell!r}; only "
-                f"projected has a projection"
-            )
+            reason = f"but encoder.cell is {self.cell!r}; only projected has a projection"
+            self.refuse("projection", reason)
         if self.forget_bias and "forget" not in CELLS[self.cell].blocks:
-            raise ValueError(
-                f"encoder.forget_bias is {self.forget_bias}, but encoder.cell is {self.cell!r}, "
-                f"which has no forget gate"
-            )
+            reason = f"but encoder.cell is {self.cell!r}, which has no forget gate"
+            self.refuse("forget_bias", reason)
 
 
 class Encoder(nn.Module):
@@ -85,4 +78,4 @@ def stack_frames(frames: Tensor, lengths: Tensor, factor: int) -> tuple[Tensor, 
 
 def stacked_lengths(lengths: Tensor, factor: int) -> Tensor:
     """T' for each T: (N,) → (N,)."""
-    return (lengths + factor - 1).div(factor, rounding_mode="floor")
+    return (lengths + factor - 1) // factor

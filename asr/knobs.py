@@ -10,7 +10,7 @@ import math
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar, NoReturn, TypedDict, Unpack
 
 REQUIRED: Any = MISSING  # in place of the default of a key that must be set
 
@@ -63,8 +63,11 @@ class Knobs:
         for part in fields(self):  # type: ignore[arg-type]
             value, limits = getattr(self, part.name), _metadata(type(self), part.name)["limits"]
             if not all(IS_WITHIN[name](value, limit) for name, limit in limits.items()):
-                key = full_key(type(self), part.name)
-                raise ValueError(f"{key} is {value!r}, expected {in_words(limits)}")
+                self.refuse(part.name, f"expected {in_words(limits)}")
+
+    def refuse(self, key: str, reason: str) -> NoReturn:
+        """ValueError for the value of a key: its full key, the value, and what is wrong."""
+        raise ValueError(f"{full_key(type(self), key)} is {getattr(self, key)!r}, {reason}")
 
 
 def full_key(knobs: type[Knobs], name: str) -> str:

@@ -73,7 +73,7 @@ class Recognizer(nn.Module):
         """
         seeds = () if augment is None else batch.seeds
         warps = augment.warps(seeds) if augment and seeds else None
-        frames, lengths = self.features.of_batch(batch, warps, moments)
+        frames, lengths = self.features(batch, warps, moments)
         if augment and seeds:
             frames = augment.mask(frames, lengths, seeds)
         encoded: tuple[Tensor, Tensor] = self.encoder(frames, lengths)
@@ -107,10 +107,6 @@ class Recognizer(nn.Module):
             for id, n_best in zip(ids, paths, strict=True)
         ]
 
-    def edge_s(self, frame: int) -> float:
-        """The time at which an encoded frame begins and the one before it ends."""
-        return self.time_s(frame - 0.5)
-
     def time_s(self, frame: float) -> float:
         """The time of the middle of an encoded frame, see `frame_times`."""
         times = self.frame_times
@@ -121,8 +117,8 @@ class Recognizer(nn.Module):
             id,
             self.vocabulary.decode(path.labels),
             path.score,
-            path.frames and tuple(round(self.time_s(frame), 4) for frame in path.frames),
-            path.confidences and tuple(round(share, 4) for share in path.confidences),
+            tuple(round(self.time_s(frame), 4) for frame in path.frames),
+            tuple(round(share, 4) for share in path.confidences),
         )
 
     @property

@@ -65,6 +65,10 @@ class Transcriber:
         self.graph: Graph | None = None
         if loaded.language_model is not None:
             self.graph = graph_of(loaded.language_model, self.recognizer.vocabulary.phones)
+        config = self.recognizer.config
+        self.sample_rate = config.features.sample_rate
+        # samples from one encoded frame to the next
+        self.step = config.features.hop_samples * config.encoder.subsampling
 
     def one_speaker(self, recordings: Iterable[Iterator[Waveform]]) -> SpeakerMoments:
         """The moments of recordings by one speaker together, each in blocks (S,).
@@ -82,10 +86,10 @@ class Transcriber:
             )
         return features.speaker_moments(self._batches(recordings))
 
-    def blocks(self, path: str | Path, warn: Warn) -> Iterator[Waveform]:
+    def blocks(self, path: str | Path, warn: Warn = lambda _: None) -> Iterator[Waveform]:
         """A file at the model's sample rate, block by block, each (S,)."""
-        config = self.recognizer.config.features
-        return audio.stream(path, config.sample_rate, config.window_samples, warn)
+        window = self.recognizer.config.features.window_samples
+        return audio.stream(path, self.sample_rate, window, warn)
 
     def _batches(self, recordings: Iterable[Iterator[Waveform]]) -> Iterator[Batch]:
         """All pieces without their context; unreadable recordings are left out."""
@@ -125,12 +129,12 @@ class Transcriber:
 
     def waveform(self, recording: Recording, sample_rate: int | None = None) -> Waveform:
         """A whole recording, as for `transcribe`, at the model's sample rate, (S,)."""
-        config = self.recognizer.config.features
         if isinstance(recording, str | Path):
             return np.concatenate(list(self.blocks(recording, warnings.warn)))
         if sample_rate is None:
             raise DataError("an array has no sample rate of its own; set sample_rate=…, in Hz")
-        return audio.from_array(recording, sample_rate, config.sample_rate, config.window_samples)
+        window = self.recognizer.config.features.window_samples
+        return audio.from_array(recording, sample_rate, self.sample_rate, window)
 
     def transcribe_file(
         self, path: str | Path, warn: Warn, moments: SpeakerMoments | None = None
@@ -141,36 +145,18 @@ class Transcriber:
         the file for all that its speaker says.
         """
         if moments is None:
-            moments = self.recognizer.moments_of(self._batches([self.blocks(path, ignore)]))
+            moments = self.recognizer.moments_of(self._batches([self.blocks(path)]))
         return self._transcript(str(path), self.blocks(path, warn), moments)
 
     def _transcript(
         self, name: str, blocks: Iterator[Waveform], moments: SpeakerMoments | None
     ) -> Transcript:
-        samples = 0
-
-        def counted() -> Iterator[Waveform]:
-            nonlocal samples
-            for block in blocks:
-                samples += len(block)
-                yield block
-
-        phones = [
-            phone
-            for piece in pieces(counted(), self.step, self.sample_rate)
-            for phone in self._phones(piece, name, moments)
-        ]
-        return Transcript(name, round(samples / self.sample_rate, 4), tuple(phones))
-
-    @property
-    def sample_rate(self) -> int:
-        return self.recognizer.config.features.sample_rate
-
-    @property
-    def step(self) -> int:
-        """Samples from one encoded frame to the next."""
-        config = self.recognizer.config
-        return config.features.hop_samples * config.encoder.subsampling
+        rate, samples, phones = self.sample_rate, 0, []
+        for piece in pieces(blocks, self.step, rate):
+            hypothesis = self.hypothesis(piece, name, moments)
+            phones += placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
+            samples += piece.samples
+        return Transcript(name, round(samples / rate, 4), tuple(phones))
 
     @torch.no_grad()
     def hypothesis(
@@ -188,11 +174,6 @@ class Transcriber:
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
 
-    def _phones(self, piece: Piece, name: str, moments: SpeakerMoments | None) -> list[Segment]:
-        rate = self.sample_rate
-        hypothesis = self.hypothesis(piece, name, moments)
-        return placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
-
 
 def placed(
     hypothesis: Hypothesis, frame_s: float, start_s: float, duration_s: float
@@ -209,22 +190,16 @@ def placed(
             f"{hypothesis.id}: this model's search gives no times of its phones; use another model"
         )
     moments = _apart(hypothesis.times_s, min(frame_s, duration_s), duration_s)
-    between = ((a + b) / 2 for a, b in pairwise(moments))
-    boundaries = [0.0, *between, duration_s] if moments else []
+    edges = [0.0, *((a + b) / 2 for a, b in pairwise(moments)), duration_s]
+    timed = zip(hypothesis.phones, moments, hypothesis.confidences, strict=True)
     return [
         Segment(
             phone,
-            round(start_s + max(before, moment - REACH_S), 4),
-            round(start_s + min(after, moment + REACH_S), 4),
+            round(start_s + max(edges[n], moment - REACH_S), 4),
+            round(start_s + min(edges[n + 1], moment + REACH_S), 4),
             confidence,
         )
-        for phone, moment, confidence, (before, after) in zip(
-            hypothesis.phones,
-            moments,
-            hypothesis.confidences,
-            pairwise(boundaries),
-            strict=True,
-        )
+        for n, (phone, moment, confidence) in enumerate(timed)
     ]
 
 
@@ -236,9 +211,6 @@ def _apart(times_s: Sequence[float], frame_s: float, duration_s: float) -> list[
         count = len(list(same))
         moments += [time + frame_s * ((n + 0.5) / count - 0.5) for n in range(count)]
     return sorted(moments)
-
-
-# ---------------------------------------------------------------- pieces
 
 
 def pieces(blocks: Iterable[Waveform], step: int, sample_rate: int) -> Iterator[Piece]:
@@ -272,13 +244,6 @@ def quietest(samples: Waveform, step: int, sample_rate: int) -> int:
     power = np.square(samples[: len(samples) // step * step]).reshape(-1, step).sum(axis=1)
     width = max(2, round(QUIET_S * sample_rate / step))
     return step * (int(np.argmin(np.convolve(power, np.ones(width), "valid"))) + width // 2)
-
-
-def ignore(warning: str) -> None:
-    """For a first pass over a file, whose warnings come with its transcription."""
-
-
-# ---------------------------------------------------------------- files
 
 
 def load(model: str | Path | None = None) -> Transcriber:

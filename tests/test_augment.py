@@ -310,7 +310,7 @@ def test_very_short_utterances_survive(samples: int) -> None:
         every = Augment(dataclasses.replace(EVERYTHING, noise=1, babble=1, reverb=1), RATE, BINS)
         waveform, _ = every.waveform(speech(samples), seed, lambda n: speech(1 + n % 3, n))
         assert waveform.isfinite().all()
-        frames, lengths = features(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
+        frames, lengths = features(Batch.of([waveform]))
         masked = every.mask(frames, lengths, (seed,))
         assert masked.shape == frames.shape
         assert masked.isfinite().all()

@@ -21,7 +21,7 @@ from asr.features import Features, FeaturesConfig, SpeakerMoments
 from asr.features.deltas import delta, stack_context
 from asr.features.frontend import Frontend
 from asr.features.normalization import VARIANCE_FLOOR
-from asr.features.padded import at_once, extend
+from asr.features.padded import extend, zero_behind
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig, encode_all
 from asr.records import Utterance
@@ -64,7 +64,8 @@ WAVEFORMS[5] *= 1e-4  # 80 dB below the others, which is all that librosa's ceps
 
 
 def raw(config: FeaturesConfig, waveform: Tensor) -> Tensor:
-    frames, counts = Features(config).raw(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
+    features = Features(config)
+    frames, counts = features.dynamic(*features.static(*pad([waveform])))
     return frames[0, : counts[0]]
 
 
@@ -86,12 +87,12 @@ def test_an_utterance_in_a_padded_batch_is_the_same_to_the_last_bit(
     config = replace(config, normalization=normalization, context=1)
     batch = Batch.of(WAVEFORMS, "aabbccddaabbccdd")
     features, moments = fitted(config, batch)
-    frames, counts = features.of_batch(batch, moments=moments)
+    frames, counts = features(batch, moments=moments)
     assert frames.shape == (16, config.frame_count(16_000), config.width)
     assert frames.std() > 0.5
     for n, waveform in enumerate(WAVEFORMS):
         one = Batch.of([waveform], batch.speakers[n])
-        alone, (count,) = features.of_batch(one, moments=moments)
+        alone, (count,) = features(one, moments=moments)
         assert count == counts[n] == config.frame_count(SAMPLES[n])
         assert torch.equal(frames[n, :count], alone[0])
         assert not frames[n, count:].any()
@@ -108,16 +109,18 @@ def test_a_batch_computed_at_once_as_on_a_gpu_is_the_same(
     batch = Batch.of([WAVEFORMS[n] for n in long_enough], "aabbccddaabbccdd"[: len(long_enough)])
     features, moments = fitted(config, batch)
     warps = torch.linspace(0.9, 1.1, len(long_enough))
-    expected, counts = features.of_batch(batch, warps, moments)
+    expected, counts = features(batch, warps, moments)
     calls = []
 
     def all_rows(fill, counts: Tensor, like: Tensor, width: int) -> Tensor:  # type: ignore[no-untyped-def]
         calls.append(width)
-        return at_once(fill, counts, like.new_full((*like.shape[:2], width), torch.nan))
+        frames = like.new_full((*like.shape[:2], width), torch.nan)
+        fill(slice(None), frames)
+        return zero_behind(frames, counts)
 
     monkeypatch.setattr("asr.features.by_utterance", all_rows)
     monkeypatch.setattr(Frontend, "one_by_one", Frontend.all_at_once)
-    found, found_counts = features.of_batch(batch, warps, moments)
+    found, found_counts = features(batch, warps, moments)
     assert calls == [config.dynamic_width]
     assert torch.equal(found_counts, counts)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
@@ -136,7 +139,7 @@ def test_everything_stays_on_its_device(
     moments = known if normalization == "speaker" else None
     batch = Batch.of(WAVEFORMS[:3], "aaa").to(meta)
     for warps in (None, torch.tensor([0.9, 1.0, 1.1])):
-        frames, counts = features.of_batch(batch, warps, moments)
+        frames, counts = features(batch, warps, moments)
         assert frames.device == counts.device == meta
         assert frames.shape == (3, config.frame_count(max(SAMPLES[:3])), config.width)
 
@@ -149,16 +152,18 @@ def test_autocast_leaves_features_alone(
     monkeypatch.setattr(Frontend, "one_by_one", getattr(Frontend, way))
     batch = Batch.of(WAVEFORMS[:4])
     features, _ = fitted(config, batch)
-    expected, _ = features.of_batch(batch)
+    expected, _ = features(batch)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(features.of_batch(batch)[0], expected)
+        assert torch.equal(features(batch)[0], expected)
 
 
 def test_frames_carry_no_gradient_and_double_precision_is_kept() -> None:
-    waveforms, lengths = pad(WAVEFORMS[:4])
-    frames, _ = Features(FeaturesConfig())(waveforms.requires_grad_(), lengths)
+    batch = Batch.of(WAVEFORMS[:4])
+    waveforms = batch.waveforms.requires_grad_()
+    frames, _ = Features(FeaturesConfig())(batch)
     assert not frames.requires_grad
-    precise, _ = Features(FeaturesConfig()).double()(waveforms.double(), lengths)
+    double = replace(batch, waveforms=waveforms.double())
+    precise, _ = Features(FeaturesConfig()).double()(double)
     assert precise.dtype == torch.float64
     torch.testing.assert_close(precise.float(), frames, atol=1e-3, rtol=1e-4)
 
@@ -167,8 +172,8 @@ def test_no_number_of_one_utterance_reaches_another() -> None:
     broken = torch.full((4000,), torch.nan)
     for config in KINDS.values():
         features = Features(replace(config, normalization="utterance"))
-        alone = features.of_batch(Batch.of([WAVEFORMS[0]]))[0][0]
-        frames, _ = features.of_batch(Batch.of([broken, WAVEFORMS[0], -broken]))
+        alone = features(Batch.of([WAVEFORMS[0]]))[0][0]
+        frames, _ = features(Batch.of([broken, WAVEFORMS[0], -broken]))
         assert torch.equal(frames[1], alone)
 
 
@@ -191,10 +196,10 @@ def test_static_frames_from_a_cache_give_the_same(config: FeaturesConfig) -> Non
     kept = replace(batch, waveforms=torch.zeros(16, 0), frames=static)
     again, _ = fitted(config, kept)
     assert torch.equal(features.mean, again.mean)
-    for one, other in zip(features.of_batch(batch), again.of_batch(kept), strict=True):
+    for one, other in zip(features(batch), again(kept), strict=True):
         assert torch.equal(one, other)
     with pytest.raises(ValueError, match="cache"):
-        features.of_batch(kept, torch.ones(16))
+        features(kept, torch.ones(16))
 
 
 # ── scale, shift, extremes ───────────────────────────────────────────────────────────────────
@@ -233,7 +238,7 @@ EXTREMES = {
 def test_extremes_are_finite(config: FeaturesConfig, normalization: str, waveform: Tensor) -> None:
     batch = Batch.of([waveform], "a")
     features, moments = fitted(replace(config, normalization=normalization), batch)
-    frames, counts = features.of_batch(batch, moments=moments)
+    frames, counts = features(batch, moments=moments)
     assert int(counts) > 0
     assert frames.isfinite().all()
 
@@ -252,7 +257,7 @@ def test_less_than_one_window_is_no_frame() -> None:
         known = {"a": (torch.zeros(82), torch.ones(82))}
         moments = known if normalization == "speaker" else None
         short = Batch.of([torch.zeros(399), torch.zeros(10)], "aa")
-        frames, counts = Features(config).of_batch(short, moments=moments)
+        frames, counts = Features(config)(short, moments=moments)
         assert frames.shape == (2, 0, 5 * 82)
         assert counts.tolist() == [0, 0]
 
@@ -295,7 +300,7 @@ def test_context_stacks_neighbours_and_repeats_the_edges() -> None:
 def test_global_normalisation_is_of_all_frames_whatever_the_batches() -> None:
     waveforms = WAVEFORMS[:4]
     features, _ = fitted(FeaturesConfig(), Batch.of(waveforms[:1]), Batch.of(waveforms[1:]))
-    frames = torch.cat([features.of_batch(Batch.of([w]))[0][0] for w in waveforms])
+    frames = torch.cat([features(Batch.of([w]))[0][0] for w in waveforms])
     torch.testing.assert_close(frames.mean(0), torch.zeros(123), atol=1e-3, rtol=0)
     torch.testing.assert_close(frames.std(0, correction=0), torch.ones(123), atol=1e-3, rtol=0)
     assert set(features.state_dict()) == {"mean", "std"}
@@ -303,7 +308,7 @@ def test_global_normalisation_is_of_all_frames_whatever_the_batches() -> None:
 
 def test_utterance_normalisation_is_of_each_utterance() -> None:
     features = Features(replace(KALDI, normalization="utterance"))
-    frames, counts = features.of_batch(Batch.of(WAVEFORMS))
+    frames, counts = features(Batch.of(WAVEFORMS))
     assert int((counts > 20).sum()) > 4
     for one, count in zip(frames, counts, strict=True):
         if count > 20:
@@ -316,7 +321,7 @@ def test_active_normalisation_is_of_the_loud_frames_and_silence_changes_nothing(
     features = Features(replace(KALDI, normalization="active", active_db=20.0))
     noise = torch.randn(16_000, generator=torch.Generator().manual_seed(1))
     sound = torch.cat([0.3 * noise[:8_000], 1e-3 * noise[8_000:]])
-    alone = features.of_batch(Batch.of([sound]))[0][0]
+    alone = features(Batch.of([sound]))[0][0]
     raw_frames = raw(KALDI, sound)
     level = raw_frames[:, KALDI.energy : KALDI.static_width].mean(1)
     nats = 20.0 / 10 * math.log(10)
@@ -326,9 +331,9 @@ def test_active_normalisation_is_of_the_loud_frames_and_silence_changes_nothing(
     expected = (raw_frames - raw_frames[active].mean(0)) / spread
     torch.testing.assert_close(alone, expected, atol=1e-3, rtol=1e-3)
     for silence in (torch.zeros(80_000), 1e-4 * noise):
-        longer = features.of_batch(Batch.of([torch.cat([sound, silence])]))[0][0]
+        longer = features(Batch.of([torch.cat([sound, silence])]))[0][0]
         torch.testing.assert_close(longer[:90], alone[:90], atol=1e-4, rtol=1e-4)
-    padded = features.of_batch(Batch.of([sound[:9_000], sound]))[0][1]
+    padded = features(Batch.of([sound[:9_000], sound]))[0][1]
     assert torch.equal(padded, alone)
 
 
@@ -338,7 +343,7 @@ def test_speaker_normalisation_is_of_all_frames_of_a_speaker() -> None:
     batch = Batch.of(WAVEFORMS[:5], speakers)
     first, second = Batch.of(WAVEFORMS[:2], speakers[:2]), Batch.of(WAVEFORMS[2:5], speakers[2:])
     features, moments = fitted(config, second, first)
-    frames, counts = features.of_batch(batch, moments=moments)
+    frames, counts = features(batch, moments=moments)
     for speaker in set(speakers):
         mine = [n for n in range(5) if speakers[n] == speaker]
         everything = torch.cat([raw(config, WAVEFORMS[n]) for n in mine])
@@ -352,7 +357,7 @@ def test_a_speaker_does_not_see_another() -> None:
     config = replace(KALDI, normalization="speaker")
     mine = Batch.of(WAVEFORMS[:2], "aa")
     found, expected = (
-        features.of_batch(mine, moments=moments)[0]
+        features(mine, moments=moments)[0]
         for features, moments in (
             fitted(config, Batch.of(WAVEFORMS[:6], "aabbcb")),
             fitted(config, mine),
@@ -365,11 +370,11 @@ def test_an_unknown_speaker_is_named() -> None:
     config = replace(KALDI, normalization="speaker")
     features, moments = fitted(config, Batch.of(WAVEFORMS[:1], ["ann"]))
     with pytest.raises(DataError, match="'bob'"):
-        features.of_batch(Batch.of(WAVEFORMS[:2], ["ann", "bob"]), moments=moments)
+        features(Batch.of(WAVEFORMS[:2], ["ann", "bob"]), moments=moments)
     with pytest.raises(DataError, match="'ann'"):  # nothing is remembered from another call
-        features.of_batch(Batch.of(WAVEFORMS[:2], ["ann", "bob"]))
+        features(Batch.of(WAVEFORMS[:2], ["ann", "bob"]))
     with pytest.raises(ValueError, match=r"2 utterances .* found 0"):
-        features(*pad(WAVEFORMS[:2]), moments=moments)
+        features(Batch.of(WAVEFORMS[:2]), moments=moments)
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
@@ -377,9 +382,9 @@ def test_moments_that_are_passed_take_the_place_of_any_normalisation(normalizati
     config = replace(KALDI, normalization="speaker")
     batch = Batch.of(WAVEFORMS[:4], "abab")
     features, moments = fitted(config, batch)
-    expected, _ = features.of_batch(batch, moments=moments)
+    expected, _ = features(batch, moments=moments)
     other = Features(replace(config, normalization=normalization))
-    assert torch.equal(other.of_batch(batch, moments=moments)[0], expected)
+    assert torch.equal(other(batch, moments=moments)[0], expected)
 
 
 def test_a_split_is_encoded_by_the_moments_of_its_own_speakers(tones: list[Utterance]) -> None:
@@ -406,7 +411,7 @@ def test_a_split_is_encoded_by_the_moments_of_its_own_speakers(tones: list[Utter
 def test_sliding_normalisation_is_kaldis_loop(window: int) -> None:
     config = replace(KALDI, normalization="sliding", cmn_window=window)
     waveforms = [*WAVEFORMS[:4], torch.zeros(5000)]
-    found, counts = Features(config).of_batch(Batch.of(waveforms))
+    found, counts = Features(config)(Batch.of(waveforms))
     for n, waveform in enumerate(waveforms):
         frames = raw(config, waveform).double()
         expected = torch.zeros_like(frames)
@@ -466,9 +471,9 @@ def test_dither_is_the_same_noise_for_every_utterance() -> None:
     config = replace(KALDI, deltas=0, dither=2.0, normalization="none")
     batch = Batch.of([torch.zeros(70_000), torch.zeros(4000), WAVEFORMS[0]])
     features = Features(config).train()
-    frames, counts = features.of_batch(batch)
+    frames, counts = features(batch)
     assert torch.equal(frames[0, : counts[1]], frames[1, : counts[1]])
-    assert torch.equal(Features(config).eval().of_batch(batch)[0], frames)
+    assert torch.equal(Features(config).eval()(batch)[0], frames)
     # A window of 400 samples: the energy of noise is its variance, but for the mean taken out.
     energy = frames[0, :, 0].exp().mean() / 399
     assert math.isclose(float(energy), 2.0**2, rel_tol=0.05)
@@ -480,9 +485,9 @@ def test_relative_dither_is_so_far_below_the_utterance() -> None:
     tone = 0.2 * torch.sin(0.3 * torch.arange(16_000))
     gated = torch.cat([tone, torch.zeros(16_000)]) + 0.1
     batch = Batch.of([gated, 0.01 * gated, gated[:24_000], torch.zeros(4000)])
-    clean, counts = Features(config).of_batch(batch)
-    frames, _ = Features(replace(config, dither_db=40.0)).of_batch(batch)
-    one_by_one, _ = Features(replace(config, dither_db=40.0)).of_batch(Batch.of([gated[:24_000]]))
+    clean, counts = Features(config)(batch)
+    frames, _ = Features(replace(config, dither_db=40.0))(batch)
+    one_by_one, _ = Features(replace(config, dither_db=40.0))(Batch.of([gated[:24_000]]))
     assert torch.equal(one_by_one[0], frames[2, : counts[2]])
     # In the pause is noise of a ten-thousandth of the variance, an offset being none of it.
     energy = frames[0, 110 : counts[0] - 1, 0].exp().mean() / 399 / 32768**2
@@ -509,7 +514,7 @@ def test_relative_dither_is_so_far_below_the_utterance() -> None:
     ],
 )
 def test_widths(config: FeaturesConfig, width: int) -> None:
-    frames, _ = Features(config)(*pad(WAVEFORMS[:1]))
+    frames, _ = Features(config)(Batch.of(WAVEFORMS[:1]))
     assert config.width == width == frames.shape[2]
     assert frames[0].std(dim=0).min() > 0
 

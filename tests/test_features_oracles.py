@@ -21,7 +21,7 @@ import torchaudio
 from torch import Tensor
 
 from asr import audio
-from asr.batch import pad
+from asr.batch import Batch, pad
 from asr.features import Features, FeaturesConfig
 from asr.features.deltas import delta
 from asr.features.kaldi import INT16_SCALE
@@ -94,7 +94,8 @@ def recorded(shared: Path) -> list[Tensor]:
 
 def of(config: FeaturesConfig, waveforms: list[Tensor]) -> list[Tensor]:
     """Frames of each, computed as one padded batch."""
-    frames, counts = Features(config).raw(*pad(waveforms))
+    features = Features(config)
+    frames, counts = features.dynamic(*features.static(*pad(waveforms)))
     return [one[:count] for one, count in zip(frames, counts, strict=True)]
 
 
@@ -365,7 +366,7 @@ def test_deltas_are_torchaudios_and_librosas(window: int) -> None:
 @pytest.mark.parametrize("window", [10, 31, 300])
 def test_sliding_normalisation_is_torchaudios(window: int) -> None:
     config = replace(FBANK, normalization="sliding", cmn_window=window)
-    found, counts = Features(config)(*pad(NOISE))
+    found, counts = Features(config)(Batch.of(NOISE))
     compared = 0
     for n, frames in enumerate(of(FBANK, NOISE)):
         expected = torchaudio.functional.sliding_window_cmn(

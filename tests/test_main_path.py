@@ -36,11 +36,10 @@ LEAVES: dict[str, set[str]] = {
     "asr.features.librosa": {"Librosa"},
     "asr.features.normalization": {
         "Normalization",
-        "Speaker",
         "SpeakerMoments",
         "Sums",
-        "by_speaker",
         "normalization",
+        "of_speakers",
     },
     "asr.features.padded": {"by_utterance", "extend", "zero_behind"},
     "asr.features.windows": {"Shaping", "for_compiled", "power_spectra"},

@@ -140,7 +140,7 @@ def test_two_copies_cost_what_their_distributions_differ_by() -> None:
     plain = CTC(CTCConfig(), 6, 4)
     plain.load_state_dict(criterion.state_dict())
     alone = plain.loss(encoded, lengths, batch)
-    log_probs = criterion.log_probs(encoded)
+    log_probs = criterion.emissions(encoded)
     for n, loss in enumerate(criterion.loss(encoded, lengths, batch)):
         this, other = (log_probs[k, : lengths[n]] for k in (n, (n + 3) % 6))
         apart = torch.distributions.kl_divergence(
@@ -220,7 +220,7 @@ def test_the_loss_is_minus_the_sum_over_all_alignments(target: tuple[int, ...]) 
         ("a",),
     )
     found = criterion.loss(encoded, torch.tensor([5]), batch).item()
-    expected = -brute_force_log_prob(criterion.log_probs(encoded)[0], target)
+    expected = -brute_force_log_prob(criterion.emissions(encoded)[0], target)
     assert math.isclose(found, expected, rel_tol=1e-5)
 
 
@@ -230,7 +230,7 @@ def test_greedy_search_is_the_best_alignment_collapsed() -> None:
     encoded = 3 * torch.randn(2, 6, 6)
     lengths = torch.tensor([6, 4])
     for n, (path,) in enumerate(criterion.decode(encoded, lengths, SearchConfig())):
-        log_probs = criterion.log_probs(encoded)[n, : lengths[n]]
+        log_probs = criterion.emissions(encoded)[n, : lengths[n]]
         best = max(
             itertools.product(range(4), repeat=int(lengths[n])),
             key=lambda alignment: sum(log_probs[t, v].item() for t, v in enumerate(alignment)),
@@ -259,11 +259,11 @@ def test_labels_that_share_a_counterpart_share_its_probability() -> None:
     fine.begin_with(coarse, labels)
     encoded = torch.randn(2, 5, 6)
     summed = torch.zeros(2, 5, 4)
-    summed.index_add_(2, torch.tensor(labels), fine.log_probs(encoded).exp())
-    torch.testing.assert_close(summed, coarse.log_probs(encoded).exp())
+    summed.index_add_(2, torch.tensor(labels), fine.emissions(encoded).exp())
+    torch.testing.assert_close(summed, coarse.emissions(encoded).exp())
     fine.begin_with(coarse, [0, 1, 1, 2, 3, None, None])
-    odds = fine.log_probs(encoded)[..., 3:5].diff()
-    torch.testing.assert_close(odds, coarse.log_probs(encoded)[..., 2:4].diff())
+    odds = fine.emissions(encoded)[..., 3:5].diff()
+    torch.testing.assert_close(odds, coarse.emissions(encoded)[..., 2:4].diff())
 
 
 def test_an_utterance_too_short_for_ctc_is_named() -> None:

@@ -270,7 +270,7 @@ def test_a_click_is_heard_when_it_is_made(framing: dict[str, object], subsamplin
     for sample in range(3000, 6000, 237):
         waveform = 1e-4 * torch.randn(1, 9000, generator=torch.Generator().manual_seed(sample))
         waveform[0, sample] = 0.9
-        frames, lengths = recognizer.features(waveform, torch.tensor([9000]))
+        frames, lengths = recognizer.features(Batch.of([waveform[0]]))
         loud = frames[0, : int(lengths)].mean(dim=1).unfold(0, subsampling, subsampling).sum(dim=1)
         half_a_step_s = 0.01 * subsampling / 2
         heard_s = recognizer.time_s(int(loud.argmax()))
@@ -364,7 +364,7 @@ def test_a_loss_is_finite_from_the_fewest_frames_on(target: tuple[int, ...]) -> 
         ({"threshold": 0.0}, "search.threshold is 0.0, expected more than 0"),
         ({"beam": 9, "lm_weight": -1.0}, "search.lm_weight is -1.0, expected at least 0"),
         ({"bonus": 1.0}, "search.bonus is 1.0, .* search=beam"),
-        ({"language_model": "lm.arpa"}, "search.language_model is lm.arpa, .* search=beam"),
+        ({"language_model": "lm.arpa"}, "search.language_model is 'lm.arpa', .* search=beam"),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, float], says: str) -> None:

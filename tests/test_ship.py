@@ -79,7 +79,7 @@ def test_a_shipped_model_hears_the_same_from_half_the_bytes(
         assert isinstance(recognizer.criterion, CTC)
         with torch.no_grad():
             encoded, _ = recognizer.encode_batch(batch)
-            log_probs.append(recognizer.criterion.log_probs(encoded))
+            log_probs.append(recognizer.criterion.emissions(encoded))
     likely = log_probs[0] > -4.0
     assert (log_probs[0] - log_probs[1])[likely].abs().max() < 1e-2
     greedy = [transcribe_all(one, [batch], SearchConfig()) for one in (best, found.recognizer)]

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from asr import audio, checkpoint, labels
 from asr import transcriber as transcriber_module
 from asr.audio import Waveform, reader
+from asr.batch import Batch
 from asr.checkpoint import Checkpoint
 from asr.commands import transcribe
 from asr.errors import DataError
@@ -138,10 +139,8 @@ def test_files_of_one_speaker_are_normalised_together(
     features = transcriber.recognizer.features
     assert features.config == transcriber.recognizer.config.features
     plain = Features(replace(features.config, normalization="none"))
-    batches = [
-        (torch.from_numpy(sound).unsqueeze(0), torch.tensor([len(sound)])) for sound in sounds
-    ]
-    frames = torch.cat([plain(*batch)[0][0] for batch in batches]).double()
+    batches = [Batch.of([torch.from_numpy(sound)]) for sound in sounds]
+    frames = torch.cat([plain(batch)[0][0] for batch in batches]).double()
     mean, std = moments[SPEAKER]
     torch.testing.assert_close(mean, frames.mean(0).float())
     torch.testing.assert_close(std, frames.std(0, correction=0).float())
@@ -450,8 +449,7 @@ def test_the_frames_of_a_piece_are_those_of_the_recording(family: str, deltas: i
     features = Features(FeaturesConfig(family=family, bins=20, deltas=deltas, energy=False))
 
     def frames_of(waveform: Waveform) -> torch.Tensor:
-        padded = torch.from_numpy(waveform).unsqueeze(0)
-        return features(padded, torch.tensor([len(waveform)]))[0][0]
+        return features(Batch.of([torch.from_numpy(waveform)]))[0][0]
 
     whole = frames_of(recording)
     for piece in pieces(in_blocks(recording, 30_000), 320, 16_000):

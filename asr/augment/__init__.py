@@ -18,48 +18,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr.augment import sounds
 from asr.augment.layout import Layout, breaks, pieces
-from asr.augment.sounds import (
-    Waveform,
-    accelerate,
-    add_at,
-    amplitude,
-    babble,
-    band_pass,
-    coloured_noise,
-    convolve,
-    impulse_response,
-    telephone,
-)
+from asr.augment.sounds import Waveform
 from asr.batch import length_mask
 from asr.errors import DataError
 from asr.knobs import Knobs, Limits, knob
 from asr.records import Utterance
 
-SHORTEST_RT60_S = 0.01
 EMPTY_S = (1.0, 8.0)  # duration of an example without speech
 EMPTY_LEVEL_DB = (-80.0, -15.0)  # of an example without speech, relative to full scale
 ROOM_SNR_DB = (30.0, 60.0)  # of the noise in pauses that are not digital silence
 LOWPASS_HZ = (3500.0, 7500.0)  # where MP3 encoders cut, from 24 kbit/s on
 CLIPPED_AT = (0.15, 0.8)  # of the largest sample
 
-
 SHARE = "share of utterances with"
 FRACTION = Limits(at_least=0, at_most=1)
+HALF = Limits(at_least=0, at_most=0.5)
 
 
 @dataclass(frozen=True)
 class AugmentConfig(Knobs, group="augment"):
     """How much training utterances are changed; the defaults change nothing."""
 
-    speed: float = knob(
-        0.0, "play at 1 - speed, 1 or 1 + speed times the pace", at_least=0, at_most=0.5
-    )
+    speed: float = knob(0.0, "play at 1 - speed, 1 or 1 + speed times the pace", **HALF)
     vtlp: float = knob(
-        0.0,
-        "scale frequencies by a factor from 1 ± vtlp: other lengths of the vocal tract",
-        at_least=0,
-        at_most=0.5,
+        0.0, "scale frequencies by a factor from 1 ± vtlp: other lengths of the vocal tract", **HALF
     )
     gain_db: float = knob(0.0, "change the level by up to ± this many dB", at_least=0)
     noise: float = knob(0.0, f"{SHARE} coloured noise, from white to brown", **FRACTION)
@@ -68,9 +52,7 @@ class AugmentConfig(Knobs, group="augment"):
     snr_min_db: float = knob(5.0, "lowest SNR of noise and babble, over the whole utterance")
     snr_max_db: float = knob(25.0, "highest SNR of noise and babble")
     reverb: float = knob(0.0, f"{SHARE} the echo of a room", **FRACTION)
-    rt60_min_s: float = knob(
-        0.1, "shortest time in which an echo falls by 60 dB", at_least=SHORTEST_RT60_S
-    )
+    rt60_min_s: float = knob(0.1, "shortest time in which an echo falls by 60 dB", at_least=0.01)
     rt60_max_s: float = knob(0.5, "longest time in which an echo falls by 60 dB")
     drr_min_db: float = knob(0.0, "lowest ratio of direct sound to its whole echo")
     drr_max_db: float = knob(12.0, "highest ratio of direct sound to its whole echo")
@@ -95,14 +77,11 @@ class AugmentConfig(Knobs, group="augment"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if abs(100 * self.speed - round(100 * self.speed)) > 1e-6:
-            raise ValueError(f"augment.speed is {self.speed}, expected whole hundredths")
+            self.refuse("speed", "expected whole hundredths")
         for quantity, unit in (("snr", "db"), ("rt60", "s"), ("drr", "db"), ("cut", "s")):
             low, high = (f"{quantity}_{end}_{unit}" for end in ("min", "max"))
             if getattr(self, low) > getattr(self, high):
-                raise ValueError(
-                    f"augment.{low} is {getattr(self, low)}, expected at most "
-                    f"{getattr(self, high)} (augment.{high})"
-                )
+                self.refuse(low, f"expected at most {getattr(self, high)} (augment.{high})")
 
     @property
     def needs_waveforms(self) -> bool:
@@ -172,11 +151,12 @@ class Augment:
         samples = layout.waveform(waveform.numpy(), self.sample_rate)
         if any(layout.pauses) and not layout.digital:
             draw = _draw("room", seed)
-            room = coloured_noise(draw, len(samples), self.sample_rate, draw.uniform(0.0, 2.0))
+            room = self._noise(draw, len(samples))
             if layout.parts:
-                samples = add_at(draw.uniform(*ROOM_SNR_DB), samples, room)
+                samples = sounds.add_at(draw.uniform(*ROOM_SNR_DB), samples, room)
             else:
-                samples = room * (amplitude(draw.uniform(*EMPTY_LEVEL_DB)) / float(room.std()))
+                level = sounds.amplitude(draw.uniform(*EMPTY_LEVEL_DB))
+                samples = room * (level / float(room.std()))
         changed, speed = self.waveform(torch.from_numpy(samples), seed, others)
         if layout.digital:
             silent = layout.silence(changed.numpy(), self.sample_rate / speed)
@@ -193,28 +173,27 @@ class Augment:
         """
         config = self.config
         percent = self.pace(seed)
-        samples = accelerate(waveform.numpy(), percent)
+        samples = sounds.accelerate(waveform.numpy(), percent)
         if draw := _chosen("reverb", config.reverb, seed):
             rt60_s = draw.uniform(config.rt60_min_s, config.rt60_max_s)
             drr_db = draw.uniform(config.drr_min_db, config.drr_max_db)
-            samples = convolve(samples, impulse_response(draw, rt60_s, drr_db, self.sample_rate))
+            room = sounds.impulse_response(draw, rt60_s, drr_db, self.sample_rate)
+            samples = sounds.convolve(samples, room)
         if draw := _chosen("noise", config.noise, seed):
-            exponent = draw.uniform(0.0, 2.0)
-            noise = coloured_noise(draw, len(samples), self.sample_rate, exponent)
-            samples = self._add(samples, noise, draw)
+            samples = self._add(samples, self._noise(draw, len(samples)), draw)
         if draw := _chosen("babble", config.babble, seed):
             voices = [others(int(draw.integers(1 << 31))).numpy() for _ in range(config.voices)]
-            samples = self._add(samples, babble(draw, voices, len(samples)), draw)
+            samples = self._add(samples, sounds.babble(draw, voices, len(samples)), draw)
         if config.gain_db:
             gain_db = _draw("gain", seed).uniform(-config.gain_db, config.gain_db)
-            samples = samples * amplitude(gain_db)
+            samples = samples * sounds.amplitude(gain_db)
         if draw := _chosen("clipping", config.clipping, seed):
             limit = np.float32(draw.uniform(*CLIPPED_AT) * np.abs(samples).max(initial=0.0))
             samples = samples.clip(-limit, limit)
         if draw := _chosen("lowpass", config.lowpass, seed):
-            samples = band_pass(samples, 0.0, draw.uniform(*LOWPASS_HZ), self.sample_rate)
+            samples = sounds.band_pass(samples, 0.0, draw.uniform(*LOWPASS_HZ), self.sample_rate)
         if draw := _chosen("telephone", config.telephone, seed):
-            samples = telephone(samples, self.sample_rate)
+            samples = sounds.telephone(samples, self.sample_rate)
         return torch.from_numpy(samples), percent / 100
 
     def warps(self, seeds: tuple[int, ...]) -> Tensor | None:
@@ -251,7 +230,11 @@ class Augment:
         return frames.masked_fill((stretches.unsqueeze(2) | bands.unsqueeze(1)) & real, 0.0)
 
     def _add(self, speech: Waveform, noise: Waveform, draw: np.random.Generator) -> Waveform:
-        return add_at(draw.uniform(self.config.snr_min_db, self.config.snr_max_db), speech, noise)
+        snr_db = draw.uniform(self.config.snr_min_db, self.config.snr_max_db)
+        return sounds.add_at(snr_db, speech, noise)
+
+    def _noise(self, draw: np.random.Generator, samples: int) -> Waveform:
+        return sounds.coloured_noise(draw, samples, self.sample_rate, draw.uniform(0.0, 2.0))
 
 
 def seed_of(seed: int, epoch: int, utterance_id: str) -> int:

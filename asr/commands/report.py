@@ -88,12 +88,12 @@ def _network_output(
     batch = Batch.of([torch.from_numpy(waveform)], [speaker])
     features = recognizer.features
     first = int(features.config.kind == "fbank" and features.config.energy)
-    frames, _ = features.raw(batch.waveforms, batch.waveform_lengths)
+    frames, _ = features.static(batch.waveforms, batch.waveform_lengths)
     log_mel = frames[0, :, first : features.config.static_width].T.numpy()
     if not isinstance(recognizer.criterion, CTC):
         return log_mel, None
     encoded, _ = recognizer.encode_batch(batch, moments=moments)
-    return log_mel, recognizer.criterion.log_probs(encoded)[0].exp().numpy()
+    return log_mel, recognizer.criterion.emissions(encoded)[0].exp().numpy()
 
 
 def _facts(training: dict[str, Any]) -> list[tuple[str, str]]:

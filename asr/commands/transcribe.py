@@ -20,7 +20,7 @@ from pathlib import Path
 from asr.errors import DataError, exit_code, raise_problems
 from asr.files import atomic_open
 from asr.labels import textgrid
-from asr.transcriber import Transcript, ignore, load
+from asr.transcriber import Transcript, load
 
 FORMATS = {"text": ".txt", "json": ".json", "textgrid": ".TextGrid"}
 
@@ -44,7 +44,7 @@ def run(
     transcriber = load(model)
     moments = None
     if one_speaker:
-        moments = transcriber.one_speaker(transcriber.blocks(path, ignore) for path in files)
+        moments = transcriber.one_speaker(transcriber.blocks(path) for path in files)
     problems: list[str] = []
     for path, target in zip(files, targets, strict=True):
         try:

@@ -8,10 +8,7 @@ from asr.criteria.hmm import HMM
 from asr.criteria.transducer import Transducer, TransducerConfig
 
 CONFIGS: dict[str, type[CriterionConfig]] = {
-    "ctc": CTCConfig,
-    "framewise": FramewiseConfig,
-    "gmm": GMMConfig,
-    "transducer": TransducerConfig,
+    config.name: config for config in (CTCConfig, FramewiseConfig, GMMConfig, TransducerConfig)
 }
 
 __all__ = [

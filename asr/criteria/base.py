@@ -33,8 +33,8 @@ class Path:
 
     labels: tuple[int, ...]
     score: float
-    frames: tuple[int, ...] | None = None
-    confidences: tuple[float, ...] | None = None
+    frames: tuple[int, ...]
+    confidences: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,13 @@ class Criterion(nn.Module, ABC):
         """Loss of each utterance in nats: (N, T', D), (N,) → (N,); the caller reduces."""
 
     def decode(
-        self,
-        encoded: Tensor,
-        lengths: Tensor,
-        search: SearchConfig,
-        language_model: Graph | None = None,
+        self, encoded: Tensor, lengths: Tensor, search: SearchConfig, graph: Graph | None = None
     ) -> list[list[Path]]:
         """Best paths of each utterance, best first: (N, T', D), (N,) → N × n-best.
 
-        `language_model` is the graph of `search.language_model`, if that is set.
+        `graph` is that of `search.language_model`, if that is set.
         """
-        return self.search(self.emissions(encoded), lengths, search, language_model)
+        return self.search(self.emissions(encoded), lengths, search, graph)
 
     @abstractmethod
     def emissions(self, encoded: Tensor) -> Tensor:
@@ -97,11 +93,7 @@ class Criterion(nn.Module, ABC):
 
     @abstractmethod
     def search(
-        self,
-        emissions: Tensor,
-        lengths: Tensor,
-        search: SearchConfig,
-        language_model: Graph | None = None,
+        self, emissions: Tensor, lengths: Tensor, search: SearchConfig, graph: Graph | None = None
     ) -> list[list[Path]]:
         """As `decode`, from emissions: (N, T', E), (N,) → N × n-best."""
 
@@ -148,4 +140,6 @@ class Criterion(nn.Module, ABC):
 
     def tunable(self, search: SearchConfig) -> tuple[str, ...]:
         """The keys of `search` that `asr tune` tries on dev."""
-        return ()
+        if search.beam == 1:
+            return ("blank_penalty",)
+        return ("lm_weight", "bonus") if search.language_model else ("bonus",)

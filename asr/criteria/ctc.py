@@ -40,10 +40,6 @@ class CTC(Criterion):
         self.config = config
         self.head = nn.Linear(input_size, vocabulary_size)
 
-    def log_probs(self, encoded: Tensor) -> Tensor:
-        """(N, T', D) → (N, T', V), normalised over V."""
-        return self.head(encoded).log_softmax(dim=2)  # type: ignore[no-any-return]
-
     def begin_with(self, other: Criterion, labels: Sequence[int | None]) -> None:
         """Labels with the same counterpart share its probability; one without is the mean."""
         if not isinstance(other, CTC):
@@ -65,7 +61,7 @@ class CTC(Criterion):
         self.require_labels(batch, self.head.out_features)
         needed = self.frames_needed(batch.targets, batch.target_lengths)
         self.require_frames(lengths, needed, batch.ids)
-        log_probs = self.log_probs(encoded)
+        log_probs = self.emissions(encoded)
         losses = nn.functional.ctc_loss(
             log_probs.transpose(0, 1), batch.targets, lengths, batch.target_lengths, BLANK, "none"
         )
@@ -75,14 +71,11 @@ class CTC(Criterion):
         return losses
 
     def emissions(self, encoded: Tensor) -> Tensor:
-        return self.log_probs(encoded)
+        """Log-probabilities of the labels: (N, T', D) → (N, T', V)."""
+        return self.head(encoded).log_softmax(dim=2)  # type: ignore[no-any-return]
 
     def search(
-        self,
-        emissions: Tensor,
-        lengths: Tensor,
-        search: SearchConfig,
-        language_model: Graph | None = None,
+        self, emissions: Tensor, lengths: Tensor, search: SearchConfig, graph: Graph | None = None
     ) -> list[list[Path]]:
         """`emissions` are log-probabilities, (N, T', V); torch's threads share the utterances."""
         self.require_numbers(emissions)
@@ -90,7 +83,7 @@ class CTC(Criterion):
         utterances = [one[:length] for one, length in zip(log_probs, lengths.tolist(), strict=True)]
         if search.beam == 1:
             return [[greedy(one)] for one in utterances]
-        graph = language_model or no_language_model(self.head.out_features)
+        graph = graph or no_language_model(self.head.out_features)
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
             return list(threads.map(lambda one: beam_search(one, search, graph), utterances))
 
@@ -99,14 +92,12 @@ class CTC(Criterion):
     ) -> list[list[Span]]:
         """By the best alignment; each blank costs `ALIGNMENT_PENALTY`, which lengthens labels."""
         self.require_frames(lengths, self.frames_needed(targets, target_lengths))
-        log_probs = self.log_probs(encoded).detach().float().cpu()
-        spans = []
-        for frames, length, labels, count in zip(
-            log_probs, lengths.tolist(), targets.cpu(), target_lengths.tolist(), strict=True
-        ):
-            alignment = align(penalised(frames[:length], ALIGNMENT_PENALTY), labels[:count])
-            spans.append(spans_of(alignment, frames[:length]))
-        return spans
+        log_probs = penalised(self.emissions(encoded).detach().float().cpu(), ALIGNMENT_PENALTY)
+        counts = zip(lengths.tolist(), target_lengths.tolist(), strict=True)
+        return [
+            spans_of(*align(log_probs[n, :frames], targets[n, :labels].cpu()))
+            for n, (frames, labels) in enumerate(counts)
+        ]
 
     def frames_needed(self, targets: Tensor, target_lengths: Tensor) -> Tensor:
         """U + repeats, which need a blank between them, and at least one."""
@@ -115,10 +106,8 @@ class CTC(Criterion):
         return (target_lengths + repeats.sum(dim=1)).clamp(min=1)
 
     def tunable(self, search: SearchConfig) -> tuple[str, ...]:
-        if search.beam == 1:
-            return ("blank_penalty",)
-        lm_weight = ("lm_weight",) if search.language_model else ()
-        return (*lm_weight, "bonus", "blank_penalty")
+        keys = super().tunable(search)
+        return keys if search.beam == 1 else (*keys, "blank_penalty")
 
 
 def divergence(log_probs: Tensor, lengths: Tensor) -> Tensor:
@@ -140,21 +129,12 @@ def greedy(log_probs: Tensor) -> Path:
 
 def beam_search(log_probs: Tensor, search: SearchConfig, graph: Graph) -> list[Path]:
     """The n best paths by prefix beam search, (T, V)."""
-    labels, lengths, scores = prefix_beam.search(
-        log_probs.numpy(),
-        graph,
-        search.lm_weight,
-        search.bonus,
-        search.beam,
-        search.threshold,
-        search.n_best,
-    )
-    paths = []
-    for row, length, score in zip(labels, lengths, scores, strict=True):
-        alignment = align(log_probs, torch.from_numpy(row[:length]))
-        along = log_probs.gather(1, alignment.unsqueeze(1)).squeeze(1)
-        paths.append(path_of(alignment, along, float(score)))
-    return paths
+    options = search.lm_weight, search.bonus, search.beam, search.threshold, search.n_best
+    labels, lengths, scores = prefix_beam.search(log_probs.numpy(), graph, *options)
+    return [
+        path_of(*align(log_probs, torch.from_numpy(row[:length])), float(score))
+        for row, length, score in zip(labels, lengths, scores, strict=True)
+    ]
 
 
 def penalised(log_probs: Tensor, blank_penalty: float) -> Tensor:
@@ -166,17 +146,17 @@ def penalised(log_probs: Tensor, blank_penalty: float) -> Tensor:
     return log_probs
 
 
-def align(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """The best alignment of labels (U,) with frames: (T, V) → (T,)."""
+def align(log_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The best alignment of labels (U,) and its log-probabilities: (T, V) → (T,), (T,)."""
     if len(labels) == 0:
-        return torch.full((len(log_probs),), BLANK)
-    alignment, _ = forced_align(log_probs.unsqueeze(0), labels.unsqueeze(0), blank=BLANK)
-    return alignment[0].long()  # type: ignore[no-any-return]
+        return torch.full((len(log_probs),), BLANK), log_probs[:, BLANK]
+    alignment, along = forced_align(log_probs.unsqueeze(0), labels.unsqueeze(0), blank=BLANK)
+    return alignment[0].long(), along[0]
 
 
-def spans_of(alignment: Tensor, log_probs: Tensor) -> list[Span]:
-    """The spans of the labels in an alignment (T,), with probabilities from (T, V)."""
-    probs = log_probs.gather(1, alignment.unsqueeze(1)).squeeze(1).exp()
+def spans_of(alignment: Tensor, along: Tensor) -> list[Span]:
+    """The spans of the labels in an alignment (T,) with its log-probabilities `along` (T,)."""
+    probs = along.exp()
     joined, sizes = torch.unique_consecutive(alignment, return_counts=True)
     ends = sizes.cumsum(0)
     return [

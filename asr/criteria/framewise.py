@@ -46,22 +46,22 @@ class Framewise(HMM):
         short, phones = 0, 0
         for batch, lengths in train.batches:
             without += without_times(batch)
-            if not without:
-                states = self.frame_states(lengths, batch)
-                real = length_mask(lengths, states.shape[1])
-                occupancy += torch.bincount(states[real], minlength=len(occupancy))
-                short += self.shorter_than(least, batch)
-                phones += int(batch.target_lengths.sum())
+            if without or batch.target_ends is None or batch.target_starts is None:
+                continue
+            states = self.frame_states(lengths, batch)
+            real = length_mask(lengths, states.shape[1])
+            occupancy += torch.bincount(states[real], minlength=len(occupancy))
+            samples = batch.target_ends - batch.target_starts
+            samples = samples[length_mask(batch.target_lengths, samples.shape[1])]
+            short += int((samples < least * self.times.step).sum())
+            phones += len(samples)
         require_times(without)
         if short > TOO_SHORT * phones:
             log.warning(
                 "%.0f %% of the training phones are shorter than %d frames, the minimum with "
                 "criterion.states=%d and criterion.duration_floor=%d; lower these or "
                 "encoder.subsampling",
-                100 * short / phones,
-                least,
-                self.config.states,
-                self.config.duration_floor,
+                *(100 * short / phones, least, self.config.states, self.config.duration_floor),
             )
         self.occupancy.copy_(occupancy)
 

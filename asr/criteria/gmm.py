@@ -8,6 +8,7 @@ layers, so that encoded frames are features.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -73,8 +74,6 @@ class GMM(HMM):
         self.register_buffer("least_variances", torch.zeros(input_size))
         self.sums: Sums | None = None  # of this epoch
 
-    # ── densities ────────────────────────────────────────────────────────────────────────────
-
     def component_log_probs(self, frames: Tensor) -> Tensor:
         """log of weight times density: (T, D) → (T, K, M)."""
         precisions = 1 / self.variances
@@ -102,15 +101,10 @@ class GMM(HMM):
     def tunable(self, search: SearchConfig) -> tuple[str, ...]:
         return tuple(key for key in super().tunable(search) if key != "prior_scale")
 
-    # ── training ─────────────────────────────────────────────────────────────────────────────
-
     @torch.no_grad()
     def loss(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """−log density of the frames along the best path through the targets' states."""
-        losses = [
-            -self._aligned(self.component_log_probs(frames), labels, id)[1]
-            for frames, labels, id in _utterances(encoded, lengths, batch)
-        ]
+        losses = [-score for *_, score in self._aligned(encoded, lengths, batch)]
         return torch.tensor(losses, device=encoded.device)
 
     @torch.no_grad()
@@ -121,13 +115,7 @@ class GMM(HMM):
             self.sums = Sums(self.means)
         first = None if self.passes else self._first_states(lengths, batch)
         losses = []
-        for n, (frames, labels, id) in enumerate(_utterances(encoded, lengths, batch)):
-            log_probs = self.component_log_probs(frames)
-            if first is None:
-                states, score = self._aligned(log_probs, labels, id)
-            else:
-                states = first[n, : len(frames)]
-                score = float(log_probs.logsumexp(2).gather(1, states.unsqueeze(1)).sum())
+        for frames, log_probs, states, score in self._aligned(encoded, lengths, batch, first):
             losses.append(-score)
             of_state = log_probs[torch.arange(len(frames), device=frames.device), states]
             self.sums.add(frames, states, of_state.softmax(dim=1))
@@ -179,11 +167,24 @@ class GMM(HMM):
                 self.means[state, new] = self.means[state, m] + shift
                 self.means[state, m] -= shift
 
-    def _aligned(self, log_probs: Tensor, labels: Tensor, id: str) -> tuple[Tensor, float]:
-        """The state of each frame along the best path and its log density: (T, K, M), (U,)."""
-        scores = log_probs.logsumexp(2).cpu()
-        states, _, score = self.align_one(scores, labels.cpu(), id)
-        return states.to(log_probs.device), score
+    def _aligned(
+        self, encoded: Tensor, lengths: Tensor, batch: Batch, states: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, float]]:
+        """Of each utterance: frames, their component log-probabilities, states, log density.
+
+        (T', D), (T', K, M), (T',); the states are those of the best path, unless they are given.
+        """
+        sizes = zip(lengths.tolist(), batch.target_lengths.tolist(), strict=True)
+        for n, (size, phones) in enumerate(sizes):
+            log_probs = self.component_log_probs(encoded[n, :size])
+            scores = log_probs.logsumexp(2)
+            if states is None:
+                labels = batch.targets[n, :phones].cpu()
+                path, _, score = self.align_one(scores.cpu(), labels, batch.ids[n])
+            else:
+                path = states[n, :size]
+                score = float(scores.gather(1, path.unsqueeze(1)).sum())
+            yield encoded[n, :size], log_probs, path.to(encoded.device), score
 
     def _first_states(self, lengths: Tensor, batch: Batch) -> Tensor:
         """States by the phones' times, or in equal parts for utterances without times, (N, T')."""
@@ -223,12 +224,3 @@ class Sums:
         size = self.counts.clamp(min=1e-10).unsqueeze(2)
         means = self.totals / size
         return self.counts, means, (self.squares / size - means.square()).clamp(min=0)
-
-
-def _utterances(encoded: Tensor, lengths: Tensor, batch: Batch) -> list[tuple[Tensor, Tensor, str]]:
-    """Frames (T', D), labels (U,) and id of each utterance."""
-    sizes = zip(lengths.tolist(), batch.target_lengths.tolist(), strict=True)
-    return [
-        (encoded[n, :frames], batch.targets[n, :phones], batch.ids[n])
-        for n, (frames, phones) in enumerate(sizes)
-    ]

@@ -75,8 +75,7 @@ class HMM(Criterion):
         """Greedy: the penalty of label 0, if training had frames outside all phones."""
         if search.beam == 1:
             return ("blank_penalty",) if self.occupancy[NO_PHONE] else ()
-        lm_weight = ("lm_weight",) if search.language_model else ()
-        return (*lm_weight, "bonus", "prior_scale")
+        return (*super().tunable(search), "prior_scale")
 
     def frame_states(self, lengths: Tensor, batch: Batch) -> Tensor:
         """The state's column of each frame by the phones' times, (N, T'); undefined in padding.
@@ -103,32 +102,20 @@ class HMM(Criterion):
         inside = (starts <= middles) & (middles < ends) & ends.isfinite()
         return columns.where(inside, NO_PHONE)
 
-    def shorter_than(self, frames: int, batch: Batch) -> int:
-        """The number of phones with times that are shorter than `frames`."""
-        assert batch.target_starts is not None
-        assert batch.target_ends is not None
-        real = length_mask(batch.target_lengths, batch.targets.shape[1])
-        samples = (batch.target_ends - batch.target_starts)[real]
-        return int((samples < frames * self.times.step).sum())
-
     def search(
-        self,
-        emissions: Tensor,
-        lengths: Tensor,
-        search: SearchConfig,
-        language_model: Graph | None = None,
+        self, emissions: Tensor, lengths: Tensor, search: SearchConfig, graph: Graph | None = None
     ) -> list[list[Path]]:
         """One path: with a beam the best through states and language model, else CTC's `greedy`.
 
-        Utterances are searched in parallel, with as many threads as torch has.
+        Torch's threads share the utterances.
         """
         self.require_numbers(emissions)
-        emissions = emissions.detach().float().cpu()
         if search.n_best > 1:
             raise DataError(
                 f"search.n_best is {search.n_best}, but a Viterbi search finds one path; "
                 f"set search.n_best=1"
             )
+        emissions = emissions.detach().float().cpu()
         label_log_probs = self.label_posteriors(emissions)
         label_log_probs[..., NO_PHONE] -= search.blank_penalty
         utterances = list(zip(label_log_probs, lengths.tolist(), strict=True))
@@ -137,7 +124,7 @@ class HMM(Criterion):
         scores = self.config.acoustic_scale * self.state_scores(emissions, search.prior_scale)
         scores[..., NO_PHONE] -= search.blank_penalty
         scores = scores.masked_fill(self.occupancy.cpu() == 0, -torch.inf)
-        graph = language_model or no_language_model(self.vocabulary_size)
+        graph = graph or no_language_model(self.vocabulary_size)
         if not graph.states_tell_labels:
             raise DataError(
                 "the language model has CMUdict's phones, to which several labels fold; a Viterbi "
@@ -146,16 +133,10 @@ class HMM(Criterion):
 
         def search_one(n: int) -> list[Path]:
             log_probs, length = utterances[n]
-            labels, starts, score = viterbi.search(
-                scores[n, :length].numpy(),
-                graph,
-                self.config.states,
-                self.config.duration_floor,
-                search.lm_weight,
-                search.bonus,
-                search.beam,
-                search.threshold,
-            )
+            states, floor = self.config.states, self.config.duration_floor
+            options = search.lm_weight, search.bonus, search.beam, search.threshold
+            now = scores[n, :length].numpy()
+            labels, starts, score = viterbi.search(now, graph, states, floor, *options)
             alignment = np.repeat(labels, np.diff(starts, append=length))
             along = log_probs[torch.arange(len(alignment)), alignment]
             runs = torch.from_numpy(labels), torch.from_numpy(starts)
@@ -172,18 +153,15 @@ class HMM(Criterion):
         emissions = self.emissions(encoded).float().cpu()
         scores = self.state_scores(emissions, prior_scale=1.0)
         probs = self.label_posteriors(emissions).exp()
-        aligned = []
-        for n, (length, count) in enumerate(
-            zip(lengths.tolist(), target_lengths.tolist(), strict=True)
-        ):
+        aligned: list[list[Span]] = [[] for _ in targets]
+        counts = zip(lengths.tolist(), target_lengths.tolist(), strict=True)
+        for n, (length, count) in enumerate(counts):
             labels = targets[n, :count].cpu()
             _, places, _ = self.align_one(scores[n, :length], labels, f"utterance {n} of the batch")
-            spans = []
             for u, label in enumerate(labels.tolist()):
                 (frames,) = (places == u).nonzero()
                 mean = float(probs[n, frames, label].mean())
-                spans.append(Span(int(frames[0]), int(frames[-1]) + 1, mean))
-            aligned.append(spans)
+                aligned[n].append(Span(int(frames[0]), int(frames[-1]) + 1, mean))
         return aligned
 
     def frames_needed(self, targets: Tensor, target_lengths: Tensor) -> Tensor:

@@ -146,7 +146,10 @@ class Activations:
 @torch.no_grad()
 def frames_of(network: Network, sentences: Sequence[Sentence]) -> tuple[Tensor, Tensor]:
     """The input of the network and its lengths: (N, T, F), (N,)."""
-    return network.recognizer.features.of_batch(batch_of(sentences), moments=network.moments)
+    features: tuple[Tensor, Tensor] = network.recognizer.features(
+        batch_of(sentences), moments=network.moments
+    )
+    return features
 
 
 def batch_of(sentences: Sequence[Sentence]) -> Batch:
@@ -167,7 +170,7 @@ def activations_of(network: Network, sentences: Sequence[Sentence]) -> Iterator[
         inputs = [below, *(torch.cat([t.hidden for t in layer], dim=2) for layer in traces)]
         encoded, _ = recognizer.encoder(frames, counts)
         criterion = recognizer.criterion
-        log_probs = criterion.log_probs(encoded) if isinstance(criterion, CTC) else None
+        log_probs = criterion.emissions(encoded) if isinstance(criterion, CTC) else None
         ids = [sentence.name for sentence in chunk]
         paths = recognizer.search(encoded, steps, ids, SearchConfig())
         for n, sentence in enumerate(chunk):

@@ -20,6 +20,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator, NullFormatter
 
+from asr.batch import Batch
 from asr.explanation.activations import Activations, Floats, Layer
 from asr.explanation.memory import AtBoundaries, Reach
 from asr.explanation.wording import duration
@@ -179,7 +180,7 @@ def mel_spectrogram(activations: Activations) -> Floats:
         )
     )
     waveform = torch.from_numpy(activations.sentence.waveform)
-    frames, _ = filters(waveform[None], torch.tensor([len(waveform)]))
+    frames, _ = filters(Batch.of([waveform]))
     mel: Floats = frames[0].T.numpy()
     return mel
 

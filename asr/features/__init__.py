@@ -4,7 +4,8 @@ The two families are proved against the programs that they are named after (docs
 numbers differ, so a model is only ever used with the features that it was trained on.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,10 @@ from asr.features.kaldi import Kaldi
 from asr.features.librosa import Librosa
 from asr.features.normalization import (
     Normalization,
-    Speaker,
     SpeakerMoments,
     Sums,
-    by_speaker,
     normalization,
+    of_speakers,
 )
 from asr.features.padded import by_utterance
 
@@ -50,27 +50,25 @@ class Features(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self,
-        waveforms: Tensor,
-        lengths: Tensor,
-        speakers: Sequence[str] = (),
-        moments: SpeakerMoments | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """(N, S), (N,) → (N, T, F), (N,): normalised, zero behind each utterance's end.
-
-        `speakers` N are the names under which `moments` has their speakers.
-        """
-        return self._finished(*self.static(waveforms, lengths), speakers, moments)
-
-    @torch.no_grad()
-    def of_batch(
         self, batch: Batch, warps: Tensor | None = None, moments: SpeakerMoments | None = None
     ) -> tuple[Tensor, Tensor]:
-        """`forward` for a batch, from its cached frames if it has them: → (N, T, F), (N,).
+        """Waveforms or cached frames → (N, T, F), (N,): normalised, zero behind each end.
 
         `warps` (N,) stretch the frequency axis of each utterance.
         """
-        return self._finished(*self._static_of(batch, warps), batch.speakers, moments)
+        config = self.config
+        static, counts = self._static_of(batch, warps)
+        norm = normalization(config, (self.mean, self.std))
+        if moments is not None or config.normalization == "speaker":
+            norm = of_speakers(batch.speakers, moments or {}, len(static))
+        frames, _ = self.dynamic(static, counts, norm)
+        if not config.context:
+            return frames, counts
+
+        def stack(rows: slice, wide: Tensor) -> None:
+            stack_context(frames[rows, : wide.shape[1]], counts[rows], config.context, wide)
+
+        return by_utterance(stack, counts, frames, config.width), counts
 
     @torch.no_grad()
     def static(
@@ -83,11 +81,6 @@ class Features(nn.Module):
         """
         with torch.autocast(waveforms.device.type, enabled=False):
             return self.frontend(waveforms, lengths, warps), self.config.frame_counts(lengths)
-
-    @torch.no_grad()
-    def raw(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Static frames with Δ: (N, S), (N,) → (N, T, dynamic width), (N,)."""
-        return self._dynamic(*self.static(waveforms, lengths))
 
     @torch.no_grad()
     def fit_normalization(self, batches: Iterable[Batch]) -> None:
@@ -110,11 +103,11 @@ class Features(nn.Module):
     @torch.no_grad()
     def speaker_moments(self, batches: Iterable[Batch]) -> SpeakerMoments:
         """Mean and std (dynamic width,) of all frames of each speaker in these batches."""
-        return by_speaker(
-            pair
-            for batch in batches
-            for pair in zip(batch.speakers, self._frames_of(batch), strict=True)
-        )
+        sums: dict[str, Sums] = defaultdict(Sums)
+        for batch in batches:
+            for speaker, frames in zip(batch.speakers, self._frames_of(batch), strict=True):
+                sums[speaker].add(frames)
+        return {speaker: of_speaker.moments() for speaker, of_speaker in sums.items()}
 
     def _static_of(self, batch: Batch, warps: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if batch.frames is None:
@@ -125,10 +118,10 @@ class Features(nn.Module):
 
     def _frames_of(self, batch: Batch) -> list[Tensor]:
         """The frames of each utterance, with Δ: N × (T, dynamic width)."""
-        frames, counts = self._dynamic(*self._static_of(batch))
+        frames, counts = self.dynamic(*self._static_of(batch))
         return [one[:count] for one, count in zip(frames, counts.tolist(), strict=True)]
 
-    def _dynamic(
+    def dynamic(
         self, static: Tensor, counts: Tensor, norm: Normalization | None = None
     ) -> tuple[Tensor, Tensor]:
         """Static frames with Δ, normalised by `norm` if there is one: → (N, T, dynamic width)."""
@@ -138,27 +131,7 @@ class Features(nn.Module):
             frames[:, :, :width] = static[rows, : frames.shape[1]]
             put_deltas(frames, counts[rows], width, self.config.delta_window)
             if norm is not None:
-                mean, std = norm.moments(frames, counts[rows], rows)
+                mean, std = norm(frames, counts[rows], rows)
                 frames.sub_(mean).div_(std)
 
         return by_utterance(fill, counts, static, self.config.dynamic_width), counts
-
-    def _finished(
-        self,
-        static: Tensor,
-        counts: Tensor,
-        speakers: Sequence[str],
-        moments: SpeakerMoments | None,
-    ) -> tuple[Tensor, Tensor]:
-        config = self.config
-        norm = normalization(config, (self.mean, self.std))
-        if moments is not None or config.normalization == "speaker":
-            norm = Speaker.of(speakers, moments or {}, len(static))
-        frames, _ = self._dynamic(static, counts, norm)
-        if not config.context:
-            return frames, counts
-
-        def stack(rows: slice, wide: Tensor) -> None:
-            stack_context(frames[rows, : wide.shape[1]], counts[rows], config.context, wide)
-
-        return by_utterance(stack, counts, frames, config.width), counts

@@ -20,10 +20,9 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 
 import soundfile
@@ -69,12 +68,12 @@ class FrameCache:
     def __init__(
         self, folder: str | Path, config: FeaturesConfig, precision: str = "float32"
     ) -> None:
-        self.config = config
+        self.features = Features(config)
         self.dtype = PRECISIONS[precision]
         about = {
             "features": {k: v for k, v in asdict(config).items() if k not in AFTER_STATIC},
             "precision": precision,
-            "code": code_version(),
+            "code": hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest(),
             "libsndfile": soundfile.__libsndfile_version__,
             **{name: importlib.metadata.version(name) for name in LIBRARIES},
         }
@@ -91,14 +90,10 @@ class FrameCache:
         def compute() -> CachedFrames:
             samples = torch.from_numpy(accelerate(waveform().numpy(), pace))
             lengths = torch.tensor([len(samples)])
-            frames, counts = self._features.static(samples.unsqueeze(0), lengths)
+            frames, counts = self.features.static(samples.unsqueeze(0), lengths)
             return CachedFrames(frames[0, : counts[0]], len(samples))
 
         return self.get(path, compute, pace)
-
-    @cached_property
-    def _features(self) -> Features:
-        return Features(self.config)
 
     def get(
         self, path: str | Path, compute: Callable[[], CachedFrames], pace: int = 100
@@ -127,47 +122,37 @@ class FrameCache:
             kept = CachedFrames(rounded.float(), computed.samples)
             if _stamp(path) != stamp:
                 return kept  # the file changed meanwhile: these may be frames of either content
-            self._write(entry, _packed(rounded, computed.samples))
+            about = {"samples": kept.samples, "crc32": _checksum(rounded, kept.samples)}
+            data = save({"frames": rounded.contiguous()}, {"asr": json.dumps(about)})
+            self._write(entry, data)
         if settled:
-            self._link(seen, entry)
+            with self._writing():
+                seen.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileExistsError):
+                    seen.symlink_to(os.path.relpath(entry, seen.parent))
         return kept
 
     def _place(self, kind: str, digest: str) -> Path:
         return self.folder / kind / digest[:2] / digest
 
     def _write(self, path: Path, data: bytes) -> None:
-        try:
-            with atomic_open(path, "wb") as file:
-                file.write(data)
-        except OSError as error:
-            raise self._unwritable(error) from error
+        with self._writing(), atomic_open(path, "wb") as file:
+            file.write(data)
 
-    def _link(self, seen: Path, entry: Path) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            seen.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                seen.symlink_to(os.path.relpath(entry, seen.parent))
+            yield
         except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: OSError) -> DataError:
-        return DataError(
-            f"{self.folder}: the feature cache cannot be written ({error.strerror}); free disk "
-            f"space, set another folder (cache=FOLDER) or no cache (cache='')"
-        )
+            raise DataError(
+                f"{self.folder}: the feature cache cannot be written ({error.strerror}); free disk "
+                f"space, set another folder (cache=FOLDER) or no cache (cache='')"
+            ) from error
 
 
 def frame_cache(folder: str, config: FeaturesConfig, precision: str) -> FrameCache | None:
     """The cache in `folder` for frames of `config`; none without a folder."""
     return FrameCache(folder, config, precision) if folder else None
-
-
-def code_version() -> str:
-    """SHA-256 of the text of SOURCES."""
-    digest = hashlib.sha256()
-    for path in SOURCES:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _stamp(path: str | Path) -> str:
@@ -187,11 +172,6 @@ def _read(path: Path) -> CachedFrames | None:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         pass
     return None
-
-
-def _packed(frames: Tensor, samples: int) -> bytes:
-    about = json.dumps({"samples": samples, "crc32": _checksum(frames, samples)})
-    return save({"frames": frames.contiguous()}, {"asr": about})
 
 
 def _checksum(frames: Tensor, samples: int) -> int:

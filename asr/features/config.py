@@ -12,27 +12,19 @@ WINDOWS = ("povey", "hamming", "hanning", "rectangular", "blackman")
 POSITIVE = Limits(more_than=0, less_than=math.inf)
 NOT_NEGATIVE = Limits(at_least=0, less_than=math.inf)
 NORMALIZATIONS = ("global", "speaker", "utterance", "active", "sliding", "none")
-# A knob that has a meaning only where another has one of these values.
-ONLY_WITH: tuple[tuple[str, str, tuple[object, ...]], ...] = (
-    ("ceps", "kind", ("mfcc",)),
-    ("delta_window", "deltas", (1, 2)),
-    ("cmn_window", "normalization", ("sliding",)),
-    ("active_db", "normalization", ("active",)),
-    ("window", "family", ("kaldi",)),
-    ("preemphasis", "family", ("kaldi",)),
-    ("remove_dc", "family", ("kaldi",)),
-    ("raw_energy", "energy", (True,)),
-    ("energy_floor", "energy", (True,)),
-    ("lifter", "family", ("kaldi",)),
-    ("lifter", "kind", ("mfcc",)),
-    ("snip_edges", "family", ("kaldi",)),
-    ("dither", "family", ("kaldi",)),
-    ("dither_db", "family", ("kaldi",)),
-    ("mel_scale", "family", ("librosa",)),
-    ("pad_mode", "family", ("librosa",)),
-    ("log_floor", "family", ("librosa",)),
-    ("log_floor", "kind", ("fbank",)),
-)
+# Knobs that have a meaning only where another has one of these values.
+ONLY_WITH: dict[tuple[str, tuple[object, ...]], tuple[str, ...]] = {
+    ("kind", ("mfcc",)): ("ceps", "lifter"),
+    ("kind", ("fbank",)): ("log_floor",),
+    ("deltas", (1, 2)): ("delta_window",),
+    ("normalization", ("sliding",)): ("cmn_window",),
+    ("normalization", ("active",)): ("active_db",),
+    ("energy", (True,)): ("raw_energy", "energy_floor"),
+    ("family", ("librosa",)): ("mel_scale", "pad_mode", "log_floor"),
+    ("family", ("kaldi",)): (
+        *("window", "preemphasis", "remove_dc", "lifter", "snip_edges", "dither", "dither_db"),
+    ),
+}
 
 VTLN_LOW_HZ = 80.0  # above low_hz: Kaldi's --vtln-low of 100 with its --low-freq of 20
 VTLN_HIGH_HZ = 500.0  # below the highest frequency: Kaldi's --vtln-high of -500
@@ -49,14 +41,10 @@ class FeaturesConfig(Knobs, group="features"):
     deltas: int = knob(2, "1: Δ, 2: Δ and ΔΔ", one_of=(0, 1, 2))
     delta_window: int = knob(2, "frames on each side, for the deltas", at_least=1)
     context: int = knob(0, "frames on each side, stacked with every frame", at_least=0)
-    normalization: str = knob(
-        "global", "frames whose mean is 0 and variance 1", one_of=NORMALIZATIONS
-    )
+    normalization: str = knob("global", "frames with mean 0 and variance 1", one_of=NORMALIZATIONS)
     cmn_window: int = knob(300, "frames; normalization=sliding only", at_least=2)
     active_db: float = knob(
-        30.0,
-        "frames less than this below the loudest ones are speech; normalization=active only",
-        **POSITIVE,
+        30.0, "speech is less than this below the loudest; normalization=active only", **POSITIVE
     )
     sample_rate: int = knob(16_000, "Hz", **POSITIVE)
     window_ms: float = knob(25.0, "length of a window", **POSITIVE)
@@ -92,30 +80,28 @@ class FeaturesConfig(Knobs, group="features"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.energy and self.family == "librosa":
-            self._refuse("energy", "false with features.family=librosa, which has none")
-        for key, other, values in ONLY_WITH:
-            default = next(field.default for field in fields(self) if field.name == key)
-            if getattr(self, other) not in values and getattr(self, key) != default:
-                raise ValueError(
-                    f"features.{key} is {getattr(self, key)!r}, but features.{other} is "
-                    f"{getattr(self, other)!r}, with which it has no meaning; leave it out"
-                )
+            self.refuse("energy", "expected false with features.family=librosa, which has none")
+        defaults = {field.name: field.default for field in fields(self)}
+        for (other, values), keys in ONLY_WITH.items():
+            for key in keys:
+                if getattr(self, other) not in values and getattr(self, key) != defaults[key]:
+                    is_other = f"features.{other} is {getattr(self, other)!r}"
+                    self.refuse(key, f"but {is_other}, with which it has no meaning; leave it out")
         if self.normalization == "active" and self.kind != "fbank":
-            self._refuse("normalization", "another with features.kind=mfcc, which has no levels")
+            self.refuse(
+                "normalization", "expected another with features.kind=mfcc, which has no levels"
+            )
         if self.kind == "mfcc" and not 1 <= self.ceps <= self.bins:
-            self._refuse("ceps", f"1…{self.bins} (features.bins)")
+            self.refuse("ceps", f"expected 1…{self.bins} (features.bins)")
         if self.hop_ms > self.window_ms:
-            self._refuse("hop_ms", f"at most {self.window_ms} (features.window_ms)")
+            self.refuse("hop_ms", f"expected at most {self.window_ms} (features.window_ms)")
         if self.hop_samples < 1 or self.window_samples < 2:
-            self._refuse("hop_ms", "at least one sample, and two in features.window_ms")
+            self.refuse("hop_ms", "expected at least one sample, and two in features.window_ms")
         if not self.low_hz < self.highest_hz <= self.sample_rate / 2:
             raise ValueError(
                 f"features.low_hz and high_hz are {self.low_hz} and {self.high_hz}, expected "
                 f"low < high ≤ {self.sample_rate / 2} (half of features.sample_rate)"
             )
-
-    def _refuse(self, key: str, expected: str) -> None:
-        raise ValueError(f"features.{key} is {getattr(self, key)!r}, expected {expected}")
 
     @property
     def adapts(self) -> bool:

@@ -4,10 +4,8 @@ Variances are at least VARIANCE_FLOOR, so that silence stays finite.
 """
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -24,130 +22,87 @@ Moments = tuple[Tensor, Tensor]  # mean and standard deviation
 SpeakerMoments = Mapping[str, Moments]  # (F,), (F,) of each speaker
 
 
-class Normalization(ABC):
-    """Where the moments of a batch's frames come from."""
-
-    @abstractmethod
-    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
-        """Moments for the utterances `rows` of the batch, whose frames these are.
-
-        (n, T, F), (n,) → two tensors that broadcast to (n, T, F).
-        """
+# From the frames (n, T, F) of the utterances `rows` of a batch and their counts (n,), the moments,
+# which broadcast to (n, T, F).
+Normalization = Callable[[Tensor, Tensor, slice], Moments]
 
 
-@dataclass(frozen=True)
-class Global(Normalization):
-    """The moments of the training set, (F,) each."""
+def normalization(config: FeaturesConfig, training: Moments) -> Normalization:
+    """The normalisation of a configuration other than by speaker; `training` are (F,), (F,)."""
+    match config.normalization:
+        case "utterance":
+            return of_utterances
+        case "active":
+            bins = slice(int(config.energy), config.static_width)
+            return lambda frames, counts, rows: of_loud(frames, counts, bins, config.active_db)
+        case "sliding":
+            return lambda frames, counts, rows: around(frames, counts, config.cmn_window)
+        case "none":
+            return lambda frames, counts, rows: (frames.new_zeros(()), frames.new_ones(()))
+    return lambda frames, counts, rows: training
 
-    training: Moments
 
-    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
-        return self.training
-
-
-@dataclass(frozen=True)
-class Speaker(Normalization):
-    """The moments of each utterance's speaker, N × ((F,), (F,))."""
-
-    of_utterances: Sequence[Moments]
-
-    @classmethod
-    def of(cls, speakers: Sequence[str], moments: SpeakerMoments, count: int) -> Self:
-        """For `count` utterances by these speakers; `DataError` names one without moments."""
-        if len(speakers) != count:
-            raise ValueError(
-                f"features are normalised by speaker: {count} utterances need the names of their "
-                f"speakers, found {len(speakers)}"
+def of_speakers(speakers: Sequence[str], moments: SpeakerMoments, count: int) -> Normalization:
+    """For `count` utterances by these speakers; `DataError` names one without moments."""
+    if len(speakers) != count:
+        raise ValueError(
+            f"features are normalised by speaker: {count} utterances need the names of their "
+            f"speakers, found {len(speakers)}"
+        )
+    for speaker in speakers:
+        if speaker not in moments:
+            raise DataError(
+                f"speaker {speaker!r}: no moments to normalise by; pass those of "
+                f"Features.speaker_moments over all utterances of the split"
             )
-        for speaker in speakers:
-            if speaker not in moments:
-                raise DataError(
-                    f"speaker {speaker!r}: no moments to normalise by; pass those of "
-                    f"Features.speaker_moments over all utterances of the split"
-                )
-        return cls([moments[speaker] for speaker in speakers])
-
-    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
-        pairs = zip(*self.of_utterances[rows], strict=True)
-        mean, std = (torch.stack(part).unsqueeze(1) for part in pairs)
-        return mean, std
+    mean, std = (
+        torch.stack([moments[speaker][part] for speaker in speakers]).unsqueeze(1)
+        for part in (0, 1)
+    )
+    return lambda frames, counts, rows: (mean[rows], std[rows])
 
 
-class Utterance(Normalization):
+def of_utterances(frames: Tensor, counts: Tensor, rows: slice) -> Moments:
     """The moments of all frames of each utterance."""
-
-    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
-        return _of_frames(frames, length_mask(counts, frames.shape[1]))
+    return _of_frames(frames, length_mask(counts, frames.shape[1]))
 
 
-@dataclass(frozen=True)
-class Active(Normalization):
+def of_loud(frames: Tensor, counts: Tensor, bins: slice, active_db: float) -> Moments:
     """The moments of the loud frames of each utterance.
 
     A frame's level is the mean of its log-mel values, which are `bins` of it. Loud frames are at
     most `active_db` below the `LOUDEST`th loudest one, so that neither silence added to an
     utterance, however long, nor a click changes the moments.
     """
-
-    bins: slice
-    active_db: float
-
-    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
-        inside = length_mask(counts, frames.shape[1])
-        level = frames[:, :, self.bins].mean(dim=2).masked_fill(~inside, -torch.inf)
-        ordered = level.sort(dim=1, descending=True).values
-        place = counts.clamp(min=1, max=LOUDEST).unsqueeze(1) - 1
-        reference = ordered.gather(1, place) if frames.shape[1] else level.new_zeros(len(level), 1)
-        return _of_frames(frames, inside & (level >= reference - self.active_db / DB_PER_NAT))
+    inside = length_mask(counts, frames.shape[1])
+    level = frames[:, :, bins].mean(dim=2).masked_fill(~inside, -torch.inf)
+    ordered = level.sort(dim=1, descending=True).values
+    place = counts.clamp(min=1, max=LOUDEST).unsqueeze(1) - 1
+    reference = ordered.gather(1, place) if frames.shape[1] else level.new_zeros(len(level), 1)
+    return _of_frames(frames, inside & (level >= reference - active_db / DB_PER_NAT))
 
 
-@dataclass(frozen=True)
-class Sliding(Normalization):
+def around(frames: Tensor, counts: Tensor, window: int) -> Moments:
     """The moments of the `window` frames around each frame.
 
     As Kaldi's `apply-cmvn-sliding --center=true --norm-vars=true`: at the edges of an utterance the
     window is moved inwards, and shortened only where the utterance is shorter.
     """
+    time = torch.arange(frames.shape[1], device=frames.device)
+    counts = counts.unsqueeze(1)
+    start = torch.minimum(time - window // 2, counts - window).clamp(min=0)
+    stop = torch.minimum(start + window, counts)
+    size = (stop - start).clamp(min=1).unsqueeze(2)
+    edges = torch.stack([start, stop.clamp(min=0)]).unsqueeze(3)
+    index = edges.expand(-1, -1, -1, frames.shape[2])
 
-    window: int
+    def mean(values: Tensor) -> Tensor:
+        sums = torch.nn.functional.pad(values.cumsum(dim=1), (0, 0, 1, 0))
+        return (sums.gather(1, index[1]) - sums.gather(1, index[0])) / size
 
-    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
-        time = torch.arange(frames.shape[1], device=frames.device)
-        counts = counts.unsqueeze(1)
-        start = torch.minimum(time - self.window // 2, counts - self.window).clamp(min=0)
-        stop = torch.minimum(start + self.window, counts)
-        size = (stop - start).clamp(min=1).unsqueeze(2)
-        edges = torch.stack([start, stop.clamp(min=0)]).unsqueeze(3)
-        index = edges.expand(-1, -1, -1, frames.shape[2])
-
-        def mean(values: Tensor) -> Tensor:
-            sums = torch.nn.functional.pad(values.cumsum(dim=1), (0, 0, 1, 0))
-            return (sums.gather(1, index[1]) - sums.gather(1, index[0])) / size
-
-        double = frames.double()
-        first = mean(double)
-        return first, _std(mean(double.square()) - first.square())
-
-
-class Off(Normalization):
-    """Frames stay as they are."""
-
-    def moments(self, frames: Tensor, counts: Tensor, rows: slice) -> Moments:
-        return frames.new_zeros(()), frames.new_ones(())
-
-
-def normalization(config: FeaturesConfig, training: Moments) -> Normalization:
-    """The normalisation of a configuration other than by speaker."""
-    match config.normalization:
-        case "utterance":
-            return Utterance()
-        case "active":
-            return Active(slice(int(config.energy), config.static_width), config.active_db)
-        case "sliding":
-            return Sliding(config.cmn_window)
-        case "none":
-            return Off()
-    return Global(training)
+    double = frames.double()
+    first = mean(double)
+    return first, _std(mean(double.square()) - first.square())
 
 
 @dataclass
@@ -170,14 +125,6 @@ class Sums:
         mean = torch.as_tensor(self.total) / self.count
         std = _std(torch.as_tensor(self.squares) / self.count - mean.square())
         return mean.float(), std.float()
-
-
-def by_speaker(frames: Iterable[tuple[str, Tensor]]) -> SpeakerMoments:
-    """The moments of each speaker from pairs of a speaker and an utterance's frames (T, F)."""
-    sums: dict[str, Sums] = {}
-    for speaker, of_utterance in frames:
-        sums.setdefault(speaker, Sums()).add(of_utterance)
-    return {speaker: of_speaker.moments() for speaker, of_speaker in sums.items()}
 
 
 def _of_frames(frames: Tensor, chosen: Tensor) -> Moments:

@@ -21,11 +21,6 @@ def by_utterance(fill: Fill, counts: Tensor, like: Tensor, width: int) -> Tensor
         for n, count in enumerate(counts.tolist()):
             fill(slice(n, n + 1), frames[n : n + 1, :count])
         return frames
-    return at_once(fill, counts, frames)
-
-
-def at_once(fill: Fill, counts: Tensor, frames: Tensor) -> Tensor:
-    """All rows filled together, then set to zero behind the count of each."""
     fill(slice(None), frames)
     return zero_behind(frames, counts)
 

@@ -23,12 +23,8 @@ class SearchConfig(Knobs, group="search"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.n_best > self.beam:
-            raise ValueError(
-                f"search.n_best is {self.n_best}, expected at most {self.beam} (search.beam)"
-            )
+            self.refuse("n_best", f"expected at most {self.beam} (search.beam)")
         for key in ("language_model", "bonus"):
             if self.beam == 1 and getattr(self, key):
-                raise ValueError(
-                    f"search.{key} is {getattr(self, key)}, but a greedy search (search.beam is "
-                    f"1) has none; set search=beam"
-                )
+                reason = "but a greedy search (search.beam is 1) has none; set search=beam"
+                self.refuse(key, reason)

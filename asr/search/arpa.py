@@ -1,11 +1,10 @@
 """ARPA files: the text format of back-off n-grams."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from asr.errors import DataError
-from asr.files import atomic_open
+from asr.files import atomic_open, read_lines
 from asr.search.ngram import END, LanguageModel, Ngram
 
 
@@ -33,8 +32,11 @@ def read_arpa(path: str | Path) -> LanguageModel:
     backoffs: dict[Ngram, float] = {}
     about: list[str] = []
     promised: list[int] = []
-    order, where = 0, f"{path}"
-    for where, line in _arpa_lines(path):
+    order = 0
+    for number, text in enumerate(read_lines(path), start=1):
+        where, line = f"{path}:{number}", text.strip()
+        if not line:
+            continue
         if line.startswith("#") and not promised:
             about.append(line.removeprefix("#").strip())
         elif line.startswith("ngram ") and order == 0:
@@ -57,7 +59,7 @@ def read_arpa(path: str | Path) -> LanguageModel:
         elif line != "\\data\\":
             raise DataError(f"{where}: expected an ARPA file, found {line!r}")
     else:
-        raise DataError(f"{where}: the file ends without \\end\\")
+        raise DataError(f"{path}: the file ends without \\end\\")
     model = LanguageModel(len(promised), probs, backoffs, " ".join(about))
     counts = [model.count(n) for n in range(1, model.order + 1)]
     if not promised or counts != promised:
@@ -67,18 +69,6 @@ def read_arpa(path: str | Path) -> LanguageModel:
     if (END,) not in probs:
         raise DataError(f"{path}: no probability of {END}, the end of a sentence")
     return model
-
-
-def _arpa_lines(path: str | Path) -> Iterator[tuple[str, str]]:
-    try:
-        with open(path, encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield f"{path}:{number}", line.strip()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason})") from error
 
 
 def _number(text: str, kind: type[Any], where: str) -> Any:

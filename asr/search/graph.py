@@ -45,17 +45,10 @@ class Graph(NamedTuple):
 
 def no_language_model(vocabulary_size: int) -> Graph:
     """One state, in which every label and the end of the sentence have log-probability 0."""
-    labels = vocabulary_size - 1
-    return Graph(
-        0,
-        np.array([0, labels]),
-        np.arange(1, vocabulary_size, dtype=np.int32),
-        np.zeros(labels),
-        np.zeros(labels, dtype=np.int32),
-        np.zeros(1, dtype=np.int32),
-        np.zeros(1),
-        np.zeros(1),
-    )
+    labels = np.arange(1, vocabulary_size, dtype=np.int32)
+    arcs = labels, np.zeros(len(labels)), np.zeros_like(labels)
+    state = np.zeros(1, np.int32), np.zeros(1), np.zeros(1)
+    return Graph(0, np.array([0, len(labels)]), *arcs, *state)
 
 
 def graph_of(model: LanguageModel, phones: Sequence[str]) -> Graph:
@@ -68,13 +61,10 @@ def graph_of(model: LanguageModel, phones: Sequence[str]) -> Graph:
     if not (absent or extra):
         return _graph(model, phones)
     if model.phones != phone_set("arpabet39") or not set(phones) <= fold_to_arpabet().target.keys():
+        sides = {"missing": absent, "not in the recogniser": extra}.items()
+        differences = [f"{what} {', '.join(sorted(names))}" for what, names in sides if names]
         raise DataError(
-            "the language model has other phones than the recogniser: "
-            + "; ".join(
-                f"{what} {', '.join(sorted(names))}"
-                for what, names in (("missing", absent), ("not in the recogniser", extra))
-                if names
-            )
+            f"the language model has other phones than the recogniser: {'; '.join(differences)}"
         )
     return _folding_graph(_graph(model, model.phones), model.phones, phones)
 
@@ -182,10 +172,7 @@ def fill_row(graph: Any, state: int, log_prob: Any, target: Any) -> None:
 
 def load_graph(path: str | Path, phones: Sequence[str]) -> Graph:
     """The graph of an ARPA file, read once for all calls until the file changes."""
-    try:
-        changed = Path(path).stat().st_mtime_ns
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    changed = Path(path).exists() and Path(path).stat().st_mtime_ns
     return _load_graph(str(path), changed, tuple(phones))
 
 

@@ -243,7 +243,7 @@ def align(scores: Any, labels: Any, states: int, floor: int) -> Any:
 
 @compiled()
 def _history(node: int, histories: int, first_silence: int) -> int:
-    """The state of the language model that a node stands for."""
+    """The state of the language model at a node."""
     if node < histories:
         return node
     return 0 if node < first_silence else node - first_silence

@@ -77,7 +77,7 @@ def measure(paths: list[Path]) -> None:
     )
     recognizer = Recognizer(run.recognizer, Vocabulary([f"p{n}" for n in range(40)]))
     learner = GradientDescent(recognizer, AdamConfig(), run.training)
-    frames, frame_lengths = recognizer.features.of_batch(batch)
+    frames, frame_lengths = recognizer.features(batch)
 
     def of_waveforms(config: AugmentConfig) -> Callable[[], object]:
         augment = Augment(config, RATE, run.mel_bins)
@@ -88,10 +88,10 @@ def measure(paths: list[Path]) -> None:
     runners = {
         "training step, 2 × 128 × 2 LSTM": lambda: learner.step(batch),
         "decoding FLAC": lambda: [read(n) for n in seeds],
-        "123 features": lambda: recognizer.features.of_batch(batch),
+        "123 features": lambda: recognizer.features(batch),
         **{name: of_waveforms(config) for name, config in WAVEFORMS.items()},
         "masks, 2 of time and 2 of frequency": lambda: masks.mask(frames, frame_lengths, seeds),
-        "vtlp: 123 features, warped": lambda: recognizer.features.of_batch(batch, warps),
+        "vtlp: 123 features, warped": lambda: recognizer.features(batch, warps),
     }
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for turn in range(REPEATS + 1):

@@ -57,7 +57,7 @@ def measure(paths: list[Path], folder: Path) -> None:
     def epoch(cache: FrameCache | None) -> float:
         started = time.perf_counter()
         for batch in Batches(utterances, Vocabulary(["aa"]), RATE, 16, cache=cache):
-            features.of_batch(batch)
+            features(batch)
         return time.perf_counter() - started
 
     print(

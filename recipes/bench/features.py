@@ -23,7 +23,7 @@ import torchaudio
 from torch import Tensor
 
 from asr import audio
-from asr.batch import pad
+from asr.batch import Batch, pad
 from asr.features import Features, FeaturesConfig
 from asr.features.deltas import put_deltas
 from asr.features.kaldi import INT16_SCALE
@@ -120,15 +120,15 @@ def speed(files: list[Path]) -> None:
     waveforms.sort(key=len)
     audio_s = sum(map(len, waveforms)) / RATE
     print(f"{len(files)} utterances, {audio_s:.0f} s, {torch.get_num_threads()} thread")
-    single = [(one.unsqueeze(0), torch.tensor([len(one)])) for one in waveforms]
-    batches = [pad(waveforms[n : n + BATCH]) for n in range(0, len(waveforms), BATCH)]
-    mixed = [pad(waveforms[n :: len(batches)]) for n in range(len(batches))]
+    single = [Batch.of([one]) for one in waveforms]
+    batches = [Batch.of(waveforms[n : n + BATCH]) for n in range(0, len(waveforms), BATCH)]
+    mixed = [Batch.of(waveforms[n :: len(batches)]) for n in range(len(batches))]
     plain, full, centred = Features(LOG_MEL_40), Features(SET_OF_123), Features(LIBROSA_80)
     bank = plain.frontend.bank(None, torch.device("cpu"))
     peer = "torchaudio kaldi.fbank, 40"
 
     def each(function: Callable[..., object], of: list) -> Runner:  # type: ignore[type-arg]
-        return lambda: [function(*one) if isinstance(one, tuple) else function(one) for one in of]
+        return lambda: [function(one) for one in of]
 
     race(
         "Features of waveforms",
@@ -152,7 +152,7 @@ def speed(files: list[Path]) -> None:
 
     def from_file(features: Features) -> Runner:
         def batch_of(group: list[Path]) -> object:
-            return features(*pad([torch.from_numpy(audio.load(file)) for file in group]))
+            return features(Batch.of([torch.from_numpy(audio.load(file)) for file in group]))
 
         return each(batch_of, groups)
 
@@ -194,7 +194,7 @@ def where_time_goes(waveform: Tensor) -> None:
     power = shaped[:, : FFT // 2 + 1]
     mel = power @ bank
     counts = torch.tensor([CPU_FRAMES])
-    wide, all_frames = features.raw(batch, lengths)
+    wide, all_frames = features.dynamic(*features.static(batch, lengths))
 
     def windows() -> None:
         shape_windows(signal, 0, CPU_FRAMES, how, shaped.numpy(), energy.numpy())
@@ -212,7 +212,7 @@ def where_time_goes(waveform: Tensor) -> None:
     whole = {
         "static": lambda: features.static(batch, lengths),
         "Δ and ΔΔ": lambda: put_deltas(wide, all_frames, 41, 2),
-        "all": lambda: features(batch, lengths),
+        "all": lambda: features(Batch.of([waveform])),
     }
     seconds = {name: float("inf") for name in (*chunk, *whole)}
     for _ in range(10 * TURNS):
@@ -238,7 +238,9 @@ def agreement(files: list[Path]) -> None:
 
     def ours(config: FeaturesConfig) -> Tensor:
         features = Features(config)
-        return torch.cat([features.raw(*pad([one]))[0][0] for one in waveforms])
+        return torch.cat(
+            [features.dynamic(*features.static(*pad([one])))[0][0] for one in waveforms]
+        )
 
     def theirs(function: Callable[..., object], *options: object) -> Tensor:
         return torch.cat([torch.as_tensor(function(one, *options)) for one in waveforms])

@@ -41,13 +41,9 @@ class TransducerConfig(CriterionConfig):
     cell: str = knob("lstm", "of the prediction network", one_of=("lstm", "peephole"))
     hidden: int = knob(250, "cells of the prediction network", at_least=1)
     joint: int = knob(250, "width of the joint network", at_least=1)
-    lattice: int = knob(
-        4_000_000, "most logits in memory at once, N × T' × (U + 1) × V", at_least=1
-    )
+    lattice: int = knob(4_000_000, "most logits in memory, N × T' × (U + 1) × V", at_least=1)
     phones_per_frame: int = knob(2, "most phones that a search finds in a frame", at_least=1)
-    pretraining: int = knob(
-        0, "epochs of the prediction network alone, on the transcripts", at_least=0
-    )
+    pretraining: int = knob(0, "epochs of the prediction network alone, on transcripts", at_least=0)
 
 
 class Transducer(Criterion):
@@ -74,13 +70,12 @@ class Transducer(Criterion):
 
     @torch.no_grad()
     def search(
-        self,
-        emissions: Tensor,
-        lengths: Tensor,
-        search: SearchConfig,
-        language_model: Graph | None = None,
+        self, emissions: Tensor, lengths: Tensor, search: SearchConfig, graph: Graph | None = None
     ) -> list[list[Path]]:
-        """`emissions` are the joint network's part of each frame, (N, T', J)."""
+        """`emissions` are the joint network's part of each frame, (N, T', J).
+
+        With a beam a blank penalty has no effect: every path has as many blanks as frames.
+        """
         self.require_numbers(emissions)
         if search.beam == 1:
             paths = greedy(
@@ -88,15 +83,9 @@ class Transducer(Criterion):
                 *(self.config.phones_per_frame, search.blank_penalty),
             )
             return [[path] for path in paths]
-        graph = language_model or no_language_model(self.vocabulary_size)
+        graph = graph or no_language_model(self.vocabulary_size)
         beam = BeamSearch(self.prediction, self.joint, self.config.phones_per_frame, search, graph)
         return beam.paths(emissions, lengths)
-
-    def tunable(self, search: SearchConfig) -> tuple[str, ...]:
-        """With a beam a blank penalty has no effect: every path has as many blanks as frames."""
-        if search.beam == 1:
-            return ("blank_penalty",)
-        return ("lm_weight", "bonus") if search.language_model else ("bonus",)
 
     @torch.no_grad()
     def align(
@@ -109,17 +98,12 @@ class Transducer(Criterion):
         self.require_frames(lengths, self.frames_needed(targets, target_lengths))
         frames = self.joint.of_frames(encoded)
         prefixes = self.joint.of_prefixes(self.prediction(targets, target_lengths))
-        return [
-            lattice.best_spans(
-                *(self.joint, frames[n, :length], prefixes[n, : phones + 1]),
-                *(targets[n, :phones], self.config.lattice),
-            )
-            for n, (length, phones) in enumerate(
-                zip(lengths.tolist(), target_lengths.tolist(), strict=True)
-            )
-        ]
-
-    # ── pretraining on transcripts ───────────────────────────────────────────────────────────
+        spans = []
+        counts = zip(lengths.tolist(), target_lengths.tolist(), strict=True)
+        for n, (length, phones) in enumerate(counts):
+            operands = frames[n, :length], prefixes[n, : phones + 1], targets[n, :phones]
+            spans.append(lattice.best_spans(self.joint, *operands, self.config.lattice))
+        return spans
 
     def prepare(self, train: Split, dev: Split) -> None:
         if self.config.pretraining:

@@ -21,15 +21,11 @@ def loss(
 
     `labels` are T' of each utterance (N,), targets (N, U) and their lengths (N,).
     """
-    parts = pieces(labels[0].tolist(), labels[2].tolist(), joint.output.out_features, most_logits)
+    head = joint.output
+    parts = pieces(labels[0].tolist(), labels[2].tolist(), head.out_features, most_logits)
+    operands = frames, prefixes, head.weight, head.bias
     return _LatticeLoss.apply(  # type: ignore[no-any-return, no-untyped-call]
-        labels,
-        list(parts),
-        torch.is_grad_enabled(),
-        frames,
-        prefixes,
-        joint.output.weight,
-        joint.output.bias,
+        labels, list(parts), torch.is_grad_enabled(), *operands
     )
 
 
@@ -68,15 +64,11 @@ class _LatticeLoss(torch.autograd.Function):
         losses, gradients = [], []
         for piece in pieces:
             count = piece.stop - piece.start
-            views = (
-                frames[piece],
-                prefixes[piece],
-                weight.expand(count, -1, -1),
-                bias.expand(count, -1),
-            )
+            head = weight.expand(count, -1, -1), bias.expand(count, -1)
+            views = frames[piece], prefixes[piece], *head
             inputs = [view.detach().requires_grad_(with_gradients) for view in views]
             with torch.set_grad_enabled(with_gradients):
-                loss = _loss_of(*inputs, *(part[piece] for part in labels))
+                loss = _loss_of(inputs, [part[piece] for part in labels])
                 total = loss.sum()
             losses.append(loss.detach())
             if with_gradients:
@@ -97,16 +89,10 @@ class _LatticeLoss(torch.autograd.Function):
         )
 
 
-def _loss_of(
-    frames: Tensor,
-    prefixes: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    lengths: Tensor,
-    targets: Tensor,
-    target_lengths: Tensor,
-) -> Tensor:
-    """(n, T', J), (n, U + 1, J), the output layer for each (n, V, J), (n, V) → (n,)."""
+def _loss_of(inputs: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+    """(n, T', J), (n, U + 1, J), the output layer for each (n, V, J), (n, V); labels → (n,)."""
+    frames, prefixes, weight, bias = inputs
+    lengths, targets, target_lengths = labels
     longest, most = int(lengths.max()), int(target_lengths.max())
     nodes = hidden(frames[:, :longest].unsqueeze(2), prefixes[:, : most + 1].unsqueeze(1))
     logits = torch.baddbmm(bias.unsqueeze(1), nodes.flatten(1, 2), weight.transpose(1, 2))
@@ -128,7 +114,15 @@ def best_spans(
     Shapes: (T', J), (U + 1, J), (U,) → U. At most `most_logits` logits, or those of one frame, are
     in memory at once.
     """
-    stay, emit = _steps(joint, frames, prefixes, labels, most_logits)
+    at_once = max(1, most_logits // (len(prefixes) * joint.output.out_features))
+    stays, emits = [], []  # log-probabilities of blanks, (T', U + 1), and of labels, (T', U)
+    for some in torch.split(frames, at_once):
+        nodes = joint(some.unsqueeze(1), prefixes.unsqueeze(0))
+        log_probs = nodes.log_softmax(dim=2, dtype=torch.float64)
+        stays.append(log_probs[:, :, BLANK])
+        at = labels.expand(len(some), -1).unsqueeze(2)
+        emits.append(log_probs[:, :-1].gather(2, at).squeeze(2))
+    stay, emit = (torch.cat(parts).cpu().numpy() for parts in (stays, emits))
     best = np.full(len(labels) + 1, -np.inf)  # after a frame, by the number of labels so far
     best[0] = 0.0
     grew = np.zeros(stay.shape, dtype=bool)
@@ -142,18 +136,3 @@ def best_spans(
             u -= 1
             spans.append(Span(t, t + 1, math.exp(emit[t, u])))
     return spans[::-1]
-
-
-def _steps(
-    joint: Joint, frames: Tensor, prefixes: Tensor, labels: Tensor, most_logits: int
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Log-probabilities of all blanks, (T', U + 1), and of the labels, (T', U)."""
-    at_once = max(1, most_logits // (len(prefixes) * joint.output.out_features))
-    stay, emit = [], []
-    for some in torch.split(frames, at_once):
-        nodes = joint(some.unsqueeze(1), prefixes.unsqueeze(0))
-        log_probs = nodes.log_softmax(dim=2, dtype=torch.float64)
-        stay.append(log_probs[:, :, BLANK])
-        at = labels.expand(len(some), -1).unsqueeze(2)
-        emit.append(log_probs[:, :-1].gather(2, at).squeeze(2))
-    return torch.cat(stay).cpu().numpy(), torch.cat(emit).cpu().numpy()

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr.criteria.base import Path
 from asr.criteria.transducer.network import BLANK, Joint, Prediction
@@ -71,7 +71,7 @@ class _Beam(NamedTuple):
 
     score: Tensor  # (N, W) in nats
     node: Tensor  # (N, W) of `_Prefixes`
-    emission: Tensor  # (N, W) of `_Emissions`, the last of the best alignment
+    emission: Tensor  # (N, W) of `BeamSearch.emissions`, the last of the best alignment
 
 
 class BeamSearch:
@@ -93,10 +93,10 @@ class BeamSearch:
         self.joint = joint
         self.phones_per_frame = phones_per_frame
         self.search = search
-        output = joint.output
-        self.fusion = _Fusion(graph, search, output.out_features, output.weight.device)
+        self.fusion = _Fusion(graph, search, joint.output)
         self.prefixes = _Prefixes(prediction, joint, self.fusion)
-        self.emissions = _Emissions()
+        # numbered; each with the number of the one before it in its alignment, or −1
+        self.emissions: list[tuple[int, _Emission]] = []
 
     def paths(self, frames: Tensor, lengths: Tensor) -> list[list[Path]]:
         """(N, T', J), (N,) → N × n-best."""
@@ -114,7 +114,7 @@ class BeamSearch:
         emission = beam.emission.gather(1, chosen)
         return [
             [
-                _path(self.emissions.until(last), total)
+                _path(self._alignment(last), total)
                 for total, last in zip(*n_best, strict=True)
                 if total > -math.inf
             ]
@@ -157,8 +157,19 @@ class BeamSearch:
         probs = (score[n, new] - beam.score[n, place] - gain).exp()
         longer = _Beam(score, torch.zeros_like(chosen), torch.zeros_like(chosen))
         longer.node[n, new] = self.prefixes.extend(node, label)
-        longer.emission[n, new] = self.emissions.add(beam.emission[n, place], label, t, probs)
+        first, before = len(self.emissions), beam.emission[n, place]
+        for previous, *phone in zip(before.tolist(), label.tolist(), probs.tolist(), strict=True):
+            self.emissions.append((previous, _Emission(phone[0], t, phone[1])))
+        longer.emission[n, new] = torch.arange(first, len(self.emissions), device=n.device)
         return longer
+
+    def _alignment(self, last: int) -> list[_Emission]:
+        """The alignment that ends with emission number `last`."""
+        alignment = []
+        while last >= 0:
+            last, emission = self.emissions[last]
+            alignment.append(emission)
+        return alignment[::-1]
 
 
 def _added(closed: _Beam | None, beam: _Beam) -> _Beam:
@@ -179,30 +190,6 @@ def _added(closed: _Beam | None, beam: _Beam) -> _Beam:
         torch.cat([closed.node, beam.node], 1),
         torch.cat([emission, beam.emission], 1),
     )
-
-
-class _Emissions:
-    """Phones of alignments, numbered; each refers to the one before it, or to −1."""
-
-    def __init__(self) -> None:
-        self.previous: list[int] = []
-        self.emission: list[_Emission] = []
-
-    def add(self, previous: Tensor, labels: Tensor, frame: int, probs: Tensor) -> Tensor:
-        """Append phones, (B,); returns their numbers, (B,)."""
-        begin = len(self.previous)
-        self.previous += previous.tolist()
-        pairs = zip(labels.tolist(), probs.tolist(), strict=True)
-        self.emission += [_Emission(label, frame, prob) for label, prob in pairs]
-        return torch.arange(begin, len(self.previous), device=previous.device)
-
-    def until(self, last: int) -> list[_Emission]:
-        """The alignment that ends with phone number `last`."""
-        alignment = []
-        while last >= 0:
-            alignment.append(self.emission[last])
-            last = self.previous[last]
-        return alignment[::-1]
 
 
 class _Prefixes:
@@ -260,12 +247,10 @@ class _Fusion:
     the same for the end of the sentence.
     """
 
-    def __init__(
-        self, graph: Graph, search: SearchConfig, vocabulary_size: int, device: torch.device
-    ) -> None:
+    def __init__(self, graph: Graph, search: SearchConfig, output: nn.Linear) -> None:
         self.graph = graph
         self.search = search
-        self.gains = torch.empty(0, vocabulary_size, dtype=torch.float64, device=device)
+        self.gains = output.weight.new_empty(0, output.out_features, dtype=torch.float64)
         self.ends = self.gains.new_empty(0)
         self._targets: list[Any] = []  # of each row, the states after each label, (V,)
         self._row_of: dict[int, int] = {}

@@ -22,16 +22,9 @@ def _tanh(x):
 
 @triton.jit
 def _forward(
-    step,
-    product,
-    rows,
-    hidden,
-    memory,
-    vectors,
-    size,
-    blocks: tl.constexpr,  # 4: i, f, g, o; 3: without f
-    width: tl.constexpr,
+    step, product, rows, hidden, memory, vectors, size, blocks: tl.constexpr, width: tl.constexpr
 ):
+    # blocks are 4: i, f, g, o; 3: without f
     n, count = tl.program_id(0), tl.num_programs(0)
     j = tl.arange(0, width)
     real = j < size
@@ -115,19 +108,9 @@ def forward(step: int, product: Tensor, arrays: Arrays) -> None:
 def backward(step: int, later: Tensor, arrays: Arrays, gradients: Gradients) -> None:
     count, size = later.shape
     shape = {"blocks": arrays.rows.shape[2] // size, "width": triton.next_power_of_2(size)}
-    _backward[(count,)](
-        step,
-        later,
-        arrays.rows,
-        arrays.memory,
-        arrays.vectors,
-        gradients.hidden,
-        gradients.carried,
-        gradients.rows,
-        gradients.vectors,
-        size,
-        **shape,
-    )
+    operands = arrays.rows, arrays.memory, arrays.vectors
+    results = gradients.hidden, gradients.carried, gradients.rows, gradients.vectors
+    _backward[(count,)](step, later, *operands, *results, size, **shape)
 
 
 LSTM = Kernel(forward, backward, memory=lambda size: size, view=lambda tensor: tensor)

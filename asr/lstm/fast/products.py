@@ -82,12 +82,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     A weight with fewer bits than x reduces x to its type; the result has the type of x.
     """
     if weight.dtype != x.dtype:
-        product = _linear(x.to(weight.dtype), weight, None).to(x.dtype)
+        product = linear(x.to(weight.dtype), weight).to(x.dtype)
         return product if bias is None else product.add_(bias)
-    return _linear(x, weight, bias)
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if x.is_cpu and x.numel() and onednn_multiplies(x.dtype):
         return _by_onednn(x, weight, bias)
     return F.linear(x, weight, bias)
