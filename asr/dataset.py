@@ -1,6 +1,6 @@
 """Utterances to padded batches: reading, bucketing by length, collating.
 
-Every utterance of a split comes exactly once in an epoch, in one or more copies.
+Every utterance of a split is in exactly one batch of an epoch.
 """
 
 import random
@@ -24,7 +24,7 @@ POOL_BATCHES = 20  # batches whose utterances are sorted by length together
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance, augmented: a waveform (S,), or none but cached frames (T, static width)."""
+    """One utterance, augmented: its waveform (S,), or its cached frames (T, static width)."""
 
     utterance: Utterance
     waveform: torch.Tensor
@@ -65,7 +65,7 @@ class SpeechDataset(Dataset[Example]):
         if augment is None:
             return Example(utterance, waveform, len(waveform), seed)
 
-        def another(number: int) -> torch.Tensor:  # of the utterance itself if it is the only one
+        def another(number: int) -> torch.Tensor:  # the waveform of another utterance, to mix in
             return self.waveform((index + 1 + number % max(1, len(self) - 1)) % len(self))
 
         changed, waveform, speed = augment.example(utterance, waveform, seed, another)
@@ -76,7 +76,7 @@ class SpeechDataset(Dataset[Example]):
         return torch.from_numpy(audio.load(self.utterances[index].audio, self.sample_rate))
 
     def durations(self) -> Sequence[float]:
-        """Seconds of each utterance in this epoch, without its change of pace."""
+        """Seconds of each utterance in this epoch, with the pauses and cuts of augmentation."""
         if (augment := self.augment) is not None and augment.config.moves:
             return [augment.layout(one, self._seed(one)).duration_s for one in self.utterances]
         if isinstance(self.utterances, Manifest):  # which knows them without reading utterances

@@ -39,8 +39,8 @@ class EncoderConfig(Knobs, group="encoder"):
 class Encoder(nn.Module):
     """A recurrent stack over stacked frames.
 
-    In training its matrix products have the type `product_dtype`; weights, gates and states keep
-    theirs.
+    In training its matrix products have the type `product_dtype` (training.precision); weights,
+    gates and states keep float32.
     """
 
     product_dtype: torch.dtype = torch.float32
@@ -48,9 +48,16 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig, input_size: int) -> None:
         super().__init__()
         self.subsampling = config.subsampling
-        sizes = input_size * config.subsampling, config.hidden, config.layers
-        shape = *sizes, config.bidirectional, config.dropout, config.projection, config.forget_bias
-        self.stack = RecurrentStack(config.cell, *shape)
+        self.stack = RecurrentStack(
+            config.cell,
+            input_size * config.subsampling,
+            config.hidden,
+            config.layers,
+            config.bidirectional,
+            config.dropout,
+            config.projection,
+            config.forget_bias,
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.output_size = self.stack.output_size
 

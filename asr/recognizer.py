@@ -44,7 +44,7 @@ class Recognizer(nn.Module):
     def frame_times(self) -> FrameTimes:
         """Samples to the middle of the first encoded frame, and from each frame to the next.
 
-        A frame's middle is that of the samples that it was computed from, without its neighbours.
+        A frame's samples are those of its own window; Δ and context are not counted.
         """
         features, stacked = self.config.features, self.config.encoder.subsampling
         hop = features.hop_samples

@@ -34,9 +34,9 @@ class Utterance:
 
     `segments` are the same phones with their times, where the corpus has times. `sex` is "m" or
     "f". Where the phones come from a lexicon, `words` is the text that was read, and
-    `pronunciation` names which pronunciation of each word is in `phones`: "first" or "all" (the
-    first in the lexicon; with "all" a criterion may use the others, in `manifests/lexicon.txt`),
-    or "aligned" (chosen by forced alignment).
+    `pronunciation` tells which pronunciation of each word `phones` holds: "first" (in the
+    lexicon), "aligned" (the one that fits the audio best), or "all" (the first; the others are in
+    `manifests/lexicon.txt`).
     """
 
     id: str

@@ -15,7 +15,7 @@ from asr.search.graph import Graph
 
 @dataclass(frozen=True)
 class CriterionConfig(Knobs, group="criterion"):
-    """Base of every criterion's configuration; checkpoints store it under `name`."""
+    """Base of every criterion's configuration; in a checkpoint, `name` selects the class."""
 
     name: str
 
@@ -24,11 +24,10 @@ class CriterionConfig(Knobs, group="criterion"):
 class Path:
     """One result of a search: labels without blanks.
 
-    `score` is what the search maximised, in nats: the log-probability of the best alignment
-    (greedy) or of the labels, summed over the alignments in the beam, in both cases with the
-    penalties, bonus and language model of the search. `frames` (U,) hold, for each label, the frame
-    of the best alignment in which it is most probable, in ascending order, and `confidences` (U,)
-    its probability there.
+    `score` is what the search maximised, in nats, penalties, bonus and language model included. A
+    greedy search scores its best alignment, a beam search the sum over all alignments in the beam.
+    `frames` (U,) has, for each label, the frame of the best alignment in which it is most probable;
+    `confidences` (U,) has the probabilities there.
     """
 
     labels: tuple[int, ...]
@@ -56,7 +55,7 @@ class FrameTimes:
 
 @dataclass(frozen=True)
 class Split:
-    """A split as a criterion may read it before training; both parts are read lazily, once."""
+    """A split for `Criterion.prepare`; each part may be iterated once."""
 
     transcripts: Iterable[Sequence[int]]  # labels
     batches: Iterable[tuple[Batch, Tensor]]  # each with T' of its utterances, (N,)

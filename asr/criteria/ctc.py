@@ -29,7 +29,7 @@ class CTCConfig(CriterionConfig):
 
 
 class CTC(Criterion):
-    """A linear layer to V labels, blank = 0, summed over all alignments.
+    """A linear layer to V labels, blank = 0; the loss sums over all alignments of the targets.
 
     With `consistency` a training batch has each utterance twice, with masks and dropout of its own,
     and each copy also learns the other's distribution over labels (CR-CTC, Yao et al. 2024).
@@ -41,7 +41,10 @@ class CTC(Criterion):
         self.head = nn.Linear(input_size, vocabulary_size)
 
     def begin_with(self, other: Criterion, labels: Sequence[int | None]) -> None:
-        """Labels with the same counterpart share its probability; one without is the mean."""
+        """Labels with the same counterpart share its probability.
+
+        A label without a counterpart begins as the mean of all labels but the blank.
+        """
         if not isinstance(other, CTC):
             return
         shares = Counter(labels)
@@ -57,7 +60,10 @@ class CTC(Criterion):
             self.head.bias.copy_(mixture @ other.head.bias - share)
 
     def loss(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-        """Too few frames would make the loss infinite, or zero and so silently ignored."""
+        """As in `Criterion`; `DataError` where an utterance has too few frames for its targets.
+
+        Otherwise its loss would be infinite, or zero and silently ignored.
+        """
         self.require_labels(batch, self.head.out_features)
         needed = self.frames_needed(batch.targets, batch.target_lengths)
         self.require_frames(lengths, needed, batch.ids)
@@ -122,13 +128,13 @@ def divergence(log_probs: Tensor, lengths: Tensor) -> Tensor:
 
 
 def greedy(log_probs: Tensor) -> Path:
-    """The path of the best alignment, (T, V)."""
+    """The path of the best alignment: (T, V) → path."""
     along, alignment = log_probs.max(dim=1)
     return path_of(alignment, along, float(along.sum()))
 
 
 def beam_search(log_probs: Tensor, search: SearchConfig, graph: Graph) -> list[Path]:
-    """The n best paths by prefix beam search, (T, V)."""
+    """The n best paths by prefix beam search: (T, V) → n paths."""
     options = search.lm_weight, search.bonus, search.beam, search.threshold, search.n_best
     labels, lengths, scores = prefix_beam.search(log_probs.numpy(), graph, *options)
     return [

@@ -32,10 +32,10 @@ FRONTENDS = {"kaldi": Kaldi, "librosa": Librosa}
 class Features(nn.Module):
     """Waveforms → static frames → Δ → normalised → context stacked; without gradients.
 
-    Buffers `mean` and `std` (dynamic width,) are those of the training set, which
-    `fit_normalization` learns. With normalization=speaker every call needs `moments`, those of each
-    speaker, which `speaker_moments` computes; where a caller passes them to a model with another
-    normalisation, they take its place.
+    Static frames are log-mel values or MFCCs; with their Δ and ΔΔ they have `dynamic_width`, and
+    with their neighbours F. Buffers `mean` and `std` (dynamic width,) are those of the training
+    set, from `fit_normalization`. `moments` are those of each speaker, from `speaker_moments`:
+    normalization=speaker needs them, and with any other normalisation they replace it.
     """
 
     mean: Tensor
@@ -124,7 +124,7 @@ class Features(nn.Module):
     def dynamic(
         self, static: Tensor, counts: Tensor, norm: Normalization | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Static frames with Δ, normalised by `norm` if there is one: → (N, T, dynamic width)."""
+        """Static frames with Δ, normalised by `norm` if given: → (N, T, dynamic width), (N,)."""
         width = self.config.static_width
 
         def fill(rows: slice, frames: Tensor) -> None:

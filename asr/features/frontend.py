@@ -22,7 +22,7 @@ class Frontend(nn.Module):
     """
 
     taper: Tensor  # (window_samples,)
-    cosines: Tensor  # (bins, ceps), orthonormal DCT-II
+    cosines: Tensor  # (bins, ceps), orthonormal DCT-II, which a family may lifter
 
     def __init__(
         self,
@@ -51,11 +51,11 @@ class Frontend(nn.Module):
             )
 
     def extended(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """Continued beyond both edges as far as windows reach: (N, S), (N,) → (N, S')."""
+        """The waveforms that windows are cut from, with what is beyond the edges: → (N, S')."""
         raise NotImplementedError
 
     def values(self, mel: Tensor, energy: Tensor, counts: Tensor) -> Tensor:
-        """Mel power (N, T, bins) and energy of the windows (N, T, 1) → (N, T, static width)."""
+        """Log-mel values or MFCCs: mel power (N, T, bins), energy (N, T, 1) → (N, T, static)."""
         raise NotImplementedError
 
     def mel_filters(self, warp: float) -> Tensor:
@@ -76,8 +76,8 @@ class Frontend(nn.Module):
         total = config.frame_count(waveforms.shape[1])
         frames = torch.zeros(len(waveforms), total, config.static_width)
         scale, preemphasis = np.float32(self.scale), np.float32(self.preemphasis)
-        edges = self.remove_dc, config.raw_energy
-        how = Shaping(config.hop_samples, self.taper.numpy(), scale, preemphasis, *edges)
+        taper, remove_dc = self.taper.numpy(), self.remove_dc
+        how = Shaping(config.hop_samples, taper, scale, preemphasis, remove_dc, config.raw_energy)
         for n, samples in enumerate(lengths.tolist()):
             row, count = slice(n, n + 1), config.frame_count(samples)
             signal = self.extended(waveforms[row, :samples], lengths[row])[0]

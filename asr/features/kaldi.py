@@ -1,4 +1,4 @@
-"""Kaldi's log-mel and MFCC: as `compute-fbank-feats` and `compute-mfcc-feats`, to 1e-3."""
+"""Kaldi's log-mel and MFCC: `compute-fbank-feats` and `compute-mfcc-feats` to within 1e-3."""
 
 import math
 
@@ -16,7 +16,7 @@ DITHER_PERIOD = 1 << 16  # samples after which the noise repeats
 
 
 class Kaldi(Frontend):
-    """Log-mel or MFCC of windows without their mean, pre-emphasised, in a power-of-two FFT."""
+    """Log-mel or MFCC: mean removed, pre-emphasis, a power-of-two FFT; energy first, or as C0."""
 
     noise: Tensor  # (DITHER_PERIOD,) or empty
 
@@ -84,5 +84,5 @@ def _taper(name: str, size: int) -> Tensor:
     if name == "blackman":
         angle = 2 * math.pi * torch.arange(size) / (size - 1)
         return 0.42 - 0.5 * torch.cos(angle) + 0.08 * torch.cos(2 * angle)
-    # Povey: a Hann window that falls less steeply
+    # hanning; Povey's window is a Hann window that falls less steeply
     return torch.hann_window(size, periodic=False).pow(0.85 if name == "povey" else 1.0)

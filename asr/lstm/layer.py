@@ -36,7 +36,7 @@ class RecurrentLayer(nn.Module):
 
     @property
     def cells(self) -> list[Cell]:
-        """That of the forward direction, then that of the backward direction, if there is one."""
+        """The forward direction's cell, and the backward direction's if there is one."""
         return [cell for cell in self.directions if isinstance(cell, Cell)]
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class RecurrentLayer(nn.Module):
 
 
 def without_padding(values: Tensor, lengths: Tensor) -> Tensor:
-    """Zero behind each utterance's end, where not even NaN gets a gradient: (N, T, D), (N,)."""
+    """Zeros, without gradient, behind each utterance's end: (N, T, D), (N,) → (N, T, D)."""
     return values.masked_fill(~length_mask(lengths, values.shape[1]).unsqueeze(2), 0.0)
 
 
@@ -102,7 +102,7 @@ class RecurrentStack(nn.Module):
         return frames
 
     def trace(self, frames: Tensor, lengths: Tensor) -> list[list[Trace]]:
-        """Outputs, states and gates by the readable form: layers × directions."""
+        """Outputs, states and gates, step by step (`Cell.unroll`): layers × directions."""
         traces: list[list[Trace]] = []
         for layer in self.layers:
             assert isinstance(layer, RecurrentLayer)
