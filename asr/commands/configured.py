@@ -63,13 +63,13 @@ def _schema(config_type: type) -> DictConfig:
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:
-    """The run that overrides describe, written as on a command line; ValueError if none."""
+    """The run that overrides describe, written as on a command line; `DataError` if none."""
     register()
     try:
         with hydra.initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
             return from_omegaconf(hydra.compose("config", list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explain(error)) from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise DataError(explain(error)) from error
 
 
 def saved(path: str | Path) -> dict[str, Any]:
@@ -110,14 +110,6 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, Mapping):
         return {prefix.removesuffix("."): tree}
     return {k: v for key, node in tree.items() for k, v in _leaves(node, f"{prefix}{key}.").items()}
-
-
-def with_features(name: str) -> RunConfig:
-    """A run with the features of `conf/features/<name>.yaml`; `DataError` where there are none."""
-    try:
-        return compose([f"features={name}"])
-    except ValueError as error:
-        raise DataError(str(error)) from error
 
 
 def from_omegaconf(composed: DictConfig) -> RunConfig:
@@ -170,16 +162,14 @@ def _options(group: str) -> list[str]:
 
 
 class JobError(Exception):
-    """A job of a multirun failed, with its message printed; the argument is its exit code.
+    """A job failed, with its message printed; the argument is its exit code.
 
-    After an ordinary exception, unlike `SystemExit`, Hydra runs the other jobs.
+    After an ordinary exception, unlike `SystemExit`, Hydra runs the other jobs of a multirun.
     """
 
 
 def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]:
-    """Make a command of `run`: Hydra's overrides in, one clear sentence and an exit code out.
-
-    `about` comes first in its help.
+    """Make a command of `run`, with `about` first in its help.
 
     Exit codes: as in `errors.exit_code`, and 2 for a bad configuration. With `-m` the other jobs
     run after one has failed; the exit code is that of the first that did.
@@ -202,8 +192,6 @@ def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]
             _fail(str(error), 1)
         except OSError as error:
             _fail(said_by_system(error), 1)
-        except KeyboardInterrupt:
-            _leave("interrupted", 130)
 
     @exit_code
     def main() -> None:
@@ -220,7 +208,8 @@ def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]
         except (HydraException, OmegaConfBaseException) as error:
             if wanted == "1":
                 raise
-            _leave(explain(error), 2)
+            print(f"error: {explain(error)}", file=sys.stderr)
+            sys.exit(2)
         finally:
             os.environ["HYDRA_FULL_ERROR"] = wanted
 
@@ -242,9 +231,8 @@ def _folder_of_multirun() -> Iterator[None]:
 
 def _fail(sentence: str, code: int) -> NoReturn:
     job = HydraConfig.get()
-    if job.mode != RunMode.MULTIRUN:
-        _leave(sentence, code)
-    print(f"error: {sentence} ({' '.join(job.overrides.task)})", file=sys.stderr)
+    which = f" ({' '.join(job.overrides.task)})" if job.mode == RunMode.MULTIRUN else ""
+    print(f"error: {sentence}{which}", file=sys.stderr)
     raise JobError(code)
 
 
@@ -286,8 +274,3 @@ def _nearest(wrong: str, known: Sequence[str]) -> str:
     near = get_close_matches(wrong, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{hint} (known: {', '.join(sorted(known))})" if known else hint
-
-
-def _leave(sentence: str, code: int) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(code)

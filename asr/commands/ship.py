@@ -22,11 +22,9 @@ from asr.errors import DataError, exit_code
 from asr.files import atomic_open
 from asr.records import Manifest, write_jsonl
 from asr.scoring import ErrorCounts, Score
-from asr.search import SearchConfig
 from asr.search.arpa import read_arpa
-from asr.search.graph import graph_of
 from asr.training.run_directory import RunDirectory
-from asr.transcriber import transcribe_all
+from asr.transcriber import Transcriber, transcribe_all
 
 HELD_OUT = re.compile(r"\b(?:dev|test)-(?:clean|other)\b(?!-)")  # LibriSpeech's subsets for scores
 
@@ -86,13 +84,11 @@ def reduced(run_dir: RunDirectory) -> Checkpoint:
 
 def score(run_dir: RunDirectory, shipped: Checkpoint, split: str, protocol: str) -> Score:
     """The score of a shipped model on a split of the run, with intervals."""
-    recognizer = shipped.recognizer
+    model = Transcriber(shipped)
+    recognizer = model.recognizer
     manifest = run_dir.utterances(split)
-    batches = Batches(manifest, recognizer.vocabulary, recognizer.config.features.sample_rate, 16)
-    n_gram = None
-    if shipped.language_model is not None:
-        n_gram = graph_of(shipped.language_model, recognizer.vocabulary.phones)
-    best = transcribe_all(recognizer, batches, shipped.search or SearchConfig(), n_gram)
+    batches = Batches(manifest, recognizer.vocabulary, model.sample_rate, 16)
+    best = transcribe_all(recognizer, batches, model.search, model.graph)
     path = run_dir.hypotheses(split, "shipped")
     write_jsonl(path, (best[utterance.id] for utterance in manifest))
     references, hypotheses = (scoring.read_transcripts(side) for side in (manifest.path, path))

@@ -12,19 +12,18 @@ import numpy as np
 
 from asr.corpora.synthetic.espeak import Floats, Sound
 from asr.errors import DataError
-from asr.phones import table_lines
+from asr.phones import table_rows
 
 FRAME = 22  # samples: frames of 1 ms
 MIN_FRAMES = 5  # no label is shorter
 
 
 @cache
-def labels_of_mnemonic(language: str = "en-us") -> dict[str, tuple[str, ...]]:
+def labels_of_mnemonic(language: str) -> dict[str, tuple[str, ...]]:
     """espeak-ng mnemonic → TIMIT labels, none if it has no sound of its own."""
     table: dict[str, tuple[str, ...]] = {}
     for name in dict.fromkeys(("en-us", language)):  # the second overrides the first
-        for line in table_lines(f"synthetic/espeak-phones-{name}.txt"):
-            mnemonic, *labels = line.split()
+        for mnemonic, *labels in table_rows(f"synthetic/espeak-phones-{name}.txt"):
             table[mnemonic] = () if labels == ["-"] else tuple(labels)
     return table
 
@@ -32,8 +31,8 @@ def labels_of_mnemonic(language: str = "en-us") -> dict[str, tuple[str, ...]]:
 @cache
 def classes() -> dict[str, frozenset[str]]:
     """Name of a class of phones → its TIMIT labels."""
-    rows = (line.split(":") for line in table_lines("synthetic/phone-classes.txt"))
-    return {name: frozenset(labels.split()) for name, labels in rows}
+    rows = table_rows("synthetic/phone-classes.txt")
+    return {name.rstrip(":"): frozenset(labels) for name, *labels in rows}
 
 
 class Frames:

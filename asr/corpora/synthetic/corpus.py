@@ -72,20 +72,14 @@ def _other_corpus(root: Path, existing: Any, record: dict[str, Any]) -> str:
     """The message for a `root` that holds anything else than the corpus of `record`."""
     if not isinstance(existing, dict) or "generator" not in existing:
         return f"{root}: exists and is not a synthetic corpus; move it or set another corpus.root"
-    if existing["generator"] != record["generator"]:
-        return (
-            f"{root}: made by generator {existing['generator']}, this version of asr has generator "
-            f"{record['generator']} and makes another corpus; remove the folder {root} and run the "
-            f"same command again, which makes it in about a minute, or set another corpus.root to "
-            f"keep both"
-        )
     differ = ", ".join(
         f"{key} is {existing.get(key)}, expected {value}"
         for key, value in record.items()
         if existing.get(key) != value
     )
     return (
-        f"{root}: another synthetic corpus ({differ}); remove the folder or set another corpus.root"
+        f"{root}: another synthetic corpus ({differ}); remove the folder {root} and run the same "
+        f"command again, which makes it in about a minute, or set another corpus.root to keep both"
     )
 
 
