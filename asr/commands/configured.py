@@ -162,9 +162,9 @@ def _options(group: str) -> list[str]:
 
 
 class JobError(Exception):
-    """A job failed, with its message printed; the argument is its exit code.
+    """A job of a multirun failed, with its message printed; the argument is its exit code.
 
-    After an ordinary exception, unlike `SystemExit`, Hydra runs the other jobs of a multirun.
+    After an ordinary exception, unlike `SystemExit`, Hydra runs the other jobs.
     """
 
 
@@ -231,9 +231,10 @@ def _folder_of_multirun() -> Iterator[None]:
 
 def _fail(sentence: str, code: int) -> NoReturn:
     job = HydraConfig.get()
-    which = f" ({' '.join(job.overrides.task)})" if job.mode == RunMode.MULTIRUN else ""
+    several = job.mode == RunMode.MULTIRUN
+    which = f" ({' '.join(job.overrides.task)})" if several else ""
     print(f"error: {sentence}{which}", file=sys.stderr)
-    raise JobError(code)
+    raise JobError(code) if several else SystemExit(code)
 
 
 def explain(error: BaseException) -> str:
