@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from operator import attrgetter
 
 from omegaconf import OmegaConf
 
@@ -159,13 +159,11 @@ class RunConfig(Knobs):
                 f"{self.features.sample_rate}; give both the same"
             )
         if self.criterion.name == "gmm":
-            for key, value in (
-                ("encoder.layers", self.encoder.layers),
-                ("encoder.dropout", self.encoder.dropout),
-                ("training.weight_noise", self.training.weight_noise),
-                ("training.initial_range", self.training.initial_range),
-                ("training.average", self.training.average),
+            for key in (
+                *("encoder.layers", "encoder.dropout"),
+                *("training.weight_noise", "training.initial_range", "training.average"),
             ):
+                value = attrgetter(key)(self)
                 if value:
                     raise ValueError(
                         f"{key} is {value}, but criterion.name is gmm, which is trained without "
@@ -200,8 +198,5 @@ class RunConfig(Knobs):
     def recognizer(self) -> RecognizerConfig:
         return RecognizerConfig(self.features, self.encoder, self.criterion)
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
     def to_yaml(self) -> str:
-        return OmegaConf.to_yaml(OmegaConf.create(self.to_dict()))
+        return OmegaConf.to_yaml(OmegaConf.create(asdict(self)))

@@ -7,7 +7,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -95,7 +95,7 @@ def overrides(saved: Mapping[str, Any]) -> list[str]:
         *("skip_bad", "device", "threads", "training.workers"),
     }
     experiment = [f"experiment={saved['name']}"]
-    default = _leaves(compose([*experiment, "corpus.root=unused"]).to_dict())
+    default = _leaves(asdict(compose([*experiment, "corpus.root=unused"])))
     return experiment + [
         f"{key}={value}"
         for key, value in _leaves(saved).items()

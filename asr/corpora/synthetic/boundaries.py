@@ -81,20 +81,19 @@ class Frames:
         return search.start + (int(near[-1]) + 1 if len(near) else 0)
 
 
-def label(wave: Floats, sounds: Sequence[Sound], language: str = "en-us") -> list[Sound]:
+def label(wave: Floats, sounds: Sequence[Sound], language: str) -> list[Sound]:
     """Labels of a spoken sentence `(S,)` at SPEAK_RATE, from the first sound to the final silence.
 
     An event of espeak-ng is at the release of a stop (of a voiced one after a vowel: at its
     closure), after the transition of a nasal or liquid into a vowel, and after that of a vowel
     into a liquid; silence, burst and spectrum tell the rest. Raises `DataError` on a mnemonic
-    that the table lacks.
+    that is not in the table.
     """
     table, kinds = labels_of_mnemonic(language), classes()
     for sound in sounds:
         if sound.phone not in table:
-            raise DataError(
-                f"espeak-ng said {sound.phone!r}, unknown to espeak-phones-{language}.txt"
-            )
+            source = f"espeak-phones-{language}.txt"
+            raise DataError(f"espeak-ng said {sound.phone!r}, expected a mnemonic of {source}")
     sounds = [sound for sound in sounds if table[sound.phone]]
     while table[sounds[-2].phone] == ("pau",):
         sounds.pop()  # one final silence is enough

@@ -28,6 +28,7 @@ from asr.corpora.synthetic.config import SyntheticConfig
 from asr.corpora.synthetic.speakers import Speaker, plan
 from asr.corpora.timit import PhnLabeller, survey
 from asr.errors import DataError, pip_install
+from asr.phones import TABLES
 
 GENERATOR = 2  # raise it when the same configuration would give other bytes
 
@@ -143,13 +144,8 @@ def _describe(folder: Path, record: dict[str, Any], speakers: list[Speaker]) -> 
     """Write speakers.txt, README.txt and config.json."""
     rows = sorted(f"{s.name} {s.split} {s.sex} DR{s.dialect}" for s in speakers)
     (folder / "speakers.txt").write_text("\n".join(["# speaker split sex dialect", *rows, ""]))
+    about = (TABLES / "synthetic" / "README.txt").read_text(encoding="utf-8")
     settings = ", ".join(f"{name}={value}" for name, value in record.items())
     version = importlib.metadata.version("espeakng-loader")
-    about = (
-        "Synthetic speech, not recordings of people: a PER on it says nothing about human speech.\n"
-        f"Spoken by espeak-ng (espeakng-loader {version}), asr.corpora.synthetic: {settings}.\n"
-        "The sentences are the project's own and free to use; espeak-ng, which is not in this "
-        "folder, is GPL-3.0-or-later.\n"
-    )
-    (folder / "README.txt").write_text(about)
+    (folder / "README.txt").write_text(about.format(version=version, settings=settings))
     (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n")
