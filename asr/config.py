@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -185,8 +184,5 @@ class RunConfig(Knobs):
     def recognizer(self) -> RecognizerConfig:
         return RecognizerConfig(self.features, self.encoder, self.criterion)
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
     def to_yaml(self) -> str:
-        return OmegaConf.to_yaml(OmegaConf.create(self.to_dict()))
+        return OmegaConf.to_yaml(OmegaConf.create(asdict(self)))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import settings
 
 from asr import checkpoint, corpora
 from asr.audio import Waveform
@@ -28,6 +29,9 @@ from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Utterance
 
 REPOSITORY = Path(__file__).parents[1]
+
+settings.register_profile("asr", deadline=None)  # first calls compile, and machines are busy
+settings.load_profile("asr")
 
 
 def recipe(path: str) -> Any:

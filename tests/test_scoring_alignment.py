@@ -10,7 +10,7 @@ import jiwer
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.scoring import (
@@ -98,7 +98,6 @@ def test_no_alignment_is_cheaper(scorer: str) -> None:
     st.sampled_from(SCORERS),
     st.frozensets(st.integers(0, 3), max_size=2),
 )
-@settings(deadline=None)
 def test_steps_spell_both_sides(pairs: list[Pair], scorer: str, optional: frozenset[int]) -> None:
     aligned = align(pairs_of(pairs, *optional), scorer)
     errors = 0

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -200,7 +200,7 @@ def test_weights_beyond_half_precision_are_refused(tone_model: Path, tmp_path: P
 def test_overrides_give_the_configuration_again() -> None:
     said = ["experiment=timit-sample", "encoder.cell=gru", "features.bins=23", "augment.speed=0.1"]
     run = compose([*said, "corpus.root=/there", "threads=1"])
-    again = overrides_of(run.to_dict())
+    again = overrides_of(asdict(run))
     assert again[0] == "experiment=timit-sample"
     assert set(again[1:]) == set(said[1:])
     assert compose([*again, "corpus.root=/there", "threads=1"]) == run

@@ -15,7 +15,7 @@ import torch
 from asr import checkpoint, pictures
 from asr.checkpoint import Checkpoint
 from asr.commands import report, show
-from asr.commands.configured import with_features
+from asr.commands.configured import compose
 from asr.criteria import CTCConfig
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
@@ -324,7 +324,7 @@ def test_wrong_use_is_exit_code_2(arguments: list[str]) -> None:
 
 
 def test_versions_are_what_they_are_called() -> None:
-    config = with_features("fbank123")
+    config = compose(["features=fbank123"])
     waveform, other = (torch.from_numpy(voice(1.0, seed=s)).float() for s in (1, 2))
     versions = augmented(waveform, [other], config.features, config.mel_bins)
     made = {version.kind.split(",")[0]: version for version in versions}
@@ -340,7 +340,7 @@ def test_versions_are_what_they_are_called() -> None:
     mean = recorded.mean(dim=0).expand_as(recorded)
     assert 0 < changed.double().mean() < 0.7
     torch.testing.assert_close(masked[changed], mean[changed])
-    config = with_features("mfcc39")
+    config = compose(["features=mfcc39"])
     *_, masked_cepstra = augmented(waveform, [], config.features, config.mel_bins)
     assert not masked_cepstra.frames.isnan().any()
 

@@ -366,7 +366,7 @@ def test_the_corpus_of_another_generator_is_refused_with_the_way_out(
     before = contents(corpus)
     monkeypatch.setattr(generation, "GENERATOR", generation.GENERATOR + 1)
     with pytest.raises(
-        DataError, match=rf"generator {generation.GENERATOR} .*remove the folder {corpus}"
+        DataError, match=rf"generator is .*{generation.GENERATOR}\).*remove the folder {corpus}"
     ):
         generate(corpus, SMALL)
     assert contents(corpus) == before

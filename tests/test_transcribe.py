@@ -14,7 +14,7 @@ import soundfile
 import soxr
 import torch
 from conftest import normalized, tones_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asr import audio, checkpoint, labels
@@ -349,7 +349,6 @@ def test_the_packaged_model_is_small_and_has_its_card() -> None:
 # ── times ────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 99), max_size=30).map(sorted),
     st.sampled_from([0.01, 0.03, 0.04]),

@@ -4,7 +4,7 @@ Reads what libsndfile reads: RIFF, NIST SPHERE (also inside `.wav`), FLAC, Ogg/O
 file that holds less than its header promises is an error.
 """
 
-from asr.audio.checks import Waveform, require_mono, require_rate
+from asr.audio.checks import Waveform
 from asr.audio.headers import AudioInfo
 from asr.audio.reader import ENDINGS, Inspection, from_array, info, inspect, load, stream
 
@@ -17,7 +17,5 @@ __all__ = [
     "info",
     "inspect",
     "load",
-    "require_mono",
-    "require_rate",
     "stream",
 ]

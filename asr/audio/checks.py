@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.audio.headers import AudioInfo, Extent
-from asr.errors import raise_problems
 
 Waveform = npt.NDArray[np.float32]
 Samples16 = npt.NDArray[np.int16]
@@ -27,31 +26,27 @@ ZEROS = 0.01  # warn when runs of zeros are more than this share of a recording
 OFFSET = 0.02  # warn when the mean is further from 0 than this share of full scale
 LINE_FEEDS = 50  # a file with fewer bytes 0x0A may have no 0x0D by chance
 TEXT_BLOCK = 1 << 18  # bytes
+LOWEST_RATE = 4_000  # below it there is no speech, and the resampled audio would fill any memory
 
 
-def require_mono(path: str | Path, channels: int) -> None:
-    """`DataError` for more than one channel."""
-    raise_problems(wrong_channels(path, channels))
-
-
-def require_rate(path: str | Path, rate: int, expected: int) -> None:
-    """`DataError` for a sample rate other than `expected`."""
-    raise_problems(wrong_rate(path, rate, expected))
-
-
-def wrong_channels(path: str | Path, channels: int) -> Iterator[str]:
-    if channels != 1:
+def wrong_format(path: str | Path, header: AudioInfo, sample_rate: int) -> Iterator[str]:
+    """Problems: several channels, and a sample rate other than `sample_rate`."""
+    if header.channels != 1:
         yield (
-            f"{path}: {channels} channels, expected 1; choose or mix one yourself, for example "
-            f"with `sox IN OUT remix 1`"
+            f"{path}: {header.channels} channels, expected 1; choose or mix one yourself, for "
+            f"example with `sox IN OUT remix 1`"
+        )
+    if header.sample_rate != sample_rate:
+        yield (
+            f"{path}: sampled at {header.sample_rate} Hz, expected {sample_rate} Hz; resample it, "
+            f"for example with `sox IN -r {sample_rate} OUT`"
         )
 
 
-def wrong_rate(path: str | Path, rate: int, expected: int) -> Iterator[str]:
-    if rate != expected:
+def too_slow(path: str | Path, rate: int) -> Iterator[str]:
+    if rate < LOWEST_RATE:
         yield (
-            f"{path}: sampled at {rate} Hz, expected {expected} Hz; resample it, for example "
-            f"with `sox IN -r {expected} OUT`"
+            f"{path}: sampled at {rate} Hz, expected at least {LOWEST_RATE} Hz; is the rate right?"
         )
 
 
@@ -90,10 +85,7 @@ def wrong_extent(path: str | Path, header: AudioInfo, extent: Extent) -> Iterato
 
 
 def _transferred_as_text(path: str | Path) -> bool:
-    """Whether a file has many bytes 0x0A (LF) and no 0x0D (CR).
-
-    A transfer in text mode replaces CR LF and CR by LF.
-    """
+    """Whether a file has no byte 0x0D (CR): a transfer in text mode replaces CR LF and CR by LF."""
     line_feeds = 0
     with open(path, "rb") as file:
         while block := file.read(TEXT_BLOCK):
@@ -101,14 +93,6 @@ def _transferred_as_text(path: str | Path) -> bool:
                 return False
             line_feeds += block.count(b"\n")
     return line_feeds >= LINE_FEEDS
-
-
-def unknown_length(path: str | Path, samples: int) -> str:
-    """The warning about a stream whose header was never completed."""
-    return (
-        f"{path}: the header does not say how much audio follows (a stream); all {samples} samples "
-        f"up to the end of the file are used"
-    )
 
 
 def not_finite(path: str | Path, waveform: Waveform, start: int = 0) -> Iterator[str]:
@@ -153,14 +137,12 @@ class Levels:
 
     def add(self, samples: Samples16) -> None:
         low, high = int(samples.min()), int(samples.max())
-        if low <= self.low:
-            before = self.at_low if low == self.low else 0
-            self.at_low = int(np.count_nonzero(samples == low)) + before
-            self.low = low
-        if high >= self.high:
-            before = self.at_high if high == self.high else 0
-            self.at_high = int(np.count_nonzero(samples == high)) + before
-            self.high = high
+        if low < self.low:
+            self.low, self.at_low = low, 0
+        if high > self.high:
+            self.high, self.at_high = high, 0
+        self.at_low += int(np.count_nonzero(samples == self.low))
+        self.at_high += int(np.count_nonzero(samples == self.high))
         self.total += int(samples.sum(dtype=np.int64))
         self.count += samples.size
 

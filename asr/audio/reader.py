@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,10 @@ from asr.errors import DataError, raise_problems
 # Of the files that libsndfile reads, in lower case; it ignores the ending and looks at the content.
 ENDINGS = (".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".au", ".sph", ".caf")
 BLOCK = 1 << 18  # samples that `stream` reads at a time
-LOWEST_RATE = 4_000  # below it there is no speech, and the resampled audio would fill any memory
+UNKNOWN_LENGTH = (
+    "{}: the header does not say how much audio follows (a stream); all {} samples up to the end "
+    "of the file are used"
+)
 EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 
 
@@ -37,9 +40,14 @@ class Inspection:
     content: int | None = None  # 64-bit hash of the 16-bit samples; None: silent, or not decoded
 
 
-def info(path: str | Path) -> AudioInfo:
-    """The header; `DataError` if the file is unreadable, truncated or empty."""
+def info(path: str | Path, sample_rate: int | None = None) -> AudioInfo:
+    """The header; `DataError` if the file is unreadable, truncated or empty.
+
+    With `sample_rate` also if it is not mono, or sampled at another rate.
+    """
     with _open(path) as (_, header, extent):
+        if sample_rate is not None:
+            raise_problems(checks.wrong_format(path, header, sample_rate))
         raise_problems(checks.wrong_extent(path, header, extent))
     return header
 
@@ -51,8 +59,7 @@ def load(path: str | Path, sample_rate: int = 16_000) -> Waveform:
     `sample_rate`, or that holds a sample that is not a finite number.
     """
     with _open(path) as (file, header, extent):
-        checks.require_mono(path, header.channels)
-        checks.require_rate(path, header.sample_rate, sample_rate)
+        raise_problems(checks.wrong_format(path, header, sample_rate))
         raise_problems(checks.wrong_extent(path, header, extent))
         waveform: Waveform = _read(path, file, header.samples, "float32")
     raise_problems(checks.not_finite(path, waveform))
@@ -68,14 +75,13 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
     try:
         with _open(path) as (file, header, extent):
             problems = [
-                *checks.wrong_channels(path, header.channels),
-                *checks.wrong_rate(path, header.sample_rate, sample_rate),
+                *checks.wrong_format(path, header, sample_rate),
                 *checks.wrong_extent(path, header, extent),
             ]
             if problems:
                 return Inspection(_undamaged(header, extent), tuple(problems))
             if extent.endless:
-                warnings.append(checks.unknown_length(path, header.samples))
+                warnings.append(UNKNOWN_LENGTH.format(path, header.samples))
             dtype = "int16" if file.subtype in EXACT_IN_INT16 else "float32"
             samples = _read(path, file, header.samples, dtype)
     except DataError as error:
@@ -105,37 +111,16 @@ def stream(
 
     `warn` is called with a sentence for each change and each distortion. Raises `DataError` as
     `load` does, for a file that is shorter than one window of `window_samples` or below
-    `LOWEST_RATE`, and after the last block of a file that is silent.
+    `checks.LOWEST_RATE`, and after the last block of a file that is silent.
     """
     with _open(path) as (file, header, extent):
-        rate = header.sample_rate
         raise_problems(checks.wrong_extent(path, header, extent))
-        shortest = window_samples * rate / sample_rate
-        raise_problems(checks.too_short(path, header.samples, shortest, rate))
-        if rate < LOWEST_RATE:
-            raise DataError(
-                f"{path}: sampled at {rate} Hz, expected at least {LOWEST_RATE} Hz; is the header "
-                f"right?"
-            )
         if extent.endless:
-            warn(checks.unknown_length(path, header.samples))
-        if changes := list(_changes(header, sample_rate)):
-            warn(f"{path}: {', '.join(changes)}")
-        resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
-        levels = Levels()
+            warn(UNKNOWN_LENGTH.format(path, header.samples))
         size = max(1, BLOCK // header.channels)
-        for start in range(0, header.samples, size):
-            stop = min(start + size, header.samples)
-            block: Waveform = _read(path, file, header.samples, "float32", start, stop)
-            raise_problems(checks.not_finite(path, block, start))
-            levels.add(checks.in_16_bits(block))
-            mono = block.mean(axis=1) if block.ndim == 2 else block
-            if resampler is not None:
-                mono = resampler.resample_chunk(mono, last=stop == header.samples)
-            yield mono
-    raise_problems(levels.silent(path))
-    for warning in levels.distorted(path):
-        warn(warning)
+        sizes = (min(size, header.samples - n) for n in range(0, header.samples, size))
+        blocks = (_read(path, file, header.samples, "float32", wanted) for wanted in sizes)
+        yield from _converted(path, header, blocks, sample_rate, window_samples, warn)
 
 
 def from_array(samples: npt.ArrayLike, rate: int, sample_rate: int, shortest: int) -> Waveform:
@@ -144,26 +129,48 @@ def from_array(samples: npt.ArrayLike, rate: int, sample_rate: int, shortest: in
     Integers are scaled to [-1, 1]. Raises `DataError` for another shape, for fewer than `shortest`
     samples at `sample_rate`, for silence, and for samples that are not finite numbers.
     """
-    name = "the array"
     array = np.asarray(samples)
     if array.ndim not in (1, 2) or array.dtype.kind not in "iuf":
         raise DataError(
-            f"{name}: shape {array.shape} of {array.dtype}, expected (samples,) or (samples, "
+            f"the array: shape {array.shape} of {array.dtype}, expected (samples,) or (samples, "
             f"channels) of numbers"
         )
-    if rate < LOWEST_RATE:
-        raise DataError(f"{name}: sampled at {rate} Hz, expected at least {LOWEST_RATE} Hz")
     scale = 1.0 if array.dtype.kind == "f" else float(np.iinfo(array.dtype).max) + 1
-    waveform = (array / scale).astype(np.float32)
-    raise_problems(checks.too_short(name, len(waveform), shortest * rate / sample_rate, rate))
-    raise_problems(checks.not_finite(name, waveform))
-    levels = Levels()
-    levels.add(checks.in_16_bits(waveform))
-    raise_problems(levels.silent(name))
-    mono: Waveform = waveform.mean(axis=1) if waveform.ndim == 2 else waveform
-    if rate != sample_rate:
-        mono = soxr.ResampleStream(rate, sample_rate, 1).resample_chunk(mono, last=True)
+    block: Waveform = (array / scale).astype(np.float32)
+    header = AudioInfo(len(block), rate, 1 if block.ndim == 1 else block.shape[1])
+    (mono,) = _converted("the array", header, [block], sample_rate, shortest, warn=lambda _: None)
     return mono
+
+
+def _converted(
+    name: str | Path,
+    header: AudioInfo,
+    blocks: Iterable[Waveform],
+    sample_rate: int,
+    window_samples: int,
+    warn: Callable[[str], object],
+) -> Iterator[Waveform]:
+    """Blocks (S,) or (S, channels), checked, mixed and resampled, each (S',)."""
+    rate = header.sample_rate
+    shortest = window_samples * rate / sample_rate
+    raise_problems(checks.too_short(name, header.samples, shortest, rate))
+    raise_problems(checks.too_slow(name, rate))
+    if changes := list(_changes(header, sample_rate)):
+        warn(f"{name}: {', '.join(changes)}")
+    resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
+    levels = Levels()
+    done = 0
+    for block in blocks:
+        raise_problems(checks.not_finite(name, block, done))
+        levels.add(checks.in_16_bits(block))
+        done += len(block)
+        mono: Waveform = block.mean(axis=1) if block.ndim == 2 else block
+        if resampler is not None:
+            mono = resampler.resample_chunk(mono, last=done == header.samples)
+        yield mono
+    raise_problems(levels.silent(name))
+    for warning in levels.distorted(name):
+        warn(warning)
 
 
 def _changes(header: AudioInfo, sample_rate: int) -> Iterator[str]:
@@ -212,15 +219,10 @@ def _undamaged(header: AudioInfo, extent: Extent) -> AudioInfo | None:
 
 
 def _read(
-    path: str | Path,
-    file: soundfile.SoundFile,
-    samples: int,
-    dtype: str,
-    start: int = 0,
-    stop: int | None = None,
+    path: str | Path, file: soundfile.SoundFile, samples: int, dtype: str, wanted: int | None = None
 ) -> npt.NDArray[Any]:
-    """Samples `start` to `stop` of a file of `samples`, whose read position is `start`."""
-    wanted = (samples if stop is None else stop) - start
+    """The next `wanted` samples of a file of `samples`, by default all of them."""
+    wanted = samples if wanted is None else wanted
     try:
         block: npt.NDArray[Any] = file.read(wanted, dtype=dtype)
     except soundfile.LibsndfileError as error:
@@ -230,7 +232,7 @@ def _read(
         ) from error
     if len(block) < wanted:
         raise DataError(
-            f"{path}: truncated, the header says {samples} samples, the file holds "
-            f"{start + len(block)}; fetch it again"
+            f"{path}: truncated, the header says {samples} samples, the file holds {file.tell()}; "
+            f"fetch it again"
         )
     return block

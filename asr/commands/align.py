@@ -46,19 +46,16 @@ def run(
     recognizer = checkpoint.load(checkpoint_path, choose_device("auto")).recognizer
     sample_rate = recognizer.config.features.sample_rate
     aligner = Aligner(recognizer)
+    words: dict[str, list[tuple[lexicon.Pronunciation, ...]]] = {}
     if known is not None:
         raise_problems(_without_pronunciation(utterances, known, recognizer.vocabulary))
+        words = {u.id: [known[w.lower()] for w in (u.words or "").split()] for u in utterances}
     raise_problems(problems(aligner, utterances))
     batches = Batches(utterances, recognizer.vocabulary, sample_rate, BATCH_SIZE)
-    words = (
-        {u.id: [known[w.lower()] for w in (u.words or "").split()] for u in utterances}
-        if known
-        else {}
-    )
     aligned: dict[str, Segments] = {}
     with tqdm(total=len(utterances), desc="aligned", leave=False, disable=None) as bar:
         for batch, encoded, lengths in encode_all(recognizer, batches):
-            if known is not None:
+            if words:
                 said = [words[id] for id in batch.ids]
                 batch = with_likeliest(recognizer, batch, encoded, lengths, said)
             aligned |= zip(batch.ids, aligner(batch, encoded, lengths), strict=True)
@@ -83,68 +80,53 @@ def _without_pronunciation(
                     yield f"{utterance.id}: {word!r} in the lexicon: {hint}"
 
 
-def problems(aligner: Aligner, utterances: Sequence[Utterance]) -> list[str]:
+def problems(aligner: Aligner, utterances: Sequence[Utterance]) -> Iterator[str]:
     """A sentence for each utterance that cannot be aligned; opens the headers of the audio."""
     sample_rate = aligner.recognizer.config.features.sample_rate
-    sentences = []
     for utterance in utterances:
         try:
-            header = audio.info(utterance.audio)
-            audio.require_mono(utterance.audio, header.channels)
-            audio.require_rate(utterance.audio, header.sample_rate, sample_rate)
+            header = audio.info(utterance.audio, sample_rate)
             aligner.require_room(utterance.phones, header.samples)
         except DataError as error:
-            sentences.append(f"{utterance.id}: {error}")
-    return sentences
-
-
-def _with_phones_of(segments: Segments, utterance: Utterance) -> Utterance:
-    phones = tuple(segment.phone for segment in segments)
-    return replace(utterance, phones=phones, segments=None, pronunciation="aligned")
+            yield f"{utterance.id}: {error}"
 
 
 def write(
     aligned: Mapping[str, Segments],
     utterances: Sequence[Utterance],
-    *,
-    manifest: Path | None = None,
-    textgrids: Path | None = None,
-    phns: Path | None = None,
+    textgrid: Path | None = None,
+    phn: Path | None = None,
+    output: Path | None = None,
     ctm: Path | None = None,
 ) -> None:
     """Write each format that has a path: in a folder one file for each id; the manifest last."""
     for utterance in utterances:
-        for folder, ending in ((textgrids, ".TextGrid"), (phns, ".phn")):
+        for folder, ending in ((textgrid, ".TextGrid"), (phn, ".phn")):
             if folder:
                 header = audio.info(utterance.audio)
                 path = folder / f"{utterance.id}{ending}"
                 labels.write(path, aligned[utterance.id], header.samples, header.sample_rate)
     if ctm:
         with atomic_open(ctm) as file:
-            for utterance in utterances:
-                for s in aligned[utterance.id]:
-                    file.write(
-                        f"{utterance.id} 1 {s.start_s:.6f} {s.end_s - s.start_s:.6f} {s.phone} "
-                        f"{s.confidence:.4f}\n"
-                    )
-    if manifest:
-        write_jsonl(manifest, (replace(u, segments=_times(aligned[u.id])) for u in utterances))
-
-
-def _times(segments: Segments) -> Segments:
-    """The segments without confidences, as manifests have them."""
-    return tuple(replace(segment, confidence=None) for segment in segments)
-
-
-def compare(aligned: Mapping[str, Segments], utterances: Sequence[Utterance]) -> scoring.Timing:
-    """The distances between the times found and those of the manifest."""
-    return scoring.compare_times(
-        scoring.TimedPair(u.id, u.speaker, u.segments or (), aligned[u.id]) for u in utterances
-    )
+            file.writelines(
+                f"{utterance.id} 1 {s.start_s:.6f} {s.end_s - s.start_s:.6f} {s.phone} "
+                f"{s.confidence:.4f}\n"
+                for utterance in utterances
+                for s in aligned[utterance.id]
+            )
+    if output:
+        without_confidences = {
+            id: tuple(replace(one, confidence=None) for one in segments)
+            for id, segments in aligned.items()
+        }
+        write_jsonl(output, (replace(u, segments=without_confidences[u.id]) for u in utterances))
 
 
 def _require_names(
-    utterances: Manifest, with_times: bool, folders: Sequence[Path | None], files: Sequence[Path]
+    utterances: Manifest,
+    with_times: bool,
+    folders: Sequence[Path | None],
+    files: Sequence[Path | None],
 ) -> None:
     """Raise `DataError`, before the work, for outputs that cannot be written or compared."""
     if not len(utterances):
@@ -156,10 +138,10 @@ def _require_names(
             for u in utterances
             if Path(u.id).name != u.id
         )
-    for folder in folders:
-        if folder is not None and folder.exists() and not folder.is_dir():
+    for folder in filter(None, folders):
+        if folder.exists() and not folder.is_dir():
             raise DataError(f"{folder}: is a file, expected a folder to write into")
-    for file in files:
+    for file in filter(None, files):
         if file.is_dir():
             raise DataError(f"{file}: is a folder, expected the name of a file to write")
         if file.exists() and file.samefile(utterances.path):
@@ -179,44 +161,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Find the times of known phones: forced alignment by a trained network.",
         epilog="A manifest of your own speech: asr prepare experiment=folder corpus.root=FOLDER",
     )
-    parser.add_argument("checkpoint", type=Path, help="checkpoint-best.safetensors of a run")
-    parser.add_argument("manifest", type=Path, help="phones and audio (.jsonl)")
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="write a manifest with `segments`"
-    )
-    parser.add_argument(
-        "--lexicon", type=Path, metavar="FILE", help="choose among its pronunciations of each word"
-    )
-    parser.add_argument("--textgrid", type=Path, metavar="FOLDER", help="write ID.TextGrid files")
-    parser.add_argument("--phn", type=Path, metavar="FOLDER", help="write ID.phn, in samples")
-    parser.add_argument("--ctm", type=Path, metavar="FILE", help="write a ctm, with confidences")
-    parser.add_argument(
-        "--compare",
-        action="store_true",
-        help="print how far the times are from the `segments` of the manifest",
-    )
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="checkpoint-best.safetensors of a run")
+    add("manifest", type=Path, help="phones and audio (.jsonl)")
+    add("--output", type=Path, metavar="FILE", help="write a manifest with `segments`")
+    choose = "choose among its pronunciations of each word"
+    add("--lexicon", type=Path, metavar="FILE", help=choose)
+    add("--textgrid", type=Path, metavar="FOLDER", help="write ID.TextGrid files")
+    add("--phn", type=Path, metavar="FOLDER", help="write ID.phn, in samples")
+    add("--ctm", type=Path, metavar="FILE", help="write a ctm, with confidences")
+    difference = "print how far the times are from the `segments` of the manifest"
+    add("--compare", action="store_true", help=difference)
     options = parser.parse_args(arguments)
-    outputs = (options.output, options.ctm)
-    folders = (options.textgrid, options.phn)
-    if not (options.compare or any(outputs) or any(folders)):
+    folders, files = (options.textgrid, options.phn), (options.output, options.ctm)
+    if not (options.compare or any(folders + files)):
         parser.error("give --output, --textgrid, --phn, --ctm or --compare")
     manifest = Manifest(options.manifest)
+    _require_names(manifest, options.compare, folders, files)
     utterances: Sequence[Utterance] = manifest
-    _require_names(manifest, options.compare, folders, [path for path in outputs if path])
     known = lexicon.read(options.lexicon) if options.lexicon else None
-    aligned = run(options.checkpoint, utterances, known)
+    aligned = run(options.checkpoint, manifest, known)
     if known is not None:
-        utterances = [_with_phones_of(aligned[one.id], one) for one in manifest]
-    write(
-        aligned,
-        utterances,
-        manifest=options.output,
-        textgrids=options.textgrid,
-        phns=options.phn,
-        ctm=options.ctm,
-    )
+        utterances = [
+            replace(
+                utterance,
+                phones=tuple(segment.phone for segment in aligned[utterance.id]),
+                segments=None,
+                pronunciation="aligned",
+            )
+            for utterance in manifest
+        ]
+    write(aligned, utterances, *folders, *files)
     if options.compare:
-        print(compare(aligned, utterances).text())
-    for path in (*folders, *outputs):
-        if path:
-            print(path)
+        times = scoring.compare_times(
+            scoring.TimedPair(u.id, u.speaker, u.segments or (), aligned[u.id]) for u in utterances
+        )
+        print(times.text())
+    for path in filter(None, folders + files):
+        print(path)

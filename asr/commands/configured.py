@@ -7,7 +7,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -63,13 +63,13 @@ def _schema(config_type: type) -> DictConfig:
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:
-    """The run that overrides describe, written as on a command line; ValueError if none."""
+    """The run that overrides describe, written as on a command line; `DataError` if none."""
     register()
     try:
         with hydra.initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
             return from_omegaconf(hydra.compose("config", list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explain(error)) from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise DataError(explain(error)) from error
 
 
 def saved(path: str | Path) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def overrides(saved: Mapping[str, Any]) -> list[str]:
         *("skip_bad", "device", "threads", "training.workers"),
     }
     experiment = [f"experiment={saved['name']}"]
-    default = _leaves(compose([*experiment, "corpus.root=unused"]).to_dict())
+    default = _leaves(asdict(compose([*experiment, "corpus.root=unused"])))
     return experiment + [
         f"{key}={value}"
         for key, value in _leaves(saved).items()
@@ -110,14 +110,6 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, Mapping):
         return {prefix.removesuffix("."): tree}
     return {k: v for key, node in tree.items() for k, v in _leaves(node, f"{prefix}{key}.").items()}
-
-
-def with_features(name: str) -> RunConfig:
-    """A run with the features of `conf/features/<name>.yaml`; `DataError` where there are none."""
-    try:
-        return compose([f"features={name}"])
-    except ValueError as error:
-        raise DataError(str(error)) from error
 
 
 def from_omegaconf(composed: DictConfig) -> RunConfig:
@@ -177,9 +169,7 @@ class JobError(Exception):
 
 
 def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]:
-    """Make a command of `run`: Hydra's overrides in, one clear sentence and an exit code out.
-
-    `about` comes first in its help.
+    """Make a command of `run`, with `about` first in its help.
 
     Exit codes: as in `errors.exit_code`, and 2 for a bad configuration. With `-m` the other jobs
     run after one has failed; the exit code is that of the first that did.
@@ -202,8 +192,6 @@ def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]
             _fail(str(error), 1)
         except OSError as error:
             _fail(said_by_system(error), 1)
-        except KeyboardInterrupt:
-            _leave("interrupted", 130)
 
     @exit_code
     def main() -> None:
@@ -220,7 +208,8 @@ def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]
         except (HydraException, OmegaConfBaseException) as error:
             if wanted == "1":
                 raise
-            _leave(explain(error), 2)
+            print(f"error: {explain(error)}", file=sys.stderr)
+            sys.exit(2)
         finally:
             os.environ["HYDRA_FULL_ERROR"] = wanted
 
@@ -242,10 +231,10 @@ def _folder_of_multirun() -> Iterator[None]:
 
 def _fail(sentence: str, code: int) -> NoReturn:
     job = HydraConfig.get()
-    if job.mode != RunMode.MULTIRUN:
-        _leave(sentence, code)
-    print(f"error: {sentence} ({' '.join(job.overrides.task)})", file=sys.stderr)
-    raise JobError(code)
+    several = job.mode == RunMode.MULTIRUN
+    which = f" ({' '.join(job.overrides.task)})" if several else ""
+    print(f"error: {sentence}{which}", file=sys.stderr)
+    raise JobError(code) if several else SystemExit(code)
 
 
 def explain(error: BaseException) -> str:
@@ -286,8 +275,3 @@ def _nearest(wrong: str, known: Sequence[str]) -> str:
     near = get_close_matches(wrong, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{hint} (known: {', '.join(sorted(known))})" if known else hint
-
-
-def _leave(sentence: str, code: int) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(code)

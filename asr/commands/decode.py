@@ -6,8 +6,6 @@ asr decode experiment=timit split=test tuned=true
 
 import json
 import logging
-from collections.abc import Iterable
-from pathlib import Path
 
 from asr.commands.configured import command
 from asr.config import RunConfig
@@ -38,18 +36,13 @@ def run(config: RunConfig) -> None:
         n_best |= zip(batch.ids, hypotheses, strict=True)
     ids = [utterance.id for utterance in utterances]
     if search.n_best > 1:
-        write_n_best(run_dir.n_best(config.split), (n_best[id] for id in ids))
+        with atomic_open(run_dir.n_best(config.split)) as file:
+            for id in ids:
+                record = {"id": id, "n_best": [one.to_dict() for one in n_best[id]]}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
     path = run_dir.hypotheses(config.split)
     write_jsonl(path, (n_best[id][0] for id in ids))
     log.info("%s: %d hypotheses", path, len(ids))
-
-
-def write_n_best(path: Path, utterances: Iterable[list[Hypothesis]]) -> None:
-    """Write one utterance a line: its id, and its hypotheses under `n_best`."""
-    with atomic_open(path) as file:
-        for hypotheses in utterances:
-            record = {"id": hypotheses[0].id, "n_best": [one.to_dict() for one in hypotheses]}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 main = command(run, __doc__)

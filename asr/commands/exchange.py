@@ -15,19 +15,20 @@ from asr.corpora import kaldi, lhotse
 from asr.errors import DataError, exit_code
 from asr.records import Utterance, read_jsonl
 
+WRITERS = {"kaldi": kaldi.write, "lhotse": lhotse.write}
 
-def run(format_name: str, source: Path, target: Path) -> list[Path]:
+
+def run(format: str, manifest: Path, target: Path) -> list[Path]:
     """Write a manifest, or each manifest of a folder into a folder of its name."""
-    if source.is_dir():
-        manifests = sorted(source.glob("*.jsonl"))
-        if not manifests:
-            raise DataError(f"{source}: no manifests (*.jsonl); give exp/…/manifests, or one of it")
-        places = {path: target / path.stem for path in manifests}
-    else:
-        places = {source: target}
-    write = {"kaldi": kaldi.write, "lhotse": lhotse.write}[format_name]
-    for manifest, folder in places.items():
-        write(read_jsonl(manifest, Utterance), folder)
+    places = {manifest: target}
+    if manifest.is_dir():
+        places = {path: target / path.stem for path in sorted(manifest.glob("*.jsonl"))}
+        if not places:
+            raise DataError(
+                f"{manifest}: no manifests (*.jsonl); give exp/…/manifests, or one of it"
+            )
+    for path, folder in places.items():
+        WRITERS[format](read_jsonl(path, Utterance), folder)
     return list(places.values())
 
 
@@ -38,11 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Write manifests as Kaldi data directories or as Lhotse manifests.",
         epilog="To read either: asr prepare experiment=folder corpus.root=FOLDER",
     )
-    parser.add_argument("format", choices=("kaldi", "lhotse"))
-    parser.add_argument(
-        "manifest", type=Path, help="a manifest, or the folder of a run's manifests"
-    )
+    parser.add_argument("format", choices=sorted(WRITERS))
+    manifest = "a manifest, or the folder of a run's manifests"
+    parser.add_argument("manifest", type=Path, help=manifest)
     parser.add_argument("target", type=Path, help="folder to write into")
-    options = parser.parse_args(arguments)
-    for folder in run(options.format, options.manifest, options.target):
+    for folder in run(**vars(parser.parse_args(arguments))):
         print(folder)

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from asr import audio, checkpoint, labels
+from asr import audio, labels
+from asr import checkpoint as checkpoints
 from asr.errors import DataError, exit_code, raise_problems
 from asr.explanation.network import LONGEST_S, Network, Sentence, require_length
 from asr.explanation.page import page
@@ -28,7 +29,7 @@ STUDIED = 60  # labelled sentences at most, on which gates and cells are measure
 
 def run(
     file: str | Path | None = None,
-    checkpoint_path: str | Path | None = None,
+    checkpoint: str | Path | None = None,
     compare: Mapping[str, str | Path] | None = None,
     manifest: str | Path | None = None,
     utterance: str | None = None,
@@ -39,15 +40,18 @@ def run(
     The default network is that of the newest `make explain`, the default manifest that of the test
     set in the checkpoint's folder. On its other sentences gates and cells are measured too.
     """
-    path, others = _checkpoints(checkpoint_path, compare)
-    network = Network.of(checkpoint.load(path))
-    compared = [Network.of(checkpoint.load(other), name) for name, other in others.items()]
-    listed = _listed(manifest, path)
+    path, others = _checkpoints(checkpoint, compare)
+    network = Network.of(checkpoints.load(path))
+    compared = [Network.of(checkpoints.load(other), name) for name, other in others.items()]
+    listed = None
+    beside = RunDirectory(path.parent).manifest("test")
+    if manifest is not None or beside.exists():
+        listed = Manifest(manifest or beside)
     chosen = _utterance(file, utterance, listed)
     sentence = _sentence(network, str(file), chosen)
     for one in (network, *compared):
         require_length(sentence, one)
-    study = list(_study(network, listed, chosen, required=manifest is not None))
+    study = list(_study(network, listed or (), chosen, required=manifest is not None))
     html = page(sentence, network, compared, study)
     with atomic_open(output) as written:
         written.write(html)
@@ -74,13 +78,6 @@ def _checkpoints(
 # ── the sentence ─────────────────────────────────────────────────────────────────────────────
 
 
-def _listed(manifest: str | Path | None, checkpoint_path: Path) -> Manifest | None:
-    beside = RunDirectory(checkpoint_path.parent).manifest("test")
-    if manifest is None and not beside.exists():
-        return None
-    return Manifest(manifest or beside)
-
-
 def _utterance(
     file: str | Path | None, id: str | None, listed: Manifest | None
 ) -> Utterance | None:
@@ -102,20 +99,18 @@ def _sentence(network: Network, file: str, utterance: Utterance | None) -> Sente
     inspection = audio.inspect(path, features.sample_rate, features.window_samples)
     raise_problems(inspection.problems)
     waveform = audio.load(path, features.sample_rate)
-    if utterance is not None:
-        return Sentence(
-            utterance.id,
-            waveform,
-            features.sample_rate,
-            utterance.phones,
-            utterance.segments,
-            "the manifest",
-            utterance.speaker,
-            utterance.corpus,
-            utterance.words,
-            inspection.warnings,
-        )
     plain = Sentence(Path(path).stem, waveform, features.sample_rate, warnings=inspection.warnings)
+    if utterance is not None:
+        return replace(
+            plain,
+            name=utterance.id,
+            phones=utterance.phones,
+            segments=utterance.segments,
+            labels_from="the manifest",
+            speaker=utterance.speaker,
+            corpus=utterance.corpus,
+            words=utterance.words,
+        )
     beside = labels.beside(path)
     if beside is None:
         return plain
@@ -131,21 +126,18 @@ def _sentence(network: Network, file: str, utterance: Utterance | None) -> Sente
 
 
 def _study(
-    network: Network, listed: Manifest | None, chosen: Utterance | None, required: bool
+    network: Network, listed: Sequence[Utterance], chosen: Utterance | None, required: bool
 ) -> Iterator[Sentence]:
     """Labelled sentences of the manifest, evenly spaced, without the one that is explained."""
-    features = network.recognizer.features.config
+    rate = network.recognizer.features.config.sample_rate
     taken = 0
-    stride = max(1, len(listed or ()) // STUDIED)
-    for one in (listed or ())[::stride]:
+    for one in listed[:: max(1, len(listed) // STUDIED)]:
         if one.segments is None or one == chosen or taken == STUDIED:
             continue
         if not required and not Path(one.audio).exists():
             return
-        waveform = audio.load(one.audio, features.sample_rate)
-        sentence = Sentence(
-            one.id, waveform, features.sample_rate, segments=one.segments, speaker=one.speaker
-        )
+        waveform = audio.load(one.audio, rate)
+        sentence = Sentence(one.id, waveform, rate, segments=one.segments, speaker=one.speaker)
         if network.steps_of(len(waveform)) and sentence.duration_s <= LONGEST_S:
             taken += 1
             yield sentence
@@ -161,35 +153,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=(__doc__ or "").splitlines()[0],
         epilog="Without --checkpoint: the networks of the newest `make explain`.",
     )
-    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a recording")
-    parser.add_argument("--checkpoint", type=Path, help="the network to explain")
-    parser.add_argument(
+    add = parser.add_argument
+    add("file", nargs="?", type=Path, metavar="FILE", help="a recording")
+    add("--checkpoint", type=Path, help="the network to explain")
+    add(
         "--compare",
         nargs="+",
         default=[],
         metavar="NAME=CHECKPOINT",
         help="networks to compare its memory with, e.g. tanh=…/checkpoint-best.safetensors",
     )
-    parser.add_argument(
-        "--manifest", type=Path, help="labelled utterances (default: test.jsonl of the run)"
-    )
-    parser.add_argument(
-        "--utterance", metavar="ID", help="an utterance of the manifest, instead of FILE"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("explain.html"), help="default: %(default)s"
-    )
-    arguments = parser.parse_args(argv)
-    pairs = [text.partition("=")[::2] for text in arguments.compare]
+    add("--manifest", type=Path, help="labelled utterances (default: test.jsonl of the run)")
+    add("--utterance", metavar="ID", help="an utterance of the manifest, instead of FILE")
+    add("--output", type=Path, default=Path("explain.html"), help="default: %(default)s")
+    options = parser.parse_args(argv)
+    pairs = [text.partition("=")[::2] for text in options.compare]
     if any(not name or not path for name, path in pairs):
         parser.error("--compare: expected NAME=CHECKPOINT, as in tanh=exp/explain/tanh/1/…")
-    print(
-        run(
-            arguments.file,
-            arguments.checkpoint,
-            dict(pairs),
-            arguments.manifest,
-            arguments.utterance,
-            arguments.output,
-        )
-    )
+    options.compare = dict(pairs)
+    print(run(**vars(options)))

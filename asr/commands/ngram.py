@@ -64,27 +64,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Estimate a phone n-gram from manifests, or extract that of a model file.",
         epilog="To search with it: asr decode … search=beam-lm search.language_model=FILE",
     )
-    parser.add_argument("manifest", nargs="*", help="utterances to estimate from")
-    parser.add_argument(
-        "--checkpoint", metavar="FILE", help="extract the n-gram of this model file"
-    )
-    parser.add_argument("--order", type=int, default=3, choices=ORDERS, help="default: 3")
-    parser.add_argument("--output", required=True, metavar="FILE", help="the ARPA file")
-    parser.add_argument(
+    add = parser.add_argument
+    add("manifest", nargs="*", help="utterances to estimate from")
+    add("--checkpoint", metavar="FILE", help="extract the n-gram of this model file")
+    add("--order", type=int, default=3, choices=ORDERS, help="default: 3")
+    add("--output", required=True, metavar="FILE", help="the ARPA file")
+    add(
         "--vocabulary",
         metavar="FILE",
         help="vocabulary.txt of the recogniser, whose phones the n-gram must all have; "
         "default: the phones that occur",
     )
-    parser.add_argument(
+    add(
         "--smoothing",
         default="kneser-ney",
         choices=("kneser-ney", "witten-bell"),
         help="default: modified Kneser-Ney, Witten-Bell where the counts give no discounts",
     )
-    parser.add_argument(
-        "--perplexity", nargs="+", default=[], metavar="MANIFEST", help="measure it on these"
-    )
+    add("--perplexity", nargs="+", default=[], metavar="MANIFEST", help="measure it on these")
     options = parser.parse_args(arguments)
     if bool(options.manifest) == bool(options.checkpoint):
         parser.error("expected either manifests or --checkpoint FILE")

@@ -14,7 +14,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise, zip_longest
 from pathlib import Path
 
@@ -23,9 +24,7 @@ from asr.commands.configured import command
 from asr.config import RunConfig
 from asr.corpora import manifests, summary
 from asr.corpora.manifests import Outcome
-from asr.criteria import CTCConfig
 from asr.errors import DataError, raise_problems, said_by_system
-from asr.features import FeaturesConfig
 from asr.phones import Vocabulary, phone_set
 from asr.records import Utterance, stream_jsonl
 from asr.training.run_directory import RunDirectory
@@ -49,23 +48,19 @@ def run(config: RunConfig) -> None:
         corpus = corpora.find(config.corpus)
         corpus = replace(corpus, window_s=config.features.window_ms / 1000)
         staging.manifests.mkdir()
+        require = partial(too_few_frames, config) if config.criterion.name == "ctc" else None
         outcome = manifests.write(
-            corpus,
-            staging.manifests,
-            staging.warnings,
-            config.jobs,
-            require=EnoughFrames(
-                config.features, config.encoder.subsampling, 1 + config.augment.speed
-            )
-            if isinstance(config.criterion, CTCConfig)
-            else None,
+            corpus, staging.manifests, staging.warnings, config.jobs, require=require
         )
         outcome.bad[:0] = corpus.bad
         outcome.left_out += len(corpus.bad)
-        empty = [split for split, recordings in corpus.splits.items() if not recordings]
         outcome.wrong[:0] = [
             *corpus.wrong,
-            *(f"{config.corpus.root}: the split {split!r} is empty" for split in empty),
+            *(
+                f"{config.corpus.root}: the split {split!r} is empty"
+                for split, recordings in corpus.splits.items()
+                if not recordings
+            ),
         ]
         if not config.corpus.shared_speakers:
             outcome.wrong.extend(manifests.speakers_in_two_splits(corpus))
@@ -86,26 +81,22 @@ def run(config: RunConfig) -> None:
     log.info("%s", in_words.rstrip())
 
 
-@dataclass(frozen=True)
-class EnoughFrames:
-    """CTC needs a frame for each phone, and one more between two that are equal."""
+def too_few_frames(config: RunConfig, utterance: Utterance) -> str | None:
+    """One sentence where CTC, at the highest speed of the augmentation, has too few frames.
 
-    features: FeaturesConfig
-    subsampling: int
-    fastest: float = 1.0  # the highest speed factor of the augmentation
-
-    def __call__(self, utterance: Utterance) -> str | None:
-        """One sentence about an utterance that has too few frames, or None."""
-        samples = round(utterance.duration_s * self.features.sample_rate / self.fastest)
-        frames = -(-self.features.frame_count(samples) // self.subsampling)
-        phones = len(utterance.phones)
-        needed = phones + sum(a == b for a, b in pairwise(utterance.phones))
-        if frames >= needed:
-            return None
-        return (
-            f"{utterance.audio}: too short for CTC, its {phones} phones need {needed} frames, "
-            f"expected at most {frames}; leave it out, or lower encoder.subsampling"
-        )
+    It needs a frame for each phone, and one more between two that are equal.
+    """
+    features = config.features
+    samples = round(utterance.duration_s * features.sample_rate / (1 + config.augment.speed))
+    frames = -(-features.frame_count(samples) // config.encoder.subsampling)
+    phones = len(utterance.phones)
+    needed = phones + sum(a == b for a, b in pairwise(utterance.phones))
+    if frames >= needed:
+        return None
+    return (
+        f"{utterance.audio}: too short for CTC, its {phones} phones need {needed} frames, expected "
+        f"at most {frames}; leave it out, or lower encoder.subsampling"
+    )
 
 
 def _judge(config: RunConfig, staging: RunDirectory, outcome: Outcome) -> None:
@@ -116,18 +107,15 @@ def _judge(config: RunConfig, staging: RunDirectory, outcome: Outcome) -> None:
         log.warning("warnings: %d (warnings.txt in the run directory):\n%s", outcome.warned, listed)
     else:
         staging.warnings.unlink()
-    if not config.skip_bad:
-        raise_problems([*outcome.wrong, *outcome.bad])
-    raise_problems(outcome.wrong)
+    raise_problems([*outcome.wrong, *([] if config.skip_bad else outcome.bad)])
     if outcome.bad:
-        for path in sorted(staging.manifests.glob("*.jsonl")):
-            if not path.stat().st_size:
-                outcome.wrong.append(
-                    f"{config.corpus.root}: without what is bad, the split {path.stem!r} is empty"
-                )
+        outcome.wrong.extend(
+            f"{config.corpus.root}: without what is bad, the split {path.stem!r} is empty"
+            for path in sorted(staging.manifests.glob("*.jsonl"))
+            if not path.stat().st_size
+        )
         raise_problems([*outcome.wrong, *outcome.bad] if outcome.wrong else [])
-        text = "".join(f"{problem}\n" for problem in outcome.bad)
-        staging.skipped.write_text(text, encoding="utf-8")
+        staging.skipped.write_text("".join(f"{one}\n" for one in outcome.bad), encoding="utf-8")
         log.warning(
             "%d problems, %d recordings left out: see %s",
             len(outcome.bad),

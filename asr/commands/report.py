@@ -8,11 +8,11 @@ the errors in detail see `asr score --html`.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from asr import audio, pictures, templates
+from asr.audio import Waveform
 from asr.batch import Batch
 from asr.criteria import CTC
 from asr.dataset import Batches
@@ -26,63 +26,52 @@ from asr.records import Hypothesis, read_jsonl
 from asr.training.run_directory import RunDirectory
 
 
-def run(folder: Path, utterance_id: str | None = None) -> Path:
+def run(run_dir: str | Path, utterance: str | None = None) -> Path:
     """Write `report.html`, and `utterance.png` beside it, into a finished run's folder.
 
     The utterance is the test set's median by duration unless its id is given.
     """
-    run_dir = RunDirectory(folder)
-    training = run_dir.summary()
-    if not run_dir.score.exists():
-        raise DataError(f"{run_dir.score}: no such file; score the run first with `asr score`")
-    score = run_dir.score.read_text(encoding="utf-8")
-    utterances = run_dir.utterances("test")
-    utterance = utterances.pick(utterance_id)
-    hypotheses = {h.id: h for h in read_jsonl(run_dir.hypotheses("test"), Hypothesis)}
-    recognizer = run_dir.recognizer()
-    by_same_speaker = Batches(
-        [one for one in utterances if one.speaker == utterance.speaker],
-        recognizer.vocabulary,
-        recognizer.config.features.sample_rate,
-        batch_size=16,
+    run = RunDirectory(run_dir)
+    training = run.summary()
+    if not run.score.exists():
+        raise DataError(f"{run.score}: no such file; score the run first with `asr score`")
+    score = run.score.read_text(encoding="utf-8")
+    utterances = run.utterances("test")
+    chosen = utterances.pick(utterance)
+    hypotheses = {h.id: h.phones for h in read_jsonl(run.hypotheses("test"), Hypothesis)}
+    recognizer = run.recognizer()
+    config = recognizer.config.features
+    by_same_speaker = [one for one in utterances if one.speaker == chosen.speaker]
+    moments = recognizer.moments_of(
+        Batches(by_same_speaker, recognizer.vocabulary, config.sample_rate, batch_size=16)
     )
-    moments = recognizer.moments_of(by_same_speaker)
-    waveform = audio.load(utterance.audio, recognizer.features.config.sample_rate)
-    log_mel, posteriors = _network_output(recognizer, waveform, utterance.speaker, moments)
+    waveform = audio.load(chosen.audio, config.sample_rate)
+    log_mel, posteriors = _network_output(recognizer, waveform, chosen.speaker, moments)
+    row = "mel filter" if config.kind == "fbank" else "coefficient"
     figure = draw_posteriors(
-        utterance,
-        hypotheses[utterance.id].phones,
-        log_mel,
-        "mel filter" if recognizer.features.config.kind == "fbank" else "coefficient",
-        posteriors,
-        recognizer.vocabulary,
+        chosen, hypotheses[chosen.id], log_mel, row, posteriors, recognizer.vocabulary
     )
     drawn = pictures.png(figure, dpi=130)
-    with atomic_open(run_dir.picture, "wb") as png:
+    with atomic_open(run.picture, "wb") as png:
         png.write(drawn)
+    alt = "log-mel spectrogram and phone posteriors"
     page = templates.render(
         "report.html",
         training=training,
-        utterance=utterance,
+        utterance=chosen,
         score=score,
-        facts=_facts(training),
-        curve=data_url(run_dir.curve.read_bytes(), "image/png"),
-        sound=pictures.flac(waveform, recognizer.features.config.sample_rate),
-        picture=Picture.of(
-            figure, data_url(drawn, "image/png"), "log-mel spectrogram and phone posteriors"
-        ),
+        curve=data_url(run.curve.read_bytes(), "image/png"),
+        sound=pictures.flac(waveform, config.sample_rate),
+        picture=Picture.of(figure, data_url(drawn, "image/png"), alt),
     )
-    with atomic_open(run_dir.report) as file:
+    with atomic_open(run.report) as file:
         file.write(page)
-    return run_dir.report
+    return run.report
 
 
 @torch.no_grad()
 def _network_output(
-    recognizer: Recognizer,
-    waveform: audio.Waveform,
-    speaker: str,
-    moments: SpeakerMoments | None,
+    recognizer: Recognizer, waveform: Waveform, speaker: str, moments: SpeakerMoments | None
 ) -> tuple[Floats, Floats | None]:
     """Static features (F, T) without the energy, and the posteriors (T', V) of CTC."""
     batch = Batch.of([torch.from_numpy(waveform)], [speaker])
@@ -96,24 +85,9 @@ def _network_output(
     return log_mel, recognizer.criterion.emissions(encoded)[0].exp().numpy()
 
 
-def _facts(training: dict[str, Any]) -> list[tuple[str, str]]:
-    return [
-        ("trained on", training["corpus"]),
-        ("best dev PER", f"{training['dev_per']:.2f} %"),
-        ("best epoch", f"{training['best_epoch']} of {training['epochs']}"),
-        ("weights", f"{training['parameters']:,}"),
-        (
-            "training time",
-            f"{training['seconds']:.0f} s on {training['device']} ({training['machine']})",
-        ),
-        ("software", f"asr {training['version']}, torch {training['torch']}"),
-    ]
-
-
 @exit_code
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="asr report", description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", type=Path, help="folder of a finished run, e.g. exp/demo/1")
     parser.add_argument("--utterance", metavar="ID", help="the test utterance to draw")
-    arguments = parser.parse_args(argv)
-    print(run(arguments.run_dir, arguments.utterance))
+    print(run(**vars(parser.parse_args(argv))))

@@ -9,6 +9,7 @@ import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,25 +30,21 @@ EXAMPLES = """\
 
 @exit_code
 def main(argv: list[str] | None = None) -> None:
+    from asr.scoring import FORMATS, protocol_names
+
     parser = _parser()
-    arguments = parser.parse_args(argv)
-    if arguments.bootstrap < 0:
+    options = parser.parse_args(argv)
+    if options.bootstrap < 0:
         parser.error("--bootstrap: expected a number of samples, 0 for no intervals")
-    formats = _require_names(parser, arguments)
+    if options.protocol not in (*protocol_names(), "all"):
+        parser.error(f"--protocol: known are {', '.join(protocol_names())} and all")
+    names = options.format.split(",") if options.format else [None]
+    if len(names) > 2 or not set(names) <= {None, *FORMATS}:
+        parser.error(f"--format: expected one or two of {', '.join(FORMATS)}, as in jsonl,ctm")
+    options.format = names[0], names[-1]
+    written = {name: vars(options).pop(name) for name in ("output", "json", "html")}
     with without_garbage_collection():
-        reports = run(
-            arguments.reference,
-            arguments.hypothesis,
-            protocol=arguments.protocol,
-            scorer=arguments.scorer,
-            format_names=formats,
-            map_file=arguments.map,
-            missing=arguments.missing,
-            compare_with=arguments.compare,
-            bootstrap=arguments.bootstrap,
-            seed=arguments.seed,
-        )
-        _write(reports, arguments.output, arguments.json, arguments.html)
+        _write(run(**vars(options)), **written)
 
 
 @contextmanager
@@ -62,48 +59,29 @@ def without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _require_names(
-    parser: argparse.ArgumentParser, arguments: argparse.Namespace
-) -> tuple[str | None, str | None]:
-    """The formats of the reference and the hypotheses; unknown protocols and formats are errors."""
-    from asr.scoring import FORMATS, protocol_names
-
-    if arguments.protocol not in (*protocol_names(), "all"):
-        parser.error(f"--protocol: known are {', '.join(protocol_names())} and all")
-    if arguments.format is None:
-        return None, None
-    names = arguments.format.split(",")
-    if len(names) > 2 or not set(names) <= set(FORMATS):
-        parser.error(f"--format: expected one or two of {', '.join(FORMATS)}, as in jsonl,ctm")
-    return names[0], names[-1]
-
-
 def run(
     reference: str | Path,
     hypotheses: Sequence[str | Path],
     *,
     protocol: str = "strict",
     scorer: str = "levenshtein",
-    format_names: tuple[str | None, str | None] = (None, None),
-    map_file: str | Path | None = None,
+    format: tuple[str | None, str | None] = (None, None),
+    map: str | Path | None = None,
     missing: str = "error",
-    compare_with: str | Path | None = None,
+    compare: str | Path | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> "list[Report]":
     """One report for every protocol and hypothesis file, in that order.
 
-    `format_names` are of the reference and the hypotheses; None: detected from the files.
+    `format` are those of the reference and the hypotheses; None: detected from the files. `map` is
+    a file to fold by, `compare` another system's hypotheses.
     """
     from asr import scoring
 
-    read: dict[str, Transcripts] = {}
-
+    @cache
     def transcripts(path: str | Path) -> "Transcripts":
-        if str(path) not in read:
-            format_name = format_names[path != reference]
-            read[str(path)] = scoring.read_transcripts(path, format_name)
-        return read[str(path)]
+        return scoring.read_transcripts(path, format[path != reference])
 
     def scored(path: str | Path, protocol: "scoring.Protocol") -> "Score":
         return scoring.score_transcripts(
@@ -111,7 +89,7 @@ def run(
         )
 
     reports = []
-    for chosen in scoring.protocols_named(protocol, map_file):
+    for chosen in scoring.protocols_named(protocol, map):
         scores = [scored(path, chosen) for path in hypotheses]
         if all(score.total.ref == 0 for score in scores) and protocol != "all":
             raise DataError(
@@ -119,7 +97,7 @@ def run(
                 f"undefined: {scores[0].line()}"
             )
         runs = scoring.runs(scores)
-        other = None if compare_with is None else scored(compare_with, chosen)
+        other = None if compare is None else scored(compare, chosen)
         for score in scores:
             comparison = None
             if other is not None and score.total.ref:
@@ -136,26 +114,22 @@ def run(
     return reports
 
 
-def _write(
-    reports: "list[Report]", output: str | None, json_file: str | None, html_file: str | None
-) -> None:
-    from asr.scoring import report_json, report_text
+def _write(reports: "list[Report]", output: str | None, json: str | None, html: str | None) -> None:
+    from asr.scoring import report_html, report_json, report_text
 
     as_text = report_text.report(reports)
     if output:
         with atomic_open(output) as file:
             file.write(as_text)
         as_text = "".join(f"{report.score.line()}\n" for report in reports)
-    if html_file:
-        from asr.scoring import report_html
-
-        with atomic_open(html_file) as file:
+    if html:
+        with atomic_open(html) as file:
             file.write(report_html.page(reports))
-    if json_file:
-        if json_file == "-":
-            sys.stdout.writelines(report_json.pieces(reports))
-            return
-        with atomic_open(json_file) as file:
+    if json == "-":
+        sys.stdout.writelines(report_json.pieces(reports))
+        return
+    if json:
+        with atomic_open(json) as file:
             file.writelines(report_json.pieces(reports))
     sys.stdout.write(as_text)
 
@@ -167,55 +141,47 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"examples:\n{EXAMPLES}\nProtocols and the JSON output: docs/scoring.md.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "reference",
         metavar="REF",
         help="manifest or hypotheses (.jsonl), sclite .trn, Kaldi text, ctm, "
         "a folder of .phn or TextGrid files",
     )
-    parser.add_argument(
-        "hypothesis", metavar="HYP", nargs="+", help="the same; several are runs of one system"
-    )
-    parser.add_argument(
+    same = "the same; several are runs of one system"
+    add("hypotheses", metavar="HYP", nargs="+", help=same)
+    add(
         "--protocol",
         default="strict",
         metavar="NAME|all",
         help="strict, sil-optional, sil-merged, q-as-sil, collapsed, no-sil, arpabet, none, "
         "or all in one table (default: strict)",
     )
-    parser.add_argument(
+    add(
         "--scorer",
         default="levenshtein",
         choices=("levenshtein", "sclite"),
         help="fewest errors, or the alignment of NIST sclite -s (default: levenshtein)",
     )
-    parser.add_argument(
+    add(
         "--format",
         metavar="NAME[,NAME]",
         help="format of both, or of REF and of HYP: jsonl, trn, text, ctm, phn or textgrid; "
         "detected from the files if not given",
     )
-    parser.add_argument(
-        "--map", metavar="FILE", help="file to fold by: two columns, or Kaldi's 60-48-39"
-    )
-    parser.add_argument(
+    add("--map", metavar="FILE", help="file to fold by: two columns, or Kaldi's 60-48-39")
+    add(
         "--missing",
         default="error",
         choices=("error", "delete"),
         help="utterances without hypothesis: an error, or their phones count as deleted",
     )
-    parser.add_argument("--compare", metavar="HYP_B", help="test HYP against another system")
-    parser.add_argument(
-        "--bootstrap",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="number of bootstrap samples; 0: no intervals (default: 1000)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
-    parser.add_argument(
-        "--output", metavar="FILE", help="write the text report to FILE, print only the %%PER line"
-    )
-    parser.add_argument("--json", metavar="FILE|-", help="write JSON to FILE; - is standard output")
-    parser.add_argument("--html", metavar="FILE", help="write an HTML report to FILE")
+    add("--compare", metavar="HYP_B", help="test HYP against another system")
+    samples = "number of bootstrap samples; 0: no intervals (default: 1000)"
+    add("--bootstrap", type=int, default=1000, metavar="N", help=samples)
+    add("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    text = "write the text report to FILE, print only the %%PER line"
+    add("--output", metavar="FILE", help=text)
+    add("--json", metavar="FILE|-", help="write JSON to FILE; - is standard output")
+    add("--html", metavar="FILE", help="write an HTML report to FILE")
     return parser

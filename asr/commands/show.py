@@ -9,14 +9,15 @@ Waveform, spectrogram, features, energy, and the phones where they are labelled:
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from asr import audio, labels, pictures, templates
-from asr.commands.configured import with_features
+from asr.commands.configured import compose
 from asr.errors import DataError, exit_code, raise_problems
 from asr.features import FeaturesConfig
 from asr.files import atomic_open
@@ -42,31 +43,32 @@ def run(
     input is bad or `output` is one of the inputs.
     """
     output = Path(output)
-    config = with_features(features)
+    run = compose([f"features={features}"])
+    config = run.features
     # an utterance without an id has its labels beside the audio
     wanted = [Utterance("", str(path), 0.0, "", ()) for path in files]
     if manifest is not None:
         wanted += _choose(manifest, utterances)
     inputs = [Path(utterance.audio) for utterance in wanted] + [Path(manifest or "")]
     _require_output(output, inputs)
-    speech = _read(wanted, config.features)
-    others = [one.waveform for one in speech]
-    versions = [
-        list(
-            augmented(one.waveform, others[:n] + others[n + 1 :], config.features, config.mel_bins)
-        )
-        if augment
-        else []
-        for n, one in enumerate(speech)
-    ]
+    speech = _read(wanted, config)
+    versions: list[list[Version]] = [[] for _ in speech]
+    if augment:
+        waves = [one.waveform for one in speech]
+        versions = [
+            list(augmented(wave, waves[:n] + waves[n + 1 :], config, run.mel_bins))
+            for n, wave in enumerate(waves)
+        ]
     if output.suffix == ".png":
         figures = []
         for one, made in zip(speech, versions, strict=True):
-            figures.append(draw(one, config.features, one.name))
-            figures += [draw_version(v, made[0], config.features, v.kind) for v in made]
+            figures.append(draw(one, config, one.name))
+            figures += [draw_version(v, made[0], config, v.kind) for v in made]
         data = pictures.stacked(figures)
     else:
-        data = _page(speech, versions, config.features).encode()
+        title = speech[0].name if len(speech) == 1 else f"{len(speech)} utterances"
+        shown = [list(_sections(*pair, config)) for pair in zip(speech, versions, strict=True)]
+        data = templates.render("show.html", title=title, utterances=shown).encode()
     with atomic_open(output, "wb") as file:
         file.write(data)
     return output
@@ -140,34 +142,26 @@ def _read(wanted: Sequence[Utterance], config: FeaturesConfig) -> list[Speech]:
     return speech
 
 
-def _page(
-    speech: Sequence[Speech], versions: Sequence[Sequence[Version]], config: FeaturesConfig
-) -> str:
+def _sections(
+    one: Speech, versions: Sequence[Version], config: FeaturesConfig
+) -> Iterator[dict[str, Any]]:
+    """What the page has of an utterance, and then of each of its versions."""
     rate = config.sample_rate
-    return templates.render(
-        "show.html",
-        title=speech[0].name if len(speech) == 1 else f"{len(speech)} utterances",
-        utterances=[
-            {
-                "speech": one,
-                "player": pictures.flac(one.waveform.numpy(), rate),
-                "picture": Picture.png(
-                    draw(one, config), "waveform, spectrogram, features and energy, with the phones"
-                ),
-                "versions": [
-                    {
-                        "kind": version.kind,
-                        "player": version.audible and pictures.flac(version.waveform.numpy(), rate),
-                        "picture": Picture.png(
-                            draw_version(version, made[0], config), f"features, {version.kind}"
-                        ),
-                    }
-                    for version in made
-                ],
-            }
-            for one, made in zip(speech, versions, strict=True)
-        ],
-    )
+    alt = "waveform, spectrogram, features and energy, with the phones"
+    yield {
+        "heading": one.name,
+        "facts": one.facts,
+        "sound": pictures.flac(one.waveform.numpy(), rate),
+        "picture": Picture.png(draw(one, config), alt),
+    }
+    for version in versions:
+        figure = draw_version(version, versions[0], config)
+        yield {
+            "heading": version.kind,
+            "facts": (),
+            "sound": version.audible and pictures.flac(version.waveform.numpy(), rate),
+            "picture": Picture.png(figure, f"features, {version.kind}"),
+        }
 
 
 @exit_code
@@ -176,41 +170,25 @@ def main(argv: list[str] | None = None) -> None:
         prog="asr show",
         description="Draw waveform, spectrogram, features, energy and phones of utterances.",
     )
-    parser.add_argument("files", nargs="*", metavar="FILE", help="audio, with labels beside it")
-    parser.add_argument("--manifest", help="draw utterances of this manifest")
-    parser.add_argument(
+    add = parser.add_argument
+    add("files", nargs="*", metavar="FILE", help="audio, with labels beside it")
+    add("--manifest", help="draw utterances of this manifest")
+    add(
         "--utterance",
+        dest="utterances",
         action="append",
         default=[],
         metavar="ID",
         help="an utterance of the manifest; may be repeated",
     )
-    parser.add_argument(
-        "--features",
-        default="fbank123",
-        metavar="NAME",
-        help="a file of conf/features (default: fbank123)",
-    )
-    parser.add_argument(
-        "--augment", action="store_true", help="also draw them after each kind of augmentation"
-    )
-    parser.add_argument(
-        "--output",
-        default="show.html",
-        help="page (.html) or picture (.png) to write (default: show.html)",
-    )
+    named = "a file of conf/features (default: %(default)s)"
+    add("--features", default="fbank123", metavar="NAME", help=named)
+    add("--augment", action="store_true", help="also draw them after each kind of augmentation")
+    written = "page (.html) or picture (.png) to write (default: %(default)s)"
+    add("--output", default="show.html", help=written)
     options = parser.parse_args(argv)
     if not options.files and not options.manifest:
         parser.error("give audio files, or --manifest with --utterance")
-    if options.utterance and not options.manifest:
+    if options.utterances and not options.manifest:
         parser.error("--utterance needs --manifest")
-    print(
-        run(
-            options.files,
-            options.output,
-            options.features,
-            options.manifest,
-            options.utterance,
-            options.augment,
-        )
-    )
+    print(run(**vars(options)))

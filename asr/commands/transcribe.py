@@ -27,8 +27,8 @@ FORMATS = {"text": ".txt", "json": ".json", "textgrid": ".TextGrid"}
 
 def run(
     files: Sequence[str | Path],
-    model: str | Path | None = None,
-    format_name: str = "text",
+    checkpoint: str | Path | None = None,
+    format: str = "text",
     output: str | Path | None = None,
     one_speaker: bool = False,
 ) -> list[str]:
@@ -40,15 +40,15 @@ def run(
     Raises `DataError` before anything is transcribed where the model is missing or damaged, or two
     results would get one name.
     """
-    targets = _targets(files, format_name, output)
-    transcriber = load(model)
+    targets = _targets(files, format, output)
+    transcriber = load(checkpoint)
     moments = None
     if one_speaker:
         moments = transcriber.one_speaker(transcriber.blocks(path) for path in files)
     problems: list[str] = []
     for path, target in zip(files, targets, strict=True):
         try:
-            text = in_format(transcriber.transcribe_file(path, _warn, moments), format_name)
+            text = in_format(transcriber.transcribe_file(path, _warn, moments), format)
         except DataError as error:
             problems.extend(error.problems)
             print(f"error: {error}", file=sys.stderr)
@@ -61,11 +61,11 @@ def run(
     return problems
 
 
-def in_format(transcript: Transcript, format_name: str) -> str:
+def in_format(transcript: Transcript, format: str) -> str:
     """As text with a phone a line, one JSON object in a line, or Praat's TextGrid."""
-    if format_name == "json":
+    if format == "json":
         return json.dumps(asdict(transcript), ensure_ascii=False) + "\n"
-    if format_name == "textgrid":
+    if format == "textgrid":
         confidences = [replace(one, phone=f"{one.confidence:.2f}") for one in transcript.phones]
         tiers = {"phones": transcript.phones, "confidences": confidences}
         return textgrid.text_of(tiers, transcript.duration_s)
@@ -79,16 +79,16 @@ def in_format(transcript: Transcript, format_name: str) -> str:
 
 
 def _targets(
-    files: Sequence[str | Path], format_name: str, output: str | Path | None
+    files: Sequence[str | Path], format: str, output: str | Path | None
 ) -> list[Path | None]:
     """The file that each result goes to; None: standard output."""
     if output is None:
-        if format_name == "textgrid" and len(files) > 1:
+        if format == "textgrid" and len(files) > 1:
             raise DataError("a TextGrid holds one recording; give --output FOLDER for several")
         return [None for _ in files]
     folder = Path(output)
     inputs = {Path(path).resolve() for path in files}
-    targets = [folder / f"{Path(path).stem}{FORMATS[format_name]}" for path in files]
+    targets = [folder / f"{Path(path).stem}{FORMATS[format]}" for path in files]
     first: dict[str, str | Path] = {}
     problems = []
     for path, target in zip(files, targets, strict=True):
@@ -111,17 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="asr transcribe", description="Write the phones of audio files, with their times."
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="audio of any rate and length")
-    parser.add_argument("--checkpoint", type=Path, help="model file; default: the packaged model")
-    parser.add_argument("--format", choices=sorted(FORMATS), default="text")
-    parser.add_argument("--output", type=Path, help="folder for one file each; else it is printed")
-    parser.add_argument(
-        "--one-speaker",
-        action="store_true",
-        help="one person speaks in all files: better for files of some seconds",
-    )
-    options = parser.parse_args(arguments)
-    problems = run(
-        options.files, options.checkpoint, options.format, options.output, options.one_speaker
-    )
-    return 1 if problems else 0
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="audio of any rate and length")
+    add("--checkpoint", type=Path, help="model file; default: the packaged model")
+    add("--format", choices=sorted(FORMATS), default="text")
+    add("--output", type=Path, help="folder for one file each; else it is printed")
+    one_speaker = "one person speaks in all files: better for files of some seconds"
+    add("--one-speaker", action="store_true", help=one_speaker)
+    return 1 if run(**vars(parser.parse_args(arguments))) else 0

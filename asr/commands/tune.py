@@ -49,10 +49,12 @@ def run(config: RunConfig) -> None:
     dev = run_dir.utterances("dev")
     recognizer, digest = run_dir.recognizer(device), run_dir.digest()
     trials = combinations(recognizer, config.search, config.tune, config.seed)
-    emissions = _kept_emissions(run_dir.emissions, digest, dev)
+    metadata = {"checkpoint": digest}
+    emissions = _kept_emissions(run_dir.emissions, metadata, dev)
     if emissions is None:
         emissions = _emissions(config, recognizer, dev)
-        _keep(run_dir.emissions, digest, emissions)
+        with atomic_open(run_dir.emissions, "wb") as file:
+            file.write(to_bytes(emissions, metadata))
     protocol = config.corpus.protocol
     tried = tune(recognizer, emissions, dev, config.search, trials, protocol)
     best = min(tried, key=lambda trial: trial["dev_per"])  # the first of equals
@@ -65,16 +67,13 @@ def run(config: RunConfig) -> None:
         "tried": tried,
     }
     with atomic_open(run_dir.search) as file:
-        json.dump(result, file, indent=2)
-        file.write("\n")
+        file.write(json.dumps(result, indent=2) + "\n")
     values = ", ".join(f"{key} {value:g}" for key, value in chosen.items())
     log.info("best dev %%PER %.2f of %d searches: %s", best["dev_per"], len(tried), values)
     for key, value in chosen.items():
-        edges = {"highest": max(getattr(config.tune, key))}
-        if key == "bonus":  # the others have their end at 0
-            edges["lowest"] = min(config.tune.bonus)
-        for edge, end in edges.items():
-            if value == end:
+        ends = {"highest": max, "lowest": min} if key == "bonus" else {"highest": max}
+        for edge, end_of in ends.items():  # the others have their lower end at 0
+            if value == end_of(getattr(config.tune, key)):
                 log.info("%s=%g is the %s that was tried; give tune.%s more", key, value, edge, key)
 
 
@@ -84,9 +83,8 @@ def combinations(
     """The trials: values by key, for the keys that the criterion's search takes."""
     keys = recognizer.criterion.tunable(search)
     if not keys:
-        raise DataError(
-            f"the search of the criterion {recognizer.config.criterion.name} has nothing to tune"
-        )
+        name = recognizer.config.criterion.name
+        raise DataError(f"the search of the criterion {name} has nothing to tune")
     values = itertools.product(*(getattr(tune, key) for key in keys))
     trials = [dict(zip(keys, one, strict=True)) for one in values]
     if 0 < tune.trials < len(trials):
@@ -126,26 +124,21 @@ def _emissions(
     config: RunConfig, recognizer: Recognizer, dev: Sequence[Utterance]
 ) -> dict[str, Tensor]:
     by_id: dict[str, Tensor] = {}
-    batches = split_batches(config, dev, recognizer)
-    for batch, encoded, lengths in encode_all(recognizer, batches):
+    for batch, encoded, lengths in encode_all(recognizer, split_batches(config, dev, recognizer)):
         emissions = recognizer.criterion.emissions(encoded).detach().cpu()
         for id, one, length in zip(batch.ids, emissions, lengths.tolist(), strict=True):
             by_id[id] = one[:length].contiguous()
     return by_id
 
 
-def _keep(path: Path, digest: str, emissions: dict[str, Tensor]) -> None:
-    with atomic_open(path, "wb") as file:
-        file.write(to_bytes(emissions, metadata={"checkpoint": digest}))
-
-
-def _kept_emissions(path: Path, digest: str, dev: Manifest) -> dict[str, Tensor] | None:
-    """The emissions of this checkpoint and these utterances, if they are in the file."""
+def _kept_emissions(
+    path: Path, metadata: Mapping[str, str], dev: Manifest
+) -> dict[str, Tensor] | None:
+    """The emissions with this metadata and of these utterances, if they are in the file."""
     try:
         with safe_open(path, framework="pt") as file:
-            if file.metadata() == {"checkpoint": digest}:
-                by_id: dict[str, Any] = {id: file.get_tensor(id) for id in file.keys()}  # noqa: SIM118
-                return by_id if by_id.keys() == {utterance.id for utterance in dev} else None
+            if file.metadata() == metadata and set(file.keys()) == {one.id for one in dev}:
+                return {id: file.get_tensor(id) for id in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError):
         pass
     return None

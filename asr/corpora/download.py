@@ -27,6 +27,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from tqdm import tqdm
+
 from asr import __version__
 from asr.errors import FULL, DataError, said_by_system
 from asr.phones import table_lines
@@ -38,6 +40,8 @@ CHUNK = 1 << 20  # bytes
 EXPANSION = 20  # largest ratio of unpacked size to archive size; lossless speech has 2
 SMALLEST_LIMIT = 64 << 20  # bytes that any archive may unpack to
 MAX_FILES = 2_000_000
+GZIP_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+DAMAGED = (*GZIP_DAMAGED, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def _fetch_all(url: str, file: IO[bytes], tag: Path) -> None:
             if error.code == 416:  # the range is empty: the part is complete, or of another file
                 if error.headers.get("Content-Range") == f"bytes */{before}":
                     return
-                _start_again(file)
+                file.truncate(file.seek(0))
             elif error.code < 500:
                 raise DataError(f"{url}: {reason}; check whether it has moved") from None
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
@@ -157,47 +161,34 @@ def _fetch_all(url: str, file: IO[bytes], tag: Path) -> None:
 
 def _fetch_some(url: str, file: IO[bytes], tag: Path) -> None:
     """One request; returns when the file is complete, raises if the connection ends earlier."""
-    from tqdm import tqdm
-
     begin = file.tell()
     headers = {"User-Agent": f"asr/{__version__}"}
-    if begin and tag.exists():
-        headers |= {"Range": f"bytes={begin}-", "If-Range": tag.read_text()}
-    elif begin:
-        headers |= {"Range": f"bytes={begin}-"}
+    if begin:
+        headers["Range"] = f"bytes={begin}-"
+        if tag.exists():
+            headers["If-Range"] = tag.read_text()
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
         continued = response.headers.get("Content-Range", "").startswith(f"bytes {begin}-")
         if begin and not (response.status == 206 and continued):
             begin = 0
-            _start_again(file)
+            file.truncate(file.seek(0))
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if validator and not validator.startswith("W/"):
             tag.write_text(validator)
         length = response.headers.get("Content-Length")
         total = begin + int(length) if length else None
-        if total is not None:
-            free = shutil.disk_usage(tag.parent).free
-            if total - begin > free:
-                raise OSError(errno.ENOSPC, f"{total - begin} bytes to come, {free} free")
-        with tqdm(
-            desc=tag.name.removesuffix(".part.tag"),
-            total=total,
-            initial=begin,
-            unit="B",
-            unit_scale=True,
-            disable=None,
-        ) as bar:
+        free = shutil.disk_usage(tag.parent).free
+        if total is not None and total - begin > free:
+            raise OSError(errno.ENOSPC, f"{total - begin} bytes to come, {free} free")
+        name = tag.name.removesuffix(".part.tag")
+        bar = tqdm(desc=name, total=total, initial=begin, unit="B", unit_scale=True, disable=None)
+        with bar:
             while block := response.read(CHUNK):
                 file.write(block)
                 bar.update(len(block))
     if total is not None and file.tell() < total:
         raise ConnectionError(f"connection closed, {total - file.tell()} bytes are missing")
-
-
-def _start_again(file: IO[bytes]) -> None:
-    file.seek(0)
-    file.truncate()
 
 
 def _checksum(path: Path, expected: str) -> str:
@@ -265,14 +256,7 @@ def _unpack_all(archive: Path, work: Path, limit: int) -> None:
             raise DataError(f"{archive}: {reason}; it is not unpacked")
     except tarfile.FilterError as error:
         raise DataError(f"{archive}: {error}; it is not unpacked") from error
-    except (
-        EOFError,
-        zlib.error,
-        gzip.BadGzipFile,
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    ) as error:
+    except DAMAGED as error:
         raise DataError(
             f"{archive}: damaged or truncated ({error}); remove it and fetch it again"
         ) from error

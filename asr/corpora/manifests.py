@@ -13,13 +13,14 @@ import signal
 import sys
 import threading
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise, starmap
+from itertools import groupby, islice, pairwise, starmap
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ from asr.corpora.checks import Checked, check
 from asr.corpora.recording import Corpus, Recording
 from asr.corpora.splits import SPLITS
 from asr.errors import DataError
+from asr.files import atomic_open
 from asr.records import Utterance
 
 FEW = 256  # below this number of recordings, one process is faster
@@ -54,9 +56,9 @@ class Outcome:
 
 
 class Row(NamedTuple):
-    """The result for one recording: its line of the manifest, or problems."""
+    """The result for one recording: its line of the manifest, or "" and problems."""
 
-    line: str | None
+    line: str
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     content: int  # hash of the samples; 0: none
@@ -78,7 +80,7 @@ class _Task:
             problem = self.require(utterance)
             if problem is not None:
                 problems, utterance = (*problems, problem), None
-        line = None
+        line = ""
         if utterance is not None:
             line = json.dumps(utterance.to_dict(), ensure_ascii=False) + "\n"
         return Row(line, problems, checked.warnings, checked.content or 0, checked.sentence or 0)
@@ -98,7 +100,8 @@ def write(
     utterance of train, or None. A recording whose samples are also in another split is a problem
     and is left out of the earlier split, train before dev; sentences in two splits are a warning.
     """
-    splits = {split: sorted(corpus.splits[split], key=_by_id) for split in corpus.splits}
+    in_order = attrgetter("id", "audio")
+    splits = {split: sorted(members, key=in_order) for split, members in corpus.splits.items()}
     outcome = Outcome(wrong=list(_duplicate_ids(splits)))
     members = [(split, recording) for split in splits for recording in splits[split]]
     contents, sentences = np.zeros((2, len(members)), np.uint64)
@@ -110,28 +113,26 @@ def write(
         tqdm(total=len(members), desc="recordings", leave=False, disable=None) as progress,
     ):
 
-        def warn(message: str) -> None:
-            warned.write(message + "\n")
-            outcome.warned += 1
-            if len(outcome.first_warnings) < SHOWN:
-                outcome.first_warnings.append(message)
+        def warn(messages: Iterable[str]) -> None:
+            for message in messages:
+                warned.write(message + "\n")
+                outcome.warned += 1
+                if len(outcome.first_warnings) < SHOWN:
+                    outcome.first_warnings.append(message)
 
-        number = 0
+        numbered = enumerate(rows)
         for split, recordings in splits.items():
             with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as manifest:
-                for row in islice(rows, len(recordings)):
-                    if row.line is not None:
-                        manifest.write(row.line)
+                for number, row in islice(numbered, len(recordings)):
+                    manifest.write(row.line)
                     outcome.bad.extend(row.problems)
-                    outcome.left_out += row.line is None
-                    for message in row.warnings:
-                        warn(message)
+                    outcome.left_out += not row.line
+                    warn(row.warnings)
                     contents[number], sentences[number] = row.content, row.sentence
-                    number += 1
                     progress.update()
         leaks, duplicates = _duplicate_audio(members, contents)
-        for message in (*_duplicate_sentences(members, sentences), *duplicates):
-            warn(message)
+        warn(_duplicate_sentences(members, sentences))
+        warn(duplicates)
     outcome.bad.extend(leaks.values())
     outcome.left_out += _remove(folder, (members[number] for number in leaks))
     return outcome
@@ -159,10 +160,6 @@ def speakers_in_two_splits(corpus: Corpus) -> Iterator[str]:
 def _apart(one: str, other: str) -> bool:
     """Whether two splits must share nothing; test-full contains the speakers of dev and test."""
     return one != other and ({one, other} <= set(SPLITS) or "train" in (one, other))
-
-
-def _by_id(recording: Recording) -> tuple[str, str]:
-    return recording.id, recording.audio
 
 
 # ---------------------------------------------------------------- processes
@@ -229,15 +226,14 @@ def _duplicate_ids(splits: dict[str, list[Recording]]) -> Iterator[str]:
     def entries(split: str) -> Iterator[tuple[str, str, str]]:
         return ((r.id, split, r.audio) for r in splits[split])
 
-    earlier: list[tuple[str, str, str]] = []
-    for entry in heapq.merge(*map(entries, splits)):
-        if earlier and earlier[0][0] != entry[0]:
-            earlier.clear()
-        for id_, split, audio in earlier:
-            if split == entry[1] or _apart(split, entry[1]):
-                yield f"{entry[2]}: {id_} is also {audio}; expected an id once, rename one of them"
-                break
-        earlier.append(entry)
+    for id, group in groupby(heapq.merge(*map(entries, splits)), key=itemgetter(0)):
+        earlier: list[tuple[str, str]] = []
+        for _, split, audio in group:
+            for other, path in earlier:
+                if split == other or _apart(split, other):
+                    yield f"{audio}: {id} is also {path}; expected an id once, rename one of them"
+                    break
+            earlier.append((split, audio))
 
 
 def _equal(hashes: Hashes) -> Iterator[list[int]]:
@@ -275,20 +271,17 @@ def _duplicate_audio(
 
 def _duplicate_sentences(members: Sequence[Member], sentences: Hashes) -> Iterator[str]:
     """One warning for each two splits that have sentences in common."""
-    count: dict[tuple[str, str], int] = {}
+    count: Counter[tuple[str, str]] = Counter()
     example: dict[tuple[str, str], tuple[str, str]] = {}
     for group in _equal(sentences):
         first: dict[str, str] = {}
         for split, recording in (members[index] for index in group):
             first.setdefault(split, recording.audio)
         for pair in ((a, b) for a in first for b in first if a < b and _apart(a, b)):
-            count[pair] = count.get(pair, 0) + 1
+            count[pair] += 1
             example.setdefault(pair, (first[pair[0]], first[pair[1]]))
-    for pair, (one, other) in example.items():
-        yield (
-            f"{one}: the same words as {other}; {count[pair]} sentences are in both {pair[0]} and "
-            f"{pair[1]}"
-        )
+    for (a, b), (one, other) in example.items():
+        yield f"{one}: the same words as {other}; {count[a, b]} sentences are in both {a} and {b}"
 
 
 def _remove(folder: Path, unwanted: Iterable[Member]) -> int:
@@ -299,12 +292,9 @@ def _remove(folder: Path, unwanted: Iterable[Member]) -> int:
     removed = 0
     for split in ids:
         path = folder / f"{split}.jsonl"
-        partial = path.with_suffix(".partial")
-        with open(path, encoding="utf-8") as lines, open(partial, "w", encoding="utf-8") as kept:
+        with open(path, encoding="utf-8") as lines, atomic_open(path) as kept:
             for line in lines:
-                if json.loads(line)["id"] in ids[split]:
-                    removed += 1
-                else:
-                    kept.write(line)
-        partial.replace(path)
+                unwanted_line = json.loads(line)["id"] in ids[split]
+                removed += unwanted_line
+                kept.write("" if unwanted_line else line)
     return removed

@@ -12,19 +12,18 @@ import numpy as np
 
 from asr.corpora.synthetic.espeak import Floats, Sound
 from asr.errors import DataError
-from asr.phones import table_lines
+from asr.phones import table_rows
 
 FRAME = 22  # samples: frames of 1 ms
 MIN_FRAMES = 5  # no label is shorter
 
 
 @cache
-def labels_of_mnemonic(language: str = "en-us") -> dict[str, tuple[str, ...]]:
+def labels_of_mnemonic(language: str) -> dict[str, tuple[str, ...]]:
     """espeak-ng mnemonic → TIMIT labels, none if it has no sound of its own."""
     table: dict[str, tuple[str, ...]] = {}
     for name in dict.fromkeys(("en-us", language)):  # the second overrides the first
-        for line in table_lines(f"synthetic/espeak-phones-{name}.txt"):
-            mnemonic, *labels = line.split()
+        for mnemonic, *labels in table_rows(f"synthetic/espeak-phones-{name}.txt"):
             table[mnemonic] = () if labels == ["-"] else tuple(labels)
     return table
 
@@ -32,8 +31,8 @@ def labels_of_mnemonic(language: str = "en-us") -> dict[str, tuple[str, ...]]:
 @cache
 def classes() -> dict[str, frozenset[str]]:
     """Name of a class of phones → its TIMIT labels."""
-    rows = (line.split(":") for line in table_lines("synthetic/phone-classes.txt"))
-    return {name: frozenset(labels.split()) for name, labels in rows}
+    rows = table_rows("synthetic/phone-classes.txt")
+    return {name.rstrip(":"): frozenset(labels) for name, *labels in rows}
 
 
 class Frames:
@@ -82,20 +81,19 @@ class Frames:
         return search.start + (int(near[-1]) + 1 if len(near) else 0)
 
 
-def label(wave: Floats, sounds: Sequence[Sound], language: str = "en-us") -> list[Sound]:
+def label(wave: Floats, sounds: Sequence[Sound], language: str) -> list[Sound]:
     """Labels of a spoken sentence `(S,)` at SPEAK_RATE, from the first sound to the final silence.
 
     An event of espeak-ng is at the release of a stop (of a voiced one after a vowel: at its
     closure), after the transition of a nasal or liquid into a vowel, and after that of a vowel
     into a liquid; silence, burst and spectrum tell the rest. Raises `DataError` on a mnemonic
-    that the table lacks.
+    that is not in the table.
     """
     table, kinds = labels_of_mnemonic(language), classes()
     for sound in sounds:
         if sound.phone not in table:
-            raise DataError(
-                f"espeak-ng said {sound.phone!r}, unknown to espeak-phones-{language}.txt"
-            )
+            source = f"espeak-phones-{language}.txt"
+            raise DataError(f"espeak-ng said {sound.phone!r}, expected a mnemonic of {source}")
     sounds = [sound for sound in sounds if table[sound.phone]]
     while table[sounds[-2].phone] == ("pau",):
         sounds.pop()  # one final silence is enough

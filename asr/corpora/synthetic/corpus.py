@@ -28,7 +28,7 @@ from asr.corpora.synthetic.config import SyntheticConfig
 from asr.corpora.synthetic.speakers import Speaker, plan
 from asr.corpora.timit import survey
 from asr.errors import DataError, pip_install
-from asr.phones import phone_set
+from asr.phones import TABLES, phone_set
 
 GENERATOR = 2  # raise it when the same configuration would give other bytes
 
@@ -74,20 +74,14 @@ def _other_corpus(root: Path, existing: Any, record: dict[str, Any]) -> str:
     """The message for a `root` that holds anything else than the corpus of `record`."""
     if not isinstance(existing, dict) or "generator" not in existing:
         return f"{root}: exists and is not a synthetic corpus; move it or set another corpus.root"
-    if existing["generator"] != record["generator"]:
-        return (
-            f"{root}: made by generator {existing['generator']}, this version of asr has generator "
-            f"{record['generator']} and makes another corpus; remove the folder {root} and run the "
-            f"same command again, which makes it in about a minute, or set another corpus.root to "
-            f"keep both"
-        )
     differ = ", ".join(
         f"{key} is {existing.get(key)}, expected {value}"
         for key, value in record.items()
         if existing.get(key) != value
     )
     return (
-        f"{root}: another synthetic corpus ({differ}); remove the folder or set another corpus.root"
+        f"{root}: another synthetic corpus ({differ}); remove the folder {root} and run the same "
+        f"command again, which makes it in about a minute, or set another corpus.root to keep both"
     )
 
 
@@ -151,13 +145,8 @@ def _describe(folder: Path, record: dict[str, Any], speakers: list[Speaker]) -> 
     """Write speakers.txt, README.txt and config.json."""
     rows = sorted(f"{s.name} {s.split} {s.sex} DR{s.dialect}" for s in speakers)
     (folder / "speakers.txt").write_text("\n".join(["# speaker split sex dialect", *rows, ""]))
+    about = (TABLES / "synthetic" / "README.txt").read_text(encoding="utf-8")
     settings = ", ".join(f"{name}={value}" for name, value in record.items())
     version = importlib.metadata.version("espeakng-loader")
-    about = (
-        "Synthetic speech, not recordings of people: a PER on it says nothing about human speech.\n"
-        f"Spoken by espeak-ng (espeakng-loader {version}), asr.corpora.synthetic: {settings}.\n"
-        "The sentences are the project's own and free to use; espeak-ng, which is not in this "
-        "folder, is GPL-3.0-or-later.\n"
-    )
-    (folder / "README.txt").write_text(about)
+    (folder / "README.txt").write_text(about.format(version=version, settings=settings))
     (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -76,7 +76,7 @@ class Espeak:
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
 
     def speak(
-        self, words: Sequence[str], rate: int, pitch: int, span: int = 50
+        self, words: Sequence[str], rate: int, pitch: int, span: int
     ) -> tuple[Floats, list[Sound]]:
         """Speak at `rate` words a minute, `pitch` and its range `span` 0-99.
 

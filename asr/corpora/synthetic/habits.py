@@ -15,7 +15,7 @@ import numpy as np
 
 from asr.corpora.synthetic.boundaries import FRAME, MIN_FRAMES, classes
 from asr.corpora.synthetic.espeak import SPEAK_RATE, Floats, Sound
-from asr.phones import table_lines
+from asr.phones import table_rows
 
 TAP_S = (0.020, 0.034)
 TAP_LIMIT_S = 0.035  # an n between vowels that is no longer is a flap, whatever made it so
@@ -38,8 +38,7 @@ class Habits:
 @cache
 def duration_factors() -> dict[str, float]:
     """Label → how much longer people speak it than espeak-ng does."""
-    rows = (line.split() for line in table_lines("synthetic/durations.txt"))
-    return {phone: float(factor) for phone, factor in rows}
+    return {phone: float(factor) for phone, factor in table_rows("synthetic/durations.txt")}
 
 
 def reshape(
@@ -94,9 +93,8 @@ def _may_stay_closed(this: Sound, after: Sound) -> bool:
     kinds = classes()
     if this.phone not in kinds["release"]:
         return False
-    if after.phone in kinds["closure"] | kinds["release"]:
-        return True
-    if this.phone in ("t", "d") and after.phone in ("s", "z"):
+    before_fricative = this.phone in ("t", "d") and after.phone in ("s", "z")
+    if before_fricative or after.phone in kinds["closure"] | kinds["release"]:
         return True
     return this.word != after.word and after.phone in kinds["closing"]
 

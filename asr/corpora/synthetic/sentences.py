@@ -8,17 +8,27 @@ from asr.phones import table_lines
 CANDIDATES = 8  # sentences drawn for each one kept
 
 
-class Grammar:
-    """The sentences of `grammar.txt` over the words of `lexicon.txt`."""
+def words_of(sentence: str) -> list[str]:
+    """The words of a sentence in lower case, without punctuation."""
+    return [word.strip(".,?").lower() for word in sentence.split()]
 
-    def __init__(self) -> None:
+
+class Sentences:
+    """Draws sentences of `grammar.txt` over `lexicon.txt` that are not in `said`, and adds them.
+
+    Each is the one of CANDIDATES whose words have been used least: a short list of sentences then
+    covers most of the lexicon, and with it the rare phones.
+    """
+
+    def __init__(self, rng: random.Random, said: set[str]) -> None:
+        self.rng, self.said = rng, said
+        self.used: Counter[str] = Counter()
         self.rules: dict[str, list[list[str]]] = {}
         for line in table_lines("synthetic/grammar.txt"):
             name, alternatives = line.split(":", 1)
             self.rules.setdefault(name, []).extend(a.split() for a in alternatives.split("|"))
         self.words: dict[str, list[str]] = {}
         forms: list[str] = []
-        name = ""
         for line in table_lines("synthetic/lexicon.txt"):
             if line.startswith("["):
                 name, *forms = line.strip("[]").split()
@@ -29,10 +39,20 @@ class Grammar:
                     self.words.setdefault(f"{name}.{form}", []).append(word)
         self.takes_an = {word for alternative in self.rules["AN"] for word in alternative}
 
-    def sentence(self, rng: random.Random) -> str:
-        """Draw one sentence of 4 to 12 words, with its capital and its full stop."""
+    def __call__(self, unspoken: frozenset[str]) -> str:
+        """The next sentence, which has none of the words `unspoken`."""
         while True:
-            tokens = self._expand("SENTENCE", rng)
+            sentence = max((self._draw() for _ in range(CANDIDATES)), key=self._freshness)
+            words = words_of(sentence)
+            if sentence not in self.said and unspoken.isdisjoint(words):
+                self.said.add(sentence)
+                self.used.update(words)
+                return sentence
+
+    def _draw(self) -> str:
+        """A sentence of 4 to 12 words, with its capital and its full stop."""
+        while True:
+            tokens = self._expand("SENTENCE")
             for here, after in enumerate(tokens[1:]):
                 if tokens[here] == "a" and (after[0] in "aeio" or after in self.takes_an):
                     tokens[here] = "an"
@@ -42,39 +62,11 @@ class Grammar:
             if 4 <= len(text.split()) <= 12:
                 return text[0].upper() + text[1:]
 
-    def _expand(self, symbol: str, rng: random.Random) -> list[str]:
+    def _expand(self, symbol: str) -> list[str]:
         if symbol in self.rules:
-            parts = rng.choice(self.rules[symbol])
-            return [token for part in parts for token in self._expand(part, rng)]
-        return rng.choice(self.words[symbol]).split() if symbol in self.words else [symbol]
-
-
-def words_of(sentence: str) -> list[str]:
-    """The words of a sentence in lower case, without punctuation."""
-    return [word.strip(".,?").lower() for word in sentence.split()]
-
-
-class Sentences:
-    """Draws sentences that are not in `said`, and adds them to it.
-
-    Each is the one of CANDIDATES whose words have been used least: a short list of sentences then
-    covers most of the lexicon, and with it the rare phones.
-    """
-
-    def __init__(self, rng: random.Random, said: set[str]) -> None:
-        self.rng, self.said = rng, said
-        self.grammar = Grammar()
-        self.used: Counter[str] = Counter()
-
-    def __call__(self, unspoken: frozenset[str]) -> str:
-        while True:
-            drawn = (self.grammar.sentence(self.rng) for _ in range(CANDIDATES))
-            sentence = max(drawn, key=self._freshness)
-            words = words_of(sentence)
-            if sentence not in self.said and unspoken.isdisjoint(words):
-                self.said.add(sentence)
-                self.used.update(words)
-                return sentence
+            parts = self.rng.choice(self.rules[symbol])
+            return [token for part in parts for token in self._expand(part)]
+        return self.rng.choice(self.words[symbol]).split() if symbol in self.words else [symbol]
 
     def _freshness(self, sentence: str) -> float:
         return sum(1 / (1 + self.used[word]) for word in words_of(sentence))

@@ -7,7 +7,7 @@ from functools import cache
 from asr.corpora.splits import SPLITS
 from asr.corpora.synthetic.config import SyntheticConfig
 from asr.corpora.synthetic.sentences import Sentences
-from asr.phones import table_lines
+from asr.phones import table_rows
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,12 @@ def plan(config: SyntheticConfig) -> list[Speaker]:
             letters = (chr(ord("A") + len(speakers) // 26**power % 26) for power in (2, 1, 0))
             name = f"{sex}{''.join(letters)}0"
             language, replaced = _accents()[dialect]
+            seed = rng.randrange(1, 2**31)
+            variant = _variant(rng, name, sex, values) + replaced
+            unspoken = _unspoken().get(language, frozenset())
+            sentences = [(f"SI{len(said)}", draw(unspoken)) for _ in range(count)]
             speakers.append(
-                Speaker(
-                    name=name,
-                    split=split,
-                    sex=sex,
-                    dialect=dialect,
-                    seed=rng.randrange(1, 2**31),
-                    values=values,
-                    language=language,
-                    variant=_variant(rng, name, sex, values) + replaced,
-                    sentences=[
-                        (f"SI{len(said)}", draw(_unspoken().get(language, frozenset())))
-                        for _ in range(count)
-                    ],
-                )
+                Speaker(name, split, sex, dialect, seed, values, language, variant, sentences)
             )
     return speakers
 
@@ -89,8 +80,7 @@ def _variant(rng: random.Random, name: str, sex: str, values: dict[str, float]) 
 def _voice_ranges() -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
     """Parameter → (low, high) of men and of women."""
     ranges = {}
-    for line in table_lines("synthetic/voices.txt"):
-        name, *bounds = line.split()
+    for name, *bounds in table_rows("synthetic/voices.txt"):
         m_low, m_high, f_low, f_high = map(float, bounds)
         ranges[name] = ((m_low, m_high), (f_low, f_high))
     return ranges
@@ -100,16 +90,14 @@ def _voice_ranges() -> dict[str, tuple[tuple[float, float], tuple[float, float]]
 def _accents() -> dict[int, tuple[str, str]]:
     """Region → language of espeak-ng, last lines of the voice files."""
     accents = {}
-    for line in table_lines("synthetic/accents.txt"):
-        region, rest = line.split(":", 1)
-        language, *pairs = rest.split()
+    for region, language, *pairs in table_rows("synthetic/accents.txt"):
         lines = (f"replace 0 {' '.join(pair.split('>'))}\n" for pair in pairs)
-        accents[int(region)] = (language, "".join(lines))
+        accents[int(region.rstrip(":"))] = (language, "".join(lines))
     return accents
 
 
 @cache
 def _unspoken() -> dict[str, frozenset[str]]:
     """Language of espeak-ng → words for which it gives no position."""
-    rows = (line.split(":") for line in table_lines("synthetic/unspoken.txt"))
-    return {language: frozenset(words.lower().split()) for language, words in rows}
+    rows = table_rows("synthetic/unspoken.txt")
+    return {name.rstrip(":"): frozenset(map(str.lower, words)) for name, *words in rows}

@@ -4,7 +4,6 @@ import json
 import random
 import sys
 from dataclasses import fields, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from asr.corpora.synthetic.habits import Habits, reshape
 from asr.corpora.synthetic.sentences import words_of
 from asr.corpora.synthetic.speakers import Speaker
 from asr.errors import DataError
-from asr.phones import table_lines
+from asr.phones import table_rows
 
 MIN_SAMPLES = 80  # 5 ms: no label is shorter
 CONSONANT_FIRST = {"one", "once", "europe", "eugene"}  # begin with a vowel letter only
@@ -47,26 +46,21 @@ def speak_task() -> None:
         _write_utterance(folder / stem, sentence, wave, labels, margins, speaker, noise)
 
 
-@cache
-def _syllabics() -> dict[str, str]:
-    """Word → its mnemonics with a syllabic nasal."""
-    return dict(line.split() for line in table_lines("synthetic/syllabics.txt"))
-
-
 def _as_spoken(
     sentence: str, values: dict[str, float], rng: random.Random
 ) -> tuple[list[str], list[int]]:
     """Words as given to espeak-ng, and the position of each in the sentence."""
     words: list[str] = []
     places: list[int] = []
+    syllabics = dict(table_rows("synthetic/syllabics.txt"))  # with a syllabic nasal
     for place, word in enumerate(sentence.split()):
         plain = word.strip(".,?").lower()
         by_vowel = plain[0] in "aeio" and plain not in CONSONANT_FIRST
         if by_vowel and place and rng.random() < values["glottal"]:
             words.append(GLOTTAL_STOP)
             places.append(place)
-        if plain in _syllabics() and rng.random() < values["syllabic"]:
-            word = f"[[{_syllabics()[plain]}]]{word[len(plain) :]}"
+        if plain in syllabics and rng.random() < values["syllabic"]:
+            word = f"[[{syllabics[plain]}]]{word[len(plain) :]}"
         words.append(word)
         places.append(place)
     return words, places
@@ -91,7 +85,7 @@ def _write_utterance(
         starts[index] = max(starts[index], starts[index - 1] + MIN_SAMPLES)
     phones = ["h#", *(x.phone for x in labels)]
     edges = [0, *starts, len(audio)]
-    rows = list(zip(edges[:-1], edges[1:], phones, strict=True))
+    rows = zip(edges[:-1], edges[1:], phones, strict=True)
     phn = "".join(f"{a} {b} {p}\n" for a, b, p in rows)
     places = [-1, *(-1 if x.phone in ("pau", "h#") else x.word for x in labels)]
     path.with_suffix(".PHN").write_bytes(phn.encode())
