@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -44,6 +46,51 @@ def recipe(path: str) -> Any:
     sys.modules[file.stem] = module  # dataclasses look up annotations there
     spec.loader.exec_module(module)
     return module
+
+
+def make(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    """Make in a folder, without the settings of a make that runs the tests; skips without make."""
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, env=clean, capture_output=True, text=True
+    )
+
+
+def commands_of(folder: Path, makefile: str, *options: str) -> str:
+    """What `make -n` prints for a Makefile of recipes/, in a folder without any results."""
+    if not (folder / "recipes").exists():
+        (folder / "recipes").symlink_to(REPOSITORY / "recipes")
+    made = make("-n", "--no-print-directory", "-f", f"recipes/{makefile}", *options, folder=folder)
+    assert made.returncode == 0, made.stderr
+    return made.stdout
+
+
+def batch_of(utterances: list[Utterance], vocabulary: Vocabulary) -> Batch:
+    """All utterances as one batch."""
+    (batch,) = Batches(utterances, vocabulary, 16_000, batch_size=len(utterances))
+    return batch
+
+
+def labels_only(
+    labels: Sequence[Sequence[int]], times: Sequence[list[tuple[int, int]] | None] | None = None
+) -> Batch:
+    """A batch of targets without speech, with times of their labels in samples where given."""
+    targets, lengths = pad([torch.tensor(each, dtype=torch.long) for each in labels])
+    starts = ends = None
+    if times is not None:
+        known = [
+            each if each is not None else [(-1, -1)] * len(of_labels)
+            for of_labels, each in zip(labels, times, strict=True)
+        ]
+        starts, ends = (
+            pad([torch.tensor([one[edge] for one in each], dtype=torch.long) for each in known])[0]
+            for edge in (0, 1)
+        )
+    ids = tuple(f"u{n}" for n in range(len(labels)))
+    waveforms, counts = torch.zeros(len(labels), 1), torch.ones(len(labels))
+    return Batch(waveforms, counts, targets, lengths, ends, ids, target_starts=starts)
 
 
 def complete(config: CorpusConfig) -> Corpus:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import labels_only
 from torch import Tensor
 
 from asr import checkpoint, train
@@ -205,27 +206,6 @@ def gmm(size: int = 5, width: int = 3, **values: object) -> GMM:
     return criterion
 
 
-def batch_of(
-    labels: list[list[int]], times: list[list[tuple[int, int]] | None] | None = None
-) -> Batch:
-    targets, lengths = pad([torch.tensor(each, dtype=torch.long) for each in labels])
-    ids = tuple(f"u{n}" for n in range(len(labels)))
-    starts = ends = None
-    if times is not None:
-        filled = [
-            [(-1, -1)] * len(each) if known is None else known
-            for each, known in zip(labels, times, strict=True)
-        ]
-        starts, ends = (
-            pad([torch.tensor([one[edge] for one in each], dtype=torch.long) for each in filled])[0]
-            for edge in (0, 1)
-        )
-    waveforms = torch.zeros(len(labels), 1)
-    return Batch(
-        waveforms, torch.ones(len(labels)), targets, lengths, ends, ids, target_starts=starts
-    )
-
-
 @pytest.mark.parametrize("search", [SearchConfig(), SearchConfig(beam=50, bonus=0.5)])
 @pytest.mark.parametrize("make", [framewise, gmm])
 def test_batch_mates_and_padding_change_nothing(make, search: SearchConfig) -> None:  # type: ignore[no-untyped-def]
@@ -235,7 +215,7 @@ def test_batch_mates_and_padding_change_nothing(make, search: SearchConfig) -> N
     together = criterion.decode(encoded, lengths, search)
     encoded[0, 9:], encoded[1, 3:] = 1e3, -1e3
     assert criterion.decode(encoded, lengths, search) == together
-    batch = batch_of([[1, 2], [3], [4, 4, 1]])
+    batch = labels_only([[1, 2], [3], [4, 4, 1]])
     spans = criterion.align(encoded, lengths, batch.targets, batch.target_lengths)
     for n, length in enumerate(lengths.tolist()):
         ((alone,),) = criterion.decode(encoded[n : n + 1, :length], lengths[n : n + 1], search)
@@ -271,13 +251,13 @@ def test_greedy_joins_the_likeliest_label_of_each_frame() -> None:
 
 def test_frames_have_the_label_that_their_middle_lies_in() -> None:
     """Middles are at 5, 15, 25, … samples."""
-    batch = batch_of([[2, 1, 3], [1]], [[(0, 14), (15, 45), (60, 90)], [(7, 35)]])
+    batch = labels_only([[2, 1, 3], [1]], [[(0, 14), (15, 45), (60, 90)], [(7, 35)]])
     lengths = torch.tensor([10, 3])
     labels = framewise(states=1).frame_states(lengths, batch)
     assert labels[0].tolist() == [2, 1, 1, 1, 0, 0, 3, 3, 3, 0]
     assert labels[1, :3].tolist() == [0, 1, 1]
     # In three states label v has the columns 3 v − 2 … 3 v; 15…44 is cut at 24.7 and 34.3.
-    batch = batch_of([[2, 1, 3]], [[(0, 14), (15, 44), (60, 90)]])
+    batch = labels_only([[2, 1, 3]], [[(0, 14), (15, 44), (60, 90)]])
     states = framewise(states=3).frame_states(lengths[:1], batch)
     assert states[0].tolist() == [5, 1, 2, 3, 0, 0, 7, 8, 9, 0]
 
@@ -311,7 +291,7 @@ def test_labels_of_encoded_frames_agree_with_their_times(
 
 def test_the_loss_is_the_cross_entropy_of_the_frames() -> None:
     criterion = framewise(states=1)
-    batch = batch_of([[2, 1], [1]], [[(0, 20), (20, 50)], [(10, 30)]])
+    batch = labels_only([[2, 1], [1]], [[(0, 20), (20, 50)], [(10, 30)]])
     encoded = torch.randn(2, 5, 6)
     loss = criterion.loss(encoded, torch.tensor([5, 3]), batch)
     cross_entropy = torch.nn.functional.cross_entropy
@@ -324,7 +304,7 @@ def test_the_loss_is_the_cross_entropy_of_the_frames() -> None:
 
 def test_priors_are_counted_and_taken_away() -> None:
     criterion = framewise(states=1, size=4, acoustic_scale=1.0)
-    batch = batch_of([[2, 1], [1]], [[(0, 20), (20, 50)], [(10, 30)]])
+    batch = labels_only([[2, 1], [1]], [[(0, 20), (20, 50)], [(10, 30)]])
     train_split = Split((), [(batch, torch.tensor([5, 3]))])
     criterion.prepare(train_split, Split((), []))
     assert criterion.occupancy.tolist() == [1, 5, 2, 0]
@@ -344,7 +324,7 @@ def test_states_that_many_phones_are_too_short_for_are_warned_of(
     states: int, percent: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     criterion = framewise(states=states)  # frames of 10 samples
-    batch = batch_of([[2, 1], [1, 2]], [[(0, 20), (20, 50)], [(0, 29), (29, 59)]])
+    batch = labels_only([[2, 1], [1, 2]], [[(0, 20), (20, 50)], [(0, 29), (29, 59)]])
     criterion.prepare(Split((), [(batch, torch.tensor([5, 6]))]), Split((), []))
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == (percent is not None)
@@ -368,10 +348,10 @@ def test_spans_have_the_mean_posterior_of_their_frames() -> None:
 
 def test_what_cannot_be_done_is_said() -> None:
     criterion = framewise(states=3)
-    some = batch_of([[1]] * 3, [None, [(0, 9)], None])
+    some = labels_only([[1]] * 3, [None, [(0, 9)], None])
     with pytest.raises(DataError, match=r"2 utterances have no times of their phones \(u0, u2\)"):
         criterion.loss(torch.zeros(3, 2, 6), torch.tensor([2, 2, 2]), some)
-    unknown = Split((), [(batch_of([[1]] * 2), torch.tensor([2, 2]))])
+    unknown = Split((), [(labels_only([[1]] * 2), torch.tensor([2, 2]))])
     with pytest.raises(DataError, match=r"2 utterances have no times .* with `asr align`"):
         criterion.prepare(Split((), []), unknown)
     with pytest.raises(DataError, match=r"utterance 0 of the batch: 2 phones need 6 frames, there"):
@@ -436,7 +416,7 @@ def two_classes(count: int = 60) -> tuple[Tensor, Tensor, Batch]:
         middle = torch.cat(runs).unsqueeze(1)
         frames.append(middle + torch.randn(len(middle), 2, generator=generator))
     encoded, lengths = pad(frames)
-    return encoded, lengths, batch_of(labels)
+    return encoded, lengths, labels_only(labels)
 
 
 def em_pass(criterion: GMM, encoded: Tensor, lengths: Tensor, batch: Batch) -> float:
@@ -489,7 +469,7 @@ def test_components_without_frames_are_dropped_and_states_keep_one() -> None:
 def test_batches_are_summed_and_the_first_alignment_is_by_times_where_they_are_known() -> None:
     encoded = torch.arange(8.0).reshape(1, 8, 1)
     times: list[list[tuple[int, int]] | None] = [[(0, 20), (30, 80)]]
-    timed, untimed = batch_of([[1, 2]], times), batch_of([[1, 2]], [None])
+    timed, untimed = labels_only([[1, 2]], times), labels_only([[1, 2]], [None])
     lengths = torch.tensor([8])
     for batches, means in (
         ([timed], [2.0, 0.5, 5.0]),

@@ -3,14 +3,12 @@
 import json
 import logging
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import recipe
+from conftest import commands_of, recipe
 
 from asr import checkpoint
 from asr.commands import decode, train
@@ -275,17 +273,12 @@ def test_a_tiny_ladder_from_end_to_end(
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    if shutil.which("make") is None:
-        pytest.skip("needs make")
-    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
     (tmp_path / "conf").symlink_to(REPOSITORY / "conf")
     return tmp_path
 
 
 def make(folder: Path, *options: str) -> str:
-    command = ["make", "-n", "--no-print-directory", "-f", "recipes/graves2013/Makefile"]
-    command += ["ROOT=/timit", *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    return commands_of(folder, "graves2013/Makefile", "ROOT=/timit", *options)
 
 
 def trains(printed: str) -> list[str]:

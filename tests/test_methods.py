@@ -1,14 +1,12 @@
 """The table of methods: what Make would run, the searches of a run, and the table itself."""
 
 import json
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import recipe
+from conftest import commands_of, recipe
 
 from asr import scoring, train
 from asr.commands.configured import compose
@@ -95,19 +93,10 @@ def test_a_folder_without_runs_is_one_sentence(
     assert "ctc-lstm/1: no searches.json" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_trains_what_others_begin_with_first(tmp_path: Path) -> None:
-    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
-    printed = subprocess.run(
-        [
-            *("make", "-n", "-f", "recipes/methods/Makefile", "ROOT=/corpora/sample", "ALIGN=1"),
-            *("METHODS=gmm framewise-lstm transducer-gru ctc-gru ctc-lstm", "SEEDS=2"),
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    methods = "METHODS=gmm framewise-lstm transducer-gru ctc-gru ctc-lstm"
+    options = ("ROOT=/corpora/sample", "ALIGN=1", methods, "SEEDS=2")
+    printed = commands_of(tmp_path, "methods/Makefile", *options)
     lines = [line for line in printed.splitlines() if "-m asr train" in line]
     order = [line.partition("run_dir='")[2].split("/")[2] for line in lines]
     assert sorted(order) == sorted(set(order))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import batch_of
 from torch import Tensor, nn
 
 from asr import checkpoint
@@ -39,11 +40,6 @@ def recognizer(**encoder: object) -> Recognizer:
     return Recognizer(config, VOCABULARY).eval()
 
 
-def batch_of(utterances: list[Utterance]) -> Batch:
-    (batch,) = Batches(utterances, VOCABULARY, 16_000, batch_size=len(utterances))
-    return batch
-
-
 # ── padding ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -59,18 +55,18 @@ def test_loss_and_hypotheses_do_not_depend_on_batch_mates(
     tones: list[Utterance], subsampling: int, bidirectional: bool
 ) -> None:
     model = recognizer(subsampling=subsampling, bidirectional=bidirectional)
-    batch = batch_of(tones)
+    batch = batch_of(tones, VOCABULARY)
     together = dict(zip(batch.ids, model.loss(batch).tolist(), strict=True))
     heard = transcribe_all(model, [batch], SearchConfig())
     for utterance in tones:
-        alone = batch_of([utterance])
+        alone = batch_of([utterance], VOCABULARY)
         assert math.isclose(model.loss(alone).item(), together[utterance.id], rel_tol=1e-4)
         (found,) = transcribe_all(model, [alone], SearchConfig()).values()
         assert found.phones == heard[utterance.id].phones
 
 
 def test_more_padding_changes_nothing(tones: list[Utterance]) -> None:
-    model, batch = recognizer(subsampling=2), batch_of(tones)
+    model, batch = recognizer(subsampling=2), batch_of(tones, VOCABULARY)
     longer = nn.functional.pad(batch.waveforms, (0, 7777))
     encoded, lengths = model.encode_batch(batch)
     again, lengths_again = model.encode_batch(replace(batch, waveforms=longer))
@@ -92,7 +88,7 @@ def test_stacking_keeps_every_frame(factor: int) -> None:
 def test_dropout_lies_between_the_last_layer_and_the_head(
     tones: list[Utterance], layers: int
 ) -> None:
-    model, batch = recognizer(layers=layers, dropout=0.4), batch_of(tones)
+    model, batch = recognizer(layers=layers, dropout=0.4), batch_of(tones, VOCABULARY)
     encoded, _ = model.encode_batch(batch)
     dropped, _ = model.train().encode_batch(batch)
     inside = encoded != 0
@@ -312,7 +308,7 @@ def test_the_whole_set_is_shuffled_before_it_is_cut_into_pools_and_the_batches_a
 
 
 def test_a_batch_carries_integer_lengths_and_targets(tones: list[Utterance]) -> None:
-    batch = batch_of(tones)
+    batch = batch_of(tones, VOCABULARY)
     for utterance in tones:
         n = batch.ids.index(utterance.id)
         assert int(batch.waveform_lengths[n]) == round(utterance.duration_s * 16_000)
@@ -325,7 +321,10 @@ def test_a_batch_carries_integer_lengths_and_targets(tones: list[Utterance]) -> 
 
 
 def test_one_batch_is_learned_by_heart(tones: list[Utterance]) -> None:
-    model, batch = recognizer(hidden=48, layers=1, subsampling=2).train(), batch_of(tones)
+    model, batch = (
+        recognizer(hidden=48, layers=1, subsampling=2).train(),
+        batch_of(tones, VOCABULARY),
+    )
     model.features.fit_normalization([batch])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(120):
@@ -340,7 +339,7 @@ def test_one_batch_is_learned_by_heart(tones: list[Utterance]) -> None:
 def test_a_checkpoint_gives_back_the_same_recogniser(
     tones: list[Utterance], tmp_path: Path
 ) -> None:
-    model, batch = recognizer(subsampling=2), batch_of(tones)
+    model, batch = recognizer(subsampling=2), batch_of(tones, VOCABULARY)
     model.features.fit_normalization([batch])
     checkpoint.save(tmp_path / "c.safetensors", Checkpoint(model, {"corpus": "tones"}))
     found = checkpoint.load(tmp_path / "c.safetensors")
@@ -355,7 +354,7 @@ def test_a_checkpoint_gives_back_the_same_recogniser(
 
 
 def test_a_checkpoint_gives_back_the_optimiser(tones: list[Utterance], tmp_path: Path) -> None:
-    model, batch = recognizer().train(), batch_of(tones)
+    model, batch = recognizer().train(), batch_of(tones, VOCABULARY)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     model.loss(batch).sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()

@@ -2,12 +2,12 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import make
 
 REPOSITORY = Path(__file__).parents[1]
 SMALL = (
@@ -15,15 +15,6 @@ SMALL = (
     "corpus.train_utterances=3 corpus.dev_utterances=2 corpus.test_utterances=2 "
     "training.epochs=2 encoder.hidden=8 encoder.layers=1"
 )
-
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-
-
-def make(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(
-        ["make", *arguments], cwd=folder, env=clean, capture_output=True, text=True
-    )
 
 
 @pytest.fixture(scope="module")

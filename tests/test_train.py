@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import batch_of
 
 from asr import checkpoint, train
-from asr.batch import Batch
 from asr.commands import decode
 from asr.config import AdamConfig, RunConfig, SGDConfig, TrainingConfig
 from asr.corpora import TimitConfig
@@ -290,11 +290,6 @@ def test_a_gradient_that_is_no_number_names_its_utterances_and_spares_the_weight
     with pytest.raises(DataError, match=f"in a batch of {batch.ids[1]}; lower"):
         learner.step(batch)
     assert all(torch.equal(before[n], tensor) for n, tensor in recognizer.state_dict().items())
-
-
-def batch_of(utterances: list[Utterance], vocabulary: Vocabulary) -> Batch:
-    (batch,) = Batches(utterances, vocabulary, 16_000, len(utterances))
-    return batch
 
 
 def test_outside_of_weight_noise_the_weights_are_what_they_were() -> None:

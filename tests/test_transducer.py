@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import batch_of, labels_only
 from torch import Tensor, nn
 from torchaudio.functional import rnnt_loss
 
 from asr import checkpoint, train
-from asr.batch import Batch, pad
+from asr.batch import Batch
 from asr.checkpoint import Checkpoint
 from asr.config import RunConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CriterionConfig, CTCConfig, Transducer, TransducerConfig
 from asr.criteria.transducer import lattice
-from asr.dataset import Batches
 from asr.encoder import Encoder, EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
@@ -49,13 +49,6 @@ def transducer(seed: int, size: int = 3, sharpness: float = 3.0, **config: objec
         criterion.joint.output.bias[0] += 1
         criterion.prediction.layer.cells[0].inputs.weight *= sharpness
     return criterion
-
-
-def batch_of(*targets: tuple[int, ...]) -> Batch:
-    labels, lengths = pad([torch.tensor(target, dtype=torch.long) for target in targets])
-    count = len(targets)
-    ids = tuple(f"utterance{n}" for n in range(count))
-    return Batch(torch.zeros(count, 1), torch.ones(count), labels, lengths, None, ids)
 
 
 def log_probs(criterion: Transducer, encoded: Tensor, target: tuple[int, ...]) -> Tensor:
@@ -93,7 +86,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_sum_over_all_ways(
     criterion = transducer(frames + len(target), cell=cell)
     encoded = torch.randn(1, frames, 5, requires_grad=True)
     wanted = [encoded, *criterion.parameters()]
-    loss = criterion.loss(encoded, torch.tensor([frames]), batch_of(target)).sum()
+    loss = criterion.loss(encoded, torch.tensor([frames]), labels_only([target])).sum()
     expected = -lattice_sum(log_probs(criterion, encoded[0], target), target)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(
@@ -132,7 +125,12 @@ def uneven() -> tuple[Transducer, Tensor, Tensor, Batch]:
     """Five utterances of different lengths, with other numbers behind their ends."""
     criterion = transducer(2, size=6)
     lengths = torch.tensor([7, 3, 9, 1, 5])
-    return criterion, torch.randn(5, 11, 5), lengths, batch_of((1, 2), (3,), (5, 5, 1, 2), (), (4,))
+    return (
+        criterion,
+        torch.randn(5, 11, 5),
+        lengths,
+        labels_only([(1, 2), (3,), (5, 5, 1, 2), (), (4,)]),
+    )
 
 
 def test_the_loss_does_not_depend_on_batch_mates_and_padding(
@@ -142,7 +140,9 @@ def test_the_loss_does_not_depend_on_batch_mates_and_padding(
     together = criterion.loss(encoded, lengths, batch)
     for n, length in enumerate(lengths.tolist()):
         target = tuple(batch.targets[n, : batch.target_lengths[n]].tolist())
-        alone = criterion.loss(encoded[n : n + 1, :length], lengths[n : n + 1], batch_of(target))
+        alone = criterion.loss(
+            encoded[n : n + 1, :length], lengths[n : n + 1], labels_only([target])
+        )
         torch.testing.assert_close(alone[0], together[n])
 
 
@@ -183,16 +183,16 @@ def test_pieces_hold_as_few_logits_as_was_said(
 @pytest.mark.parametrize(
     ("targets", "lengths", "says"),
     [
-        ([(1, 2), (1, 3)], [4, 4], "utterance1: label 3 in the targets, expected 1…2"),
-        ([(0, 2), (1, 2)], [4, 4], "utterance0: label 0 in the targets"),
-        ([(1,), (2,)], [4, 0], r"utterance1 \(needs 1 frames, has 0\)"),
+        ([(1, 2), (1, 3)], [4, 4], "u1: label 3 in the targets, expected 1…2"),
+        ([(0, 2), (1, 2)], [4, 4], "u0: label 0 in the targets"),
+        ([(1,), (2,)], [4, 0], r"u1 \(needs 1 frames, has 0\)"),
     ],
 )
 def test_targets_and_lengths_that_mean_nothing_are_refused(
     targets: list[tuple[int, ...]], lengths: list[int], says: str
 ) -> None:
     with pytest.raises(DataError, match=says):
-        transducer(0).loss(torch.zeros(2, 4, 5), torch.tensor(lengths), batch_of(*targets))
+        transducer(0).loss(torch.zeros(2, 4, 5), torch.tensor(lengths), labels_only(targets))
 
 
 # ── search ───────────────────────────────────────────────────────────────────────────────────
@@ -205,7 +205,7 @@ def exhaustive(
     labels = range(1, criterion.vocabulary_size)
     every = [s for n in range(longest + 1) for s in itertools.product(labels, repeat=n)]
     lengths = torch.full((len(every),), len(encoded))
-    losses = criterion.loss(encoded.expand(len(every), -1, -1), lengths, batch_of(*every))
+    losses = criterion.loss(encoded.expand(len(every), -1, -1), lengths, labels_only(every))
     return dict(zip(every, (-losses).tolist(), strict=True))
 
 
@@ -282,7 +282,7 @@ def test_the_score_of_a_narrow_beam_is_no_more_than_the_log_probability_of_its_l
         assert len({path.labels for path in paths}) == len(paths) > 1
         assert [path.score for path in paths] == sorted((p.score for p in paths), reverse=True)
         for path in paths:
-            loss = criterion.loss(encoded, torch.tensor([5]), batch_of(path.labels)).item()
+            loss = criterion.loss(encoded, torch.tensor([5]), labels_only([path.labels])).item()
             assert path.score <= -loss + 1e-5
 
 
@@ -322,7 +322,8 @@ def test_a_beam_finds_labels_that_greedy_search_misses() -> None:
         (greedy,) = criterion.decode(encoded, lengths, SearchConfig())[0]
         found = criterion.decode(encoded, lengths, SearchConfig(beam=50))[0][0]
         losses = [
-            criterion.loss(encoded, lengths, batch_of(p.labels)).item() for p in (greedy, found)
+            criterion.loss(encoded, lengths, labels_only([p.labels])).item()
+            for p in (greedy, found)
         ]
         assert losses[1] <= losses[0] + 1e-5
         better += losses[1] < losses[0] - 0.01
@@ -424,16 +425,11 @@ def recognizer(**criterion: object) -> Recognizer:
     return Recognizer(config, VOCABULARY)
 
 
-def whole(utterances: list[Utterance]) -> Batch:
-    (batch,) = Batches(utterances, VOCABULARY, 16_000, batch_size=len(utterances))
-    return batch
-
-
 def test_one_batch_is_learned_by_heart_and_kept_in_a_checkpoint(
     tones: list[Utterance], tmp_path: Path
 ) -> None:
     tones = tones[:5]
-    model, batch = recognizer().train(), whole(tones)
+    model, batch = recognizer().train(), batch_of(tones, VOCABULARY)
     model.features.fit_normalization([batch])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(120):
