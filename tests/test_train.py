@@ -561,7 +561,7 @@ def test_a_phase_ends_by_its_own_epochs_and_its_own_criterion() -> None:
 
 
 def rate(training: TrainingConfig, epochs: float) -> float:
-    """The fraction of the highest learning rate after so many epochs of the only phase."""
+    """The fraction of the highest learning rate after a number of epochs of the only phase."""
     (phase,) = phases(training)
     return phase.rate(history(*range(int(epochs))), epochs % 1)
 
