@@ -43,7 +43,7 @@ def draw_posteriors(
     if posteriors is not None:
         _draw_spikes(lower, posteriors, vocabulary, seconds)
     lower.set(xlabel="time (s)", ylabel="posterior", ylim=(0, 1.18), xlim=(0, seconds))
-    lower.set_title(f"heard: {' '.join(recognised)}", loc="left", fontsize=8, wrap=True)
+    lower.set_title(f"hypothesis: {' '.join(recognised)}", loc="left", fontsize=8, wrap=True)
     return figure
 
 
