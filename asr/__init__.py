@@ -6,8 +6,7 @@
     asr.align("my.wav", ["hh", "ah", "l", "ow"])  # the times of known phones
     asr.score(references, hypotheses)          # phone error rate, counts and alignments
 
-docs/python.md has examples. Importing this module is quick; torch comes with the first `load` or
-`align`.
+docs/python.md has examples. torch is imported by the first `load` or `align`.
 
 Shape letters, declared here once and used in every signature:
 

@@ -60,6 +60,8 @@ class Aligner:
         """Raise `DataError` where audio is too short for its phones, or a phone is unknown."""
         if not phones:
             raise DataError("no phones to align; remove the utterance")
+        if isinstance(phones, str):
+            raise DataError(f"phones are the string {phones!r}, expected a list of phones")
         vocabulary = self.recognizer.vocabulary
         for phone in phones:
             if phone not in vocabulary:

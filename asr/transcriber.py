@@ -131,6 +131,11 @@ class Transcriber:
         """A whole recording, as for `transcribe`, at the model's sample rate, (S,)."""
         if isinstance(recording, str | Path):
             return np.concatenate(list(self.blocks(recording, warnings.warn)))
+        if isinstance(recording, torch.Tensor):
+            recording = recording.detach().cpu().numpy()
+        if not isinstance(recording, np.ndarray):
+            kind = type(recording).__name__
+            raise DataError(f"a recording is {kind}, expected a path, an array, or a list of them")
         if sample_rate is None:
             raise DataError("an array has no sample rate of its own; set sample_rate=…, in Hz")
         window = self.recognizer.config.features.window_samples

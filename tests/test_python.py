@@ -62,12 +62,17 @@ def test_integers_are_scaled(recording: Path) -> None:
     ("samples", "rate", "problem"),
     [
         (np.zeros(16_000), 16_000, "silen"),
+        (np.ones(16_000, dtype=np.int64), 16_000, "int64"),
+        (np.ones((2, 16_000)), 16_000, "transpose"),
+        (np.ones(16_000), float("nan"), "rate is nan"),
+        (np.ones(16_000), "16000", "rate is '16000'"),
+        ((1.0, 2.0), 16_000, "tuple"),
         (np.ones((2, 2, 2)), 16_000, r"shape \(2, 2, 2\)"),
         (np.full(16_000, np.nan), 16_000, "a finite number"),
         (np.ones(3), 16_000, "3 samples"),
         (np.ones(16_000), 100, "100 Hz"),
         (np.ones(16_000), None, "sample_rate"),
-        (np.array(["a"]), 16_000, "numbers"),
+        (np.array(["a"]), 16_000, "expected floats"),
     ],
 )
 def test_a_bad_array_is_one_sentence(samples: np.ndarray, rate: int | None, problem: str) -> None:
@@ -78,8 +83,16 @@ def test_a_bad_array_is_one_sentence(samples: np.ndarray, rate: int | None, prob
 def test_an_unknown_phone_and_too_many_phones_are_refused(recording: Path) -> None:
     with pytest.raises(DataError, match="'q9'"):
         asr.align(recording, ["q9"])
+    with pytest.raises(DataError, match="'aa iy'"):
+        asr.align(recording, "aa iy")
     with pytest.raises(DataError, match="500 phones"):
         asr.align(recording, ["aa"] * 500)
+
+
+def test_a_string_of_phones_is_refused() -> None:
+    for sides in (({"a": "sit"}, {"a": ["s"]}), ({"a": ["s"]}, {"a": "set"})):
+        with pytest.raises(DataError, match="a: phones are the string"):
+            asr.score(*sides, protocol="none")
 
 
 def test_importing_the_package_imports_no_torch() -> None:

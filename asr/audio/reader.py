@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ UNKNOWN_LENGTH = (
     "{}: the header does not say how much audio follows (a stream); all {} samples up to the end "
     "of the file are used"
 )
+MOST_CHANNELS = 64  # of an array; with more, its axes are taken to be exchanged
+HIGHEST_RATE = 1_000_000  # Hz of an array
 EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 
 
@@ -126,15 +129,20 @@ def stream(
 def from_array(samples: npt.ArrayLike, rate: int, sample_rate: int, shortest: int) -> Waveform:
     """An array (S,), or (S, channels), sampled at `rate` Hz, as `stream` reads its file: (S',).
 
-    Integers are scaled to [-1, 1]. Raises `DataError` for another shape, for fewer than `shortest`
-    samples at `sample_rate`, for silence, and for samples that are not finite numbers.
+    int16 and int32 are scaled to [-1, 1]. Raises `DataError` for another type, shape or rate, for
+    fewer than `shortest` samples at `sample_rate`, for silence, and for NaN or infinite samples.
     """
     array = np.asarray(samples)
-    if array.ndim not in (1, 2) or array.dtype.kind not in "iuf":
+    if array.dtype.kind != "f" and array.dtype not in (np.int16, np.int32):
+        raise DataError(f"the array: {array.dtype}, expected floats in [-1, 1], int16 or int32")
+    if array.ndim not in (1, 2) or (array.ndim == 2 and not 0 < array.shape[1] <= MOST_CHANNELS):
+        hint = "; transpose it" if array.ndim == 2 and len(array) <= MOST_CHANNELS else ""
         raise DataError(
-            f"the array: shape {array.shape} of {array.dtype}, expected (samples,) or (samples, "
-            f"channels) of numbers"
+            f"the array: shape {array.shape}, expected (samples,) or (samples, channels) with at "
+            f"most {MOST_CHANNELS} channels{hint}"
         )
+    if not isinstance(rate, Real) or not 0 < rate <= HIGHEST_RATE:
+        raise DataError(f"the sample rate is {rate!r}, expected Hz, at most {HIGHEST_RATE}")
     scale = 1.0 if array.dtype.kind == "f" else float(np.iinfo(array.dtype).max) + 1
     block: Waveform = (array / scale).astype(np.float32)
     header = AudioInfo(len(block), rate, 1 if block.ndim == 1 else block.shape[1])

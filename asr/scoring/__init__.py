@@ -74,6 +74,9 @@ def score(
     `speakers` maps ids to speakers; without it the speaker is the part of the id before the first
     "-", or else the first "_", as in sclite. No interval is computed: see `with_intervals`.
     """
+    for id, phones in [*references.items(), *hypotheses.items()]:
+        if isinstance(phones, str):
+            raise DataError(f"{id}: phones are the string {phones!r}, expected a list of phones")
     named = speakers or {}
     said, heard = (
         {i: Transcript(i, tuple(phones), speaker=named.get(i)) for i, phones in side.items()}
