@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -186,3 +187,10 @@ class RunConfig(Knobs):
 
     def to_yaml(self) -> str:
         return OmegaConf.to_yaml(OmegaConf.create(asdict(self)))
+
+
+def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of nested dicts by their dotted keys."""
+    if not isinstance(tree, Mapping):
+        return {prefix.removesuffix("."): tree}
+    return {k: v for key, node in tree.items() for k, v in leaves(node, f"{prefix}{key}.").items()}

@@ -111,9 +111,9 @@ def test_the_transducer_finds_the_best_of_all_alignments(
                 total += float(log_probs[t, u, 0])
             scores[at] = total
         best = max(scores, key=scores.__getitem__)
-        found = align_one(criterion, encoded, target)
-        assert [(span.start, span.end) for span in found] == [(t, t + 1) for t in best]
-        for u, span in enumerate(found):
+        result = align_one(criterion, encoded, target)
+        assert [(span.start, span.end) for span in result] == [(t, t + 1) for t in best]
+        for u, span in enumerate(result):
             sure = float(log_probs[span.start, u, target[u]].exp())
             assert span.confidence == pytest.approx(sure, abs=1e-5)
 
@@ -126,8 +126,8 @@ def test_spans_follow_each_other_whatever_stands_beside_them(name: str) -> None:
     encoded = 3 * torch.randn(4, 45, 5)  # padding is not zero
     counts = torch.tensor([12, 4, 0, 20])
     targets = torch.from_numpy(draw.integers(1, 4, (4, 22)))
-    found = criterion.align(encoded, lengths, targets, counts)
-    for n, spans in enumerate(found):
+    result = criterion.align(encoded, lengths, targets, counts)
+    for n, spans in enumerate(result):
         assert len(spans) == counts[n]
         edges = [edge for span in spans for edge in (span.start, span.end)]
         assert edges == sorted(edges)
@@ -175,11 +175,11 @@ def test_phones_hold_their_cores_and_without_pauses_all_of_the_time() -> None:
         for _ in range(50):
             edges = sorted(draw.choice(61, 10, replace=False).tolist())
             cores = list(zip(edges[::2], edges[1::2], strict=True))
-            found = stretches(draw.standard_normal((60, 2)), cores, pause_frames)
-            assert len(found) == len(cores)
-            for (begin, end), core in zip(found, cores, strict=True):
+            result = stretches(draw.standard_normal((60, 2)), cores, pause_frames)
+            assert len(result) == len(cores)
+            for (begin, end), core in zip(result, cores, strict=True):
                 assert begin <= core[0] < core[1] <= end
-            flat = [edge for stretch in found for edge in stretch]
+            flat = [edge for stretch in result for edge in stretch]
             assert flat == sorted(flat)
             if pause_frames is None:
                 assert flat[0] == 0
@@ -333,11 +333,11 @@ def test_boundaries_of_tones_are_found_to_the_grid(
         expected = by_id[id].segments
         assert expected is not None
         assert [s.phone for s in aligned] == [s.phone for s in expected]
-        for found, known in zip(aligned, expected, strict=True):
-            assert found.start_s == pytest.approx(
+        for result, known in zip(aligned, expected, strict=True):
+            assert result.start_s == pytest.approx(
                 known.start_s, abs=0.0125
             )  # half a window and a hop
-            assert found.end_s == pytest.approx(known.end_s, abs=OFF_S)
+            assert result.end_s == pytest.approx(known.end_s, abs=OFF_S)
         if silence:
             assert aligned[0].start_s == 0
             assert aligned[-1].end_s == by_id[id].duration_s
@@ -569,9 +569,9 @@ def test_frames_are_counted_at_their_middles_and_q_folds_to_nothing() -> None:
 
 
 def test_a_gap_has_two_boundaries() -> None:
-    found = list(HAND_MADE)
-    found[1] = Segment("q", 0.1, 0.19)
-    assert timing_of(tuple(found)).errors_s == pytest.approx([0, -0.01, 0, 0], abs=1e-9)
+    result = list(HAND_MADE)
+    result[1] = Segment("q", 0.1, 0.19)
+    assert timing_of(tuple(result)).errors_s == pytest.approx([0, -0.01, 0, 0], abs=1e-9)
 
 
 def test_a_timing_has_intervals_by_speaker_where_there_are_two() -> None:

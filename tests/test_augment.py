@@ -64,9 +64,9 @@ def changed(waveform: Tensor, seed: int = 1, **config: float) -> Tensor:
 def batches(utterances: Sequence[Utterance], epoch: int = 1, **options: int) -> list[Batch]:
     of_all = Augment(EVERYTHING, RATE, BINS)
     settings = {"batch_size": 3, "seed": 5} | options
-    found = Batches(utterances, VOCABULARY, RATE, augment=of_all, **settings)
-    found.set_epoch(epoch)
-    return list(found)
+    result = Batches(utterances, VOCABULARY, RATE, augment=of_all, **settings)
+    result.set_epoch(epoch)
+    return list(result)
 
 
 def by_id(found: list[Batch]) -> dict[str, tuple[int, bytes]]:
@@ -91,12 +91,12 @@ def test_workers_and_batch_mates_change_no_byte(
 
 def test_threads_change_no_byte(tones: list[Utterance]) -> None:
     threads = torch.get_num_threads()
-    found = []
+    result = []
     for number in (1, 2):
         torch.set_num_threads(number)
-        found.append(by_id(batches(tones)))
+        result.append(by_id(batches(tones)))
     torch.set_num_threads(threads)
-    assert found[0] == found[1]
+    assert result[0] == result[1]
 
 
 def test_order_and_earlier_epochs_change_no_byte(tones: list[Utterance]) -> None:
@@ -104,8 +104,8 @@ def test_order_and_earlier_epochs_change_no_byte(tones: list[Utterance]) -> None
     loader = Batches(tones, VOCABULARY, RATE, 3, 5, augment=Augment(EVERYTHING, RATE, BINS))
     for epoch in (1, 2, 3):
         loader.set_epoch(epoch)
-        found = by_id(list(loader))
-    assert found == expected
+        result = by_id(list(loader))
+    assert result == expected
     forward, backward = (
         [loader.speech[n].waveform for n in order] for order in (range(9), range(8, -1, -1))
     )
@@ -138,9 +138,9 @@ def test_babble_never_has_the_utterance_itself_behind_it(tones: list[Utterance])
         def waveform(
             self, waveform: Tensor, seed: int, others: Callable[[int], Tensor]
         ) -> tuple[Tensor, float]:
-            found = [others(n) for n in range(50)]
-            heard.update((len(other), float(other[400])) for other in found)
-            assert not any(torch.equal(other, waveform) for other in found)
+            result = [others(n) for n in range(50)]
+            heard.update((len(other), float(other[400])) for other in result)
+            assert not any(torch.equal(other, waveform) for other in result)
             return waveform, 1.0
 
     loader = Batches(tones, VOCABULARY, RATE, 3, 5, augment=Spy(AugmentConfig(), RATE, BINS))
@@ -298,9 +298,9 @@ def test_speed_moves_pitch_and_events() -> None:
 def test_speed_is_torchaudios_resampling(percent: int) -> None:
     waveform = lowpass_biquad(speech(), RATE, 3_000)
     expected = resample(waveform, percent, 100, lowpass_filter_width=64)
-    found = torch.from_numpy(accelerate(waveform.numpy(), percent))
-    assert found.shape == expected.shape
-    assert (found - expected)[1_000:-1_000].abs().max() < 5e-3 * expected.abs().max()
+    result = torch.from_numpy(accelerate(waveform.numpy(), percent))
+    assert result.shape == expected.shape
+    assert (result - expected)[1_000:-1_000].abs().max() < 5e-3 * expected.abs().max()
 
 
 @pytest.mark.parametrize("samples", [1, 2, 159, 399, 400, 401])
@@ -434,16 +434,16 @@ def sound_of(utterance: Utterance) -> Tensor:
 def test_phones_and_their_times_are_those_of_the_sound_that_is_left(seed: int) -> None:
     utterance = sentence()
     changes = augment(cut=0.7, pauses=0.7, digital=1.0, cut_min_s=0.5, cut_max_s=2.0)
-    found, sound, _ = changes.example(utterance, sound_of(utterance), seed, lambda n: speech())
-    assert found.segments is not None
-    assert found.phones == tuple(one.phone for one in found.segments)
-    assert len(sound) == pytest.approx(found.duration_s * RATE, abs=3)
+    result, sound, _ = changes.example(utterance, sound_of(utterance), seed, lambda n: speech())
+    assert result.segments is not None
+    assert result.phones == tuple(one.phone for one in result.segments)
+    assert len(sound) == pytest.approx(result.duration_s * RATE, abs=3)
     numbers = [n for n in torch.unique_consecutive(sound).tolist() if n]
     expected = utterance.phones[int(numbers[0]) - 1 : int(numbers[-1])]
-    assert found.phones == expected
-    for number, one in zip(numbers, found.segments, strict=True):
+    assert result.phones == expected
+    for number, one in zip(numbers, result.segments, strict=True):
         assert float(sound[round((one.start_s + one.end_s) / 2 * RATE)]) == number
-    silent = round(RATE * (found.duration_s - sum(0.2 for _ in found.phones)))
+    silent = round(RATE * (result.duration_s - sum(0.2 for _ in result.phones)))
     assert int((sound == 0).sum()) == pytest.approx(silent, abs=20)
 
 
@@ -490,9 +490,9 @@ def test_an_empty_example_has_sound_and_no_phones() -> None:
     changes = augment(empty=1.0, digital=0.5)
     levels = []
     for seed in range(40):
-        found, sound, _ = changes.example(sentence(), speech(), seed, lambda n: speech())
-        assert found.phones == ()
-        assert found.segments == ()
+        result, sound, _ = changes.example(sentence(), speech(), seed, lambda n: speech())
+        assert result.phones == ()
+        assert result.segments == ()
         assert 1.0 <= len(sound) / RATE <= 8.0
         levels.append(float(sound.std()))
     assert 5 < levels.count(0.0) < 35
@@ -522,10 +522,10 @@ def test_batches_are_of_like_lengths_as_they_come_after_cutting(tones: list[Utte
 
 def test_a_clipped_waveform_is_flat_at_a_share_of_its_peak() -> None:
     waveform = speech()
-    found = changed(waveform, clipping=1.0)
-    limit = float(found.abs().max())
+    result = changed(waveform, clipping=1.0)
+    limit = float(result.abs().max())
     assert 0.15 <= limit / float(waveform.abs().max()) <= 0.8
-    assert torch.equal(found, waveform.clamp(-limit, limit))
+    assert torch.equal(result, waveform.clamp(-limit, limit))
 
 
 @pytest.mark.parametrize(
@@ -536,20 +536,20 @@ def test_frequencies_outside_the_band_are_gone(
     kind: str, kept: tuple[int, int], gone: tuple[int, int]
 ) -> None:
     waveform = torch.randn(4 * RATE, generator=torch.Generator().manual_seed(1))
-    found = changed(waveform, **{kind: 1.0})
+    result = changed(waveform, **{kind: 1.0})
     hertz = np.fft.rfftfreq(len(waveform), 1 / RATE)
 
     def level(samples: Tensor, band: tuple[int, int]) -> float:
         inside = (hertz >= band[0]) & (hertz < band[1])
         return float(np.square(np.abs(np.fft.rfft(samples.numpy())))[inside].mean())
 
-    assert level(found, kept) / level(waveform, kept) == pytest.approx(1.0, abs=0.05)
-    assert level(found, gone) / level(waveform, gone) < 0.02
+    assert level(result, kept) / level(waveform, kept) == pytest.approx(1.0, abs=0.05)
+    assert level(result, gone) / level(waveform, gone) < 0.02
 
 
 def test_a_telephone_has_256_levels_spaced_as_mu_law_is() -> None:
-    found = changed(speech(), telephone=1.0)
-    levels = found.unique()
+    result = changed(speech(), telephone=1.0)
+    levels = result.unique()
     assert 50 < len(levels) <= 256
     assert float(levels.diff().max() / levels.diff().min()) > 20
 
@@ -609,8 +609,8 @@ def test_a_continued_run_ends_with_the_weights_of_an_uninterrupted_one(
         )
 
     def weights(name: str) -> dict[str, Tensor]:
-        found = checkpoint.load(tmp_path / name / "checkpoint-last.safetensors")
-        return found.recognizer.state_dict()
+        result = checkpoint.load(tmp_path / name / "checkpoint-last.safetensors")
+        return result.recognizer.state_dict()
 
     train.run(config("whole", workers=2))
     keep = RunDirectory.keep

@@ -127,11 +127,11 @@ def test_workers_share_a_filled_cache(
     filling = batches(tones, cache, workers=2)
     monkeypatch.setattr(audio, "load", lambda *_: never())
     for workers in (0, 2):
-        for found, expected in zip(batches(tones, cache, workers=workers), filling, strict=True):
-            assert found.ids == expected.ids
-            assert found.frames is not None
+        for result, expected in zip(batches(tones, cache, workers=workers), filling, strict=True):
+            assert result.ids == expected.ids
+            assert result.frames is not None
             assert expected.frames is not None
-            assert torch.equal(found.frames, expected.frames)
+            assert torch.equal(result.frames, expected.frames)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -193,10 +193,10 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(sound: Path, tmp_path:
 
 def test_a_copy_elsewhere_is_the_same_entry(sound: Path, tmp_path: Path) -> None:
     cache = FrameCache(tmp_path / "cache", CONFIGS[0])
-    found = cache.get(sound, lambda: computed(sound))
+    result = cache.get(sound, lambda: computed(sound))
     copy = tmp_path / "copy.wav"
     copy.write_bytes(sound.read_bytes())
-    assert torch.equal(cache.get(copy, never).frames, found.frames)
+    assert torch.equal(cache.get(copy, never).frames, result.frames)
     assert len(entries(tmp_path / "cache")) == 1
 
 
@@ -405,10 +405,10 @@ def trained(config: RunConfig, run_dir: Path) -> tuple[dict[str, torch.Tensor], 
     config = dataclasses.replace(config, run_dir=str(run_dir))
     train.run(config)
     decode.run(config)
-    found = train.checkpoint.load(run_dir / "checkpoint-last.safetensors")
+    result = train.checkpoint.load(run_dir / "checkpoint-last.safetensors")
     summary = json.loads((run_dir / "training.json").read_text())
     heard = (run_dir / "test.hyp.jsonl").read_text()
-    return found.recognizer.state_dict(), summary["dev_per"], heard
+    return result.recognizer.state_dict(), summary["dev_per"], heard
 
 
 def test_a_run_ends_with_the_same_weights_with_and_without(
@@ -417,9 +417,9 @@ def test_a_run_ends_with_the_same_weights_with_and_without(
     expected, _, expected_heard = trained(config, tmp_path / "without")
     cached = dataclasses.replace(config, cache=str(tmp_path / "cache"))
     for name in ("filling", "filled"):
-        found, _, heard = trained(cached, tmp_path / name)
+        result, _, heard = trained(cached, tmp_path / name)
         assert heard == expected_heard
-        assert all(torch.equal(found[key], weight) for key, weight in expected.items())
+        assert all(torch.equal(result[key], weight) for key, weight in expected.items())
         monkeypatch.setattr(audio, "load", lambda *_: never())
     assert len(entries(tmp_path / "cache")) == 9  # train, dev and test
 

@@ -63,7 +63,7 @@ def test_reach_equals_the_jacobian_when_directions_are_a_basis(
     encoder = Encoder(config, 4).double().eval()
     frames = torch.randn(13, 4, dtype=torch.float64)  # the last step holds one frame and padding
     times, lags = (2, 5), (-1, 0, 1, 2)
-    found = measure(encoder, frames, times, lags, torch.eye(encoder.output_size).double(), 2)
+    result = measure(encoder, frames, times, lags, torch.eye(encoder.output_size).double(), 2)
 
     def encoded(inputs: Tensor) -> Tensor:
         return encoder(inputs[None], torch.tensor([len(inputs)]))[0][0]
@@ -73,7 +73,7 @@ def test_reach_equals_the_jacobian_when_directions_are_a_basis(
         for column, lag in enumerate(lags):
             step = slice(2 * (time - lag), 2 * (time - lag) + 2)
             expected = jacobian[time, :, step].norm()
-            assert found.norms[row, column] == pytest.approx(float(expected), abs=1e-12)
+            assert result.norms[row, column] == pytest.approx(float(expected), abs=1e-12)
 
 
 def test_random_directions_estimate_the_same() -> None:
@@ -97,12 +97,12 @@ def leaky(frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 def test_a_linear_network_forgets_as_its_weight_says() -> None:
     frames = torch.randn(60, 1, dtype=torch.float64)
-    found = measure(leaky, frames, (45, 50, 59), range(40), torch.ones(1, 1).double())
-    np.testing.assert_allclose(found.curve(), 0.8 ** np.arange(40))
+    result = measure(leaky, frames, (45, 50, 59), range(40), torch.ones(1, 1).double())
+    np.testing.assert_allclose(result.curve(), 0.8 ** np.arange(40))
     for share in (0.1, 0.01):
         expected = 0.02 * math.log(share) / math.log(0.8)
-        assert found.falls_to(share) == pytest.approx(expected)
-    assert found.falls_to(1e-4) is None  # 0.8^39 is more: beyond what was measured
+        assert result.falls_to(share) == pytest.approx(expected)
+    assert result.falls_to(1e-4) is None  # 0.8^39 is more: beyond what was measured
 
 
 def test_reach_ahead_is_that_of_the_other_side() -> None:
@@ -110,9 +110,9 @@ def test_reach_ahead_is_that_of_the_other_side() -> None:
         return leaky(frames.flip(1), lengths)[0].flip(1), lengths
 
     frames = torch.randn(60, 1, dtype=torch.float64)
-    found = measure(ahead, frames, (20, 30), range(-20, 21), torch.ones(1, 1).double())
-    assert found.falls_to(0.1, later=True) == pytest.approx(0.02 * math.log(0.1) / math.log(0.8))
-    assert found.falls_to(0.1) == pytest.approx(0.02 * 0, abs=0.02)  # nothing of the past
+    result = measure(ahead, frames, (20, 30), range(-20, 21), torch.ones(1, 1).double())
+    assert result.falls_to(0.1, later=True) == pytest.approx(0.02 * math.log(0.1) / math.log(0.8))
+    assert result.falls_to(0.1) == pytest.approx(0.02 * 0, abs=0.02)  # nothing of the past
 
 
 def test_half_lives_are_those_of_a_geometric_decay() -> None:
@@ -142,23 +142,23 @@ def test_a_gate_that_closes_at_boundaries_is_found_and_no_other() -> None:
     nothing = memory.at_boundaries(noise, boundaries, window=3)
     assert nothing is not None
     assert nothing.p > 0.05
-    found = memory.at_boundaries(closing, boundaries, window=3)
-    assert found is not None
-    assert found.p == 0.001
-    assert found.near < found.inside - 0.05
-    assert int(np.argmin(found.profile)) == 3
-    assert found.profile[3] < found.low[3]
-    assert found.boundaries == sum(map(len, boundaries))
+    result = memory.at_boundaries(closing, boundaries, window=3)
+    assert result is not None
+    assert result.p == 0.001
+    assert result.near < result.inside - 0.05
+    assert int(np.argmin(result.profile)) == 3
+    assert result.profile[3] < result.low[3]
+    assert result.boundaries == sum(map(len, boundaries))
 
 
 def test_means_at_boundaries_are_those_counted_by_hand() -> None:
     course = np.arange(12.0)
-    found = memory.at_boundaries([course], [[1, 6, 11]], window=2, shuffles=1)
-    assert found is not None
+    result = memory.at_boundaries([course], [[1, 6, 11]], window=2, shuffles=1)
+    assert result is not None
     near = [1, 2, 5, 6, 7, 10, 11]  # of the circle from step 1 to step 11
-    assert found.near == pytest.approx(np.mean(near))
-    assert found.inside == pytest.approx(np.mean([3, 4, 8, 9]))
-    assert found.profile[2] == pytest.approx((1 + 6 + 11) / 3)
+    assert result.near == pytest.approx(np.mean(near))
+    assert result.inside == pytest.approx(np.mean([3, 4, 8, 9]))
+    assert result.profile[2] == pytest.approx((1 + 6 + 11) / 3)
     assert memory.at_boundaries([course], [[4]], window=2) is None
     assert memory.at_boundaries([], [], window=2) is None
 
@@ -172,11 +172,11 @@ def test_the_cell_that_holds_a_past_class_is_found() -> None:
     states = rng.normal(size=(400, 6))
     states[:, 1] += 3.0 * (current == "x")  # knows the present only
     states[:, 4] += 2.0 * (previous == "a")
-    found = memory.recall(states, np.full(6, 0.5), list(previous), list(current))
-    assert found.best == 4
-    assert found.score[4] > found.chance
-    assert (np.delete(found.score, 4) < found.chance).all()
-    np.testing.assert_allclose(found.score, 0.5 * found.explained)
+    result = memory.recall(states, np.full(6, 0.5), list(previous), list(current))
+    assert result.best == 4
+    assert result.score[4] > result.chance
+    assert (np.delete(result.score, 4) < result.chance).all()
+    np.testing.assert_allclose(result.score, 0.5 * result.explained)
 
 
 def test_a_class_that_only_goes_with_the_present_one_is_no_memory() -> None:
@@ -184,9 +184,9 @@ def test_a_class_that_only_goes_with_the_present_one_is_no_memory() -> None:
     current = rng.choice(list("xy"), 600)
     previous = np.where(rng.uniform(size=600) < 0.9, np.where(current == "x", "a", "b"), "c")
     states = (current == "x")[:, None] + 0.1 * rng.normal(size=(600, 1))
-    found = memory.recall(states, np.ones(1), list(previous), list(current))
-    assert found.score[0] < found.chance
-    assert abs(found.explained[0]) < 0.02
+    result = memory.recall(states, np.ones(1), list(previous), list(current))
+    assert result.score[0] < result.chance
+    assert abs(result.explained[0]) < 0.02
 
 
 def test_explained_variance_is_omega_squared_of_ranks() -> None:
@@ -197,8 +197,8 @@ def test_explained_variance_is_omega_squared_of_ranks() -> None:
     ranks = np.split(scipy.stats.rankdata(states[:, 0]), [30, 55])
     f = scipy.stats.f_oneway(*ranks).statistic
     expected = 2 * (f - 1) / (2 * (f - 1) + len(states))
-    found = memory.recall(states, np.ones(1), classes, ["x"] * 95, shuffles=5)
-    assert found.explained[0] == pytest.approx(expected)
+    result = memory.recall(states, np.ones(1), classes, ["x"] * 95, shuffles=5)
+    assert result.explained[0] == pytest.approx(expected)
     with pytest.raises(ValueError, match="too few"):
         memory.recall(states, np.ones(1), ["a"] * 95, ["x"] * 95)
 
@@ -254,34 +254,34 @@ def test_the_worked_step_is_that_of_the_trace(cell: str, tones: list[Utterance])
     activations = hear(network_of(cell), sentence_of(tones[0]))
     layer = activations.layers[1]
     step = equations.telling_step(layer, 3)
-    found = equations.example(activations, layer, 3, step)
-    assert found is not None
-    for one in found.sums:
+    result = equations.example(activations, layer, 3, step)
+    assert result is not None
+    for one in result.sums:
         squeeze = math.tanh if one.symbol in ("g", "h_t") else sigmoid
         assert squeeze(one.below + one.before + one.own) == pytest.approx(one.value, abs=1e-5)
         assert (one.own != 0) == (cell == "peephole" and one.symbol != "g")
-    assert found.before == layer.state[step - 1, 3]
-    assert found.after == layer.state[step, 3]
+    assert result.before == layer.state[step - 1, 3]
+    assert result.after == layer.state[step, 3]
     if layer.cell is not None:
-        forget = found["f"] if cell != "lstm1997" else 1.0
-        expected = forget * found.before + found["i"] * found["g"]
-        assert found.after == pytest.approx(expected, abs=1e-5)
+        forget = result["f"] if cell != "lstm1997" else 1.0
+        expected = forget * result.before + result["i"] * result["g"]
+        assert result.after == pytest.approx(expected, abs=1e-5)
     if cell == "gru":
-        expected = (1 - found["z"]) * found["g"] + found["z"] * found.before
-        assert found.after == pytest.approx(expected, abs=1e-5)
-    if found.output is not None and layer.cell is not None:
-        assert found.output == pytest.approx(found["o"] * math.tanh(found.after), abs=1e-5)
-    text = " ".join(numbers for _, numbers in equations.substituted(found))
-    for value in (found.after, *(one.value for one in found.sums)):
+        expected = (1 - result["z"]) * result["g"] + result["z"] * result.before
+        assert result.after == pytest.approx(expected, abs=1e-5)
+    if result.output is not None and layer.cell is not None:
+        assert result.output == pytest.approx(result["o"] * math.tanh(result.after), abs=1e-5)
+    text = " ".join(numbers for _, numbers in equations.substituted(result))
+    for value in (result.after, *(one.value for one in result.sums)):
         assert f"<b>{signed(value)}</b>" in text
 
 
 @pytest.mark.parametrize("cell", sorted(CELLS))
 def test_every_cell_has_its_equations(cell: str) -> None:
-    found = equations.equations(cell)
+    result = equations.equations(cell)
     expected = {"tanh": 1, "gru": 4, "lstm1997": 5, "layernorm": 3, "ligru": 2}
-    assert len(found) == expected.get(cell, 6)
-    for html, gloss in found:
+    assert len(result) == expected.get(cell, 6)
+    for html, gloss in result:
         assert html.count("<") == html.count(">")
         assert "_" not in html
         assert gloss
@@ -394,11 +394,11 @@ def test_the_numbers_of_the_page_are_those_of_the_network(tones: list[Utterance]
         lives = np.sort(layer.half_lives) * network.step_s
         assert f"It goes from {duration(lives[0])} to {duration(lives[-1])}" in text
         assert f"forget {layer.gates['forget'].mean():.2f}" in text
-        found = memory.at_boundaries(
+        result = memory.at_boundaries(
             [layer.gates["forget"].mean(axis=1)], [activations.boundaries()], window=6
         )
-        if found is not None:
-            assert f"{found.near:.3f} within one step of a boundary" in text
+        if result is not None:
+            assert f"{result.near:.3f} within one step of a boundary" in text
     # reach
     for one in (network, other):
         reach = study.measure_reach(one, sentence, figures.MOST_S)
@@ -520,9 +520,9 @@ def folder(tones: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def save(path: str, cell: str) -> None:
-    found = network_of(cell, hidden=6, layers=1)
+    result = network_of(cell, hidden=6, layers=1)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(path, Checkpoint(found.recognizer, found.about))
+    checkpoint.save(path, Checkpoint(result.recognizer, result.about))
 
 
 @pytest.mark.usefixtures("folder", "sketched")

@@ -120,10 +120,10 @@ def test_a_batch_computed_at_once_as_on_a_gpu_is_the_same(
 
     monkeypatch.setattr("asr.features.by_utterance", all_rows)
     monkeypatch.setattr(Frontend, "one_by_one", Frontend.all_at_once)
-    found, found_counts = features(batch, warps, moments)
+    result, found_counts = features(batch, warps, moments)
     assert calls == [config.dynamic_width]
     assert torch.equal(found_counts, counts)
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(result, expected, atol=1e-3, rtol=1e-3)
 
 
 @EVERY_KIND_NORMALIZED
@@ -277,9 +277,9 @@ def test_edges_are_those_of_numpy_at_each_length(edge: str) -> None:
     mode = {"nearest": "edge"}.get(edge, edge)
     sequences = [torch.randn(length, 2) for length in (9, 1, 2, 5, 30)]
     extended = extend(*pad(sequences), 4, 11, edge)
-    for found, sequence in zip(extended, sequences, strict=True):
+    for result, sequence in zip(extended, sequences, strict=True):
         expected = np.pad(sequence.numpy(), ((4, 11), (0, 0)), mode=mode)
-        assert np.array_equal(found[: len(expected)].numpy(), expected)
+        assert np.array_equal(result[: len(expected)].numpy(), expected)
 
 
 def test_context_stacks_neighbours_and_repeats_the_edges() -> None:
@@ -356,14 +356,14 @@ def test_speaker_normalisation_is_of_all_frames_of_a_speaker() -> None:
 def test_a_speaker_does_not_see_another() -> None:
     config = replace(KALDI, normalization="speaker")
     mine = Batch.of(WAVEFORMS[:2], "aa")
-    found, expected = (
+    result, expected = (
         features(mine, moments=moments)[0]
         for features, moments in (
             fitted(config, Batch.of(WAVEFORMS[:6], "aabbcb")),
             fitted(config, mine),
         )
     )
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_an_unknown_speaker_is_named() -> None:
@@ -411,7 +411,7 @@ def test_a_split_is_encoded_by_the_moments_of_its_own_speakers(tones: list[Utter
 def test_sliding_normalisation_is_kaldis_loop(window: int) -> None:
     config = replace(KALDI, normalization="sliding", cmn_window=window)
     waveforms = [*WAVEFORMS[:4], torch.zeros(5000)]
-    found, counts = Features(config)(Batch.of(waveforms))
+    result, counts = Features(config)(Batch.of(waveforms))
     for n, waveform in enumerate(waveforms):
         frames = raw(config, waveform).double()
         expected = torch.zeros_like(frames)
@@ -424,7 +424,7 @@ def test_sliding_normalisation_is_kaldis_loop(window: int) -> None:
             part = frames[start:stop]
             variance = part.var(0, correction=0).clamp(min=VARIANCE_FLOOR)
             expected[t] = (frames[t] - part.mean(0)) / variance.sqrt()
-        torch.testing.assert_close(found[n, : counts[n]].double(), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(result[n, : counts[n]].double(), expected, atol=1e-4, rtol=1e-4)
 
 
 # ── VTLN ─────────────────────────────────────────────────────────────────────────────────────

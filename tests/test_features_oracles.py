@@ -193,24 +193,24 @@ def farthest(found: list[Tensor], expected: list[Tensor]) -> float:
 
 def require_native(config: FeaturesConfig, waveforms: list[Tensor]) -> None:
     """What kaldi-native-fbank finds, as well as single precision can tell; cepstra unliftered."""
-    found, expected = of(config, waveforms), [native_frames(config, w) for w in waveforms]
-    farthest(found, expected)
+    result, expected = of(config, waveforms), [native_frames(config, w) for w in waveforms]
+    farthest(result, expected)
     if config.kind == "fbank":
-        require_resolved(torch.cat(found), torch.cat(expected))
+        require_resolved(torch.cat(result), torch.cat(expected))
         return
     order = torch.arange(config.ceps)
     weight = 1 + config.lifter / 2 * torch.sin(math.pi * order / max(config.lifter, 1))
-    assert ((torch.cat(found) - torch.cat(expected)).abs() / weight).max() <= CLOSE
+    assert ((torch.cat(result) - torch.cat(expected)).abs() / weight).max() <= CLOSE
 
 
 def require_librosa(config: FeaturesConfig, waveforms: list[Tensor]) -> None:
     """What librosa finds, log-mel as well as single precision can tell."""
-    found, expected = of(config, waveforms), [librosa_frames(config, w) for w in waveforms]
+    result, expected = of(config, waveforms), [librosa_frames(config, w) for w in waveforms]
     if config.kind == "mfcc":
-        assert farthest(found, expected) <= CLOSE
+        assert farthest(result, expected) <= CLOSE
     else:
-        farthest(found, expected)
-        require_resolved(torch.cat(found), torch.cat(expected))
+        farthest(result, expected)
+        require_resolved(torch.cat(result), torch.cat(expected))
 
 
 def require_resolved(found: Tensor, expected: Tensor) -> None:
@@ -253,13 +253,13 @@ def test_noise_is_kaldis(config: FeaturesConfig) -> None:
 @pytest.mark.parametrize("base", [FBANK, MFCC], ids=["fbank", "mfcc"])
 def test_every_knob_is_kaldis(base: FeaturesConfig, knob: str) -> None:
     config = replace(base, **KALDI_KNOBS[knob])
-    found = of(config, NOISE)
-    assert farthest(found, [torchaudio_frames(config, waveform) for waveform in NOISE]) <= CLOSE
+    result = of(config, NOISE)
+    assert farthest(result, [torchaudio_frames(config, waveform) for waveform in NOISE]) <= CLOSE
     require_native(config, NOISE)
-    assert farthest(found, at_once(config, NOISE)) <= CLOSE
+    assert farthest(result, at_once(config, NOISE)) <= CLOSE
     before = of(replace(base, energy=config.energy and knob != "energy"), NOISE)
-    same_shape = found[0].shape == before[0].shape
-    assert not same_shape or farthest(found, before) > 0.1
+    same_shape = result[0].shape == before[0].shape
+    assert not same_shape or farthest(result, before) > 0.1
 
 
 @pytest.mark.parametrize("knob", [{"lifter": 0.0}, {"lifter": 10.0}, {"ceps": 20}, {"ceps": 1}])
@@ -279,9 +279,9 @@ def test_noise_is_librosas(config: FeaturesConfig) -> None:
 @pytest.mark.parametrize("base", [FBANK, MFCC], ids=["fbank", "mfcc"])
 def test_a_warp_is_kaldis(base: FeaturesConfig, warp: float) -> None:
     frames, counts = Features(base).static(*pad(NOISE), torch.full((len(NOISE),), warp))
-    found = [one[:count] for one, count in zip(frames, counts, strict=True)]
-    assert farthest(found, [torchaudio_frames(base, w, warp) for w in NOISE]) <= CLOSE
-    assert farthest(found, of(base, NOISE)) > 0.1
+    result = [one[:count] for one, count in zip(frames, counts, strict=True)]
+    assert farthest(result, [torchaudio_frames(base, w, warp) for w in NOISE]) <= CLOSE
+    assert farthest(result, of(base, NOISE)) > 0.1
 
 
 def test_the_two_families_are_not_the_same() -> None:
@@ -366,14 +366,14 @@ def test_deltas_are_torchaudios_and_librosas(window: int) -> None:
 @pytest.mark.parametrize("window", [10, 31, 300])
 def test_sliding_normalisation_is_torchaudios(window: int) -> None:
     config = replace(FBANK, normalization="sliding", cmn_window=window)
-    found, counts = Features(config)(Batch.of(NOISE))
+    result, counts = Features(config)(Batch.of(NOISE))
     compared = 0
     for n, frames in enumerate(of(FBANK, NOISE)):
         expected = torchaudio.functional.sliding_window_cmn(
             frames.double(), window, center=True, norm_vars=True
         )
         torch.testing.assert_close(
-            found[n, : counts[n]].double(), expected.reshape(frames.shape), atol=1e-4, rtol=1e-4
+            result[n, : counts[n]].double(), expected.reshape(frames.shape), atol=1e-4, rtol=1e-4
         )
         compared += len(frames)
     assert compared > 200

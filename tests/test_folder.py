@@ -53,8 +53,10 @@ def test_every_kind_of_labels_gives_the_same_utterances(tmp_path: Path, kind: st
     for utterance in utterances:
         assert utterance.phones == ("h#", "aa", "h#")
         assert utterance.segments is not None
-        for found, expected in zip(utterance.segments, SEGMENTS, strict=True):
-            assert (found.start_s, found.end_s) == pytest.approx((expected.start_s, expected.end_s))
+        for result, expected in zip(utterance.segments, SEGMENTS, strict=True):
+            assert (result.start_s, result.end_s) == pytest.approx(
+                (expected.start_s, expected.end_s)
+            )
         assert utterance.id == f"{utterance.speaker}_{Path(utterance.audio).stem}"
 
 
@@ -64,8 +66,8 @@ def test_the_vocabulary_is_that_of_the_labels_and_is_said(
     config = tree(tmp_path, "lab")
     (tmp_path / "Spk0" / "a.lab").write_text("0 10000000 ɸ\n")
     with caplog.at_level(logging.INFO):
-        found = complete(config)
-    assert found.phones == ("aa", "h#", "ɸ")
+        result = complete(config)
+    assert result.phones == ("aa", "h#", "ɸ")
     assert "vocabulary of 3 phones, from the labels: aa h# ɸ; rarest: ɸ 1×" in caplog.text
     assert complete(replace(config, phone_set="timit61")).phones is not None
     with pytest.raises(DataError, match=r"a\.lab: 'ɸ' at 0 s: phone 'ɸ' is not in timit61"):
@@ -82,20 +84,20 @@ def test_the_vocabulary_is_that_of_the_labels_and_is_said(
 
 def test_speakers_are_split_by_chance_and_never_shared(tmp_path: Path) -> None:
     config = tree(tmp_path, speakers=9)
-    found = complete(config)
-    speakers = {split: {r.speaker for r in rs} for split, rs in found.splits.items()}
+    result = complete(config)
+    speakers = {split: {r.speaker for r in rs} for split, rs in result.splits.items()}
     assert {split: len(named) for split, named in speakers.items()} == {
         "train": 7,
         "dev": 1,
         "test": 1,
     }
     assert len(set.union(*speakers.values())) == 9
-    assert complete(config).splits == found.splits
+    assert complete(config).splits == result.splits
     others = [complete(replace(config, split_seed=seed)).splits for seed in range(5)]
-    assert any(splits != found.splits for splits in others)
+    assert any(splits != result.splits for splits in others)
     frozen = tmp_path / "speakers.txt"
-    frozen.write_text(found.report["speakers.txt"])
-    assert complete(replace(config, speakers=str(frozen))).splits == found.splits
+    frozen.write_text(result.report["speakers.txt"])
+    assert complete(replace(config, speakers=str(frozen))).splits == result.splits
 
 
 def test_folders_named_as_splits_are_the_splits(tmp_path: Path) -> None:
@@ -377,8 +379,8 @@ def test_exchange_says_what_it_cannot_write(
 
 
 def test_the_real_sample_as_a_folder(shared: Path) -> None:
-    found = complete(FolderConfig(root=str(shared / "corpora" / "timit-sample"), speaker="folder"))
-    assert sum(map(len, found.splits.values())) == 120
-    assert {len({r.speaker for r in rs}) for rs in found.splits.values()} == {10, 1}
-    assert found.phones is not None
-    assert 55 < len(found.phones) <= 61
+    result = complete(FolderConfig(root=str(shared / "corpora" / "timit-sample"), speaker="folder"))
+    assert sum(map(len, result.splits.values())) == 120
+    assert {len({r.speaker for r in rs}) for rs in result.splits.values()} == {10, 1}
+    assert result.phones is not None
+    assert 55 < len(result.phones) <= 61

@@ -535,8 +535,8 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
             checkpoint.load(Path(each.run_dir) / f"checkpoint-{which}.safetensors").recognizer
             for each in (config, other)
         )
-        found = weights.state_dict()
-        assert all(torch.equal(found[n], w) for n, w in expected.state_dict().items())
+        result = weights.state_dict()
+        assert all(torch.equal(result[n], w) for n, w in expected.state_dict().items())
         assert float(expected.state_dict()["criterion.occupancy"].sum()) > 100
     assert (tmp_path / "two" / "learning-curve.png").exists()
     decode.run(dataclasses.replace(config, search=SearchConfig(beam=100)))

@@ -28,9 +28,9 @@ ROWS = {row.network: row for row in ladder.published()}
 @pytest.mark.parametrize("network", sorted(ROWS))
 def test_a_network_has_the_weights_that_the_paper_gives_it(network: str) -> None:
     header = (CONF / "experiment" / "graves2013" / f"{network}.yaml").read_text()
-    found = re.search(r"(\S+) in Table 1 .*: ([\d.]+) M weights, ([\d.]+) %", header)
-    assert found is not None
-    name, millions, per = found.groups()
+    result = re.search(r"(\S+) in Table 1 .*: ([\d.]+) M weights, ([\d.]+) %", header)
+    assert result is not None
+    name, millions, per = result.groups()
     config = compose([f"experiment=graves2013/{network}", "corpus.root=anywhere"])
     count = Recognizer(config.recognizer, Vocabulary(phone_set("timit61"))).parameter_count
     assert (name, count, float(per)) == (
@@ -82,10 +82,10 @@ def test_costs_are_measured_and_epochs_are_the_papers_or_fewer(
     run_dir = prepared(tmp_path, tones)
     small = ["corpus.root=unused", "encoder.hidden=4", "device=cpu"]
     row = ROWS["ctc-1l-250h"]
-    found = ladder.measure(row, run_dir, small)
-    assert (found.train_utterances, found.dev_utterances, found.epochs) == (6, 2, 82)
-    assert 0 < found.train_s < 10
-    assert 0 < found.dev_s < 10
+    result = ladder.measure(row, run_dir, small)
+    assert (result.train_utterances, result.dev_utterances, result.epochs) == (6, 2, 82)
+    assert 0 < result.train_s < 10
+    assert 0 < result.dev_s < 10
     quick = [*small, "recipe=graves2013-quick"]
     assert ladder.measure(row, run_dir, [*quick, "training.epochs=3"]).epochs == 6
     tanh = ROWS["ctc-3l-500h-tanh"]
@@ -163,13 +163,13 @@ def test_a_claim_is_tested_with_all_seeds(share: float, verdict: str, tmp_path: 
     theirs = [write_run(tmp_path, "ctc-1l-622h", seed, share) for seed in (1, 2)]
     by_seed = [a - b for a, b in zip(ours, theirs, strict=True)]
     text = ladder.table(tmp_path, ["ctc-3l-250h", "ctc-1l-622h"], [1, 2])
-    claim, difference, interval, p, differences, ps, found = cells(text, "depth beats width")
+    claim, difference, interval, p, differences, ps, result = cells(text, "depth beats width")
     assert claim.endswith("CTC-3l-250h − CTC-1l-622h")
     assert float(difference) == pytest.approx(np.mean(by_seed), abs=0.006)
     assert [float(each) for each in differences.split()] == pytest.approx(by_seed, abs=0.006)
     low, high = map(float, interval.split(" … "))
     assert low <= float(difference) <= high
-    assert found == verdict
+    assert result == verdict
     assert (max(float(p), *map(float, ps.split())) < 0.05) == (verdict != "undecided")
 
 

@@ -30,13 +30,13 @@ def sentences(seed: int, number: int, phones: tuple[str, ...] = PHONES) -> Sente
     """A Markov chain with a few frequent and many rare successors."""
     draw = random.Random(seed)
     weights = {phone: [draw.random() ** 4 for _ in phones] for phone in (START, *phones)}
-    found = []
+    result = []
     for _ in range(number):
         said = [START]
         for _ in range(draw.randint(1, 9)):
             said += draw.choices(phones, weights[said[-1]])
-        found.append(tuple(said[1:]))
-    return found
+        result.append(tuple(said[1:]))
+    return result
 
 
 class Oracle:
@@ -52,8 +52,8 @@ class Oracle:
             self.discounts[n] = self.discounts_from(counts) if smoothing == "kneser-ney" else None
 
     def seen(self, n: int) -> set[tuple[str, ...]]:
-        found = {said[k : k + n] for said in self.text for k in range(len(said) - n + 1)}
-        return found - {(START,)}
+        ngrams = {said[k : k + n] for said in self.text for k in range(len(said) - n + 1)}
+        return ngrams - {(START,)}
 
     def count(self, ngram: tuple[str, ...]) -> int:
         """c, or N1+(• ngram) where the next higher order is smoothed by Kneser and Ney's way."""
@@ -238,21 +238,21 @@ def walk(found: Graph, labels: list[int]) -> float:
 def test_the_graph_gives_every_sentence_its_probability(order: int) -> None:
     text = sentences(order, 50)
     model = estimate(text[:40], order, PHONES)
-    found = graph_of(model, PHONES)
+    result = graph_of(model, PHONES)
     for said in [*text, (), ("sh",) * 7]:
         labels = [PHONES.index(phone) + 1 for phone in said]
-        assert walk(found, labels) == pytest.approx(model.log_prob_of(said), abs=1e-9)
-    for low, high in itertools.pairwise(found.first_arc):
-        assert np.all(np.diff(found.label[low:high]) > 0)
+        assert walk(result, labels) == pytest.approx(model.log_prob_of(said), abs=1e-9)
+    for low, high in itertools.pairwise(result.first_arc):
+        assert np.all(np.diff(result.label[low:high]) > 0)
 
 
 def test_the_graph_of_a_pruned_model_backs_off_as_the_model_does(tmp_path: Path) -> None:
     (tmp_path / "lm.arpa").write_text(FOREIGN)
-    found = load_graph(tmp_path / "lm.arpa", ("b", "a"))
+    result = load_graph(tmp_path / "lm.arpa", ("b", "a"))
     model = read_arpa(tmp_path / "lm.arpa")
     for said in itertools.product("ab", repeat=4):
         labels = [{"b": 1, "a": 2}[phone] for phone in said]
-        assert walk(found, labels) == pytest.approx(model.log_prob_of(said), abs=1e-12)
+        assert walk(result, labels) == pytest.approx(model.log_prob_of(said), abs=1e-12)
 
 
 def test_without_a_language_model_everything_is_free() -> None:
@@ -287,10 +287,10 @@ def of_arpabet(order: int) -> tuple[LanguageModel, Graph]:
 def test_labels_cost_what_the_phones_cost_that_they_are_scored_as(
     order: int, said: list[str]
 ) -> None:
-    model, found = of_arpabet(order)
+    model, result = of_arpabet(order)
     phones, _ = protocol("arpabet").apply(said, "hypothesis")
     labels = [TIMIT.index(label) + 1 for label in said]
-    assert walk(found, labels) == pytest.approx(model.log_prob_of(phones), abs=1e-9)
+    assert walk(result, labels) == pytest.approx(model.log_prob_of(phones), abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -312,18 +312,18 @@ def test_labels_cost_what_the_phones_cost_that_they_are_scored_as(
     ],
 )
 def test_closures_wait_for_their_release(said: str, phones: str) -> None:
-    model, found = of_arpabet(3)
+    model, result = of_arpabet(3)
     labels = [TIMIT.index(label) + 1 for label in said.split()]
-    assert walk(found, labels) == pytest.approx(model.log_prob_of(phones.split()), abs=1e-9)
+    assert walk(result, labels) == pytest.approx(model.log_prob_of(phones.split()), abs=1e-9)
 
 
 def test_a_composed_graph_is_one_for_search() -> None:
-    model, found = of_arpabet(3)
-    arcs = list(itertools.pairwise(found.first_arc))
-    assert found.label[slice(*arcs[0])].tolist() == list(range(1, len(TIMIT) + 1))
-    assert all(np.all(np.diff(found.label[low:high]) > 0) for low, high in arcs)
-    assert np.isfinite([*found.log_prob, *found.backoff, *found.end]).all()
-    assert not found.states_tell_labels
+    model, result = of_arpabet(3)
+    arcs = list(itertools.pairwise(result.first_arc))
+    assert result.label[slice(*arcs[0])].tolist() == list(range(1, len(TIMIT) + 1))
+    assert all(np.all(np.diff(result.label[low:high]) > 0) for low, high in arcs)
+    assert np.isfinite([*result.log_prob, *result.backoff, *result.end]).all()
+    assert not result.states_tell_labels
     assert graph_of(model, ARPABET).states_tell_labels
     assert no_language_model(62).states_tell_labels
 
@@ -331,8 +331,8 @@ def test_a_composed_graph_is_one_for_search() -> None:
 def test_a_recogniser_may_know_fewer_labels_than_fold() -> None:
     model, _ = of_arpabet(2)
     labels = ("t", "tcl", "AH0", "sil")
-    found = graph_of(model, labels)
-    assert walk(found, [2, 3, 4, 2, 1]) == pytest.approx(model.log_prob_of(("t", "ah", "t")))
+    result = graph_of(model, labels)
+    assert walk(result, [2, 3, 4, 2, 1]) == pytest.approx(model.log_prob_of(("t", "ah", "t")))
 
 
 def test_labels_that_fold_to_no_phone_of_the_model_are_named() -> None:

@@ -154,8 +154,8 @@ def test_a_list_decides_between_copies_of_an_utterance(config: LibriSpeechConfig
     chapter(Path(config.root), "mine-more", "84", ["THE CAT SAT", "THE CAT"])  # as in mine-train
     with pytest.raises(DataError, match="84-7-0000 is also"):
         complete(config)
-    found = complete(listing(config, "mine-more 84-7-0000\nmine-train 84-7-0001\n"))
-    assert [Path(r.audio).parts[-4] for r in found.splits["train"]] == ["mine-more", "mine-train"]
+    result = complete(listing(config, "mine-more 84-7-0000\nmine-train 84-7-0001\n"))
+    assert [Path(r.audio).parts[-4] for r in result.splits["train"]] == ["mine-more", "mine-train"]
 
 
 def test_splits_can_share_a_tree_when_a_list_parts_them(config: LibriSpeechConfig) -> None:
@@ -171,8 +171,8 @@ def test_what_a_list_names_need_not_be_a_whole_subset(config: LibriSpeechConfig)
     config = replace(config, train="dev-other")
     with pytest.raises(DataError, match="expected the 2864"):
         complete(config)
-    found = complete(listing(config, "dev-other 84-7-0001\n"))
-    assert found.named["train"] == "librispeech/part-of-dev-other"
+    result = complete(listing(config, "dev-other 84-7-0001\n"))
+    assert result.named["train"] == "librispeech/part-of-dev-other"
 
 
 def test_listed_utterances_that_are_absent_are_one_error(config: LibriSpeechConfig) -> None:
@@ -242,15 +242,15 @@ def test_the_lists_of_the_package_are_the_speech_at_hand(shared: Path) -> None:
 
 
 def test_all_pronunciations_stand_beside_the_manifests(config: LibriSpeechConfig) -> None:
-    found = complete(replace(config, pronunciation="all"))
-    assert found.report["lexicon.txt"] == "cat k ae t\nsat s ae t\nthe dh ah\nthe(2) dh iy\n"
-    assert found.pronunciation == "all"
+    result = complete(replace(config, pronunciation="all"))
+    assert result.report["lexicon.txt"] == "cat k ae t\nsat s ae t\nthe dh ah\nthe(2) dh iy\n"
+    assert result.pronunciation == "all"
     assert "the(2)" not in complete(config).report["lexicon.txt"]
 
 
 def test_the_labeller_travels_to_other_processes(config: LibriSpeechConfig) -> None:
-    found = complete(config)
-    assert pickle.loads(pickle.dumps(found)).splits == found.splits
+    result = complete(config)
+    assert pickle.loads(pickle.dumps(result)).splits == result.splits
 
 
 def test_every_unknown_word_is_one_problem(config: LibriSpeechConfig, tmp_path: Path) -> None:
@@ -274,10 +274,10 @@ def test_unknown_words_are_spoken_by_espeak_and_listed(
     pytest.importorskip("phonemizer")
     chapter(Path(config.root), "mine-train", "84", ["THE BLACKMAILERS", "THE CAT"])
     with caplog.at_level(logging.INFO):
-        found = complete(replace(config, g2p="espeak"))
+        result = complete(replace(config, g2p="espeak"))
     assert "words.dict does not have 1 of 10 running words (10.00 %)" in caplog.text
     assert (
-        found.report["oov.txt"].splitlines()[1] == "BLACKMAILERS 1 espeak-ng b l ae k m ey l er z"
+        result.report["oov.txt"].splitlines()[1] == "BLACKMAILERS 1 espeak-ng b l ae k m ey l er z"
     )
 
 
@@ -352,10 +352,10 @@ def test_an_alignment_gives_times_and_the_phones_that_it_chose(
     )
     (folder / "84-7-0001.TextGrid").write_text(grid("DH", "AH0", "spn"))
     with caplog.at_level(logging.WARNING):
-        found = complete(replace(config, alignments=str(tmp_path / "aligned")))
+        result = complete(replace(config, alignments=str(tmp_path / "aligned")))
     assert "4 of 5 utterances keep the lexicon's phones" in caplog.text
-    assert "84-7-0001 has a word that the aligner did not know" in found.report["not-aligned.txt"]
-    assert "19-7-0000 has no TextGrid" in found.report["not-aligned.txt"]
+    assert "84-7-0001 has a word that the aligner did not know" in result.report["not-aligned.txt"]
+    assert "19-7-0000 has no TextGrid" in result.report["not-aligned.txt"]
     splits = utterances_of(replace(config, alignments=str(tmp_path / "aligned")))
     by_id = {utterance.id: utterance for utterance in splits["train"]}
     aligned, kept = by_id["84-7-0000"], by_id["84-7-0001"]
@@ -387,8 +387,8 @@ def test_the_real_parts(shared: Path, caplog: pytest.LogCaptureFixture) -> None:
         lexicon=str(corpora / "cmudict" / "cmudict.dict"),
     )
     with caplog.at_level(logging.INFO):
-        found = complete(config)
-    assert {s: len(r) for s, r in found.splits.items()} == {"train": 1519, "dev": 121, "test": 115}
+        result = complete(config)
+    assert {s: len(r) for s, r in result.splits.items()} == {"train": 1519, "dev": 121, "test": 115}
     assert "921 of 56115 running words (1.64 %), 601 of 7603 different ones" in caplog.text
-    assert len(found.report["oov.txt"].splitlines()) == 1 + 601
-    assert all(r.sex in ("m", "f") for split in found.splits.values() for r in split)
+    assert len(result.report["oov.txt"].splitlines()) == 1 + 601
+    assert all(r.sex in ("m", "f") for split in result.splits.values() for r in split)

@@ -59,12 +59,12 @@ def readable(recurrent: RecurrentStack, frames: Tensor, lengths: Tensor) -> Tens
 def outcome(module: nn.Module, run: Callable[[Tensor], Tensor], frames: Tensor) -> list[Tensor]:
     """The output, and its gradients (weighted at random) by the frames and by all parameters."""
     frames = frames.clone().requires_grad_()
-    found = run(frames)
+    result = run(frames)
     torch.manual_seed(2)
     return [
-        found.detach(),
+        result.detach(),
         *torch.autograd.grad(
-            found, [frames, *module.parameters()], torch.randn(found.shape).to(found)
+            result, [frames, *module.parameters()], torch.randn(result.shape).to(result)
         ),
     ]
 
@@ -127,8 +127,10 @@ def test_gradients_are_those_of_finite_differences(cell: str, bidirectional: boo
 
     def run(frames: Tensor, *weights: Tensor) -> Tensor:
         given = dict(zip(names, weights, strict=True))
-        found: Tensor = torch.func.functional_call(recurrent, given, (frames, torch.tensor([3, 2])))
-        return found
+        result: Tensor = torch.func.functional_call(
+            recurrent, given, (frames, torch.tensor([3, 2]))
+        )
+        return result
 
     frames = torch.randn(2, 3, INPUT, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(run, (frames, *weights), fast_mode=True)
@@ -138,9 +140,9 @@ def test_gradients_are_those_of_finite_differences(cell: str, bidirectional: boo
 def test_other_types_take_the_readable_form(cell: str) -> None:
     recurrent, frames = stack(cell, True), torch.randn(5, 9, INPUT)
     expected = recurrent(frames, RAGGED)
-    found = recurrent.bfloat16()(frames.bfloat16(), RAGGED)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.1)
+    result = recurrent.bfloat16()(frames.bfloat16(), RAGGED)
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(result.float(), expected, rtol=0, atol=0.1)
 
 
 class MGU(Cell):
@@ -165,9 +167,9 @@ def test_the_equations_of_a_step_are_enough_for_a_cell(
     monkeypatch.setitem(CELLS, "mgu", MGU)
     recurrent, lengths = stack("mgu", bidirectional).double().to(device), RAGGED.to(device)
     frames = torch.randn(5, 9, INPUT, dtype=torch.float64, device=device)
-    found = outcome(recurrent, lambda frames: recurrent(frames, lengths), frames)
+    result = outcome(recurrent, lambda frames: recurrent(frames, lengths), frames)
     expected = outcome(recurrent, lambda frames: readable(recurrent, frames, lengths), frames)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(result, expected, strict=True):
         assert one.shape == other.shape
         assert device == "meta" or torch.equal(one, other)
 
@@ -176,18 +178,18 @@ def test_the_equations_of_a_step_are_enough_for_a_cell(
 def test_the_number_of_threads_changes_nothing(cell: str) -> None:
     recurrent, frames = stack(cell, True), torch.randn(5, 9, INPUT)
     before = torch.get_num_threads()
-    found = []
+    result = []
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            found.append(outcome(recurrent, lambda frames: recurrent(frames, RAGGED), frames))
+            result.append(outcome(recurrent, lambda frames: recurrent(frames, RAGGED), frames))
             with ThreadPoolExecutor(1) as pool:
                 assert pool.submit(torch.get_num_threads).result() == threads
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert_near(found[1], found[0], 1e-6)
-    assert_near(found[2], found[0], 1e-6)
+    assert_near(result[1], result[0], 1e-6)
+    assert_near(result[2], result[0], 1e-6)
 
 
 # ── products ─────────────────────────────────────────────────────────────────────────────────
@@ -224,8 +226,8 @@ def test_a_product_is_that_of_its_factors_by_either_way(
     tolerance = {"rtol": 2.0 ** (-8 if bits == 16 else -20), "atol": 1e-5}
     for ordered in (weight, packed(weight, 7)):
         torch.testing.assert_close(linear(x, ordered), exact.to(dtype), **tolerance)
-        found = linear(x, ordered, bias).double()
-        torch.testing.assert_close(found, exact + bias.double(), rtol=2**-7, atol=2**-5)
+        result = linear(x, ordered, bias).double()
+        torch.testing.assert_close(result, exact + bias.double(), rtol=2**-7, atol=2**-5)
     torch.testing.assert_close(outer(x.t(), weight.t()), exact.to(dtype), **tolerance)
 
 
@@ -233,10 +235,10 @@ def test_a_product_is_that_of_its_factors_by_either_way(
 def test_a_product_with_a_weight_of_16_bits_is_that_of_the_rounded_factors(way: None) -> None:
     x, weight, bias = torch.randn(7, 30), torch.randn(11, 30).bfloat16(), torch.randn(11)
     exact = x.bfloat16().double() @ weight.double().t()
-    found = linear(x, weight, bias)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found - bias, exact.float(), rtol=2**-8, atol=1e-5)
-    torch.testing.assert_close(linear(x, packed(weight, 7), bias), found, rtol=0, atol=0)
+    result = linear(x, weight, bias)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result - bias, exact.float(), rtol=2**-8, atol=1e-5)
+    torch.testing.assert_close(linear(x, packed(weight, 7), bias), result, rtol=0, atol=0)
 
 
 @each_way
@@ -252,8 +254,8 @@ def test_in_autocast_everything_but_the_products_has_32_bits(
             return recurrent(frames, RAGGED)
 
     exact = outcome(recurrent, lambda frames: recurrent(frames, RAGGED), frames)
-    found = outcome(recurrent, reduced, frames)
-    for ours, theirs in zip(found, exact, strict=True):
+    result = outcome(recurrent, reduced, frames)
+    for ours, theirs in zip(result, exact, strict=True):
         assert ours.dtype == torch.float32
         assert not torch.equal(ours, theirs)
         # Normalisation makes much of little, where the cells are nearly alike.
@@ -262,7 +264,7 @@ def test_in_autocast_everything_but_the_products_has_32_bits(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the directions one after the other, in this thread
     try:
-        assert_near(outcome(recurrent, reduced, frames), found, 1e-6)
+        assert_near(outcome(recurrent, reduced, frames), result, 1e-6)
     finally:
         torch.set_num_threads(threads)
 
@@ -276,8 +278,8 @@ def test_an_encoder_takes_16_bits_in_training_only(way: None) -> None:
     reduced, _ = encoder(frames, RAGGED)
     assert reduced.dtype == torch.float32
     assert not torch.equal(reduced, exact)
-    found, _ = encoder.eval()(frames, RAGGED)
-    assert torch.equal(found, exact)
+    result, _ = encoder.eval()(frames, RAGGED)
+    assert torch.equal(result, exact)
 
 
 def test_operators_that_are_absent_refuse_or_miscompute_are_not_used(
@@ -348,8 +350,8 @@ for name in ("peephole", "lstm1997"):
     slow = [cell.unroll(each).hidden for cell, each in zip(layer.cells, frames)]
     weights = [torch.randn_like(hidden) for hidden in slow]
     wanted = [*frames, *layer.parameters()]
-    found = [torch.autograd.grad(each, wanted, weights) for each in (fast, slow)]
-    torch.testing.assert_close([*fast, *found[0]], [*slow, *found[1]], rtol=1e-5, atol=1e-5)
+    gradients = [torch.autograd.grad(each, wanted, weights) for each in (fast, slow)]
+    torch.testing.assert_close([*fast, *gradients[0]], [*slow, *gradients[1]], rtol=1e-5, atol=1e-5)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -391,8 +393,8 @@ def test_a_layer_equals_torch_with_packed_sequences(cell: str, bidirectional: bo
         sequence = nn.utils.rnn.pack_padded_sequence(
             frames, lengths, batch_first=True, enforce_sorted=False
         )
-        found: Tensor = nn.utils.rnn.pad_packed_sequence(theirs(sequence)[0], batch_first=True)[0]
-        return found
+        result: Tensor = nn.utils.rnn.pad_packed_sequence(theirs(sequence)[0], batch_first=True)[0]
+        return result
 
     frames = torch.randn(3, 9, INPUT, dtype=torch.float64)
     ours, expected = (
@@ -474,8 +476,8 @@ def test_cells_that_torch_has_not_follow_their_papers(cell: str) -> None:
         weights = {name: weight.numpy() for name, weight in direction.state_dict().items()}
         hidden = list(by_hand(cell, weights, frames[0].numpy()[::order]))[::order]
         expected.append(torch.tensor(np.array(hidden)))
-    found = recurrent(frames, torch.tensor([9]))
-    assert_near([found.detach()[0]], [torch.cat(expected, 1)], 1e-12)
+    result = recurrent(frames, torch.tensor([9]))
+    assert_near([result.detach()[0]], [torch.cat(expected, 1)], 1e-12)
 
 
 def test_an_lstm_whose_peepholes_are_shut_is_an_lstm() -> None:
@@ -510,19 +512,19 @@ def test_a_padded_batch_equals_one_by_one(cell: str, bidirectional: bool) -> Non
     torch.manual_seed(3)
     weights = torch.randn(5, 9, recurrent.output_size)
     weights *= length_mask(RAGGED, 9).unsqueeze(2)
-    found = recurrent(frames, RAGGED)
-    together = torch.autograd.grad((found * weights).sum(), recurrent.parameters())
+    result = recurrent(frames, RAGGED)
+    together = torch.autograd.grad((result * weights).sum(), recurrent.parameters())
     apart = [torch.zeros_like(gradient) for gradient in together]
     for n, length in enumerate(RAGGED.tolist()):
         if length:
             alone = recurrent(frames[n : n + 1, :length], torch.tensor([length]))
-            assert_near([found[n : n + 1, :length]], [alone], 1e-5)
+            assert_near([result[n : n + 1, :length]], [alone], 1e-5)
             loss = (alone * weights[n, :length]).sum()
             for total, gradient in zip(
                 apart, torch.autograd.grad(loss, recurrent.parameters()), strict=True
             ):
                 total += gradient
-        assert not found[n, length:].any()
+        assert not result[n, length:].any()
     assert_near(list(together), apart, 1e-5)
 
 
@@ -534,13 +536,15 @@ def test_nothing_in_the_padding_matters_not_even_nan(cell: str, form: str) -> No
 
     def run(frames: Tensor, beyond: float) -> list[Tensor]:
         frames = torch.where(real, frames, beyond).requires_grad_()
-        found = recurrent(frames, RAGGED) if form == "fast" else readable(recurrent, frames, RAGGED)
-        weights = torch.where(real, torch.ones_like(found), beyond)
-        return [found, *torch.autograd.grad(found, [frames, *recurrent.parameters()], weights)]
+        result = (
+            recurrent(frames, RAGGED) if form == "fast" else readable(recurrent, frames, RAGGED)
+        )
+        weights = torch.where(real, torch.ones_like(result), beyond)
+        return [result, *torch.autograd.grad(result, [frames, *recurrent.parameters()], weights)]
 
     frames = torch.randn(5, 9, INPUT)
-    for found, expected in zip(run(frames, torch.nan), run(frames, 0.0), strict=True):
-        assert torch.equal(found, expected)
+    for result, expected in zip(run(frames, torch.nan), run(frames, 0.0), strict=True):
+        assert torch.equal(result, expected)
 
 
 @each_cell
@@ -548,10 +552,10 @@ def test_an_utterance_without_frames_has_no_output_and_no_gradient(cell: str) ->
     recurrent = stack(cell, True)
     for steps in (0, 3):
         frames = torch.randn(2, steps, INPUT, requires_grad=True)
-        found = recurrent(frames, torch.tensor([0, 0]))
-        assert found.shape == (2, steps, recurrent.output_size)
-        assert not found.any()
-        gradients = torch.autograd.grad(found.sum(), [frames, *recurrent.parameters()])
+        result = recurrent(frames, torch.tensor([0, 0]))
+        assert result.shape == (2, steps, recurrent.output_size)
+        assert not result.any()
+        gradients = torch.autograd.grad(result.sum(), [frames, *recurrent.parameters()])
         assert not any(gradient.any() for gradient in gradients)
 
 

@@ -61,8 +61,8 @@ def test_loss_and_hypotheses_do_not_depend_on_batch_mates(
     for utterance in tones:
         alone = batch_of([utterance], VOCABULARY)
         assert math.isclose(model.loss(alone).item(), together[utterance.id], rel_tol=1e-4)
-        (found,) = transcribe_all(model, [alone], SearchConfig()).values()
-        assert found.phones == heard[utterance.id].phones
+        (result,) = transcribe_all(model, [alone], SearchConfig()).values()
+        assert result.phones == heard[utterance.id].phones
 
 
 def test_more_padding_changes_nothing(tones: list[Utterance]) -> None:
@@ -215,9 +215,9 @@ def test_the_loss_is_minus_the_sum_over_all_alignments(target: tuple[int, ...]) 
         None,
         ("a",),
     )
-    found = criterion.loss(encoded, torch.tensor([5]), batch).item()
+    result = criterion.loss(encoded, torch.tensor([5]), batch).item()
     expected = -brute_force_log_prob(criterion.emissions(encoded)[0], target)
-    assert math.isclose(found, expected, rel_tol=1e-5)
+    assert math.isclose(result, expected, rel_tol=1e-5)
 
 
 def test_greedy_search_is_the_best_alignment_collapsed() -> None:
@@ -342,15 +342,15 @@ def test_a_checkpoint_gives_back_the_same_recogniser(
     model, batch = recognizer(subsampling=2), batch_of(tones, VOCABULARY)
     model.features.fit_normalization([batch])
     checkpoint.save(tmp_path / "c.safetensors", Checkpoint(model, {"corpus": "tones"}))
-    found = checkpoint.load(tmp_path / "c.safetensors")
-    assert found.about == {"corpus": "tones"}
-    assert found.training is None
-    assert found.recognizer.vocabulary == VOCABULARY
-    assert found.recognizer.config == model.config
+    result = checkpoint.load(tmp_path / "c.safetensors")
+    assert result.about == {"corpus": "tones"}
+    assert result.training is None
+    assert result.recognizer.vocabulary == VOCABULARY
+    assert result.recognizer.config == model.config
     before = transcribe_all(model, [batch], SearchConfig())
-    assert transcribe_all(found.recognizer, [batch], SearchConfig()) == before
+    assert transcribe_all(result.recognizer, [batch], SearchConfig()) == before
     for name, tensor in model.state_dict().items():
-        assert torch.equal(found.recognizer.state_dict()[name], tensor)
+        assert torch.equal(result.recognizer.state_dict()[name], tensor)
 
 
 def test_a_checkpoint_gives_back_the_optimiser(tones: list[Utterance], tmp_path: Path) -> None:
@@ -361,15 +361,15 @@ def test_a_checkpoint_gives_back_the_optimiser(tones: list[Utterance], tmp_path:
     parts = {"optimizer": optimizer.state_dict()}
     state = TrainingState({"seed": 1}, [{"epoch": 1, "dev_per": 9.5}], parts)
     checkpoint.save(tmp_path / "c.safetensors", Checkpoint(model, {}, state))
-    found = checkpoint.load(tmp_path / "c.safetensors").training
-    assert found is not None
-    assert (found.run, found.history) == (state.run, state.history)
-    assert found.learner["optimizer"]["param_groups"] == [
+    result = checkpoint.load(tmp_path / "c.safetensors").training
+    assert result is not None
+    assert (result.run, result.history) == (state.run, state.history)
+    assert result.learner["optimizer"]["param_groups"] == [
         {**group, "betas": list(group["betas"])} for group in parts["optimizer"]["param_groups"]
     ]
     for index, moments in parts["optimizer"]["state"].items():
         for name, tensor in moments.items():
-            assert torch.equal(found.learner["optimizer"]["state"][index][name], tensor)
+            assert torch.equal(result.learner["optimizer"]["state"][index][name], tensor)
 
 
 def test_a_checkpoint_of_another_format_is_refused(

@@ -40,7 +40,7 @@ def tracked(*patterns: str) -> list[Path]:
 @cache
 def imported(*folders: str) -> set[str]:
     """The first names of all modules that the code in these folders imports."""
-    found = set()
+    result = set()
     for path in tracked(*(f"{folder}/*.py" for folder in folders)):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -50,8 +50,8 @@ def imported(*folders: str) -> set[str]:
                 names = [
                     argument.value for argument in node.args if isinstance(argument, ast.Constant)
                 ]
-            found.update(str(name).split(".")[0] for name in names)
-    return found
+            result.update(str(name).split(".")[0] for name in names)
+    return result
 
 
 def packages(requirements: list[str]) -> set[str]:

@@ -74,8 +74,8 @@ def elsewhere(*folders: Path, **settings: str) -> subprocess.CompletedProcess[st
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    result = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in result}
 
 
 def test_piece_by_piece_the_same_run(prepared: Path, tmp_path: Path) -> None:
@@ -250,9 +250,9 @@ def test_the_script_trains_and_leaves_what_is_to_be_taken_home(
     )
     assert called.returncode == 0, called.stdout + called.stderr
     assert {path.name for path in output.iterdir()} == {"3.safetensors", "runs.tar.gz"}
-    found = checkpoint.load(output / "3.safetensors")
-    assert found.about["seed"] == 3
-    assert found.training is None
+    result = checkpoint.load(output / "3.safetensors")
+    assert result.about["seed"] == 3
+    assert result.training is None
     assert "\n| 3 | " in called.stdout
     texts = {"config.yaml", "conditions.txt", "log.txt", "train.jsonl", "training.json"}
     with tarfile.open(output / "runs.tar.gz") as tar:

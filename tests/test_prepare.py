@@ -722,9 +722,9 @@ def _dies(*arguments: Any) -> Any:
 
 def test_a_killed_process_is_one_sentence(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifests, "FEW", 0)
-    found = corpora.find(config(root).corpus)
+    result = corpora.find(config(root).corpus)
     with pytest.raises(DataError, match=r"killed while it checked .*SX1\.WAV to .*jobs=1"):
-        manifests.write(found, root.parent, root.parent / "warnings", jobs=2, check=_dies)
+        manifests.write(result, root.parent, root.parent / "warnings", jobs=2, check=_dies)
 
 
 def _sleeps(recording: Recording, split: str, corpus: Corpus) -> Checked:
@@ -757,10 +757,10 @@ def test_no_worker_outlives_the_command(
     monkeypatch.setattr(manifests, "CHUNK", 1)
     pids = root.parent / "pids"
     pids.mkdir()
-    found = replace(corpora.find(config(root).corpus), name=str(pids))
+    result = replace(corpora.find(config(root).corpus), name=str(pids))
     command = multiprocessing.get_context("fork").Process(
         target=manifests.write,
-        args=(found, root.parent, root.parent / "warnings", 2),
+        args=(result, root.parent, root.parent / "warnings", 2),
         kwargs={"check": _sleeps},
     )
     command.start()

@@ -65,12 +65,12 @@ def known_arithmetic() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
 def test_sclite_is_reproduced_step_by_step(name: str) -> None:
     expected = json.loads((SCLITE / "expected.json").read_text())[name]
     references, hypotheses = (read_trn(SCLITE / expected[side]) for side in ("ref", "hyp"))
-    found = score(references, hypotheses, "none", "sclite")
-    assert {a.reference.id: a.ops for a in found.alignments} == {
+    result = score(references, hypotheses, "none", "sclite")
+    assert {a.reference.id: a.ops for a in result.alignments} == {
         id_: utterance["ops"] for id_, utterance in expected["utts"].items()
     }
     total = expected["total"]
-    assert found.total == ErrorCounts(
+    assert result.total == ErrorCounts(
         total["utts"], total["ref_len"], total["corr"], total["sub"], total["del"], total["ins"]
     )
     assert score(references, hypotheses, "none").total.err == expected["levenshtein_err"]
@@ -81,9 +81,9 @@ def test_sclite_is_reproduced_step_by_step(name: str) -> None:
 def test_files_of_sclite_are_scored_by_both_scorers(name: str) -> None:
     expected = json.loads((SCLITE / "expected.json").read_text())[name]
     sides = (read_transcripts(SCLITE / expected[side]) for side in ("ref", "hyp"))
-    found = score_transcripts(*sides, protocol("none"), "sclite", both_scorers=True)
-    assert found.ops == {id_: utterance["ops"] for id_, utterance in expected["utts"].items()}
-    assert found.other_err == expected["levenshtein_err"]
+    result = score_transcripts(*sides, protocol("none"), "sclite", both_scorers=True)
+    assert result.ops == {id_: utterance["ops"] for id_, utterance in expected["utts"].items()}
+    assert result.other_err == expected["levenshtein_err"]
 
 
 def test_every_protocol_names_its_source() -> None:
@@ -166,12 +166,12 @@ def test_line_of_known_kaldi_arithmetic(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_intervals_contain_the_rate_and_ignore_the_order() -> None:
     references, hypotheses = known_arithmetic()
-    found = with_intervals(score(references, hypotheses), 200, seed=3)
-    for interval in found.intervals.values():
-        assert interval.low <= found.total.per <= interval.high
+    result = with_intervals(score(references, hypotheses), 200, seed=3)
+    for interval in result.intervals.values():
+        assert interval.low <= result.total.per <= interval.high
     backwards = with_intervals(score(dict(reversed(references.items())), hypotheses), 200, seed=3)
-    assert backwards.intervals == found.intervals
-    assert backwards.total == found.total
+    assert backwards.intervals == result.intervals
+    assert backwards.total == result.total
 
 
 def test_bad_arguments_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:

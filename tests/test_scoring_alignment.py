@@ -88,9 +88,9 @@ def test_no_alignment_is_cheaper(scorer: str) -> None:
     least = every_alignment()
     pairs = random_pairs(100_000, longest=5, seed=1)
     for (reference, hypothesis), ops in zip(pairs, align(pairs_of(pairs), scorer), strict=True):
-        found = sum(cost[op] for op in ops)
+        result = sum(cost[op] for op in ops)
         arrays = np.array(reference, dtype=np.int64), np.array(hypothesis, dtype=np.int64)
-        assert found == least(*arrays, 0, 0, substitution, gap), (reference, hypothesis)
+        assert result == least(*arrays, 0, 0, substitution, gap), (reference, hypothesis)
 
 
 @given(
@@ -196,8 +196,8 @@ def test_totals_equal_jiwer() -> None:
     ]
     expected = jiwer.process_words(*([" ".join(p) for p in side.values()] for side in sides))
     total = score(*sides, "none").total
-    found = (total.corr, total.sub, total.dele, total.ins)
-    assert found == (
+    result = (total.corr, total.sub, total.dele, total.ins)
+    assert result == (
         expected.hits,
         expected.substitutions,
         expected.deletions,
@@ -223,8 +223,10 @@ def test_utterances_without_phones_and_phones_with_spaces() -> None:
     """jiwer alone would split the second, and its rate of an empty reference is a number."""
     said = {"a": [], "b": ["aa"], "c": [], "d": ["sil b"], "e": [" "]}
     heard = {"a": ["aa"], "b": [], "c": [], "d": ["sil", "b"], "e": [" "]}
-    found = score(said, heard, "none")
-    assert found.ops == {"a": "I", "b": "D", "c": "", "d": "SI", "e": "C"} or found.ops["d"] == "IS"
-    assert found.total == ErrorCounts(5, 3, 1, 1, 1, 2)
+    result = score(said, heard, "none")
+    assert (
+        result.ops == {"a": "I", "b": "D", "c": "", "d": "SI", "e": "C"} or result.ops["d"] == "IS"
+    )
+    assert result.total == ErrorCounts(5, 3, 1, 1, 1, 2)
     nothing = score({"a": [], "b": []}, {"a": ["aa", "b"], "b": []}, "none").total
     assert (nothing.err, nothing.ref) == (2, 0)

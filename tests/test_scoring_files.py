@@ -105,15 +105,15 @@ def test_formats_say_the_same(tmp_path: Path) -> None:
 
 def test_ctm_is_put_in_order_of_time(tmp_path: Path) -> None:
     path = put(tmp_path / "hyp", ";; note\na_1 1 0.30 0.10 b 0.9\na_1 1 0.00 0.30 sil 0.8\n")
-    found = read_transcripts(path).items["a_1"]
-    assert found.phones == ("sil", "b")
-    assert found.times_s == ((0.0, 0.3), (0.3, pytest.approx(0.4)))
+    result = read_transcripts(path).items["a_1"]
+    assert result.phones == ("sil", "b")
+    assert result.times_s == ((0.0, 0.3), (0.3, pytest.approx(0.4)))
 
 
 def test_folder_of_phn_has_the_ids_of_our_manifests(tmp_path: Path) -> None:
     put(tmp_path / "TEST" / "DR1" / "FCJF0" / "SI1.PHN", "0 1600 h#\r\n1600 3200 b\r\n")
-    found = read_transcripts(tmp_path).items
-    assert found == {
+    result = read_transcripts(tmp_path).items
+    assert result == {
         "fcjf0_si1": Transcript("fcjf0_si1", ("h#", "b"), 0, ((0.0, 0.1), (0.1, 0.2)), "fcjf0")
     }
     put(tmp_path / "nltk" / "dr1-fvmh0" / "sa1.phn", "0 1600 h#\n")
@@ -124,10 +124,10 @@ def test_folder_of_phn_has_the_ids_of_our_manifests(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_textgrid_long_and_short(tmp_path: Path, text: str, encoding: str) -> None:
     (tmp_path / "1089-1.TextGrid").write_text(text, encoding=encoding)
-    found = read_transcripts(tmp_path).items["1089-1"]
-    assert found.phones == ("sil", "b", "aa")
-    assert found.times_s is not None
-    assert found.times_s[2][1] == 0.5
+    result = read_transcripts(tmp_path).items["1089-1"]
+    assert result.phones == ("sil", "b", "aa")
+    assert result.times_s is not None
+    assert result.times_s[2][1] == 0.5
 
 
 def test_bom_crlf_and_no_last_newline(tmp_path: Path) -> None:
@@ -172,8 +172,8 @@ def test_what_is_not_text_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_sides_of_two_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reference = put(tmp_path / "r", "aa b (s-1)\n")
-    found = put(tmp_path / "h.trn", "s-1 1 0.0 0.1 aa\n")
-    assert command.main([str(reference), str(found), "--format", "trn,ctm"]) == 0
+    result = put(tmp_path / "h.trn", "s-1 1 0.0 0.1 aa\n")
+    assert command.main([str(reference), str(result), "--format", "trn,ctm"]) == 0
     assert capsys.readouterr().out.startswith("%PER 50.00 [ 1 / 2, 0 ins, 1 del, 0 sub ] r, ")
 
 
@@ -232,8 +232,8 @@ def test_the_command_refuses_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], hypothesis: str, message: str
 ) -> None:
     reference = put(tmp_path / "r.trn", "aa (s-1)\nb (s-2)\n")
-    found = put(tmp_path / "h.trn", hypothesis)
-    assert command.main([str(reference), str(found), "--output", str(tmp_path / "out")]) == 1
+    result = put(tmp_path / "h.trn", hypothesis)
+    assert command.main([str(reference), str(result), "--output", str(tmp_path / "out")]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.search(message, captured.err)
@@ -244,8 +244,8 @@ def test_missing_hypotheses_can_count_as_deletions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reference = put(tmp_path / "r.trn", "aa (s-1)\nb iy (s-2)\n")
-    found = put(tmp_path / "h.trn", "aa (s-1)\n")
-    assert command.main([str(reference), str(found), "--missing", "delete"]) == 0
+    result = put(tmp_path / "h.trn", "aa (s-1)\n")
+    assert command.main([str(reference), str(result), "--missing", "delete"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("%PER 66.67 [ 2 / 3, 0 ins, 2 del, 0 sub ]")
     assert "1 missing hypotheses counted as deletions" in printed.splitlines()[0]
@@ -308,8 +308,8 @@ def test_bad_maps_are_refused(tmp_path: Path, change: object, message: str) -> N
 def test_custom_map_of_two_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = put(tmp_path / "my.map", "AA aa\nSIL\nB b\n")
     reference = put(tmp_path / "r.trn", "SIL AA B (s-1)\n")
-    found = put(tmp_path / "h.trn", "aa B SIL (s-1)\n")
-    arguments = [str(reference), str(found), "--map", str(path), "--protocol", "none"]
+    result = put(tmp_path / "h.trn", "aa B SIL (s-1)\n")
+    arguments = [str(reference), str(result), "--map", str(path), "--protocol", "none"]
     assert command.main(arguments) == 0
     assert capsys.readouterr().out.startswith(
         "%PER 0.00 [ 0 / 2, 0 ins, 0 del, 0 sub ] r.trn, none (map my.map)"
@@ -343,12 +343,12 @@ def test_manifest_names_corpus_speakers_and_times(
     page, contract = tmp_path / "page.html", tmp_path / "score.json"
     assert command.main([*arguments, "--html", str(page), "--json", str(contract)]) == 0
     printed = capsys.readouterr().out
-    found = json.loads(contract.read_text())
-    for text in (printed.splitlines()[0], page.read_text(), found["line"]):
+    result = json.loads(contract.read_text())
+    for text in (printed.splitlines()[0], page.read_text(), result["line"]):
         assert "synthetic test" in text
-    assert found["synthetic"] is True
-    assert found["sexes"]["m"]["utterances"] == 2
-    assert found["dialects"]["dr1"]["del"] == 3
-    assert found["boundaries"]["within_ms"] == {"10": 6, "20": 6}
-    assert found["boundaries"]["durations_ms"]["150"]["del"] == 3
+    assert result["synthetic"] is True
+    assert result["sexes"]["m"]["utterances"] == 2
+    assert result["dialects"]["dr1"]["del"] == 3
+    assert result["boundaries"]["within_ms"] == {"10": 6, "20": 6}
+    assert result["boundaries"]["durations_ms"]["150"]["del"] == 3
     assert "speech is synthetic" in printed

@@ -52,10 +52,10 @@ def speech(spread: float, seed: int, speakers: int = 12) -> tuple[Side, Side]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_intervals_contain_the_rate(seed: int) -> None:
-    found = with_intervals(score(*speech(0.1, seed)), 300, seed)
-    assert set(found.intervals) == {"speaker", "utterance"}
-    for interval in found.intervals.values():
-        assert interval.low < found.total.per < interval.high
+    result = with_intervals(score(*speech(0.1, seed)), 300, seed)
+    assert set(result.intervals) == {"speaker", "utterance"}
+    for interval in result.intervals.values():
+        assert interval.low < result.total.per < interval.high
 
 
 def width(found: Score, unit: str) -> float:
@@ -65,8 +65,8 @@ def width(found: Score, unit: str) -> float:
 
 def test_speakers_who_differ_widen_the_interval() -> None:
     for seed in range(5):
-        found = with_intervals(score(*speech(0.15, seed)), 1000, seed)
-        assert width(found, "speaker") > 1.3 * width(found, "utterance")
+        result = with_intervals(score(*speech(0.15, seed)), 1000, seed)
+        assert width(result, "speaker") > 1.3 * width(result, "utterance")
 
 
 def read_by_dictionary(root: Path) -> Side:
@@ -89,12 +89,12 @@ def read_by_dictionary(root: Path) -> Side:
 def test_real_speakers_widen_the_interval() -> None:
     """Twelve people's speech against one dictionary: some keep to it, others do not."""
     references = {i: t.phones for i, t in read_transcripts(TIMIT_SAMPLE, "phn").items.items()}
-    found = score(references, read_by_dictionary(TIMIT_SAMPLE), "arpabet")
-    assert found.total.utterances == 120
-    assert 10.0 < found.total.per < 25.0
+    result = score(references, read_by_dictionary(TIMIT_SAMPLE), "arpabet")
+    assert result.total.utterances == 120
+    assert 10.0 < result.total.per < 25.0
     ratios = []
     for seed in range(5):
-        sure = with_intervals(found, 1000, seed)
+        sure = with_intervals(result, 1000, seed)
         ratios.append(width(sure, "speaker") / width(sure, "utterance"))
     assert min(ratios) > 1.1
 
@@ -105,22 +105,22 @@ def test_order_of_utterances_does_not_matter() -> None:
     ids = list(references)
     random.Random(0).shuffle(ids)
     shuffled = {id_: references[id_] for id_ in ids}
-    found = [with_intervals(score(r, hypotheses), 200, 7) for r in (references, shuffled)]
+    result = [with_intervals(score(r, hypotheses), 200, 7) for r in (references, shuffled)]
     for part in ("total", "speakers", "sizes", "lengths", "confusions", "intervals"):
-        assert getattr(found[0], part) == getattr(found[1], part)
+        assert getattr(result[0], part) == getattr(result[1], part)
     compared = [
         compare(f, score(r, other), protocol("strict"), 200, 7)
-        for f, r in zip(found, (references, shuffled), strict=True)
+        for f, r in zip(result, (references, shuffled), strict=True)
     ]
     assert compared[0].bootstrap == compared[1].bootstrap
     assert compared[0].mapsswe.z == pytest.approx(compared[1].mapsswe.z, abs=1e-12)
 
 
 def test_one_speaker_has_no_interval_by_speaker() -> None:
-    found = with_intervals(score({"s-1": ["aa"], "s-2": ["b"]}, {"s-1": ["aa"], "s-2": ["aa"]}))
-    assert set(found.intervals) == {"utterance"}
+    result = with_intervals(score({"s-1": ["aa"], "s-2": ["b"]}, {"s-1": ["aa"], "s-2": ["aa"]}))
+    assert set(result.intervals) == {"utterance"}
     assert with_intervals(score({"s-1": ["aa"]}, {"s-1": ["b"]})).intervals == {}
-    assert with_intervals(found, replicates=0).intervals == {}
+    assert with_intervals(result, replicates=0).intervals == {}
 
 
 @needs_conformance
@@ -170,8 +170,8 @@ def test_segments_by_hand(a: str, b: str, expected: list[tuple[int, int]]) -> No
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("scorer", ["sclite", "levenshtein"])
 def test_identical_systems_never_differ(seed: int, scorer: str) -> None:
-    found = score(*speech(0.1, seed), "strict", scorer)
-    result = compare(found, found, protocol("strict"), 200, seed)
+    scored = score(*speech(0.1, seed), "strict", scorer)
+    result = compare(scored, scored, protocol("strict"), 200, seed)
     assert result.mapsswe.p == 1.0
     assert result.bootstrap is not None
     assert result.bootstrap.p == 1.0
@@ -233,9 +233,9 @@ def test_mapsswe_of_errors_that_cancel_is_undecided() -> None:
 
 def test_runs_are_averaged() -> None:
     scores = [score({"a": ["aa"] * 10}, {"a": ["b"] * n + ["aa"] * (10 - n)}) for n in (1, 2, 3)]
-    found = runs(scores)
-    assert found is not None
-    assert (found.n, found.mean, found.sd) == (3, 20.0, 10.0)
+    result = runs(scores)
+    assert result is not None
+    assert (result.n, result.mean, result.sd) == (3, 20.0, 10.0)
     assert runs(scores[:1]) is None
 
 
@@ -254,23 +254,23 @@ def test_contract_of_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     paths = write_sides(tmp_path, references, hypotheses, other)
     arguments = [*paths[:2], "--compare", paths[2], "--json", "-", "--bootstrap", "50"]
     assert command.main(arguments) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["protocol"], found["scorer"]) == ("strict", "levenshtein")
-    total = found["total"]
+    result = json.loads(capsys.readouterr().out)
+    assert (result["protocol"], result["scorer"]) == ("strict", "levenshtein")
+    total = result["total"]
     assert set(total) == {
         *("utterances", "ref", "corr", "sub", "del", "ins", "err", "per", "per_interval")
     }
     assert set(total["per_interval"]) == {"speaker", "utterance"}
-    assert set(found["speakers"]) == {f"s{n}" for n in range(12)}
-    utterance = found["utterances"]["s0-0"]
+    assert set(result["speakers"]) == {f"s{n}" for n in range(12)}
+    utterance = result["utterances"]["s0-0"]
     assert set(utterance) == {"ref", "corr", "sub", "del", "ins", "err", "per", "ops"}
     for name, number in (("C", "corr"), ("S", "sub"), ("D", "del"), ("I", "ins")):
         assert utterance["ops"].count(name) == utterance[number]
-    assert {"segments", "mean", "z", "p"} <= set(found["compare"]["mapsswe"])
-    assert found["compare"]["bootstrap"]["by"] == "speaker"
+    assert {"segments", "mean", "z", "p"} <= set(result["compare"]["mapsswe"])
+    assert result["compare"]["bootstrap"]["by"] == "speaker"
     for number in ("ref", "corr", "sub", "del", "ins", "err"):
-        assert total[number] == sum(u[number] for u in found["utterances"].values())
-        assert total[number] == sum(s[number] for s in found["speakers"].values())
+        assert total[number] == sum(u[number] for u in result["utterances"].values())
+        assert total[number] == sum(s[number] for s in result["speakers"].values())
 
     assert command.main([*paths[:2], "--protocol", "all", "--json", "-", "--bootstrap", "0"]) == 0
     every = json.loads(capsys.readouterr().out)

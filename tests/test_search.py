@@ -44,8 +44,8 @@ def language_model(size: int, order: int = 2) -> LanguageModel:
 def search(log_probs: Tensor, config: SearchConfig, model: LanguageModel | None) -> list[Found]:
     size = log_probs.shape[2]
     criterion = CTC(CTCConfig(), 1, size)
-    found = None if model is None else graph_of(model, PHONES[: size - 1])
-    (paths,) = criterion.search(log_probs, torch.tensor([log_probs.shape[1]]), config, found)
+    result = None if model is None else graph_of(model, PHONES[: size - 1])
+    (paths,) = criterion.search(log_probs, torch.tensor([log_probs.shape[1]]), config, result)
     return paths
 
 
@@ -87,13 +87,13 @@ def test_a_full_beam_is_an_exhaustive_search(
     for seed in range(3):
         log_probs = log_probs_of(seed, frames, size)
         expected = all_scores(log_probs, config, model)
-        found = search(log_probs, config, model)
-        assert {path.labels for path in found} == set(expected)  # complete
-        assert len(found) == len(expected)  # and distinct
-        assert [p.score for p in found] == sorted((p.score for p in found), reverse=True)
-        for path in found:
+        result = search(log_probs, config, model)
+        assert {path.labels for path in result} == set(expected)  # complete
+        assert len(result) == len(expected)  # and distinct
+        assert [p.score for p in result] == sorted((p.score for p in result), reverse=True)
+        for path in result:
             assert path.score == pytest.approx(expected[path.labels], abs=1e-5)
-        assert found[0].labels == max(expected, key=expected.__getitem__)
+        assert result[0].labels == max(expected, key=expected.__getitem__)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
@@ -108,7 +108,7 @@ def test_a_full_beam_is_exhaustive_with_a_model_of_the_phones_that_labels_fold_t
     config = SearchConfig(beam=500, threshold=math.inf, n_best=500, lm_weight=0.7, bonus=0.5)
     log_probs = log_probs_of(order, 4, 5)
     masses = all_scores(log_probs, config, None)
-    folded = {found: fold_to_arpabet()([labels[v - 1] for v in found]) for found in masses}
+    folded = {result: fold_to_arpabet()([labels[v - 1] for v in result]) for result in masses}
     paths = CTC(CTCConfig(), 1, 5).search(
         log_probs, torch.tensor([4]), config, graph_of(model, labels)
     )
@@ -204,10 +204,10 @@ def test_the_compiled_search_is_the_plain_one(
     for seed in range(3):
         log_probs = log_probs_of(seed, 25, 7, sharpness)
         expected = plain_search(log_probs, config, model)
-        found = search(log_probs, config, model)
-        assert [path.labels for path in found] == [labels for labels, _ in expected]
+        result = search(log_probs, config, model)
+        assert [path.labels for path in result] == [labels for labels, _ in expected]
         scores = [score for _, score in expected]
-        assert [path.score for path in found] == pytest.approx(scores, abs=1e-4)
+        assert [path.score for path in result] == pytest.approx(scores, abs=1e-4)
 
 
 def test_a_prefix_that_was_dropped_and_found_again_is_one_prefix() -> None:
@@ -215,10 +215,10 @@ def test_a_prefix_that_was_dropped_and_found_again_is_one_prefix() -> None:
     config = SearchConfig(beam=4, n_best=4, threshold=math.inf)
     for seed in range(200):
         log_probs = log_probs_of(seed, 12, 3, sharpness=1.5)
-        found = search(log_probs, config, None)
-        assert len({path.labels for path in found}) == len(found)
+        result = search(log_probs, config, None)
+        assert len({path.labels for path in result}) == len(result)
         expected = plain_search(log_probs, config, None)
-        assert [path.labels for path in found] == [labels for labels, _ in expected]
+        assert [path.labels for path in result] == [labels for labels, _ in expected]
 
 
 # ── times and confidences ────────────────────────────────────────────────────────────────────
@@ -400,9 +400,9 @@ def test_times_and_confidences_survive_their_file(tmp_path: Path) -> None:
     recognizer = tiny_recognizer()
     config = SearchConfig(beam=5, n_best=5, blank_penalty=2.0)
     encoded = recognizer.encode_batch(Batch.of([torch.randn(8000)]))
-    (found,) = recognizer.search(*encoded, ["a"], config)
-    assert found[0].times_s is not None
-    assert len(found[0].times_s) == len(found[0].phones) > 0
-    assert all(0 <= time_s <= 0.5 for time_s in found[0].times_s)
-    write_jsonl(tmp_path / "hyp.jsonl", found[:1])
-    assert read_jsonl(tmp_path / "hyp.jsonl", Hypothesis) == found[:1]
+    (result,) = recognizer.search(*encoded, ["a"], config)
+    assert result[0].times_s is not None
+    assert len(result[0].times_s) == len(result[0].phones) > 0
+    assert all(0 <= time_s <= 0.5 for time_s in result[0].times_s)
+    write_jsonl(tmp_path / "hyp.jsonl", result[:1])
+    assert read_jsonl(tmp_path / "hyp.jsonl", Hypothesis) == result[:1]

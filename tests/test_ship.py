@@ -39,11 +39,11 @@ def run_dir(tones: list[Utterance], tone_model: Path, tmp_path: Path) -> Path:
         write_jsonl(
             folder / "manifests" / f"{split}.jsonl", [replace(one, split=split) for one in some]
         )
-    found = checkpoint.load(tone_model)
+    result = checkpoint.load(tone_model)
     state = TrainingState({}, [], {"optimizer": {"state": {0: torch.zeros(1000)}}})
     about = {"corpus": "librispeech", "experiment": "librispeech", "seed": 3}
     best = folder / "checkpoint-best.safetensors"
-    checkpoint.save(best, Checkpoint(found.recognizer, about, state))
+    checkpoint.save(best, Checkpoint(result.recognizer, about, state))
     training = {
         **about,
         "best_epoch": 7,
@@ -71,38 +71,38 @@ def test_a_shipped_model_hears_the_same_from_half_the_bytes(
     path = tmp_path / "given.safetensors"
     ship.run(run_dir, path)
     best = checkpoint.load(run_dir / "checkpoint-best.safetensors").recognizer
-    found = checkpoint.load(path)
-    assert found.training is None
+    result = checkpoint.load(path)
+    assert result.training is None
     (batch,) = Batches(tones, best.vocabulary, 16_000, batch_size=len(tones))
     log_probs = []
-    for recognizer in (best, found.recognizer):
+    for recognizer in (best, result.recognizer):
         assert isinstance(recognizer.criterion, CTC)
         with torch.no_grad():
             encoded, _ = recognizer.encode_batch(batch)
             log_probs.append(recognizer.criterion.emissions(encoded))
     likely = log_probs[0] > -4.0
     assert (log_probs[0] - log_probs[1])[likely].abs().max() < 1e-2
-    greedy = [transcribe_all(one, [batch], SearchConfig()) for one in (best, found.recognizer)]
+    greedy = [transcribe_all(one, [batch], SearchConfig()) for one in (best, result.recognizer)]
     assert all(greedy[0][id].phones == greedy[1][id].phones for id in batch.ids)
     weights = sum(4 * parameter.numel() for parameter in best.parameters())
     assert path.stat().st_size < 0.6 * weights + 20_000
-    assert torch.equal(best.features.mean, found.recognizer.features.mean)
+    assert torch.equal(best.features.mean, result.recognizer.features.mean)
 
 
 def test_the_search_and_its_language_model_travel_inside(run_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "given.safetensors"
     ship.run(run_dir, path)
     (run_dir / "lm.arpa").unlink()
-    found = checkpoint.load(path)
-    assert found.search == SearchConfig(beam=8, lm_weight=0.3)
+    result = checkpoint.load(path)
+    assert result.search == SearchConfig(beam=8, lm_weight=0.3)
     transcriber = transcribe.load(path)
-    assert transcriber.search == found.search
+    assert transcriber.search == result.search
     assert transcriber.graph is not None
     log_probs = torch.randn(3, 40, 5, generator=torch.Generator().manual_seed(0)).log_softmax(2)
     lengths = torch.tensor([40, 31, 25])
-    criterion = found.recognizer.criterion
-    with_model = criterion.search(log_probs, lengths, found.search, transcriber.graph)
-    without = criterion.search(log_probs, lengths, found.search)
+    criterion = result.recognizer.criterion
+    with_model = criterion.search(log_probs, lengths, result.search, transcriber.graph)
+    without = criterion.search(log_probs, lengths, result.search)
     assert [paths[0].labels for paths in with_model] != [paths[0].labels for paths in without]
 
 
@@ -112,12 +112,12 @@ def test_a_language_model_is_read_back_as_it_was_to_single_precision(
     model = estimate([one.phones for one in tones], 3, PHONES)
     recognizer = checkpoint.load(tone_model).recognizer
     checkpoint.save(tmp_path / "a.safetensors", Checkpoint(recognizer, language_model=model))
-    found = checkpoint.load(tmp_path / "a.safetensors").language_model
-    assert found is not None
-    assert (found.order, found.about, found.phones) == (3, model.about, model.phones)
-    assert found.log10_probs == pytest.approx(dict(model.log10_probs), rel=1e-6)
-    assert found.log10_backoffs == pytest.approx(dict(model.log10_backoffs), rel=1e-6)
-    for ours, theirs in zip(graph_of(found, PHONES), graph_of(model, PHONES), strict=True):
+    result = checkpoint.load(tmp_path / "a.safetensors").language_model
+    assert result is not None
+    assert (result.order, result.about, result.phones) == (3, model.about, model.phones)
+    assert result.log10_probs == pytest.approx(dict(model.log10_probs), rel=1e-6)
+    assert result.log10_backoffs == pytest.approx(dict(model.log10_backoffs), rel=1e-6)
+    for ours, theirs in zip(graph_of(result, PHONES), graph_of(model, PHONES), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-6)
 
 

@@ -182,9 +182,9 @@ def silence_and_inside_db(path: Path, start: int, end: int) -> tuple[float, floa
 
 @pytest.mark.parametrize("label", ["epi", "q"])
 def test_gaps_and_glottal_stops_are_silent(corpus: Path, label: str) -> None:
-    found = [(path, rows[1]) for path, rows in neighbours(corpus) if rows[1][2] == label]
-    assert len(found) > 5
-    for path, (start, end, _) in found:
+    result = [(path, rows[1]) for path, rows in neighbours(corpus) if rows[1][2] == label]
+    assert len(result) > 5
+    for path, (start, end, _) in result:
         silence_db, inside_db = silence_and_inside_db(path, start, end)
         assert inside_db < silence_db + 4
         assert end - start >= 160

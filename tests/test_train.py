@@ -116,8 +116,8 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     monkeypatch.setattr(GradientDescent, "step", original)
     train.run(dataclasses.replace(config, resume="auto"))
     for expected_weights, which in ((expected, "last"), (expected_best, "best")):
-        found = weights(config, which)
-        assert all(torch.equal(found[name], tensor) for name, tensor in expected_weights.items())
+        result = weights(config, which)
+        assert all(torch.equal(result[name], tensor) for name, tensor in expected_weights.items())
     log = (Path(config.run_dir) / "train.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3]
 
@@ -150,8 +150,8 @@ def test_a_frozen_encoder_waits_for_its_criterion(
         return other
 
     for frozen in (2, 3):
-        found = weights(run(f"frozen-{frozen}", frozen))
-        for key, value in found.items():
+        result = weights(run(f"frozen-{frozen}", frozen))
+        for key, value in result.items():
             changed = key.startswith("criterion.") or (frozen == 2 and key.startswith("encoder."))
             assert torch.equal(value, source[key]) != changed, key
     with pytest.raises(KeyboardInterrupt):
@@ -189,11 +189,11 @@ def test_a_run_of_an_earlier_version_is_continued_with_what_is_new_at_its_defaul
 ) -> None:
     train.run(config)
     path = Path(config.run_dir) / "checkpoint-last.safetensors"
-    found = checkpoint.load(path)
-    assert found.training is not None
-    del found.training.run["training"]["patience"]
-    del found.training.run["features"]["dither_db"]
-    checkpoint.save(path, found)
+    result = checkpoint.load(path)
+    assert result.training is not None
+    del result.training.run["training"]["patience"]
+    del result.training.run["features"]["dither_db"]
+    checkpoint.save(path, result)
     train.run(dataclasses.replace(config, resume="auto"))
     features = dataclasses.replace(config.features, dither_db=45.0)
     other = dataclasses.replace(config, features=features, resume="auto")
@@ -226,10 +226,10 @@ def test_a_run_in_bfloat16_is_another_run_with_weights_of_32_bits(
     training = dataclasses.replace(config.training, precision="bfloat16")
     reduced = dataclasses.replace(config, run_dir=str(tmp_path / "reduced"), training=training)
     train.run(reduced)
-    exact, found = weights(config), weights(reduced)
+    exact, result = weights(config), weights(reduced)
     name = "encoder.stack.layers.0.directions.0.recurrent.weight"
-    assert found[name].dtype == torch.float32
-    assert not torch.equal(found[name], exact[name])
+    assert result[name].dtype == torch.float32
+    assert not torch.equal(result[name], exact[name])
     losses = [record["train_loss"] for record in records(reduced)]
     assert losses == pytest.approx([record["train_loss"] for record in records(config)], rel=0.1)
     with pytest.raises(
@@ -327,8 +327,8 @@ def test_the_step_is_from_the_clean_weights_along_the_gradient_at_the_noisy_ones
     training = TrainingConfig(max_gradient_norm=math.inf)
     learner = GradientDescent(recognizer, SGDConfig(learning_rate=0.5), training)
     torch.manual_seed(3)
-    found = learner.step(batch, weight_noise=0.2)
-    assert torch.allclose(found, losses)
+    result = learner.step(batch, weight_noise=0.2)
+    assert torch.allclose(result, losses)
     for weight, wanted in zip(recognizer.parameters(), expected, strict=True):
         assert torch.allclose(weight, wanted, atol=1e-5)  # the noise is 0.2
 
@@ -466,8 +466,8 @@ def test_two_phases_stopped_after_every_epoch_end_as_if_never_stopped(
     assert not (tmp_path / "stopped" / "training.json").exists()
     train.run(stopped)
     for which in ("last", "phase1", "best"):
-        expected, found = weights(two_phases, which), weights(stopped, which)
-        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+        expected, result = weights(two_phases, which), weights(stopped, which)
+        assert all(torch.equal(result[name], tensor) for name, tensor in expected.items())
     for one, other in zip(records(two_phases), records(stopped), strict=True):
         assert one | {"seconds": 0} == other | {"seconds": 0}
 

@@ -51,10 +51,10 @@ def speech(tmp_path: Path) -> Path:
 
 
 def test_phones_come_with_their_times_and_confidence(speech: Path, tone_model: Path) -> None:
-    found = load(tone_model).transcribe_file(speech, pytest.fail)
-    assert tuple(one.phone for one in found.phones) == PHONES
-    assert found.duration_s == pytest.approx(TONE_S * len(PHONES), abs=1e-3)
-    for number, one in enumerate(found.phones):
+    result = load(tone_model).transcribe_file(speech, pytest.fail)
+    assert tuple(one.phone for one in result.phones) == PHONES
+    assert result.duration_s == pytest.approx(TONE_S * len(PHONES), abs=1e-3)
+    for number, one in enumerate(result.phones):
         assert number * TONE_S < (one.start_s + one.end_s) / 2 < (number + 1) * TONE_S
         assert 0 < one.end_s - one.start_s <= 2 * REACH_S + 1e-3
         assert 0 < one.confidence <= 1
@@ -181,16 +181,16 @@ def test_json_and_textgrid_hold_what_text_says(
     stem = tmp_path / "out" / "my speech"
     text, parsed, grid = (stem.with_suffix(s) for s in (".txt", ".json", ".TextGrid"))
     assert printed == "".join(path.read_text() for path in (text, parsed, grid))
-    found = json.loads(parsed.read_text())
-    assert found["file"] == str(speech)
+    result = json.loads(parsed.read_text())
+    assert result["file"] == str(speech)
     rows = [line.split() for line in text.read_text().splitlines()[1:]]
-    assert [row[2] for row in rows] == [one["phone"] for one in found["phones"]] == list(PHONES)
-    times = [(one["start_s"], one["end_s"], one["phone"]) for one in found["phones"]]
+    assert [row[2] for row in rows] == [one["phone"] for one in result["phones"]] == list(PHONES)
+    times = [(one["start_s"], one["end_s"], one["phone"]) for one in result["phones"]]
     read = [(one.start_s, one.end_s, one.phone) for one in labels.read(grid)]
     assert read == times
     (_, phones), (name, confidences) = textgrid.read_tiers(grid)
     assert name == "confidences"
-    assert phones[-1].end_s == found["duration_s"]
+    assert phones[-1].end_s == result["duration_s"]
     assert [replace(one, phone="") for one in phones] == [
         replace(one, phone="") for one in confidences
     ]
@@ -360,9 +360,9 @@ def test_phones_are_in_order_within_the_piece_and_apart(
     duration_s = 100 * frame_s + offset_s * (offset_s < 0)
     times = tuple(max(0.0, (frame + 0.5) * frame_s + offset_s) for frame in frames)
     hypothesis = Hypothesis("a", ("aa",) * len(times), 0.0, times, (0.5,) * len(times))
-    found = placed(hypothesis, frame_s, 7.0, duration_s)
-    assert len(found) == len(times)
-    edges = [edge for one in found for edge in (one.start_s, one.end_s)]
+    result = placed(hypothesis, frame_s, 7.0, duration_s)
+    assert len(result) == len(times)
+    edges = [edge for one in result for edge in (one.start_s, one.end_s)]
     assert edges == sorted(edges)
     assert all(7.0 <= edge <= 7.0 + duration_s + 1e-4 for edge in edges)
 
@@ -398,8 +398,8 @@ def short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pieces_are_the_recording_and_overlap_only_in_context(size: int, step: int) -> None:
     recording = np.random.default_rng(size).standard_normal(size).astype(np.float32)
     reached = 0
-    found = list(pieces(in_blocks(recording, 7_777), step, 16_000))
-    for piece in found:
+    result = list(pieces(in_blocks(recording, 7_777), step, 16_000))
+    for piece in result:
         assert piece.start == reached
         assert piece.start % step == piece.before % step == 0
         begin = piece.start - piece.before
@@ -407,10 +407,10 @@ def test_pieces_are_the_recording_and_overlap_only_in_context(size: int, step: i
         np.testing.assert_array_equal(piece.waveform, whole)
         reached += piece.samples
     assert reached == size
-    for piece in found[:-1]:
+    for piece in result[:-1]:
         assert 16_000 - step <= piece.samples <= 32_000
         assert len(piece.waveform) >= piece.before + piece.samples + 8_000 - step
-    for piece in found[1:]:
+    for piece in result[1:]:
         assert piece.before == 8_000 // step * step
         assert piece.samples >= piece.before
 
@@ -433,9 +433,9 @@ def test_no_more_is_read_than_a_piece_needs() -> None:
             consumed += 1_000
             yield np.ones(1_000, np.float32)
 
-    found = pieces(endless(), 160, 16_000)
+    result = pieces(endless(), 160, 16_000)
     for _ in range(50):
-        piece = next(found)
+        piece = next(result)
         assert len(piece.waveform) <= 32_000 + 3 * 8_000
         assert consumed - piece.start <= 32_000 + 8_000 + 1_000
 

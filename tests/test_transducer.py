@@ -152,16 +152,16 @@ def test_in_pieces_the_loss_and_its_gradients_are_the_same(
 ) -> None:
     criterion, encoded, lengths, batch = uneven
     encoded.requires_grad_()
-    found = []
+    result = []
     for limit in (10_000, most_logits):
         criterion.config = dataclasses.replace(criterion.config, lattice=limit)
         pieces = list(lattice.pieces(lengths.tolist(), batch.target_lengths.tolist(), 6, limit))
         losses = criterion.loss(encoded, lengths, batch)
         weighted = (losses * torch.arange(1, 6)).sum()
-        found.append((losses, torch.autograd.grad(weighted, [encoded, *criterion.parameters()])))
+        result.append((losses, torch.autograd.grad(weighted, [encoded, *criterion.parameters()])))
     assert [n for piece in pieces for n in range(5)[piece]] == [0, 1, 2, 3, 4]
     assert len(pieces) == {1: 5, 300: 3, 810: 2}[most_logits]
-    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(result[0], result[1])
 
 
 def test_pieces_hold_as_few_logits_as_was_said(
@@ -252,11 +252,11 @@ def graves_search(criterion: Transducer, encoded: Tensor, width: int, longest: i
 def test_a_wide_beam_is_exhaustive_search(seed: int, frames: int) -> None:
     criterion = transducer(seed)
     encoded = torch.randn(frames, 5)
-    found = criterion.decode(encoded.unsqueeze(0), torch.tensor([frames]), WIDE)[0]
+    result = criterion.decode(encoded.unsqueeze(0), torch.tensor([frames]), WIDE)[0]
     expected = exhaustive(criterion, encoded, longest=7)
     best = sorted(expected, key=expected.__getitem__, reverse=True)[: WIDE.n_best]
-    assert [path.labels for path in found] == best
-    for path in found:
+    assert [path.labels for path in result] == best
+    for path in result:
         assert math.isclose(path.score, expected[path.labels], rel_tol=1e-5, abs_tol=1e-5)
 
 
@@ -320,10 +320,10 @@ def test_a_beam_finds_labels_that_greedy_search_misses() -> None:
         criterion = transducer(seed)
         encoded, lengths = torch.randn(1, 4, 5), torch.tensor([4])
         (greedy,) = criterion.decode(encoded, lengths, SearchConfig())[0]
-        found = criterion.decode(encoded, lengths, SearchConfig(beam=50))[0][0]
+        result = criterion.decode(encoded, lengths, SearchConfig(beam=50))[0][0]
         losses = [
             criterion.loss(encoded, lengths, labels_only([p.labels])).item()
-            for p in (greedy, found)
+            for p in (greedy, result)
         ]
         assert losses[1] <= losses[0] + 1e-5
         better += losses[1] < losses[0] - 0.01
@@ -368,8 +368,8 @@ def test_no_search_finds_more_phones_than_were_allowed() -> None:
     encoded, lengths = torch.randn(1, 3, 5), torch.tensor([3])
     (path,) = criterion.decode(encoded, lengths, SearchConfig())[0]
     assert path.frames == (0, 0, 1, 1, 2, 2)
-    found = criterion.decode(encoded, lengths, SearchConfig(beam=50, n_best=50))[0]
-    counts = [path.frames.count(t) for path in found if path.frames is not None for t in range(3)]
+    result = criterion.decode(encoded, lengths, SearchConfig(beam=50, n_best=50))[0]
+    counts = [path.frames.count(t) for path in result if path.frames is not None for t in range(3)]
     assert max(counts) == 2
 
 
@@ -391,7 +391,7 @@ def test_language_model_bonus_and_penalty_are_added_to_the_score() -> None:
     search = dataclasses.replace(
         WIDE, language_model="given below", lm_weight=0.7, bonus=0.4, blank_penalty=0.3
     )
-    found = criterion.decode(encoded, lengths, search, graph_of(model, ("a", "b")))[0]
+    result = criterion.decode(encoded, lengths, search, graph_of(model, ("a", "b")))[0]
     total = {
         labels: score
         + 0.7 * model.log_prob_of(["ab"[label - 1] for label in labels])
@@ -399,11 +399,11 @@ def test_language_model_bonus_and_penalty_are_added_to_the_score() -> None:
         - 0.3 * 4
         for labels, score in exhaustive(criterion, encoded[0], longest=7).items()
     }
-    assert found[0].labels == max(total, key=total.__getitem__)
-    for path in found:
+    assert result[0].labels == max(total, key=total.__getitem__)
+    for path in result:
         assert math.isclose(path.score, total[path.labels], rel_tol=1e-5, abs_tol=1e-5)
     plain = criterion.decode(encoded, lengths, WIDE)[0]
-    assert [path.labels for path in plain] != [path.labels for path in found]
+    assert [path.labels for path in plain] != [path.labels for path in result]
 
 
 def test_a_network_that_is_no_longer_one_is_named() -> None:
@@ -510,17 +510,17 @@ def after(
 
 def begun_with(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     """The weights of a run before its first step."""
-    found: dict[str, Tensor] = {}
+    result: dict[str, Tensor] = {}
 
     def step(learner: GradientDescent, *_: object) -> Tensor:
         weights = learner.recognizer.state_dict()
-        found.update({name: value.clone() for name, value in weights.items()})
+        result.update({name: value.clone() for name, value in weights.items()})
         raise KeyboardInterrupt
 
     monkeypatch.setattr(GradientDescent, "step", step)
     with pytest.raises(KeyboardInterrupt):
         train.run(config)
-    return found
+    return result
 
 
 def test_a_run_can_start_from_the_encoder_of_another_criterion(
@@ -528,21 +528,21 @@ def test_a_run_can_start_from_the_encoder_of_another_criterion(
 ) -> None:
     source = checkpoint.load(f"{ctc.run_dir}/checkpoint-best.safetensors").recognizer.state_dict()
     small = TransducerConfig(hidden=8, joint=8)
-    found = {}
+    result = {}
     for name, criterion in (
         ("plain", small),
         ("pretrained", dataclasses.replace(small, pretraining=2)),
         ("again", dataclasses.replace(small, pretraining=2)),
     ):
         config = after(ctc, name, criterion, VOCABULARY.phones)
-        found[name] = begun_with(config, monkeypatch)
+        result[name] = begun_with(config, monkeypatch)
         for key, value in source.items():
             if not key.startswith("criterion."):
-                assert torch.equal(found[name][key], value)
-    for key, value in found["plain"].items():
+                assert torch.equal(result[name][key], value)
+    for key, value in result["plain"].items():
         changed = key.startswith("criterion.prediction.")
-        assert torch.equal(found["pretrained"][key], value) != changed
-        assert torch.equal(found["pretrained"][key], found["again"][key])
+        assert torch.equal(result["pretrained"][key], value) != changed
+        assert torch.equal(result["pretrained"][key], result["again"][key])
 
 
 def test_a_head_begins_with_the_phones_that_it_knows(
@@ -550,11 +550,11 @@ def test_a_head_begins_with_the_phones_that_it_knows(
 ) -> None:
     source = checkpoint.load(f"{ctc.run_dir}/checkpoint-best.safetensors").recognizer.state_dict()
     for name, phones in (("same", VOCABULARY.phones), ("other", VOCABULARY.phones[::-1])):
-        found = begun_with(after(ctc, name, CTCConfig(), phones), monkeypatch)
+        result = begun_with(after(ctc, name, CTCConfig(), phones), monkeypatch)
         moved = [0, *(VOCABULARY.encode(phones))]
         for key, value in source.items():
             expected = value[moved] if key.startswith("criterion.head.") else value
-            assert torch.equal(found[key], expected)
+            assert torch.equal(result[key], expected)
 
 
 def test_an_encoder_that_does_not_fit_is_refused(ctc: RunConfig) -> None:
@@ -584,6 +584,6 @@ def test_normalisations_of_what_is_heard_fit_each_other(
     by_utterance = normalized(dataclasses.replace(plain, training=ctc.training), "utterance")
     train.run(by_utterance)
     by_speaker = after(by_utterance, "speaker", CTCConfig(), VOCABULARY.phones)
-    found = begun_with(normalized(by_speaker, "speaker"), monkeypatch)
+    result = begun_with(normalized(by_speaker, "speaker"), monkeypatch)
     source = checkpoint.load(f"{by_utterance.run_dir}/checkpoint-best.safetensors").recognizer
-    assert all(torch.equal(found[key], value) for key, value in source.state_dict().items())
+    assert all(torch.equal(result[key], value) for key, value in source.state_dict().items())

@@ -69,14 +69,14 @@ def new_network(config: RunConfig, seed: int) -> Recognizer:
 def fabricated(dev: list[Utterance]) -> Mapping[str, Tensor]:
     """Log-probabilities in which every phone of dev can be seen, but the blank is too strong."""
     generator = torch.Generator().manual_seed(1)
-    found = {}
+    result = {}
     for utterance in dev:
         logits = torch.randn(4 * len(utterance.phones), 5, generator=generator)
         logits[:, 0] += 2.5
         for n, phone in enumerate(utterance.phones):
             logits[4 * n + 1, 1 + PHONES.index(phone)] += 3.0
-        found[utterance.id] = logits.log_softmax(dim=1)
-    return found
+        result[utterance.id] = logits.log_softmax(dim=1)
+    return result
 
 
 def per_of(
@@ -115,11 +115,11 @@ def test_the_best_is_kept_and_decode_uses_it(
     emissions = fabricated(tones[:5])
     monkeypatch.setattr(tune, "_emissions", lambda *_: emissions)
     tune.run(config)
-    found = json.loads((run_dir / "search.json").read_text())
-    best = min(trial["dev_per"] for trial in found["tried"])
-    assert found["dev_per"] == best < max(trial["dev_per"] for trial in found["tried"])
-    assert len(found["tried"]) == 36
-    chosen = SearchConfig(**found["search"])
+    result = json.loads((run_dir / "search.json").read_text())
+    best = min(trial["dev_per"] for trial in result["tried"])
+    assert result["dev_per"] == best < max(trial["dev_per"] for trial in result["tried"])
+    assert len(result["tried"]) == 36
+    chosen = SearchConfig(**result["search"])
     assert per_of(config, tones[:5], emissions, chosen) == best
     assert (chosen.beam, chosen.language_model) == (8, config.search.language_model)
     # decode takes it in place of its own
@@ -196,9 +196,9 @@ def test_a_random_choice_is_a_part_of_the_grid(config: RunConfig) -> None:
     ],
 )
 def test_only_what_a_search_takes_is_tuned(values: dict[str, int], keys: set[str]) -> None:
-    found = CTC(CTCConfig(), 1, 5).tunable(SearchConfig(**values))  # type: ignore[arg-type]
-    assert set(found) == keys
-    assert all(hasattr(GRID, key) for key in found)
+    result = CTC(CTCConfig(), 1, 5).tunable(SearchConfig(**values))  # type: ignore[arg-type]
+    assert set(result) == keys
+    assert all(hasattr(GRID, key) for key in result)
 
 
 def test_a_criterion_without_knobs_is_refused(
@@ -228,9 +228,9 @@ def test_decode_writes_all_hypotheses_when_asked(config: RunConfig) -> None:
     best = read_jsonl(run_dir / "dev.hyp.jsonl", Hypothesis)
     lines = (run_dir / "dev.n-best.jsonl").read_text().splitlines()
     for hypothesis, record in zip(best, map(json.loads, lines), strict=True):
-        found = [Hypothesis.from_dict(one) for one in record["n_best"]]
-        assert (record["id"], found[0]) == (hypothesis.id, hypothesis)
-        assert len({one.phones for one in found}) == 4
+        result = [Hypothesis.from_dict(one) for one in record["n_best"]]
+        assert (record["id"], result[0]) == (hypothesis.id, hypothesis)
+        assert len({one.phones for one in result}) == 4
 
 
 @pytest.mark.parametrize(("bonus", "edge"), [(-1.0, "lowest"), (0.0, ""), (1.0, "highest")])

@@ -22,7 +22,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from asr import knobs
-from asr.config import SCHEMAS, RunConfig
+from asr.config import SCHEMAS, RunConfig, leaves
 from asr.errors import DataError, exit_code, pip_install, said_by_system
 
 # Hydra's plugins that run the jobs of -m otherwise than one by one, and the extras that bring them.
@@ -95,21 +95,14 @@ def overrides(saved: Mapping[str, Any]) -> list[str]:
         *("skip_bad", "device", "threads", "training.workers"),
     }
     experiment = [f"experiment={saved['name']}"]
-    default = _leaves(asdict(compose([*experiment, "corpus.root=unused"])))
+    default = leaves(asdict(compose([*experiment, "corpus.root=unused"])))
     return experiment + [
         f"{key}={value}"
-        for key, value in _leaves(saved).items()
+        for key, value in leaves(saved).items()
         if value != default.get(key)
         and key not in left_out
         and not key.startswith(("search.", "tune."))
     ]
-
-
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """The values of nested dicts by their dotted keys."""
-    if not isinstance(tree, Mapping):
-        return {prefix.removesuffix("."): tree}
-    return {k: v for key, node in tree.items() for k, v in _leaves(node, f"{prefix}{key}.").items()}
 
 
 def from_omegaconf(composed: DictConfig) -> RunConfig:

@@ -32,7 +32,7 @@ import torch
 
 from asr import __version__, checkpoint
 from asr.checkpoint import Checkpoint, TrainingState
-from asr.config import RunConfig
+from asr.config import RunConfig, leaves
 from asr.errors import DataError
 from asr.files import atomic_open
 from asr.phones import Vocabulary
@@ -170,8 +170,8 @@ class RunDirectory:
         last = checkpoint.load(self.last)
         assert last.training is not None
         defaults = {part: asdict(type(getattr(config, part))()) for part in PARTS}
-        begun = _flat(defaults) | _flat(last.training.run)  # an older run lacks newer keys
-        for key, value in _flat(unchanging).items():
+        begun = leaves(defaults) | leaves(last.training.run)  # an older run lacks newer keys
+        for key, value in leaves(unchanging).items():
             if (before := begun.get(key)) != value:
                 raise DataError(
                     f"{self}: cannot be continued, it was begun with {key}={before} and now has "
@@ -247,10 +247,3 @@ def _unchanging(config: RunConfig, utterances: int) -> dict[str, Any]:
         "utterances": utterances,
         "cache_precision": config.cache_precision if config.cache else "float32",
     }
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, node in tree.items():
-        flat |= _flat(node, f"{prefix}{key}.") if isinstance(node, dict) else {prefix + key: node}
-    return flat
