@@ -1,13 +1,24 @@
-"""Text files read by line, and files that get their name only when they are complete."""
+"""Text files read by line, the names in them, and files that get theirs when they are complete."""
 
 import os
 import secrets
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from asr.errors import FULL, DataError
+from asr.errors import FULL, DataError, raise_problems
+
+# Unicode's categories of characters that a name cannot have, as they are called in messages.
+UNFIT = {
+    "Zs": "white space",
+    "Zl": "a line break",
+    "Zp": "a line break",
+    "Cc": "a control character",
+    "Cf": "an invisible character",
+    "Cs": "half of a surrogate pair",
+}
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -62,6 +73,33 @@ def read_table(path: str | Path, problems: list[str]) -> dict[str, tuple[str, st
             first = table[id_][0].rpartition(":")[2]
             problems.append(f"{place}: {id_} is a duplicate of line {first}; remove one of them")
     return table
+
+
+def name(text: str, where: str, what: str) -> str:
+    """An identifier, a speaker or a phone as it enters from a file: in Unicode's form NFC.
+
+    `where` (file and line) and `what` it is begin the message. Raises `DataError` for one that is
+    empty or that has a blank, a line break, a control or an invisible character in it.
+    """
+    if not text:
+        raise DataError(f"{where}: {what} is empty, expected at least one character")
+    for character in "" if text.isprintable() and " " not in text else text:
+        if (unfit := UNFIT.get(unicodedata.category(character))) is not None:
+            raise DataError(
+                f"{where}: {what} {text!r} has {unfit} in it (U+{ord(character):04X}), expected "
+                f"one word; remove or replace it"
+            )
+    return unicodedata.normalize("NFC", text)
+
+
+def require_new(paths: Iterable[str | Path], overwrite: bool) -> None:
+    """Raise one `DataError` that names each file that is already there, unless `overwrite`."""
+    present = [] if overwrite else [path for path in paths if os.path.lexists(path)]
+    raise_problems(
+        f"{path}: already exists and would be overwritten; choose another --output, move it away, "
+        f"or set --overwrite"
+        for path in present
+    )
 
 
 @contextmanager
