@@ -6,16 +6,28 @@ file that holds less than its header promises is an error.
 
 from asr.audio.checks import Waveform
 from asr.audio.headers import AudioInfo
-from asr.audio.reader import ENDINGS, Inspection, from_array, info, inspect, load, stream
+from asr.audio.reader import (
+    ENDINGS,
+    Inspection,
+    convert,
+    from_array,
+    info,
+    inspect,
+    load,
+    on_disk,
+    stream,
+)
 
 __all__ = [
     "ENDINGS",
     "AudioInfo",
     "Inspection",
     "Waveform",
+    "convert",
     "from_array",
     "info",
     "inspect",
     "load",
+    "on_disk",
     "stream",
 ]

@@ -8,6 +8,7 @@ silence. This file opens audio only to look for a transfer in text mode.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,27 +28,40 @@ OFFSET = 0.02  # warn when the mean is further from 0 than this share of full sc
 LINE_FEEDS = 50  # a file with fewer bytes 0x0A may have no 0x0D by chance
 TEXT_BLOCK = 1 << 18  # bytes
 LOWEST_RATE = 4_000  # below it there is no speech, and the resampled audio would fill any memory
+HIGHEST_RATE = 1_000_000
+MOST_CHANNELS = 64
+LOUDEST = 16.0  # times full scale; above it, the samples are not in [-1, 1] at all
+DEAD_DB, CANCELLED_DB = (
+    -60.0,
+    -10.0,
+)  # below the loudest channel; below a mix of unrelated ones
+RELATED = 0.8  # a lower correlation of two channels: something is on one of them only
+SWAPPED_BLOCK = 1 << 16  # samples in which swapped bytes are looked for
 
 
 def wrong_format(path: str | Path, header: AudioInfo, sample_rate: int) -> Iterator[str]:
     """Problems: several channels, and a sample rate other than `sample_rate`."""
     if header.channels != 1:
         yield (
-            f"{path}: {header.channels} channels, expected 1; choose or mix one yourself, for "
-            f"example with `sox IN OUT remix 1`"
+            f"{path}: {header.channels} channels, expected 1; for a corpus set "
+            f"corpus.resample=true, or choose one yourself, for example with `sox IN OUT remix 1`"
         )
     if header.sample_rate != sample_rate:
         yield (
-            f"{path}: sampled at {header.sample_rate} Hz, expected {sample_rate} Hz; resample it, "
-            f"for example with `sox IN -r {sample_rate} OUT`"
+            f"{path}: sampled at {header.sample_rate} Hz, expected {sample_rate} Hz; for a corpus "
+            f"set corpus.resample=true, or resample it, for example with `sox IN -r {sample_rate} "
+            f"OUT`"
         )
 
 
-def too_slow(path: str | Path, rate: int) -> Iterator[str]:
-    if rate < LOWEST_RATE:
-        yield (
-            f"{path}: sampled at {rate} Hz, expected at least {LOWEST_RATE} Hz; is the rate right?"
-        )
+def beyond_use(path: str | Path, header: AudioInfo) -> Iterator[str]:
+    """Problems: a rate or a number of channels that no recording of speech has."""
+    rate = header.sample_rate
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        expected = f"at least {LOWEST_RATE}" if rate < LOWEST_RATE else f"at most {HIGHEST_RATE}"
+        yield f"{path}: sampled at {rate} Hz, expected {expected} Hz; is the rate right?"
+    if header.channels > MOST_CHANNELS:
+        yield f"{path}: {header.channels} channels, expected at most {MOST_CHANNELS}"
 
 
 def too_short(
@@ -62,7 +76,7 @@ def too_short(
 
 
 def wrong_extent(path: str | Path, header: AudioInfo, extent: Extent) -> Iterator[str]:
-    """A problem where the file holds fewer samples than its header promises, or none."""
+    """A problem where the file does not hold what its header promises, or no samples."""
     if extent.promised and extent.stored is not None and extent.stored < extent.promised:
         counts = f"the header says {extent.promised} samples, the file holds {extent.stored}"
         if _transferred_as_text(path):
@@ -74,11 +88,10 @@ def wrong_extent(path: str | Path, header: AudioInfo, extent: Extent) -> Iterato
             yield f"{path}: truncated, {counts}; fetch it again"
     elif not extent.has_end:
         yield f"{path}: truncated, the Ogg stream has no last page; fetch it again"
-    elif header.samples < 1 and extent.stored:
+    elif extent.fault:
         yield (
-            f"{path}: no audio, the header says 0 samples and the file has room for "
-            f"{extent.stored}: it was never completed; write the file again, for example with "
-            f"`sox --ignore-length IN OUT`"
+            f"{path}: the header is wrong, {extent.fault}; write the file again with what recorded "
+            f"it, or with another program after a look at what is in it"
         )
     elif header.samples < 1:
         yield f"{path}: no audio, the file holds zero samples; leave it out"
@@ -95,14 +108,38 @@ def _transferred_as_text(path: str | Path) -> bool:
     return line_feeds >= LINE_FEEDS
 
 
-def not_finite(path: str | Path, waveform: Waveform, start: int = 0) -> Iterator[str]:
-    """A problem: the first sample of (S,) or (S, channels) that is NaN or infinite."""
-    finite = np.isfinite(waveform)
-    if not finite.all():
-        first, *channel = (int(n) for n in np.unravel_index(np.argmin(finite), finite.shape))
+def no_samples_of_audio(
+    path: str | Path, waveform: npt.NDArray[Any], start: int = 0
+) -> Iterator[str]:
+    """A problem: the first sample of (S,) or (S, channels) that is no number, or far too large."""
+    sound = np.abs(waveform) <= LOUDEST  # false for NaN
+    if not sound.all():
+        first, *channel = (int(n) for n in np.unravel_index(np.argmin(sound), sound.shape))
+        value = waveform[first, *channel]
+        if np.isfinite(value):
+            yield (
+                f"{path}: sample {start + first} is {value:g}, expected numbers in [-1, 1]; divide "
+                f"by full scale, which is 32768 for samples of 16 bits"
+            )
+        else:
+            yield (
+                f"{path}: sample {start + first} is {value}, expected a finite number; write the "
+                f"file again"
+            )
+
+
+def swapped_bytes(path: str | Path, samples: Samples16) -> Iterator[str]:
+    """A problem where the samples (S,) are noise, and speech with their bytes exchanged."""
+    begin = samples[:SWAPPED_BLOCK]
+
+    def roughness(values: Samples16) -> float:
+        as_floats = values.astype(np.float64)
+        return float(np.abs(np.diff(as_floats)).sum() / max(1.0, np.abs(as_floats).sum()))
+
+    if roughness(begin) > 1 and roughness(begin.byteswap()) < 0.5:
         yield (
-            f"{path}: sample {start + first} is {waveform[first, *channel]}, expected a finite "
-            f"number; write the file again"
+            f"{path}: its bytes are in the wrong order, it would be noise; correct the byte order "
+            f"in the header (SPHERE: sample_byte_format), or convert it with `sox -x IN OUT`"
         )
 
 
@@ -122,6 +159,51 @@ def in_16_bits(waveform: Waveform) -> Samples16:
     scaled = np.rint(waveform * np.float32(FULL_SCALE))
     samples: Samples16 = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
     return samples
+
+
+class Channels:
+    """Powers and correlations of channels that are added in blocks (S, channels)."""
+
+    def __init__(self, count: int) -> None:
+        self.products = np.zeros((count, count))
+        self.samples = 0
+
+    def add(self, block: npt.NDArray[Any]) -> None:
+        precise = block.astype(np.float64)
+        self.products += precise.T @ precise
+        self.samples += len(block)
+
+    def unfit_to_mix(self, path: str | Path) -> Iterator[str]:
+        """A warning where the mean of the channels is worse than one of them."""
+        powers = self.products.diagonal()
+        loudest = int(powers.argmax())
+        mix = self.products.mean()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            levels = 10 * np.log10(np.append(powers, mix) / self.samples)
+            below = levels[:-1] - levels[loudest]
+            related = self.products / np.sqrt(np.outer(powers, powers))
+        if not powers[loudest]:
+            return
+        dead = np.flatnonzero(below < DEAD_DB)
+        alive = np.flatnonzero(below >= DEAD_DB)
+        unrelated = np.argwhere(np.abs(related[np.ix_(alive, alive)]) < RELATED)
+        if 10 * np.log10(max(mix, 1e-30) * len(powers) / powers.mean()) < CANCELLED_DB:
+            what = "they cancel each other out (opposite phase)"
+        elif len(dead):
+            what = f"channel {dead[0] + 1} is silent"
+        elif len(unrelated):
+            one, other = alive[unrelated[0]]
+            what = (
+                f"channels {one + 1} and {other + 1} are different (correlation "
+                f"{related[one, other]:.2f}), as with noise, hum or another speaker on one of them"
+            )
+        else:
+            return
+        listed = ", ".join(f"{level:.0f}" for level in levels[:-1])
+        yield (
+            f"{path}: {what}; the channels are at {listed} dB of full scale, their mix is at "
+            f"{levels[-1]:.0f} dB; choose one with --channel {loudest + 1} (from Python: channel=)"
+        )
 
 
 @dataclass

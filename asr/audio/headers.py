@@ -1,19 +1,26 @@
-"""Headers against file sizes: how many samples a file promises, and for how many it has room.
+"""Headers against files: how many samples a file announces, and for how many it has room.
 
-libsndfile reads a truncated RIFF or SPHERE file without an error, and a RIFF file that a pipe
-left unfinished as if it had no end. AIFF, CAF, W64 and RF64 are not examined.
+libsndfile trusts headers. It reads truncated RIFF, AIFF, W64, AU and SPHERE files without an error,
+stops where a header announces less than there is, and takes an MP3 without a Xing header for what
+its first frame's bit rate makes of the file size. Where a header leaves the length open, which is
+legal of a stream, the length is found here, and put into the header when the file is opened.
 """
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from asr.audio import frames
 from asr.errors import DataError
 
 ENDLESS = 0x7FFFF000  # a data chunk of this size or more: length unknown (ffmpeg, sox in a pipe)
-LONGEST_OGG_PAGE = 65_307  # bytes
+SPHERE_PADDING = 1024  # bytes that may follow the samples
+WIDTHS = {  # bytes of a sample
+    **dict.fromkeys(("PCM_S8", "PCM_U8", "ULAW", "ALAW"), 1),
+    **{"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8},
+}
 
 
 @dataclass(frozen=True)
@@ -37,70 +44,203 @@ class Extent:
     stored: int | None = None
     endless: bool = False  # a stream whose header was never completed
     has_end: bool = True  # false: an Ogg stream without its last page
+    fault: str = ""  # how the header contradicts itself or the file
+    left: int = 0  # bytes behind the audio, which are not read
+    data: tuple[int | None, int] | None = None  # the bytes of samples: promised, stored
+    patch: frames.Patch | None = None  # of the header, where the length was open
+
+    def in_samples(self, subtype: str, channels: int) -> "Extent":
+        """The extent of a file whose samples are of this type of soundfile."""
+        if self.data is None or subtype not in WIDTHS:
+            return self
+        block = WIDTHS[subtype] * channels
+        promised, stored = self.data
+        return replace(self, promised=promised and promised // block, stored=stored // block)
 
 
-def extent_of(path: Path) -> Extent:
-    """Compare the header of a RIFF, SPHERE or Ogg file with its size; `DataError`: unreadable."""
+@dataclass(frozen=True)
+class Chunks:
+    """How a container writes its chunks."""
+
+    size: str  # struct format of a size
+    first: int  # byte where the first chunk begins
+    name: int = 4  # bytes of a chunk's name
+    alignment: int = 2
+    counted: int = 0  # bytes of name and size that a size counts
+    before: int = 0  # bytes of the data chunk before the samples
+    endless: int = 1 << 63  # a size of this or more is unknown
+
+
+CONTAINERS = {
+    b"RIFF": Chunks("<I", 12, endless=ENDLESS),
+    b"RIFX": Chunks(">I", 12, endless=ENDLESS),
+    b"RF64": Chunks("<I", 12, endless=ENDLESS),
+    b"FORM": Chunks(">I", 12, before=8, endless=ENDLESS),
+    b"caff": Chunks(">Q", 8, alignment=1, before=4),
+    b"riff": Chunks("<Q", 40, name=16, alignment=8, counted=24),
+}
+
+
+def extent_of(path: str | Path, name: str | Path) -> tuple[Extent, bytes]:
+    """The extent of a file, called `name` in messages, and its first bytes.
+
+    `DataError`: unreadable.
+    """
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            head = file.read(12)
-            if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-                return _riff_extent(file, size)
-            if head.startswith(b"NIST_1A"):
-                return _sphere_extent(file, size)
-            return Extent(has_end=not head.startswith(b"OggS") or _has_last_page(file, size))
+            head = file.read(1024)
+            try:
+                return _extent(file, size, head), head
+            except (struct.error, IndexError):  # a header that ends within a number
+                return Extent(), head
     except FileNotFoundError:
-        link = f"a link to {os.readlink(path)}, and there is " if path.is_symlink() else ""
-        raise DataError(f"{path}: {link}no such file") from None
+        link = f"a link to {os.readlink(path)}, and there is " if Path(path).is_symlink() else ""
+        raise DataError(f"{name}: {link}no such file") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{name}: cannot be read ({error.strerror})") from None
 
 
-def _riff_extent(file: BinaryIO, size: int) -> Extent:
-    position, block = 12, 0
-    while position + 8 <= size:
-        file.seek(position)
-        name, length = struct.unpack("<4sI", file.read(8))
-        position += 8
-        if name == b"fmt " and position + 14 <= size:
-            coding, _, _, _, block = struct.unpack("<HHIIH", file.read(14))
-            if coding not in (1, 3, 6, 7, 0xFFFE):  # compressed in blocks of several samples
-                return Extent()
-        if name == b"data":
-            if not block:
-                return Extent()
-            stored = (size - position) // block
-            if length >= ENDLESS and length > size:
-                return Extent(None, stored, endless=True)
-            return Extent(length // block, stored)
-        position += length + length % 2
+def _extent(file: BinaryIO, size: int, head: bytes) -> Extent:
+    if head[:4] in CONTAINERS and head[8:12] != b"AVI ":
+        return _chunked(file, size, head[:4], CONTAINERS[head[:4]])
+    if head.startswith(b"NIST_1A"):
+        return _sphere(head, size)
+    if head.startswith(b".snd"):
+        start, length = struct.unpack(">II", head[4:12])
+        known = length < ENDLESS
+        return Extent(data=(length if known else None, max(0, size - start)), endless=not known)
+    if head.startswith(b"OggS"):
+        return _ogg(file, size)
+    if head.startswith(b"fLaC"):
+        promised, stored, patch = frames.flac(file, size, head)
+        return Extent(
+            promised, stored, patch is not None, fault=_more(promised, stored), patch=patch
+        )
+    if (first := frames.first_of_mp3(file, head)) is not None:
+        promised, stored, patch, fault = frames.mp3(file, size, first)
+        return Extent(promised, stored, fault=fault or _more(promised, stored), patch=patch)
     return Extent()
 
 
-def _sphere_extent(file: BinaryIO, size: int) -> Extent:
-    file.seek(0)
+def _more(promised: int | None, stored: int | None) -> str:
+    if promised is None or stored is None or stored <= promised:
+        return ""
+    return f"it announces {promised} samples, the file holds {stored}"
+
+
+def _chunked(file: BinaryIO, size: int, form: bytes, kind: Chunks) -> Extent:
+    """Follow the chunks of a file to its end; the data chunk holds the samples."""
+    width = kind.name + struct.calcsize(kind.size)
+    extent, position, wide, fault = Extent(), kind.first, 0, ""
+    announced: int | None = None
+    file.seek(kind.name)
+    (whole,) = struct.unpack(kind.size, file.read(width - kind.name))
+    while position + width <= size:
+        file.seek(position)
+        name = (raw := file.read(width))[:4]
+        (length,) = struct.unpack(kind.size, raw[kind.name :])
+        start = position + width
+        length -= kind.counted
+        if not (name.isascii() and name.decode().isprintable()) or length < 0:
+            break
+        if name == b"ds64":
+            whole, wide = struct.unpack("<QQ", file.read(16))
+        elif name == b"fmt ":
+            fault = _contradiction(kind.size[0], file.read(16))
+        elif name == b"COMM":
+            channels, announced, bits = struct.unpack(">HIH", file.read(8))
+            # AIFF-C names a coding behind these fields
+            announced = announced * channels * ((bits + 7) // 8) if length == 18 else None
+        elif name in (b"data", b"SSND"):
+            if form == b"RF64" and length >= ENDLESS:
+                length = wide
+            start, length = start + kind.before, length - kind.before
+            stored = max(0, size - start)
+            if length >= kind.endless and length > stored:
+                return Extent(endless=True, fault=fault, data=(None, stored))
+            if length <= 0 < stored and not _is_chunks(file, size, start, kind, width):
+                value = struct.pack(kind.size, stored + kind.before + kind.counted)
+                patch = frames.Patch(start - kind.before - len(value), len(value), value)
+                return Extent(endless=True, fault=fault, data=(None, stored), patch=patch)
+            extent = Extent(data=(max(0, length), stored))
+            if announced is not None and announced != length:
+                fault = f"it announces {announced} bytes of samples, and then {length}"
+        end = start + length + -length % kind.alignment
+        if end > size and extent.data is not None and name not in (b"data", b"SSND"):
+            break
+        position = end
+    left = max(0, size - position)
+    # whether the form, as it says, contains what is left
+    end = size if form == b"caff" else whole if form == b"riff" else whole + 8
+    if extent.data is not None and left > 1 and abs(end - size) <= 1:
+        fault = fault or (
+            f"it announces {extent.data[0]} bytes of samples, and {left} bytes follow that are "
+            f"in no chunk"
+        )
+    return replace(extent, fault=fault, left=left)
+
+
+def _is_chunks(file: BinaryIO, size: int, position: int, kind: Chunks, width: int) -> bool:
+    """Whether chunks fill the rest of a file, from `position`."""
+    while position + width <= size:
+        file.seek(position)
+        raw = file.read(width)
+        (length,) = struct.unpack(kind.size, raw[kind.name :])
+        if not (raw[:4].isascii() and raw[:4].decode().isprintable()):
+            return False
+        position += width + length - kind.counted + -length % kind.alignment
+    return size <= position <= size + 1
+
+
+def _contradiction(order: str, fields: bytes) -> str:
+    """How the numbers of a `fmt` chunk of PCM contradict each other."""
+    coding, channels, rate, byte_rate, block, bits = struct.unpack(order + "HHIIHH", fields)
+    if not channels or not rate:
+        return f"it announces {channels} channels at {rate} Hz"
+    if coding not in (1, 3, 6, 7, 0xFFFE):  # compressed in blocks of several samples
+        return ""
+    if block != channels * ((bits + 7) // 8):
+        return f"it announces {channels} channels of {bits} bits in blocks of {block} bytes"
+    if byte_rate not in (0, block * rate):
+        return f"it announces {rate} blocks of {block} bytes in a second, and {byte_rate} bytes"
+    return ""
+
+
+def _sphere(head: bytes, size: int) -> Extent:
     fields = {}
-    for line in file.read(1024).split(b"\n"):
+    for line in head.split(b"\n"):
         name, _, typed = line.partition(b" -i ")
         if typed.strip().isdigit():
             fields[name] = int(typed)
         elif line.startswith(b"sample_coding") and not line.strip().endswith((b"pcm", b"ulaw")):
             return Extent()
-    file.seek(8)
-    header_size = file.read(8).strip()
+    start = head[8:16].strip()
     block = fields.get(b"sample_n_bytes", 2) * fields.get(b"channel_count", 1)
-    if b"sample_count" not in fields or not header_size.isdigit() or not block:
+    if b"sample_count" not in fields or not start.isdigit() or not block:
         return Extent()
-    return Extent(fields[b"sample_count"], max(0, size - int(header_size)) // block)
+    promised, data = fields[b"sample_count"], max(0, size - int(start))
+    left = max(0, data - promised * block)
+    fault = _more(promised, data // block) if promised and left > SPHERE_PADDING else ""
+    return Extent(promised, data // block, fault=fault, left=left)
 
 
-def _has_last_page(file: BinaryIO, size: int) -> bool:
-    """Whether an Ogg stream ends with a whole page that is marked as its last."""
-    file.seek(max(0, size - LONGEST_OGG_PAGE))
-    tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) <= 27:
-        return False
-    page_size = 27 + page[26] + sum(page[27 : 27 + page[26]])
-    return page_size <= len(page) and bool(page[5] & 4)
+def _ogg(file: BinaryIO, size: int) -> Extent:
+    """Whether the pages of an Ogg file follow each other to one that is marked as the last."""
+    position, flags, begun = 0, 0, 0
+    last: dict[bytes, int] = {}  # samples up to a page, by stream
+    while position + 27 <= size:
+        file.seek(position)
+        page = file.read(27 + 255)
+        end = position + 27 + page[26] + sum(page[27 : 27 + page[26]])
+        if page[:4] != b"OggS" or end > size:
+            break
+        flags, samples, stream = page[5], *struct.unpack("<q4s", page[6:18])
+        begun += flags & 2 and position > 0
+        if samples >= 0:
+            if samples < last.get(stream, 0):
+                return Extent(fault=f"a page ends with sample {samples}, behind {last[stream]}")
+            last[stream] = samples
+        position = end
+    fault = "several streams are in it, and only the first would be read" if begun else ""
+    return Extent(has_end=bool(flags & 4), fault=fault, left=size - position)

@@ -1,0 +1,179 @@
+"""Frames of FLAC and MP3 streams: how many samples they hold, whatever the header announces.
+
+FLAC: RFC 9639. MP3: ISO/IEC 11172-3 and 13818-3, and the Xing header of LAME and others, a first
+frame of silence that holds the number of frames.
+"""
+
+import io
+import re
+import struct
+from typing import Any, BinaryIO, NamedTuple
+
+FLAC_TAIL = 1 << 15  # bytes of a file's end that hold its last two frames, if these are not longer
+FLAC_SYNC = re.compile(rb"\xff[\xf8\xf9]")
+TAGS = (b"TAG", b"APE", b"ID3", b"LYR", b"\0\0\0")  # that may follow the frames of an MP3
+KBPS = {  # bit rates by index; version 1, and versions 2 and 2.5
+    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+RATES = (44_100, 48_000, 32_000)  # of version 1; half and a quarter of them in 2 and 2.5
+READ = 1 << 20  # bytes
+
+
+class Patch(NamedTuple):
+    """Other bytes in place of `size` bytes of a file at `start`."""
+
+    start: int
+    size: int
+    value: bytes
+
+
+class Patched(io.RawIOBase):
+    """A file as if a part of it were another; for libsndfile, which trusts headers."""
+
+    def __init__(self, file: BinaryIO, patch: Patch) -> None:
+        self.file, self.patch, self.position = file, patch, 0
+        self.grown = len(patch.value) - patch.size
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        base = (0, self.position, self.file.seek(0, 2) + self.grown)[whence]
+        self.position = max(0, base + offset)
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; fewer bytes only at the end."""
+        start, _, value = self.patch
+        wanted, done = len(buffer), 0
+        while done < wanted:
+            if start <= self.position < start + len(value):
+                part = value[self.position - start :][: wanted - done]
+            else:
+                before = self.position < start
+                self.file.seek(self.position if before else self.position - self.grown)
+                part = self.file.read(min(wanted, start - self.position) if before else wanted)
+                part = part[: wanted - done]
+            if not part:
+                break
+            buffer[done : done + len(part)] = part
+            done += len(part)
+            self.position += len(part)
+        return done
+
+
+def flac(file: BinaryIO, size: int, head: bytes) -> tuple[int | None, int | None, Patch | None]:
+    """Samples promised and stored, and the header of a stream that leaves its length open.
+
+    Stored are the samples up to the last frame, which says with which sample it begins; of what
+    looks like a frame, only those count that begin where another ends.
+    """
+    fixed, longest = struct.unpack(">H5xI", head[8:19])
+    (fields,) = struct.unpack(">Q", head[18:26])
+    promised = fields & (1 << 36) - 1
+    wanted = max(FLAC_TAIL, 2 * (longest >> 8))
+    file.seek(max(0, size - wanted))
+    tail = file.read(wanted)
+    ends = {0}
+    stored = None
+    for match in FLAC_SYNC.finditer(tail):
+        frame = _flac_frame(tail[match.start() : match.start() + 16], fixed)
+        if frame is not None:
+            ends.add(frame[1])
+            stored = frame[1] if frame[0] in ends else stored
+    if promised or stored is None:
+        return promised or None, stored, None
+    return None, stored, Patch(18, 8, struct.pack(">Q", fields | stored))
+
+
+def _flac_frame(raw: bytes, fixed: int) -> tuple[int, int] | None:
+    """The samples with which a frame begins and ends, or None where it is no frame.
+
+    `fixed` is the size of blocks, where frames are numbered and not their samples.
+    """
+    if len(raw) < 16 or raw[3] & 1 or not raw[2] >> 4:
+        return None
+    ones = 8 - (raw[4] ^ 0xFF).bit_length()  # the number is coded as in UTF-8
+    extra = max(0, ones - 1)
+    number = raw[4] & (0x7F >> ones)
+    for byte in raw[5 : 5 + extra]:
+        number = number << 6 | byte & 0x3F
+    code, place = raw[2] >> 4, 5 + extra
+    width = {6: 1, 7: 2}.get(code, 0)
+    if width:
+        samples = int.from_bytes(raw[place : place + width], "big") + 1
+    else:
+        samples = 192 if code == 1 else 576 << code - 2 if code < 6 else 256 << code - 8
+    place += width + {12: 1, 13: 2, 14: 2}.get(raw[2] & 15, 0)
+    if place >= len(raw) or _crc8(raw[:place]) != raw[place]:
+        return None
+    begin = number if raw[1] & 1 else number * fixed
+    return begin, begin + samples
+
+
+def _crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x107 if crc & 0x80 else 0)) & 0x1FF
+    return crc
+
+
+def first_of_mp3(file: BinaryIO, head: bytes) -> int | None:
+    """Where the first frame of layer III begins, behind a tag; None: it is no such file."""
+    start = 0
+    if head.startswith(b"ID3"):
+        start = 10 + sum((byte & 0x7F) << 7 * n for n, byte in enumerate(head[9:5:-1]))
+    file.seek(start)
+    return start if _mp3_frame(file.read(4)) else None
+
+
+def _mp3_frame(raw: bytes) -> tuple[int, int] | None:
+    """Bytes and samples of the frame that begins with four bytes, None where none does."""
+    if len(raw) < 4 or raw[0] != 0xFF or raw[1] & 0xE6 != 0xE2:
+        return None
+    version, rate = raw[1] >> 3 & 3, raw[2] >> 2 & 3
+    if version == 1 or rate == 3 or raw[2] >> 4 in (0, 15):
+        return None
+    kbps = KBPS[3 if version == 3 else 2][raw[2] >> 4]
+    hz = RATES[rate] // {3: 1, 2: 2, 0: 4}[version]
+    samples = 1152 if version == 3 else 576
+    return samples * kbps * 125 // hz + (raw[2] >> 1 & 1), samples
+
+
+def mp3(file: BinaryIO, size: int, first: int) -> tuple[int | None, int | None, Patch | None, str]:
+    """Samples of the frames that the Xing header announces, and of those that there are.
+
+    Where no header announces a number, then a patch with the right one. At last what is wrong.
+    """
+    file.seek(first)
+    content = file.read(4096)
+    length, samples = _mp3_frame(content[:4]) or (0, 0)
+    place = max(content[:length].find(b"Xing"), content[:length].find(b"Info"))
+    position, count = first + (length if place >= 0 else 0), 0
+    block, begin, fault = b"", position, ""
+    while position + 4 <= size:
+        if not begin <= position <= begin + len(block) - 4:
+            file.seek(position)
+            block, begin = file.read(READ), position
+        raw = block[position - begin :][:4]
+        if (frame := _mp3_frame(raw)) is None:
+            if not raw.startswith(TAGS):
+                fault = f"behind frame {count}, {size - position} bytes are no frame"
+            break
+        count += position + frame[0] <= size
+        position += frame[0]
+    if place >= 0 and content[place + 7] & 1:
+        (promised,) = struct.unpack(">I", content[place + 8 : place + 12])
+        patch = Patch(first + place + 8, 4, struct.pack(">I", count))
+    else:
+        promised = 0
+        side = {1152: (32, 17), 576: (17, 9)}[samples][content[3] >> 6 == 3]
+        header = bytes([255, content[1] | 1]) + content[2:4] + bytes(side)
+        xing = header + b"Xing" + struct.pack(">II", 1, count)
+        patch = Patch(first, length if place >= 0 else 0, xing.ljust(length, b"\0"))
+    if promised:
+        return promised * samples, count * samples, None, fault
+    return None, None, patch, fault
