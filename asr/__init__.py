@@ -46,17 +46,19 @@ def align(
     phones: Sequence[str],
     sample_rate: int | None = None,
     checkpoint: str | Path | None = None,
+    channel: int | None = None,
 ) -> "tuple[Segment, ...]":
     """The times of the phones of a recording, by forced alignment.
 
-    `recording` is a path, or an array (S,) with its `sample_rate` in Hz; the phones are those of
-    the checkpoint's vocabulary (the packaged model: CMUdict's, in lower case, without stress).
+    `recording` is a path, or an array (S,) with its `sample_rate` in Hz; `channel`, from 1, chooses
+    one of several, which are mixed otherwise. The phones are those of the checkpoint's vocabulary
+    (the packaged model: CMUdict's, in lower case, without stress).
     Raises `DataError` for an unknown phone, or audio that is too short for its phones.
     """
     from asr import aligner
 
     transcriber = load(checkpoint)
-    waveform = transcriber.waveform(recording, sample_rate)
+    waveform = transcriber.waveform(recording, sample_rate, channel)
     return aligner.align(transcriber.recognizer, waveform, phones)
 
 

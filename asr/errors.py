@@ -68,14 +68,15 @@ def exit_code(command: Callable[P, int | None]) -> Callable[P, int]:
 
     The exit code is otherwise what the command returns, or 0; 130 when interrupted, and 0 when the
     reader of its output has gone (`| head`). Characters that the encoding of standard output does
-    not have are escaped as in JSON.
+    not have are escaped as in JSON, and bytes of a file's name that are no text as `\\xff`.
     """
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            codecs.register_error("json", _escaped)
-            sys.stdout.reconfigure(errors="json")
+        codecs.register_error("json", _escaped)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="json")
         try:
             try:
                 return command(*args, **kwargs) or 0
@@ -114,7 +115,10 @@ def said_by_system(error: OSError, path: str | Path = "") -> str:
 def _escaped(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+    characters = error.object[error.start : error.end]
+    if all("\udc80" <= one <= "\udcff" for one in characters):
+        return "".join(f"\\x{ord(one) - 0xDC00:02x}" for one in characters), error.end
+    return json.dumps(characters)[1:-1], error.end
 
 
 def _has_no_reader(stream: IO[str]) -> bool:

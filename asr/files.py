@@ -92,6 +92,11 @@ def name(text: str, where: str, what: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def shown(path: str | Path) -> str:
+    """The name of a file as text; bytes of it that are not UTF-8 become escapes, `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def require_new(paths: Iterable[str | Path], overwrite: bool) -> None:
     """Raise one `DataError` that names each file that is already there, unless `overwrite`."""
     present = [] if overwrite else [path for path in paths if os.path.lexists(path)]

@@ -22,6 +22,7 @@ from asr.batch import Batch
 from asr.checkpoint import Checkpoint
 from asr.errors import DataError
 from asr.features import SpeakerMoments
+from asr.files import shown
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Hypothesis, Segment
 from asr.search import SearchConfig
@@ -86,10 +87,12 @@ class Transcriber:
             )
         return features.speaker_moments(self._batches(recordings))
 
-    def blocks(self, path: str | Path, warn: Warn = lambda _: None) -> Iterator[Waveform]:
+    def blocks(
+        self, path: str | Path, warn: Warn = lambda _: None, channel: int | None = None
+    ) -> Iterator[Waveform]:
         """A file at the model's sample rate, block by block, each (S,)."""
         window = self.recognizer.config.features.window_samples
-        return audio.stream(path, self.sample_rate, window, warn)
+        return audio.stream(path, self.sample_rate, window, warn, channel)
 
     def _batches(self, recordings: Iterable[Iterator[Waveform]]) -> Iterator[Batch]:
         """All pieces without their context; unreadable recordings are left out."""
@@ -100,37 +103,47 @@ class Transcriber:
                     yield Batch.of([torch.from_numpy(own)], [SPEAKER])
 
     @overload
-    def transcribe(self, recording: Recording, sample_rate: int | None = None) -> Transcript: ...
+    def transcribe(
+        self, recording: Recording, sample_rate: int | None = None, channel: int | None = None
+    ) -> Transcript: ...
 
     @overload
     def transcribe(
-        self, recording: list[Recording], sample_rate: int | None = None
+        self, recording: list[Recording], sample_rate: int | None = None, channel: int | None = None
     ) -> list[Transcript]: ...
 
     def transcribe(
-        self, recording: Recording | list[Recording], sample_rate: int | None = None
+        self,
+        recording: Recording | list[Recording],
+        sample_rate: int | None = None,
+        channel: int | None = None,
     ) -> Transcript | list[Transcript]:
         """The phones of a recording, or of each in a list, with their times.
 
-        A recording is the path of an audio file of any format, rate and length, or an array (S,) or
-        (S, channels) with its `sample_rate` in Hz. Changes and distortions of the audio are given
-        as warnings. Raises `DataError` where a recording is unreadable, too short or silent.
+        A recording is the path of an audio file of any format, rate and length (`-` is standard
+        input), or an array (S,) or (S, channels) with its `sample_rate` in Hz. Channels are mixed,
+        or one is chosen by its number from 1. Changes and distortions of the audio are given as
+        warnings. Raises `DataError` where a recording is unreadable, too short or silent.
 
             transcript = asr.load().transcribe("my.wav")
-            asr.load().transcribe(samples, sample_rate=44_100)
+            asr.load().transcribe(samples, sample_rate=44_100, channel=2)
         """
         if isinstance(recording, list):
-            return [self.transcribe(one, sample_rate) for one in recording]
+            return [self.transcribe(one, sample_rate, channel) for one in recording]
         if isinstance(recording, str | Path):
-            return self.transcribe_file(recording, warnings.warn)
-        waveform = self.waveform(recording, sample_rate)
+            _require_no_rate(recording, sample_rate)
+            return self.transcribe_file(recording, warnings.warn, channel=channel)
+        waveform = self.waveform(recording, sample_rate, channel)
         moments = self.recognizer.moments_of(self._batches([iter([waveform])]))
         return self._transcript("", iter([waveform]), moments)
 
-    def waveform(self, recording: Recording, sample_rate: int | None = None) -> Waveform:
+    def waveform(
+        self, recording: Recording, sample_rate: int | None = None, channel: int | None = None
+    ) -> Waveform:
         """A whole recording, as for `transcribe`, at the model's sample rate, (S,)."""
         if isinstance(recording, str | Path):
-            return np.concatenate(list(self.blocks(recording, warnings.warn)))
+            _require_no_rate(recording, sample_rate)
+            return np.concatenate(list(self.blocks(recording, warnings.warn, channel)))
         if isinstance(recording, torch.Tensor):
             recording = recording.detach().cpu().numpy()
         if not isinstance(recording, np.ndarray):
@@ -139,19 +152,27 @@ class Transcriber:
         if sample_rate is None:
             raise DataError("an array has no sample rate of its own; set sample_rate=…, in Hz")
         window = self.recognizer.config.features.window_samples
-        return audio.from_array(recording, sample_rate, self.sample_rate, window)
+        return audio.from_array(
+            recording, sample_rate, self.sample_rate, window, warnings.warn, channel
+        )
 
     def transcribe_file(
-        self, path: str | Path, warn: Warn, moments: SpeakerMoments | None = None
+        self,
+        path: str | Path,
+        warn: Warn,
+        moments: SpeakerMoments | None = None,
+        channel: int | None = None,
     ) -> Transcript:
         """`transcribe` of one file, with a function that gets each warning.
 
         `moments` are those of `one_speaker`. Without them a model with normalization=speaker takes
         the file for all that its speaker says.
         """
-        if moments is None:
-            moments = self.recognizer.moments_of(self._batches([self.blocks(path)]))
-        return self._transcript(str(path), self.blocks(path, warn), moments)
+        with audio.on_disk(path):
+            if moments is None:
+                blocks = self.blocks(path, channel=channel)
+                moments = self.recognizer.moments_of(self._batches([blocks]))
+            return self._transcript(shown(path), self.blocks(path, warn, channel), moments)
 
     def _transcript(
         self, name: str, blocks: Iterator[Waveform], moments: SpeakerMoments | None
@@ -177,7 +198,15 @@ class Transcriber:
         try:
             return self.recognizer.search(encoded, own, [name], self.search, self.graph)[0][0]
         except DataError as error:
-            raise DataError(f"{name}: {error}") from error
+            raise DataError(f"{name or 'the array'}: {error}") from error
+
+
+def _require_no_rate(path: str | Path, sample_rate: int | None) -> None:
+    if sample_rate is not None:
+        raise DataError(
+            f"{path}: its header has the sample rate; leave out sample_rate={sample_rate}, which "
+            f"is for arrays"
+        )
 
 
 def placed(

@@ -183,9 +183,15 @@ def convert(
 ) -> list[str]:
     """Write what `stream` reads as FLAC of 16 bits, and return its warnings."""
     warnings: list[str] = []
-    with soundfile.SoundFile(target, "w", sample_rate, 1, "PCM_16", format="FLAC") as file:
-        for block in stream(path, sample_rate, window_samples, warnings.append, channel):
-            file.write(block)
+    try:
+        with soundfile.SoundFile(target, "w", sample_rate, 1, "PCM_16", format="FLAC") as file:
+            for block in stream(path, sample_rate, window_samples, warnings.append, channel):
+                file.write(block)
+    except BaseException as error:
+        target.unlink(missing_ok=True)
+        if isinstance(error, soundfile.LibsndfileError):
+            raise DataError(f"{target}: cannot be written ({error}); is the disk full?") from error
+        raise
     return warnings
 
 

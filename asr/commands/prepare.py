@@ -48,6 +48,10 @@ def run(config: RunConfig) -> None:
         corpus = corpora.find(config.corpus)
         corpus = replace(corpus, window_s=config.features.window_ms / 1000)
         staging.manifests.mkdir()
+        if config.corpus.resample:
+            staging.audio.mkdir()
+            folders = staging.audio, run_dir.audio.absolute()
+            corpus = replace(corpus, converted=folders, channel=config.corpus.channel)
         require = partial(too_few_frames, config) if config.criterion.name == "ctc" else None
         outcome = manifests.write(
             corpus, staging.manifests, staging.warnings, config.jobs, require=require
@@ -75,6 +79,11 @@ def run(config: RunConfig) -> None:
         summary.draw(staging.manifests / "corpus.png", summaries, phones)
         for name, text in corpus.report.items():
             (staging.manifests / name).write_text(text, encoding="utf-8")
+        if count := sum(1 for _ in staging.audio.glob("*")):
+            rate = config.corpus.sample_rate
+            log.warning(
+                "%d recordings converted to %d Hz, one channel: %s", count, rate, run_dir.audio
+            )
         # ── publish ───────────────────────────────────────────────────────────────────────────
         _publish(folder, run_dir)
         Vocabulary(phones).save(run_dir.vocabulary)
@@ -162,10 +171,13 @@ def _require_same_data(run_dir: RunDirectory, paths: list[Path]) -> None:
 
 def _publish(staging: Path, run_dir: RunDirectory) -> None:
     """Give every staged file its final name; without `vocabulary.txt` they are not complete."""
-    run_dir.manifests.mkdir(parents=True, exist_ok=True)
+    for folder in (run_dir.manifests, run_dir.audio):
+        if folder.name == "manifests" or (staging / folder.name).exists():
+            folder.mkdir(parents=True, exist_ok=True)
     run_dir.vocabulary.unlink(missing_ok=True)
     staged = [path.relative_to(staging) for path in staging.rglob("*") if path.is_file()]
-    for path in [*run_dir.manifests.glob("*.jsonl"), run_dir.warnings, run_dir.skipped]:
+    earlier = [*run_dir.manifests.glob("*.jsonl"), *run_dir.audio.glob("*.flac")]
+    for path in [*earlier, run_dir.warnings, run_dir.skipped]:
         if path.relative_to(run_dir.path) not in staged:
             path.unlink(missing_ok=True)
     for name in sorted(staged):

@@ -6,7 +6,9 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
 
 from asr import audio
 from asr.audio import AudioInfo
@@ -29,26 +31,48 @@ class Checked:
 
 
 def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
-    """Open and decode the files of a recording, and list everything that is wrong with them."""
+    """Open and decode the files of a recording, and list everything that is wrong with them.
+
+    In a corpus with folders for `converted` recordings, one of another rate or of several channels
+    is written there, and its utterance names that file. Labels are those of the original.
+    """
+    path = final = recording.audio
+    original, warnings = None, list[str]()
     window_samples = round(corpus.window_s * corpus.sample_rate)
-    sound = audio.inspect(recording.audio, corpus.sample_rate, window_samples)
-    problems, warnings = list(sound.problems), list(sound.warnings)
+    try:
+        if corpus.converted is not None:
+            original = audio.info(path)
+            if (original.sample_rate, original.channels) != (corpus.sample_rate, 1):
+                name = f"{quote(recording.id, safe=' ')}.flac"
+                path, final = (str(folder / name) for folder in corpus.converted)
+                warnings += audio.convert(
+                    recording.audio, Path(path), corpus.sample_rate, window_samples, corpus.channel
+                )
+    except DataError as error:
+        return Checked(None, error.problems)
+    sound = audio.inspect(path, corpus.sample_rate, window_samples)
+    problems = [problem.replace(path, recording.audio) for problem in sound.problems]
+    if path == recording.audio:
+        warnings.extend(sound.warnings)
     words, unreadable = _words(recording)
     warnings.extend(unreadable)
     utterance = None
     header = sound.header
     if header is not None and header.sample_rate == corpus.sample_rate:
+        labelled = original or header
         try:
-            phones, segments = corpus.labeller(recording, header)
+            phones, segments = corpus.labeller(recording, labelled)
         except DataError as error:
             problems.extend(error.problems)
         else:
-            warnings.extend(_gaps(recording, segments, header))
+            warnings.extend(_gaps(recording, segments, labelled))
+            if segments and segments[-1].end_s > header.duration_s:  # by less than a sample
+                segments = (*segments[:-1], replace(segments[-1], end_s=header.duration_s))
             if not problems:
                 is_aligned = corpus.pronunciation and segments
                 utterance = Utterance(
                     id=recording.id,
-                    audio=recording.audio,
+                    audio=final,
                     duration_s=header.duration_s,
                     speaker=recording.speaker,
                     phones=phones,
@@ -60,6 +84,8 @@ def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
                     words=recording.words,
                     pronunciation="aligned" if is_aligned else corpus.pronunciation,
                 )
+    if utterance is None and path != recording.audio:
+        Path(path).unlink()
     return Checked(
         utterance,
         tuple(problems),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from asr import labels
 from asr.audio import AudioInfo
@@ -22,6 +23,8 @@ class CorpusConfig(Knobs, group="corpus"):
     name: str = knob(REQUIRED, "printed with every result")
     phone_set: str = knob("timit61", "of the labels")
     sample_rate: int = knob(16_000, "Hz; features.sample_rate must be the same")
+    resample: bool = knob(False, "convert other rates and several channels to files of the run")
+    channel: int | None = knob(None, "with resample: the one to use, from 1; none: mixed")
     protocol: str = knob("strict", "of scoring dev PER (docs/scoring.md)")
     shared_speakers: bool = knob(False, "allow a speaker in several splits")
 
@@ -79,6 +82,9 @@ class Corpus:
     phones: tuple[str, ...] | None = None  # vocabulary; None: the phone set of the configuration
     pronunciation: str | None = None  # `Utterance.pronunciation`, where a lexicon gives the phones
     window_s: float = 0.025  # shortest recording
+    # folders of recordings that are resampled or mixed (`check`): while it is prepared, and later
+    converted: tuple[Path, Path] | None = None
+    channel: int | None = None  # of these; None: mixed
     report: dict[str, str] = field(default_factory=dict)  # file beside the manifests → its text
     bad: Sequence[str] = ()  # problems of single recordings, which are in no split
     wrong: Sequence[str] = ()  # problems of the corpus as a whole

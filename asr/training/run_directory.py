@@ -2,6 +2,7 @@
 
 exp/EXPERIMENT/SEED/
   manifests/            {train,dev,test}.jsonl, corpus.txt, corpus.png       asr prepare
+  audio/                with corpus.resample: the recordings of other rates, converted
   warnings.txt          if there are any; skipped.txt with skip_bad
   vocabulary.txt        written last: the manifests are complete
   config.yaml           the configuration                                    asr train
@@ -58,6 +59,7 @@ class RunDirectory:
         self.path = path = Path(path)
         self.writes = writes
         self.manifests = path / "manifests"
+        self.audio = path / "audio"
         self.warnings = path / "warnings.txt"
         self.skipped = path / "skipped.txt"
         self.vocabulary = path / "vocabulary.txt"
