@@ -65,7 +65,9 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config(root: Path, **options: Any) -> RunConfig:
     corpus = {
-        name: options.pop(name) for name in ("shared_speakers", "full_test") if name in options
+        name: options.pop(name)
+        for name in ("shared_speakers", "full_test", "resample", "channel")
+        if name in options
     }
     return RunConfig(
         corpus=TimitConfig(root=str(root), complete=False, **corpus),
@@ -208,7 +210,7 @@ ERRORS: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "01-flac",
         raw(lambda b: b[:5000], format="FLAC"),
-        r"truncated or damaged, the FLAC stream cannot be decoded",
+        r"truncated, the header says 4800 samples, the file holds 4096",
     ),
     (
         "01-vorbis",
@@ -287,9 +289,9 @@ ERRORS: list[tuple[str, Callable[[Path], Any], str]] = [
         r"SX1\.WAV: 399 samples, expected at least one window of 400 \(25 ms\)",
     ),
     (
-        "14-size-0",
-        raw(lambda b: data_size(b, 0)),
-        r"SX1\.WAV: no audio, the header says 0 samples .* room for 4800",
+        "14-block-size",
+        raw(lambda b: b[:32] + bytes([4]) + b[33:]),
+        r"SX1\.WAV: the header is wrong, it announces 1 channels of 16 bits in blocks of 4 bytes",
     ),
     (
         "15-ambiguous",
@@ -476,6 +478,52 @@ def test_harmless(root: Path, change: Callable[[Path], Any]) -> None:
     np.testing.assert_allclose(32768 * audio.load(first.audio), noise(1), atol=quantised)
 
 
+@pytest.mark.parametrize("channel", [None, 2])
+def test_other_rates_and_channels_are_converted_once(
+    root: Path, channel: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    rate = 44_100
+    time = np.arange(SAMPLES * rate // RATE) / rate
+    tones = [0.3 * np.sin(2 * np.pi * hertz * time) for hertz in (440, 900)]
+    samples(np.stack(tones, 1), rate)(root)
+    scaled = [
+        [*(str(int(n) * rate // RATE) for n in (a, b)), c]
+        for a, b, c in map(str.split, PHN.splitlines())
+    ]
+    (root / LABELS).write_text("".join(" ".join(row) + "\n" for row in scaled))
+    assert refused(root)
+    first, second = prepared(root, resample=True, channel=channel)["train"]
+    assert "1 recordings converted to 16000 Hz" in caplog.text
+    folder = root.parent / "exp/run/audio"
+    assert [Path(first.audio)] == list(folder.iterdir()) == [folder / "fcjf0_sx1.flac"]
+    assert Path(second.audio).parent == root / HERE
+    assert first.phones == second.phones
+    for one, other in zip(first.segments or (), second.segments or (), strict=True):
+        assert (one.start_s, one.end_s) == pytest.approx((other.start_s, other.end_s), abs=1e-4)
+    waveform = audio.load(first.audio)
+    assert len(waveform) == pytest.approx(SAMPLES, abs=1)
+    spectrum = np.abs(np.fft.rfft(waveform))
+    peaks = {440: 0.15, 900: 0.15} if channel is None else {900: 0.3}
+    for hertz, peak in peaks.items():
+        assert 2 / SAMPLES * spectrum[round(hertz * 0.3)] == pytest.approx(peak, rel=0.05)
+    samples(noise(1))(root)
+    (root / LABELS).write_text(PHN)
+    prepared(root, resample=True)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(("channel", "says"), [(3, "no channel 3"), (None, "truncated")])
+def test_what_cannot_be_converted_is_named_and_leaves_nothing(
+    root: Path, channel: int | None, says: str
+) -> None:
+    samples(np.stack([noise(1), noise(2)], 1))(root)
+    if channel is None:
+        (root / WAV).write_bytes((root / WAV).read_bytes()[:9000])
+    (problem,) = refused(root, resample=True, channel=channel)
+    assert problem.startswith(f"{root / WAV}: ")
+    assert says in problem
+
+
 WARNINGS: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "12-clipped",
@@ -603,7 +651,7 @@ FAULTS = [
     "08-stereo",
     "10-nan",
     "11-zeros",
-    "14-size-0",
+    "14-block-size",
     "16-no-phn",
     "16-no-wav",
     "17-beyond",

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 import asr
+from asr import audio
 from asr.errors import DataError
 from asr.transcriber import MODEL
 
@@ -49,13 +50,24 @@ def test_an_array_is_transcribed_as_its_file(rate: int, tmp_path: Path) -> None:
     recognizer = asr.load()
     with pytest.warns(UserWarning, match="a.wav"):
         of_file = recognizer.transcribe(tmp_path / "a.wav")
-    assert recognizer.transcribe(samples, rate).phones == of_file.phones
+    with pytest.warns(UserWarning, match="the array"):
+        of_array = recognizer.transcribe(samples, rate)
+    assert of_array.phones == of_file.phones
+    with pytest.warns(UserWarning, match="resampled"):
+        chosen = recognizer.transcribe(samples, rate, channel=2)
+    with pytest.warns(UserWarning, match="resampled"):
+        one = recognizer.transcribe(samples[:, 1], rate)
+    assert chosen == one
 
 
 def test_integers_are_scaled(recording: Path) -> None:
     recognizer = asr.load()
     samples, rate = soundfile.read(recording, dtype="int16")
     assert recognizer.transcribe(samples, rate).phones == recognizer.transcribe(recording).phones
+    short = (samples[:400] // 256).astype(np.int8)
+    for other in (short, (short + 128.0).astype(np.uint8), short.astype(np.int32) << 24):
+        scaled = audio.from_array(other, rate, rate, 400)
+        np.testing.assert_array_equal(scaled, short.astype(np.float32) / 128)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +85,12 @@ def test_integers_are_scaled(recording: Path) -> None:
         (np.ones(16_000), 100, "100 Hz"),
         (np.ones(16_000), None, "sample_rate"),
         (np.array(["a"]), 16_000, "expected floats"),
+        (np.ones(16_000) * 1e38, 16_000, r"sample 0 is 1e\+38, expected numbers in \[-1, 1\]"),
+        (np.ones(16_000) * 1e300, 16_000, "divide"),
+        (np.ones(16_000, dtype=complex), 16_000, "complex128, expected floats"),
+        (np.ones(0), 16_000, "the array: 0 samples"),
+        (np.ones((16_000, 0)), 16_000, "shape"),
+        ("my.wav", 16_000, "my.wav: its header has the sample rate"),
     ],
 )
 def test_a_bad_array_is_one_sentence(samples: np.ndarray, rate: int | None, problem: str) -> None:

@@ -266,6 +266,25 @@ def test_a_bad_file_gets_one_line_and_the_others_are_done(
     assert says in line
 
 
+def test_a_name_that_is_not_utf8_is_shown_with_escapes_everywhere(
+    speech: Path, tone_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xe9.wav")
+    shutil.copy(speech, odd)
+    absent = os.fsdecode(os.fsencode(tmp_path) + b"/\xfe.wav")
+    options = ["--checkpoint", str(tone_model), "--format", "json"]
+    assert transcribe.main([odd, absent, str(speech), *options]) == 1
+    printed = capsys.readouterr()
+    assert [json.loads(line)["file"] for line in printed.out.splitlines()] == [
+        f"{tmp_path}/\\xff\\xe9.wav",
+        str(speech),
+    ]
+    assert f"error: {tmp_path}/\\xfe.wav: no such file" in printed.err
+    assert transcribe.main([odd, *options, "--output", str(tmp_path / "out")]) == 0
+    (written,) = (tmp_path / "out").iterdir()
+    assert json.loads(written.read_text())["file"].endswith("\\xff\\xe9.wav")
+
+
 def test_distorted_speech_is_heard_with_a_warning(
     tmp_path: Path, tone_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

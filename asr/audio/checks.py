@@ -43,14 +43,14 @@ def wrong_format(path: str | Path, header: AudioInfo, sample_rate: int) -> Itera
     """Problems: several channels, and a sample rate other than `sample_rate`."""
     if header.channels != 1:
         yield (
-            f"{path}: {header.channels} channels, expected 1; for a corpus set "
-            f"corpus.resample=true, or choose one yourself, for example with `sox IN OUT remix 1`"
+            f"{path}: {header.channels} channels, expected 1; choose or mix one yourself, for "
+            f"example with `sox IN OUT remix 1`, or for a corpus set corpus.resample=true"
         )
     if header.sample_rate != sample_rate:
         yield (
-            f"{path}: sampled at {header.sample_rate} Hz, expected {sample_rate} Hz; for a corpus "
-            f"set corpus.resample=true, or resample it, for example with `sox IN -r {sample_rate} "
-            f"OUT`"
+            f"{path}: sampled at {header.sample_rate} Hz, expected {sample_rate} Hz; resample it, "
+            f"for example with `sox IN -r {sample_rate} OUT`, or for a corpus set "
+            f"corpus.resample=true"
         )
 
 

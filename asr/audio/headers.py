@@ -16,7 +16,7 @@ from asr.audio import frames
 from asr.errors import DataError
 
 ENDLESS = 0x7FFFF000  # a data chunk of this size or more: length unknown (ffmpeg, sox in a pipe)
-SPHERE_PADDING = 1024  # bytes that may follow the samples
+PADDING = 1024  # bytes that may follow the audio without a word
 WIDTHS = {  # bytes of a sample
     **dict.fromkeys(("PCM_S8", "PCM_U8", "ULAW", "ALAW"), 1),
     **{"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8},
@@ -210,10 +210,10 @@ def _contradiction(order: str, fields: bytes) -> str:
 def _sphere(head: bytes, size: int) -> Extent:
     fields = {}
     for line in head.split(b"\n"):
-        name, _, typed = line.partition(b" -i ")
-        if typed.strip().isdigit():
-            fields[name] = int(typed)
-        elif line.startswith(b"sample_coding") and not line.strip().endswith((b"pcm", b"ulaw")):
+        name, _, value = line.partition(b" ")
+        if value.split()[-1:] and value.split()[-1].isdigit():  # libsndfile writes some as strings
+            fields[name] = int(value.split()[-1])
+        elif name == b"sample_coding" and not line.strip().endswith((b"pcm", b"ulaw", b"alaw")):
             return Extent()
     start = head[8:16].strip()
     block = fields.get(b"sample_n_bytes", 2) * fields.get(b"channel_count", 1)
@@ -221,13 +221,13 @@ def _sphere(head: bytes, size: int) -> Extent:
         return Extent()
     promised, data = fields[b"sample_count"], max(0, size - int(start))
     left = max(0, data - promised * block)
-    fault = _more(promised, data // block) if promised and left > SPHERE_PADDING else ""
+    fault = _more(promised, data // block) if promised and left > PADDING else ""
     return Extent(promised, data // block, fault=fault, left=left)
 
 
 def _ogg(file: BinaryIO, size: int) -> Extent:
     """Whether the pages of an Ogg file follow each other to one that is marked as the last."""
-    position, flags, begun = 0, 0, 0
+    position, flags = 0, 0
     last: dict[bytes, int] = {}  # samples up to a page, by stream
     while position + 27 <= size:
         file.seek(position)
@@ -236,11 +236,11 @@ def _ogg(file: BinaryIO, size: int) -> Extent:
         if page[:4] != b"OggS" or end > size:
             break
         flags, samples, stream = page[5], *struct.unpack("<q4s", page[6:18])
-        begun += flags & 2 and position > 0
+        if flags & 2 and any(last.values()):
+            return Extent(fault="several streams are in it, and only the first would be read")
         if samples >= 0:
             if samples < last.get(stream, 0):
                 return Extent(fault=f"a page ends with sample {samples}, behind {last[stream]}")
             last[stream] = samples
         position = end
-    fault = "several streams are in it, and only the first would be read" if begun else ""
-    return Extent(has_end=bool(flags & 4), fault=fault, left=size - position)
+    return Extent(has_end=bool(flags & 4), left=size - position)

@@ -24,7 +24,7 @@ import soxr
 from asr.audio import checks
 from asr.audio.checks import Channels, Levels, Waveform
 from asr.audio.frames import Patched
-from asr.audio.headers import AudioInfo, Extent, extent_of
+from asr.audio.headers import PADDING, AudioInfo, Extent, extent_of
 from asr.audio.kinds import other_kind
 from asr.errors import DataError, raise_problems
 
@@ -211,8 +211,8 @@ def _converted(
             f"{name}: no channel {channel}, expected 1 to {header.channels}, which are in it"
         )
     shortest = window_samples * rate / sample_rate
-    raise_problems(checks.too_short(name, header.samples, shortest, rate))
     raise_problems(checks.beyond_use(name, header))
+    raise_problems(checks.too_short(name, header.samples, shortest, rate))
     if changes := list(_changes(header, sample_rate, channel)):
         warn(f"{name}: {', '.join(changes)}")
     resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
@@ -250,7 +250,7 @@ def _changes(header: AudioInfo, sample_rate: int, channel: int | None) -> Iterat
 def _remarks(path: str | Path, header: AudioInfo, extent: Extent) -> Iterator[str]:
     if extent.endless:
         yield UNKNOWN_LENGTH.format(path, header.samples)
-    if extent.left > 1:
+    if extent.left > PADDING:
         yield NOT_READ.format(path, extent.left)
 
 
