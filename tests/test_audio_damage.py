@@ -255,14 +255,11 @@ def test_channels_that_are_unfit_to_mix_are_named(
     warnings: list[str] = []
     list(audio.stream(path, RATE, 400, warnings.append))
     advice = [one for one in warnings if "--channel" in one]
-    assert [one.startswith(f"{path}: ") and str(says) in one for one in advice] == [True] * bool(
-        says
-    )
+    assert len(advice) == bool(says)
+    assert all(one.startswith(f"{path}: ") and str(says) in one for one in advice)
     of_array: list[str] = []
     audio.from_array(stacked, RATE, RATE, 400, of_array.append)
-    assert [one.partition(": ")[2] for one in of_array if "mixed" not in one] == [
-        one.partition(": ")[2] for one in advice
-    ]
+    assert [one.replace("the array", str(path)) for one in of_array] == warnings
 
 
 def test_a_channel_is_chosen_by_its_number(tmp_path: Path) -> None:

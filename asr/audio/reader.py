@@ -325,7 +325,7 @@ def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, Ex
         raise_problems(checks.wrong_extent(path, AudioInfo(1, 1, 1), extent))
     with ExitStack() as stack:
         try:
-            view: Any = os.fspath(place)
+            view: Any = os.fsencode(place)  # soundfile cannot encode every name
             if extent.patch is not None:
                 view = Patched(stack.enter_context(open(place, "rb")), extent.patch)
             file = stack.enter_context(soundfile.SoundFile(view))
@@ -346,7 +346,7 @@ def _unreadable(path: str | Path, error: Exception, extent: Extent) -> str:
             f"{path}: truncated, the header says {promised} bytes of samples, the file holds "
             f"{stored}; fetch it again"
         )
-    reason = str(error).partition(": ")[2].rstrip(".") or "format not recognised"
+    reason = getattr(error, "error_string", "").rstrip(".") or "format not recognised"
     if extent.fault:
         reason = f"the header is wrong, {extent.fault}"
     return f"{path}: not a readable audio file ({reason}); fetch it again, or leave it out"
@@ -362,11 +362,12 @@ def _read(
     path: str | Path, file: soundfile.SoundFile, samples: int, dtype: str, wanted: int | None = None
 ) -> npt.NDArray[Any]:
     """The next `wanted` samples of a file of `samples`, by default all of them."""
-    parts, left = [], samples if wanted is None else wanted
+    parts: list[npt.NDArray[Any]] = []
+    left = samples if wanted is None else wanted
     while left or not parts:
         size = min(left, BLOCK)  # memory for what is there, not for what was announced
         try:
-            part: npt.NDArray[Any] = file.read(size, dtype=dtype)
+            part = file.read(size, dtype=dtype)
         except (soundfile.LibsndfileError, AssertionError) as error:
             raise DataError(
                 f"{path}: truncated or damaged, the {file.format} stream cannot be decoded; "

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from asr import labels
 from asr.errors import DataError
-from asr.files import shown
 
 NO_UTF8 = re.compile(r"[\ud800-\udfff]")  # what other bytes of a file's name become
 
@@ -90,7 +89,8 @@ def _incomplete(path: str, files: dict[str, list[str]], label_files: Collection[
     """What is wrong with the files of one recording."""
     for name in sorted(chain.from_iterable(files.values())):
         if len(name.splitlines()) != 1 or NO_UTF8.search(name):
-            return f"{shown(name)!r}: a name with a line break, or not UTF-8; rename it"
+            in_ascii = repr(name).replace("\\udc", "\\x")
+            return f"{in_ascii}: a name with a line break, or not UTF-8; rename it"
     if len(files["labels"]) > 1 or len(files["audio"]) > 1:
         several = sorted(files["audio"] + files["labels"])
         return f"{path}: ambiguous, keep one of {', '.join(several)}"
