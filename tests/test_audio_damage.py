@@ -113,6 +113,22 @@ def test_what_was_written_is_read(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(samples, SPEECH, atol=tolerance)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("quiet", [0, 1, 15, 17, 192, 4096, 70_000])
+def test_the_last_frame_of_a_flac_is_seen_however_short(
+    quiet: int, channels: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.flac"
+    samples = np.stack([np.concatenate([SPEECH, np.zeros(quiet)])] * channels, 1)
+    soundfile.write(path, samples, RATE)
+    assert audio.info(path).samples == len(samples)
+    path.write_bytes(flac_total(0, path.read_bytes()))
+    assert audio.info(path).samples == len(samples)
+    path.write_bytes(flac_total(len(samples) - 1, path.read_bytes()))
+    with pytest.raises(DataError, match=f"the file holds {len(samples)}"):
+        audio.info(path)
+
+
 def test_an_mp3_without_a_xing_header_is_read_to_its_end(tmp_path: Path) -> None:
     length, _ = frames._mp3_frame(MP3[:4]) or (0, 0)
     (tmp_path / "a.mp3").write_bytes(MP3[length:])

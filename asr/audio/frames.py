@@ -92,7 +92,7 @@ def _flac_frame(raw: bytes, fixed: int) -> tuple[int, int] | None:
 
     `fixed` is the size of blocks, where frames are numbered and not their samples.
     """
-    if len(raw) < 16 or raw[3] & 1 or not raw[2] >> 4:
+    if len(raw) < 6 or raw[3] & 1 or not raw[2] >> 4:
         return None
     ones = 8 - (raw[4] ^ 0xFF).bit_length()  # the number is coded as in UTF-8
     extra = max(0, ones - 1)
