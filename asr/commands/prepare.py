@@ -9,11 +9,9 @@ file knows no corpus and no file format.
 import filecmp
 import logging
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise, zip_longest
@@ -25,6 +23,7 @@ from asr.config import RunConfig
 from asr.corpora import manifests, summary
 from asr.corpora.manifests import Outcome
 from asr.errors import DataError, raise_problems, said_by_system
+from asr.files import temporary_folder
 from asr.phones import Vocabulary, phone_set
 from asr.records import Utterance, stream_jsonl
 from asr.training.run_directory import RunDirectory
@@ -140,18 +139,17 @@ def staging_for(run_dir: Path) -> Iterator[Path]:
     Raises `DataError` at once where nothing can be written.
     """
     place = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
-    try:
-        staging = Path(tempfile.mkdtemp(prefix=".prepare.", dir=place))
-    except OSError as error:
-        raise DataError(
-            f"{run_dir}: cannot be written ({place}: {error.strerror}); give another run_dir"
-        ) from None
-    try:
-        yield staging
-    except OSError as error:
-        raise DataError(said_by_system(error, run_dir)) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            staging = stack.enter_context(temporary_folder(place, ".prepare."))
+        except OSError as error:
+            raise DataError(
+                f"{run_dir}: cannot be written ({place}: {error.strerror}); give another run_dir"
+            ) from None
+        try:
+            yield staging
+        except OSError as error:
+            raise DataError(said_by_system(error, run_dir)) from error
 
 
 def _require_same_data(run_dir: RunDirectory, paths: list[Path]) -> None:

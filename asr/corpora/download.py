@@ -15,7 +15,6 @@ import shutil
 import stat
 import sys
 import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -31,6 +30,7 @@ from tqdm import tqdm
 
 from asr import __version__
 from asr.errors import FULL, DataError, said_by_system
+from asr.files import temporary_folder
 from asr.phones import table_lines
 
 ATTEMPTS = 5  # in a row without a single byte
@@ -209,8 +209,7 @@ def unpack(archive: Path, folder: Path, gives: str, limit: int | None = None) ->
     """
     limit = limit or max(SMALLEST_LIMIT, EXPANSION * archive.stat().st_size)
     folder.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{archive.name}.", dir=folder))
-    try:
+    with temporary_folder(folder, f".{archive.name}.") as work:
         work.chmod(0o755)
         _unpack_all(archive, work, limit)
         if not (work / gives).exists():
@@ -223,8 +222,6 @@ def unpack(archive: Path, folder: Path, gives: str, limit: int | None = None) ->
                 path.rename(target)
         (folder / gives).parent.mkdir(parents=True, exist_ok=True)
         (work / gives).rename(folder / gives)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _unpack_all(archive: Path, work: Path, limit: int) -> None:
