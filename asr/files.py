@@ -79,6 +79,11 @@ def read_table(path: str | Path, problems: list[str]) -> dict[str, tuple[str, st
     return table
 
 
+def shown(path: str | Path) -> str:
+    """The name of a file as text; bytes of it that are not UTF-8 become escapes, `\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def name(text: str, where: str, what: str) -> str:
     """An identifier, a speaker or a phone as it enters from a file: in Unicode's form NFC.
 

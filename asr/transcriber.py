@@ -100,7 +100,8 @@ class Transcriber:
             with suppress(DataError):  # `transcribe` reports it
                 for piece in pieces(blocks, self.step, self.sample_rate):
                     own = piece.waveform[piece.before : piece.before + piece.samples]
-                    yield Batch.of([torch.from_numpy(own)], [SPEAKER])
+                    batch = Batch.of([torch.from_numpy(own)], [SPEAKER])
+                    yield batch.to(self.recognizer.device)
 
     @overload
     def transcribe(
@@ -189,12 +190,12 @@ class Transcriber:
         self, piece: Piece, name: str, moments: SpeakerMoments | None = None
     ) -> Hypothesis:
         """The phones of a piece, with times from the start of the piece itself."""
-        batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER])
+        batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER]).to(self.recognizer.device)
         encoded, lengths = self.recognizer.encode_batch(batch, moments=moments)
         first = piece.before // self.step
         last = first + -(-piece.samples // self.step)
         encoded = encoded[:, first : min(last, int(lengths))]
-        own = torch.tensor([encoded.shape[1]])
+        own = torch.tensor([encoded.shape[1]], device=encoded.device)
         try:
             return self.recognizer.search(encoded, own, [name], self.search, self.graph)[0][0]
         except DataError as error:
@@ -280,7 +281,7 @@ def quietest(samples: Waveform, step: int, sample_rate: int) -> int:
     return step * (int(np.argmin(np.convolve(power, np.ones(width), "valid"))) + width // 2)
 
 
-def load(model: str | Path | None = None) -> Transcriber:
+def load(model: str | Path | None = None, device: torch.device | str = "cpu") -> Transcriber:
     """The model of a file, or else the packaged model, whose error says to install again."""
     if model is None and not MODEL.exists():
         raise DataError(
@@ -289,7 +290,7 @@ def load(model: str | Path | None = None) -> Transcriber:
             f"(`make librispeech` trains one)"
         )
     try:
-        return Transcriber(checkpoint.load(model or MODEL))
+        return Transcriber(checkpoint.load(model or MODEL, device))
     except DataError as error:
         raise DataError(f"{error}{'' if model else '; install the package again'}") from error
 

@@ -1,64 +1,177 @@
 """Audio files → the phones in them, with start, end and confidence.
 
     asr transcribe my.wav
-    asr transcribe *.mp3 --format textgrid --output phones
+    asr transcribe my.wav --output my.TextGrid
+    asr transcribe *.mp3 recordings/ --format textgrid --output phones
     asr transcribe my.wav --checkpoint exp/timit/1/checkpoint-best.safetensors
     asr transcribe anna/*.wav --one-speaker
+    sox in.wav -t wav - | asr transcribe -
 
 Any format, rate and number of channels that libsndfile reads: here, and nowhere else, audio is
-resampled and mixed, with a warning. A recording of any length is heard piece by piece, in bounded
-memory. A bad file gets one line, and the others are transcribed all the same. Nothing is scored.
+resampled and mixed, with a warning. A recording of any length is transcribed piece by piece, in
+bounded memory. Folders are read with all that is below them, and their tree is kept. A bad file
+gets one line, and the others are transcribed all the same. Nothing is scored.
 """
 
 import argparse
 import json
+import multiprocessing
+import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+from tqdm import tqdm
+
+from asr import audio
+from asr.commands import recordings
 from asr.errors import DataError, exit_code, raise_problems
-from asr.files import atomic_open
+from asr.features import SpeakerMoments
+from asr.files import atomic_open, require_new
 from asr.labels import textgrid
-from asr.transcriber import Transcript, load
+from asr.processor.device import choose_device
+from asr.transcriber import Transcriber, Transcript, load
 
 FORMATS = {"text": ".txt", "json": ".json", "textgrid": ".TextGrid"}
+BY_ENDING = {ending.lower(): name for name, ending in FORMATS.items()}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one file: its transcript in a format, or what is wrong with it."""
+
+    text: str = ""
+    duration_s: float = 0.0
+    warnings: Sequence[str] = ()
+    problems: Sequence[str] = ()
+
+
+@dataclass
+class Worker:
+    """What transcribes one file after the other, in this process or in another one."""
+
+    checkpoint: str | Path | None
+    format: str
+    channel: int | None
+    device: str
+    threads: int
+    moments: SpeakerMoments | None = None
+
+    @cached_property
+    def transcriber(self) -> Transcriber:
+        return load(self.checkpoint, choose_device(self.device, self.threads))
+
+    def __call__(self, path: str | Path) -> Result:
+        said: list[str] = []
+        try:
+            transcript = self.transcriber.transcribe_file(
+                path, said.append, self.moments, self.channel
+            )
+        except DataError as error:
+            return Result(warnings=said, problems=error.problems)
+        return Result(in_format(transcript, self.format), transcript.duration_s, said)
 
 
 def run(
     files: Sequence[str | Path],
     checkpoint: str | Path | None = None,
-    format: str = "text",
+    format: str | None = None,
     output: str | Path | None = None,
     one_speaker: bool = False,
+    channel: int | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    threads: int = 0,
+    jobs: int = 1,
 ) -> list[str]:
-    """Transcribe files to standard output, or each into a file of the folder `output`.
+    """Transcribe files to standard output, or each into a file in the folder `output`.
 
-    With `one_speaker` the same person speaks in all of them, and they are normalised together.
+    Where `output` ends as a format does, it is the file for the only result. With `one_speaker` the
+    same person speaks in all files, and they are normalised together; `jobs` processes share them.
 
     Returns a sentence for each file that could not be; warnings and these go to standard error too.
-    Raises `DataError` before anything is transcribed where the model is missing or damaged, or two
-    results would get one name.
+    Raises `DataError` before anything is transcribed where the model is missing or damaged, two
+    results would get one name, or, unless `overwrite`, a result is there already.
     """
-    targets = _targets(files, format, output)
-    transcriber = load(checkpoint)
-    moments = None
-    if one_speaker:
-        moments = transcriber.one_speaker(transcriber.blocks(path) for path in files)
+    started = time.monotonic()
+    places = list(recordings.expanded(files))
+    format, targets = _targets(places, format, output)
+    require_new(filter(None, targets), overwrite)
+    paths = [path for path, _ in places]
+    if jobs > 1 and "-" in map(str, paths):
+        raise DataError("-: standard input is read by one process; leave --jobs out")
+    worker = Worker(checkpoint, format, channel, device, threads or int(jobs > 1))
+    model = worker.transcriber
     problems: list[str] = []
-    for path, target in zip(files, targets, strict=True):
-        try:
-            text = in_format(transcriber.transcribe_file(path, _warn, moments), format)
-        except DataError as error:
-            problems.extend(error.problems)
-            print(f"error: {error}", file=sys.stderr)
-            continue
-        if target is None:
-            print(text, end="", flush=True)
-        else:
-            with atomic_open(target) as file:
-                file.write(text)
+    heard_s = 0.0
+    with ExitStack() as stack:
+        if one_speaker:
+            for path in paths:
+                with suppress(DataError):  # `worker` reports it
+                    stack.enter_context(audio.on_disk(path))
+            worker.moments = model.one_speaker(model.blocks(p, channel=channel) for p in paths)
+        results = stack.enter_context(_results(worker, paths, min(jobs, len(paths))))
+        bar = tqdm(results, total=len(paths), unit="file", disable=True if output is None else None)
+        for result, target in zip(bar, targets, strict=True):
+            for kind in ("warning", "problem"):
+                for sentence in getattr(result, f"{kind}s"):
+                    shown = f"{'error' if kind == 'problem' else kind}: {sentence}"
+                    tqdm.write(shown, file=sys.stderr)
+            problems += result.problems
+            heard_s += result.duration_s
+            if target is None:
+                print(result.text, end="", flush=True)
+            elif not result.problems:
+                with atomic_open(target) as file:
+                    file.write(result.text)
+    count = len(paths) - len(problems)
+    if output is not None:
+        print(
+            f"{output}: {count} file{'s' * (count != 1)}, {heard_s / 60:.1f} minutes of audio, in "
+            f"{time.monotonic() - started:.1f} s",
+            file=sys.stderr,
+        )
+    if problems and len(paths) > 1:
+        print(f"{len(problems)} of {len(paths)} files are not transcribed", file=sys.stderr)
     return problems
+
+
+@contextmanager
+def _results(worker: Worker, paths: Sequence[str | Path], jobs: int) -> Iterator[Iterator[Result]]:
+    """The results in the order of the files, by processes that end with the context."""
+    if jobs <= 1:
+        yield map(worker, paths)
+        return
+    del worker.transcriber  # each process loads its own
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # in the processes, which are ended here
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (worker,)) as pool:
+        try:
+            results = pool.map(_transcribe, paths)
+            signal.signal(signal.SIGINT, before)
+            yield results
+        except BaseException as error:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise DataError(
+                    "a process of --jobs was killed, expected memory for all; lower --jobs"
+                ) from error
+            raise
+
+
+def _begin(worker: Worker) -> None:
+    global _worker
+    _worker = worker
+
+
+def _transcribe(path: str | Path) -> Result:
+    return _worker(path)
 
 
 def in_format(transcript: Transcript, format: str) -> str:
@@ -79,43 +192,63 @@ def in_format(transcript: Transcript, format: str) -> str:
 
 
 def _targets(
-    files: Sequence[str | Path], format: str, output: str | Path | None
-) -> list[Path | None]:
-    """The file that each result goes to; None: standard output."""
+    places: Sequence[tuple[str | Path, Path]], format: str | None, output: str | Path | None
+) -> tuple[str, Sequence[Path | None]]:
+    """The format, and the file that each result goes to; None: standard output."""
     if output is None:
-        if format == "textgrid" and len(files) > 1:
+        if format == "textgrid" and len(places) > 1:
             raise DataError("a TextGrid holds one recording; give --output FOLDER for several")
-        return [None for _ in files]
-    folder = Path(output)
-    inputs = {Path(path).resolve() for path in files}
-    targets = [folder / f"{Path(path).stem}{FORMATS[format]}" for path in files]
+        return format or "text", [None for _ in places]
+    output = Path(output)
+    of_ending = None if output.is_dir() else BY_ENDING.get(output.suffix.lower())
+    if of_ending is None:
+        format = format or "text"
+        targets = [output / f"{name}{FORMATS[format]}" for _, name in places]
+    else:
+        if len(places) > 1:
+            raise DataError(f"{output}: is one file for {len(places)} results; give a folder")
+        if format not in (None, of_ending):
+            raise DataError(f"{output}: ends as {of_ending}, but --format is {format}; omit one")
+        format, targets = of_ending, [output]
+    inputs = {Path(path).resolve() for path, _ in places}
     first: dict[str, str | Path] = {}
     problems = []
-    for path, target in zip(files, targets, strict=True):
-        other = first.setdefault(target.name.lower(), path)
+    for (path, _), target in zip(places, targets, strict=True):
+        other = first.setdefault(str(target).lower(), path)
         if other is not path:
             problems.append(f"{path}: would be written to {target}, and so would {other}")
         elif target.resolve() in inputs:
             problems.append(f"{path}: would be written to {target}, which is one of the inputs")
     raise_problems(problems)
-    folder.mkdir(parents=True, exist_ok=True)
-    return list(targets)
+    return format, targets
 
 
-def _warn(sentence: str) -> None:
-    print(f"warning: {sentence}", file=sys.stderr)
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of a flag that is a number from `least` upwards."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}, expected a number from {least} upwards")
+        return int(text)
+
+    return number
 
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="asr transcribe", description="Write the phones of audio files, with their times."
+        prog="asr transcribe",
+        description="Write the phones of audio files, with their times.",
+        epilog="A FILE may be a folder: all audio in it and below it.",
+        parents=[recordings.flags("+")],
     )
     add = parser.add_argument
-    add("files", nargs="+", metavar="FILE", help="audio of any rate and length")
     add("--checkpoint", type=Path, help="model file; default: the packaged model")
-    add("--format", choices=sorted(FORMATS), default="text")
-    add("--output", type=Path, help="folder for one file each; else it is printed")
+    add("--format", choices=sorted(FORMATS), help="default: that of --output FILE, or text")
+    add("--output", type=Path, help="folder for one file each, or FILE.TextGrid, .json or .txt")
     one_speaker = "one person speaks in all files: better for files of some seconds"
     add("--one-speaker", action="store_true", help=one_speaker)
+    add("--jobs", type=at_least(1), default=1, metavar="N", help="processes that share the files")
+    add("--threads", type=at_least(0), default=0, metavar="N", help="of each process")
+    add("--device", default="auto", help="cpu, cuda or cuda:N; default: cuda where there is one")
     return 1 if run(**vars(parser.parse_args(arguments))) else 0

@@ -1,0 +1,41 @@
+"""Recordings on a command line: the flags, folders and places of results that commands share."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from asr import audio
+from asr.corpora.trees import walk
+from asr.errors import raise_problems
+
+
+def flags(nargs: str) -> argparse.ArgumentParser:
+    """A parent parser: `nargs` recordings, --channel and --overwrite."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add = parser.add_argument
+    recordings = "audio of any format, rate and length; - is standard input"
+    add("file" if nargs == "?" else "files", nargs=nargs, metavar="FILE", help=recordings)
+    add("--channel", type=int, metavar="N", help="read only this channel, 1 is the first")
+    add("--overwrite", action="store_true", help="replace results that are already there")
+    return parser
+
+
+def expanded(paths: Sequence[str | Path]) -> Iterator[tuple[str | Path, Path]]:
+    """Each file, and all audio below each folder, with the path of its result without ending.
+
+    Below a folder that path is relative to it. A folder without audio is given as it is, and
+    cannot be read. Raises `DataError` for folders that cannot be listed.
+    """
+    problems: list[str] = []
+    for path in paths:
+        inside = [
+            Path(folder, name)
+            for folder, names in walk(Path(path), problems)
+            for name in names
+            if name.lower().endswith(audio.ENDINGS)
+        ]
+        for one in inside:
+            yield one, one.relative_to(path).with_suffix("")
+        if not inside:
+            yield path, Path("stdin" if str(path) == "-" else Path(path).stem)
+    raise_problems(problems)
