@@ -6,6 +6,7 @@ network's frames. Nothing here reads or writes files.
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -17,17 +18,20 @@ import torch
 from asr.audio import Waveform
 from asr.batch import Batch, pad
 from asr.corpora.lexicon import Pronunciation
+from asr.criteria.hmm import HMM
 from asr.errors import DataError
 from asr.features import Features, FeaturesConfig
 from asr.phones import unknown_phone
 from asr.recognizer import Recognizer
 from asr.records import Segment
+from asr.search import SearchConfig
 
 # Phones that stand for silence: where a vocabulary has one, transcripts leave no time unlabelled.
 SILENCES = frozenset({"h#", "pau", "epi", "sil", "sp", "spn", "SIL", "<sil>"})
 # What a boundary is looked for in: narrow windows at a short hop, few filters.
 HOP_MS, WINDOW_MS, FILTERS = 5.0, 16.0, 23
 PAUSE_S = 0.1  # quiet for so long between two phones is a pause; most closures are shorter
+DOUBTFUL = 4.0  # nats a phone that a transcript may be worse than recognition; docs/alignment.md
 QUIET = (5, 95)  # percentiles of the loudness in dB; below the middle of them it is quiet
 
 Frames = np.ndarray[Any, np.dtype[np.float64]]
@@ -107,6 +111,31 @@ class Aligner:
             aligned.append(tuple(segments))
         return aligned
 
+    def doubts(self, batch: Batch, encoded: torch.Tensor, lengths: torch.Tensor) -> list[str]:
+        """For each utterance a sentence where its transcript seems to be another's, otherwise "".
+
+        What is judged is how much less likely the transcript is than what is recognised, in nats
+        for each of its phones; more than `DOUBTFUL` is too much. `encoded` is (N, T', D). An HMM is
+        not asked: its likelihoods are of frames, and their scale is its own.
+        """
+        criterion = self.recognizer.criterion
+        if isinstance(criterion, HMM):
+            return [""] * len(batch.ids)
+        best = [paths[0].labels for paths in criterion.decode(encoded, lengths, SearchConfig())]
+        targets, _ = pad([torch.tensor(one or (1,)) for one in best])
+        counts = torch.tensor([len(one) for one in best])
+        recognised = replace(batch, targets=targets, target_lengths=counts).to(encoded.device)
+        with torch.no_grad():
+            given, least = (criterion.loss(encoded, lengths, one) for one in (batch, recognised))
+        worse = ((given - least) / batch.target_lengths).tolist()
+        return [
+            f"is this the transcript of the recording? It is {by:.1f} nats a phone less likely "
+            f"than what the model recognises, expected at most {DOUBTFUL:.1f}"
+            if not by <= DOUBTFUL
+            else ""
+            for by in worse
+        ]
+
     def _frame(self, edge: int) -> int:
         """The frame of `features` that begins nearest to an edge of the network's frames."""
         place = self.recognizer.time_s(edge - 0.5) * self.sample_rate / self.hop_samples
@@ -116,7 +145,8 @@ class Aligner:
 def align(recognizer: Recognizer, waveform: Waveform, phones: Sequence[str]) -> tuple[Segment, ...]:
     """The times of the phones of one recording (S,), at the recogniser's sample rate.
 
-    Raises `DataError` where it is too short for its phones, or has a phone that is unknown.
+    Warns where they seem to be those of another recording. Raises `DataError` where it is too short
+    for its phones, or has a phone that is unknown.
     """
     aligner = Aligner(recognizer)
     aligner.require_room(phones, len(waveform))
@@ -128,7 +158,10 @@ def align(recognizer: Recognizer, waveform: Waveform, phones: Sequence[str]) -> 
     ).to(recognizer.device)
     with torch.no_grad():
         moments = recognizer.moments_of([batch])
-        return aligner(batch, *recognizer.encode_batch(batch, moments=moments))[0]
+        encoded, lengths = recognizer.encode_batch(batch, moments=moments)
+        for doubt in filter(None, aligner.doubts(batch, encoded, lengths)):
+            warnings.warn(doubt, stacklevel=3)
+        return aligner(batch, encoded, lengths)[0]
 
 
 def with_likeliest(

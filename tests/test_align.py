@@ -11,6 +11,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+import asr
 from asr import audio, checkpoint, labels, scoring
 from asr.aligner import Aligner, change, likeliest, stretches
 from asr.batch import Batch
@@ -456,7 +457,7 @@ def test_the_command_chooses_pronunciations_and_says_so(
         assert utterance.phones in possible
         assert utterance.pronunciation == "aligned"
     (tmp_path / "lexicon.txt").write_text("aah aa\naah(2) zh\n")
-    assert align.main(asked) == 1
+    assert align.main([*asked, "--overwrite"]) == 1
     shown = capsys.readouterr().err
     assert "'Ess' is not in the lexicon" in shown
     assert "'Aah' in the lexicon: phone 'zh' is not in the checkpoint's vocabulary" in shown
@@ -474,7 +475,7 @@ def test_nothing_is_written_where_alignment_fails(
     assert not out.exists()
 
 
-def test_all_that_cannot_be_aligned_is_named_before_the_work(
+def test_what_cannot_be_aligned_gets_one_line_each_and_the_others_are_done(
     run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = read_jsonl(run[1], Utterance)[0]
@@ -489,7 +490,8 @@ def test_all_that_cannot_be_aligned_is_named_before_the_work(
     write_jsonl(tmp_path / "bad.jsonl", [good, *bad])
     assert align.main([str(run[0]), str(tmp_path / "bad.jsonl"), "--ctm", str(tmp_path / "x")]) == 1
     shown = capsys.readouterr().err
-    assert "5 problems" in shown
+    assert sum(line.startswith("error: ") for line in shown.splitlines()) == 5
+    assert "5 of 6 utterances not aligned" in shown
     for sentence in (
         "foreign: phone 'zz' is not in the vocabulary of the checkpoint",
         "slow: ",
@@ -500,7 +502,31 @@ def test_all_that_cannot_be_aligned_is_named_before_the_work(
         "absent: ",
     ):
         assert sentence in shown
-    assert not (tmp_path / "x").exists()
+    assert {line.split()[0] for line in (tmp_path / "x").read_text().splitlines()} == {good.id}
+    write_jsonl(tmp_path / "bad.jsonl", bad)
+    assert align.main([str(run[0]), str(tmp_path / "bad.jsonl"), "--ctm", str(tmp_path / "y")]) == 1
+    assert not (tmp_path / "y").exists()
+
+
+def test_a_transcript_of_another_recording_is_named(
+    tones: list[Utterance], tone_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each recording with its own transcript, and with the next one's."""
+    swapped = [
+        replace(one, id=f"not-{one.id}", phones=other.phones)
+        for one, other in zip(tones, [*tones[1:], tones[0]], strict=True)
+        if one.phones != other.phones
+    ]
+    write_jsonl(tmp_path / "in.jsonl", [*tones, *swapped])
+    arguments = [str(tone_model), str(tmp_path / "in.jsonl"), "--overwrite", "--ctm"]
+    assert align.main([*arguments, str(tmp_path / "x")]) == 0
+    shown = capsys.readouterr().err
+    named = {line.split()[1] for line in shown.splitlines() if line.startswith("warning: ")}
+    assert named == {f"{one.id}:" for one in swapped}
+    assert f"{len(swapped)} of {len(tones) + len(swapped)} utterances seem" in shown
+    assert align.main([*arguments, str(tmp_path / "x"), "--strict"]) == 1
+    with pytest.warns(UserWarning, match="is this the transcript"):
+        asr.align(swapped[0].audio, swapped[0].phones, checkpoint=tone_model)
 
 
 @pytest.mark.parametrize(

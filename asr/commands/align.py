@@ -11,8 +11,10 @@ aligned. docs/alignment.md describes how boundaries are found.
 """
 
 import argparse
+import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,7 +24,7 @@ from asr.aligner import Aligner, with_likeliest
 from asr.corpora import lexicon
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code, raise_problems
-from asr.files import atomic_open
+from asr.files import atomic_open, require_new
 from asr.phones import Vocabulary, unknown_phone
 from asr.processor.device import choose_device
 from asr.recognizer import encode_all
@@ -33,62 +35,92 @@ BATCH_SIZE = 16  # utterances
 Segments = tuple[Segment, ...]
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """The segments of each utterance by id, and a sentence for each thing that is wrong.
+
+    Utterances in `problems` have no segments. In `doubts` are those that are aligned with a
+    transcript that does not seem to be theirs.
+    """
+
+    segments: dict[str, Segments]
+    problems: Sequence[str]
+    doubts: Sequence[str]
+
+
 def run(
     checkpoint_path: str | Path,
     utterances: Sequence[Utterance],
     known: lexicon.Lexicon | None = None,
-) -> dict[str, Segments]:
-    """The phones of each utterance with their times and mean probabilities, by id.
+) -> Alignment:
+    """The phones of each utterance with their times and mean probabilities.
 
     With the lexicon `known` the phones are, for each word, those of the pronunciation that fits
-    best. Before any work, one `DataError` lists all utterances that cannot be aligned.
+    best. Problems and doubts go to standard error too. Raises `DataError` where no utterance can be
+    aligned.
     """
     recognizer = checkpoint.load(checkpoint_path, choose_device("auto")).recognizer
-    sample_rate = recognizer.config.features.sample_rate
     aligner = Aligner(recognizer)
+    wrong: dict[str, list[str]] = defaultdict(list)
+    for id, problem in problems(aligner, utterances, known):
+        wrong[id].append(f"{id}: {problem}")
+    listed = [problem for of_one in wrong.values() for problem in of_one]
+    chosen = [utterance for utterance in utterances if utterance.id not in wrong]
+    if not chosen:
+        raise_problems(listed)
+    for problem in listed:
+        print(f"error: {problem}", file=sys.stderr)
     words: dict[str, list[tuple[lexicon.Pronunciation, ...]]] = {}
     if known is not None:
-        raise_problems(_without_pronunciation(utterances, known, recognizer.vocabulary))
-        words = {u.id: [known[w.lower()] for w in (u.words or "").split()] for u in utterances}
-    raise_problems(problems(aligner, utterances))
-    batches = Batches(utterances, recognizer.vocabulary, sample_rate, BATCH_SIZE)
+        words = {u.id: [known[w.lower()] for w in (u.words or "").split()] for u in chosen}
+    sample_rate = recognizer.config.features.sample_rate
+    batches = Batches(chosen, recognizer.vocabulary, sample_rate, BATCH_SIZE)
     aligned: dict[str, Segments] = {}
-    with tqdm(total=len(utterances), desc="aligned", leave=False, disable=None) as bar:
+    doubts: list[str] = []
+    with tqdm(total=len(chosen), desc="aligned", leave=False, disable=None) as bar:
         for batch, encoded, lengths in encode_all(recognizer, batches):
             if words:
                 said = [words[id] for id in batch.ids]
                 batch = with_likeliest(recognizer, batch, encoded, lengths, said)
             aligned |= zip(batch.ids, aligner(batch, encoded, lengths), strict=True)
+            judged = zip(batch.ids, aligner.doubts(batch, encoded, lengths), strict=True)
+            for doubt in (f"{id}: {doubt}" for id, doubt in judged if doubt):
+                tqdm.write(f"warning: {doubt}", file=sys.stderr)
+                doubts.append(doubt)
             bar.update(len(batch.ids))
-    return aligned
+    return Alignment(aligned, listed, doubts)
+
+
+def problems(
+    aligner: Aligner, utterances: Sequence[Utterance], known: lexicon.Lexicon | None = None
+) -> Iterator[tuple[str, str]]:
+    """Id and sentence of what cannot be aligned; opens the headers of the audio."""
+    recognizer = aligner.recognizer
+    for utterance in utterances:
+        if known is not None:
+            for problem in _without_pronunciation(utterance, known, recognizer.vocabulary):
+                yield utterance.id, problem
+        try:
+            header = audio.info(utterance.audio, recognizer.config.features.sample_rate)
+            aligner.require_room(utterance.phones, header.samples)
+        except DataError as error:
+            yield from ((utterance.id, problem) for problem in error.problems)
 
 
 def _without_pronunciation(
-    utterances: Sequence[Utterance], known: lexicon.Lexicon, vocabulary: Vocabulary
+    utterance: Utterance, known: lexicon.Lexicon, vocabulary: Vocabulary
 ) -> Iterator[str]:
-    for utterance in utterances:
-        words = (utterance.words or "").split()
-        if not words:
-            yield f"{utterance.id}: no `words` in the manifest, which --lexicon needs"
-        for word in words:
-            if word.lower() not in known:
-                yield f"{utterance.id}: {word!r} is not in the lexicon; add it, or omit --lexicon"
-                continue
-            for phone in {phone for said in known[word.lower()] for phone in said}:
-                if phone not in vocabulary:
-                    hint = unknown_phone(phone, vocabulary.phones, "the checkpoint's vocabulary")
-                    yield f"{utterance.id}: {word!r} in the lexicon: {hint}"
-
-
-def problems(aligner: Aligner, utterances: Sequence[Utterance]) -> Iterator[str]:
-    """A sentence for each utterance that cannot be aligned; opens the headers of the audio."""
-    sample_rate = aligner.recognizer.config.features.sample_rate
-    for utterance in utterances:
-        try:
-            header = audio.info(utterance.audio, sample_rate)
-            aligner.require_room(utterance.phones, header.samples)
-        except DataError as error:
-            yield f"{utterance.id}: {error}"
+    words = (utterance.words or "").split()
+    if not words:
+        yield "no `words` in the manifest, which --lexicon needs"
+    for word in words:
+        if word.lower() not in known:
+            yield f"{word!r} is not in the lexicon; add it, or omit --lexicon"
+            continue
+        for phone in {phone for said in known[word.lower()] for phone in said}:
+            if phone not in vocabulary:
+                hint = unknown_phone(phone, vocabulary.phones, "the checkpoint's vocabulary")
+                yield f"{word!r} in the lexicon: {hint}"
 
 
 def write(
@@ -127,6 +159,7 @@ def _require_names(
     with_times: bool,
     folders: Sequence[Path | None],
     files: Sequence[Path | None],
+    overwrite: bool,
 ) -> None:
     """Raise `DataError`, before the work, for outputs that cannot be written or compared."""
     if not len(utterances):
@@ -138,14 +171,14 @@ def _require_names(
             for u in utterances
             if Path(u.id).name != u.id
         )
-    for folder in filter(None, folders):
-        if folder.exists() and not folder.is_dir():
-            raise DataError(f"{folder}: is a file, expected a folder to write into")
     for file in filter(None, files):
-        if file.is_dir():
-            raise DataError(f"{file}: is a folder, expected the name of a file to write")
         if file.exists() and file.samefile(utterances.path):
             raise DataError(f"{file}: is the input manifest; write to another file")
+    outputs = list(filter(None, files))
+    for folder, ending in zip(folders, (".TextGrid", ".phn"), strict=True):
+        if folder:
+            outputs += [folder / f"{utterance.id}{ending}" for utterance in utterances]
+    require_new(outputs, overwrite)
     without = [u.id for u in utterances if not u.segments] if with_times else []
     if without:
         raise DataError(
@@ -155,7 +188,7 @@ def _require_names(
 
 
 @exit_code
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="asr align",
         description="Find the times of known phones: forced alignment by a trained network.",
@@ -172,15 +205,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--ctm", type=Path, metavar="FILE", help="write a ctm, with confidences")
     difference = "print how far the times are from the `segments` of the manifest"
     add("--compare", action="store_true", help=difference)
+    add("--overwrite", action="store_true", help="replace files that are already there")
+    strict = "exit code 1 where a transcript does not seem to be that of its recording"
+    add("--strict", action="store_true", help=strict)
     options = parser.parse_args(arguments)
     folders, files = (options.textgrid, options.phn), (options.output, options.ctm)
     if not (options.compare or any(folders + files)):
         parser.error("give --output, --textgrid, --phn, --ctm or --compare")
     manifest = Manifest(options.manifest)
-    _require_names(manifest, options.compare, folders, files)
-    utterances: Sequence[Utterance] = manifest
+    _require_names(manifest, options.compare, folders, files, options.overwrite)
     known = lexicon.read(options.lexicon) if options.lexicon else None
-    aligned = run(options.checkpoint, manifest, known)
+    result = run(options.checkpoint, manifest, known)
+    aligned = result.segments
+    utterances = [utterance for utterance in manifest if utterance.id in aligned]
     if known is not None:
         utterances = [
             replace(
@@ -189,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 segments=None,
                 pronunciation="aligned",
             )
-            for utterance in manifest
+            for utterance in utterances
         ]
     write(aligned, utterances, *folders, *files)
     if options.compare:
@@ -199,3 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(times.text())
     for path in filter(None, folders + files):
         print(path)
+    for problem, count in (
+        ("not aligned", len(manifest) - len(aligned)),
+        ("seem to have another's transcript", len(result.doubts)),
+    ):
+        if count:
+            print(f"{count} of {len(manifest)} utterances {problem}", file=sys.stderr)
+    return int(bool(result.problems or (options.strict and result.doubts)))

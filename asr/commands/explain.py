@@ -14,10 +14,11 @@ from pathlib import Path
 
 from asr import audio, labels
 from asr import checkpoint as checkpoints
-from asr.errors import DataError, exit_code, raise_problems
+from asr.commands import recordings
+from asr.errors import DataError, exit_code
 from asr.explanation.network import LONGEST_S, Network, Sentence, require_length
 from asr.explanation.page import page
-from asr.files import atomic_open
+from asr.files import atomic_open, require_new
 from asr.phones import phone_set
 from asr.records import Manifest, Utterance
 from asr.training.run_directory import RunDirectory
@@ -34,12 +35,15 @@ def run(
     manifest: str | Path | None = None,
     utterance: str | None = None,
     output: str | Path = "explain.html",
+    channel: int | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the page of `file`, or of one utterance of the manifest: of this id, or the median.
 
     The default network is that of the newest `make explain`, the default manifest that of the test
     set in the checkpoint's folder. On its other sentences gates and cells are measured too.
     """
+    require_new([output], overwrite)
     path, others = _checkpoints(checkpoint, compare)
     network = Network.of(checkpoints.load(path))
     compared = [Network.of(checkpoints.load(other), name) for name, other in others.items()]
@@ -48,7 +52,7 @@ def run(
     if manifest is not None or beside.exists():
         listed = Manifest(manifest or beside)
     chosen = _utterance(file, utterance, listed)
-    sentence = _sentence(network, str(file), chosen)
+    sentence = _sentence(network, str(file), chosen, channel)
     for one in (network, *compared):
         require_length(sentence, one)
     study = list(_study(network, listed or (), chosen, required=manifest is not None))
@@ -92,14 +96,16 @@ def _utterance(
     return listed.pick(id)
 
 
-def _sentence(network: Network, file: str, utterance: Utterance | None) -> Sentence:
-    """The recording, checked, with phones from the manifest or from a file beside it."""
+def _sentence(
+    network: Network, file: str, utterance: Utterance | None, channel: int | None
+) -> Sentence:
+    """The recording with phones from the manifest or from a file beside it."""
     path = file if utterance is None else utterance.audio
-    features = network.recognizer.features.config
-    inspection = audio.inspect(path, features.sample_rate, features.window_samples)
-    raise_problems(inspection.problems)
-    waveform = audio.load(path, features.sample_rate)
-    plain = Sentence(Path(path).stem, waveform, features.sample_rate, warnings=inspection.warnings)
+    config = network.recognizer.features.config
+    waveform, header, warnings = audio.whole(
+        path, config.sample_rate, config.window_samples, LONGEST_S, channel
+    )
+    plain = Sentence(Path(path).stem, waveform, config.sample_rate, warnings=tuple(warnings))
     if utterance is not None:
         return replace(
             plain,
@@ -116,8 +122,6 @@ def _sentence(network: Network, file: str, utterance: Utterance | None) -> Sente
         return plain
     vocabulary = network.recognizer.vocabulary.phones
     known = frozenset({*vocabulary, *phone_set("timit61"), *phone_set("arpabet39")})
-    header = inspection.header
-    assert header is not None
     segments = labels.read_checked(
         beside, header.samples, header.sample_rate, known, "the phones of TIMIT and CMUdict"
     )
@@ -151,10 +155,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="asr explain",
         description=(__doc__ or "").splitlines()[0],
+        parents=[recordings.flags("?")],
         epilog="Without --checkpoint: the networks of the newest `make explain`.",
     )
     add = parser.add_argument
-    add("file", nargs="?", type=Path, metavar="FILE", help="a recording")
     add("--checkpoint", type=Path, help="the network to explain")
     add(
         "--compare",

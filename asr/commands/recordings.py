@@ -30,12 +30,11 @@ def expanded(paths: Sequence[str | Path]) -> Iterator[tuple[str | Path, Path]]:
     for path in paths:
         inside = [
             Path(folder, name)
-            for folder, names in walk(Path(path), problems)
+            for folder, names in (walk(Path(path), problems) if Path(path).is_dir() else ())
             for name in names
             if name.lower().endswith(audio.ENDINGS)
         ]
-        for one in inside:
-            yield one, one.relative_to(path).with_suffix("")
+        yield from ((one, one.relative_to(path).with_suffix("")) for one in inside)
         if not inside:
             yield path, Path("stdin" if str(path) == "-" else Path(path).stem)
     raise_problems(problems)

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 
 from asr import audio, labels, pictures, templates
+from asr.commands import recordings
 from asr.commands.configured import compose
 from asr.errors import DataError, exit_code, raise_problems
 from asr.features import FeaturesConfig
-from asr.files import atomic_open
+from asr.files import atomic_open, require_new
 from asr.pictures import Picture
 from asr.pictures.speech import Speech, draw, draw_version
 from asr.pictures.versions import Version, augmented
@@ -36,11 +37,13 @@ def run(
     manifest: str | Path | None = None,
     utterances: Sequence[str] = (),
     augment: bool = False,
+    channel: int | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Draw audio files, and utterances of a manifest, into one `.html` or `.png` file.
 
     `features` names a file of `conf/features`. Raises `DataError`, with nothing written, where any
-    input is bad or `output` is one of the inputs.
+    input is bad, `output` is one of the inputs, or, unless `overwrite`, `output` is there already.
     """
     output = Path(output)
     run = compose([f"features={features}"])
@@ -51,7 +54,8 @@ def run(
         wanted += _choose(manifest, utterances)
     inputs = [Path(utterance.audio) for utterance in wanted] + [Path(manifest or "")]
     _require_output(output, inputs)
-    speech = _read(wanted, config)
+    require_new([output], overwrite)
+    speech = _read(wanted, config, channel)
     versions: list[list[Version]] = [[] for _ in speech]
     if augment:
         waves = [one.waveform for one in speech]
@@ -99,47 +103,43 @@ def _choose(manifest: str | Path, ids: Sequence[str]) -> list[Utterance]:
 def _require_output(output: Path, inputs: Sequence[Path]) -> None:
     if output.suffix not in (".html", ".png"):
         raise DataError(f"{output}: expected a name that ends in .html or .png")
-    if output.is_dir():
-        raise DataError(f"{output}: is a folder, expected the name of a file to write")
     if output.exists() and any(path.exists() and output.samefile(path) for path in inputs):
         raise DataError(f"{output}: is one of the inputs, expected the name of a file to write")
 
 
-def _read(wanted: Sequence[Utterance], config: FeaturesConfig) -> list[Speech]:
-    """Inspect all files, raise one `DataError` with all problems, and read them."""
+def _read(
+    wanted: Sequence[Utterance], config: FeaturesConfig, channel: int | None
+) -> list[Speech]:
+    """Read all, and raise one `DataError` with all problems."""
     problems: list[str] = []
     speech = []
     for utterance in wanted:
-        path = Path(utterance.audio)
-        inspection = audio.inspect(path, config.sample_rate, config.window_samples)
-        header = inspection.header
-        problems.extend(inspection.problems)
-        if inspection.problems or header is None:
-            continue
-        if header.duration_s > LONGEST_S:
-            problems.append(
-                f"{path}: {header.duration_s:.0f} s, expected at most {LONGEST_S:.0f} s, the "
-                f"length of an utterance; cut it first"
-            )
-            continue
-        facts = [f"{path}: {header.duration_s:.2f} s at {config.sample_rate} Hz."]
-        facts += [f"{warning}." for warning in inspection.warnings]
-        segments = utterance.segments or ()
+        path = utterance.audio
         try:
-            if not utterance.id:
-                beside = labels.beside(path)
-                facts.append(f"Phones: {beside}." if beside else "No labels beside it.")
-                if beside:
-                    segments = labels.read_checked(beside, header.samples, header.sample_rate)
-            elif not segments:
-                facts.append(f"Phones, without times: {' '.join(utterance.phones)}.")
+            with audio.on_disk(path):
+                speech.append(_speech(utterance, config, channel))
         except DataError as error:
             problems.extend(error.problems)
-        waveform = torch.from_numpy(audio.load(path, config.sample_rate))
-        name = utterance.id or f"{path.absolute().parent.name}/{path.name}"
-        speech.append(Speech(name, waveform, segments, tuple(facts)))
     raise_problems(problems)
     return speech
+
+
+def _speech(utterance: Utterance, config: FeaturesConfig, channel: int | None) -> Speech:
+    path, rate = utterance.audio, config.sample_rate
+    waveform, header, warnings = audio.whole(path, rate, config.window_samples, LONGEST_S, channel)
+    facts = [f"{path}: {header.duration_s:.2f} s at {rate} Hz."]
+    facts += [f"{warning}." for warning in warnings]
+    segments = utterance.segments or ()
+    if not utterance.id:
+        beside = labels.beside(path)
+        facts.append(f"Phones: {beside}." if beside else "No labels beside it.")
+        if beside:
+            segments = labels.read_checked(beside, header.samples, header.sample_rate)
+    elif not segments:
+        facts.append(f"Phones, without times: {' '.join(utterance.phones)}.")
+    place = Path(path).absolute()
+    name = utterance.id or f"{place.parent.name}/{place.name}"
+    return Speech(name, torch.from_numpy(waveform), segments, tuple(facts))
 
 
 def _sections(
@@ -169,9 +169,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="asr show",
         description="Draw waveform, spectrogram, features, energy and phones of utterances.",
+        parents=[recordings.flags("*")],
     )
     add = parser.add_argument
-    add("files", nargs="*", metavar="FILE", help="audio, with labels beside it")
     add("--manifest", help="draw utterances of this manifest")
     add(
         "--utterance",
