@@ -86,8 +86,11 @@ bench: $(READY) ## Measure speed on this machine, beside other tools
 	@$(PY) -c 'import torch; print("instruction set:", torch.backends.cpu.get_cpu_capability())'
 	@for script in recipes/bench/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
-clean: ## Remove runs, generated and downloaded data, and .venv
-	rm -rf exp data $(VENV)
+clean: ## Remove runs, .venv, and of data/ what was generated or downloaded there
+	rm -rf exp data/synthetic data/cache $(VENV)
+	@test ! -f data/.downloaded || { cd data && while IFS= read -r name; do rm -rf "$$name"; done < .downloaded && rm .downloaded; }
+	@test ! -d data || { find data/ -mindepth 1 -depth -type d -empty -delete; rmdir data 2>/dev/null; } || \
+		{ echo "Kept, as neither generated nor downloaded by make:"; find data/ -mindepth 1 -maxdepth 2 | sort; }
 
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; set the interpreter: make PYTHON=/path/to/python3.11" >&2; exit 1; }

@@ -18,11 +18,13 @@ Shape letters, declared here once and used in every signature:
 Integer lengths `(N,)` travel beside every padded tensor.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
+TYPE_CHECKING = False  # of typing, whose import takes longer than all else here
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from asr.records import Segment
     from asr.scoring import Score
     from asr.transcriber import Recording, Transcriber
@@ -31,7 +33,7 @@ __version__ = "0.1.0"
 __all__ = ["align", "load", "score"]
 
 
-def load(checkpoint: str | Path | None = None) -> "Transcriber":
+def load(checkpoint: str | Path | None = None) -> Transcriber:
     """The recogniser of a checkpoint, or else the packaged model; `transcribe` is its method.
 
     Raises `DataError` where the file is absent, damaged, or no checkpoint.
@@ -42,12 +44,12 @@ def load(checkpoint: str | Path | None = None) -> "Transcriber":
 
 
 def align(
-    recording: "Recording",
+    recording: Recording,
     phones: Sequence[str],
     sample_rate: int | None = None,
     checkpoint: str | Path | None = None,
     channel: int | None = None,
-) -> "tuple[Segment, ...]":
+) -> tuple[Segment, ...]:
     """The times of the phones of a recording, by forced alignment.
 
     `recording` is a path, or an array (S,) with its `sample_rate` in Hz; `channel`, from 1, chooses
@@ -66,7 +68,7 @@ def score(
     references: Mapping[str, Sequence[str]],
     hypotheses: Mapping[str, Sequence[str]],
     protocol: str = "strict",
-) -> "Score":
+) -> Score:
     """The phone error rate of hypotheses: phones by utterance id on both sides.
 
     `protocol` says what is folded and deleted before the alignment (docs/scoring.md). The result

@@ -1,10 +1,24 @@
 """The program `asr`: it imports only the command that it runs, so that help answers at once."""
 
-import importlib
+import os
+import signal
 import sys
 
-from asr import __version__
-from asr.errors import exit_code
+
+def _stop(*_: object) -> None:
+    """End at once: from an import, an exception would come with a traceback, or get lost."""
+    os.write(2, b"error: interrupted\n")
+    os._exit(130)
+
+
+IS_PROGRAM = __name__ == "__main__" or os.path.basename(sys.argv[0]) == "asr"
+if IS_PROGRAM and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _stop)  # before the imports
+
+import importlib  # noqa: E402
+
+from asr import __version__  # noqa: E402
+from asr.errors import exit_code  # noqa: E402
 
 COMMANDS = {
     "download": "free corpora from their sites, checked and unpacked",
@@ -49,7 +63,10 @@ def main() -> int:
         print(f"error: no command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     sys.argv[0] = f"asr {name}"
-    code: int | None = importlib.import_module(f"asr.commands.{name}").main()
+    command = importlib.import_module(f"asr.commands.{name}")
+    if signal.getsignal(signal.SIGINT) is _stop:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    code: int | None = command.main()
     return code or 0
 
 

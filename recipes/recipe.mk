@@ -46,7 +46,7 @@ NGRAM := ngram=$(or $(LM),$(ORDER))
 $(RUNS)/%/vocabulary.txt: $(call changed,$(DATA)) | $(DOWNLOAD)
 	$(PY) -m asr prepare $(OVERRIDES)
 	$(if $(TIMES),for split in $(TIMED); do $(PY) -m asr align '$(TIMES)' '$(@D)/manifests/'$$split.jsonl \
-		--output '$(@D)/timed.jsonl' && mv '$(@D)/timed.jsonl' '$(@D)/manifests/'$$split.jsonl || exit 1; done)
+		--output '$(@D)/timed.jsonl' --overwrite && mv '$(@D)/timed.jsonl' '$(@D)/manifests/'$$split.jsonl || exit 1; done)
 	$(call noted,$(DATA))
 
 $(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt
@@ -54,7 +54,7 @@ $(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt
 
 $(RUNS)/%/search.json: $(RUNS)/%/training.json $(call changed,$(NGRAM))
 	$(PY) -m asr ngram $(if $(LM),--checkpoint '$(LM)','$(@D)/manifests/train.jsonl' --order $(ORDER)) \
-		--vocabulary '$(@D)/vocabulary.txt' --output '$(@D)/lm.arpa'
+		--vocabulary '$(@D)/vocabulary.txt' --output '$(@D)/lm.arpa' --overwrite
 	$(PY) -m asr tune $(OVERRIDES) search=beam-lm
 	$(call noted,$(NGRAM))
 
@@ -63,7 +63,7 @@ $(RUNS)/%/test.hyp.jsonl: $(RUNS)/%/$(if $(TUNE),search,training).json $(call ch
 	$(call noted,tune=$(TUNE))
 
 $(RUNS)/%/test.per.txt: $(RUNS)/%/test.hyp.jsonl
-	$(PY) -m asr score '$(@D)/manifests/test.jsonl' '$<' --protocol $(PROTOCOL) --output '$@'
+	$(PY) -m asr score '$(@D)/manifests/test.jsonl' '$<' --protocol $(PROTOCOL) --output '$@' --overwrite
 
 $(RUNS)/%/report.html: $(RUNS)/%/test.per.txt
 	$(PY) -m asr report '$(@D)'

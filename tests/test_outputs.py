@@ -1,4 +1,4 @@
-"""Files of users survive: nothing is overwritten unasked, and a killed writer leaves one version."""
+"""Files of users survive: none is overwritten unasked; a killed writer leaves one version."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import make
 
 from asr.errors import DataError
 from asr.files import atomic_open, require_new, temporary_folder
@@ -75,3 +76,26 @@ def test_what_cannot_be_written_is_named_before_the_work(tmp_path: Path) -> None
     require_new([tmp_path / "file", tmp_path / "link"], overwrite=True)
     with pytest.raises(DataError):
         require_new([tmp_path], overwrite=True)
+
+
+def test_make_clean_spares_what_it_did_not_make(tmp_path: Path) -> None:
+    for name in (
+        "exp/a",
+        "data/mine.wav",
+        "data/synthetic/a",
+        "data/cache/a",
+        "data/LibriSpeech/b",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "data/LibriSpeech/test-clean/1").mkdir(parents=True)
+    (tmp_path / "data/.downloaded").write_text("LibriSpeech/test-clean\ntest-clean.tar.gz.part\n")
+    made = make("-f", str(REPOSITORY / "Makefile"), "clean", folder=tmp_path)
+    assert made.returncode == 0, made.stderr
+    kept = {"data", "data/mine.wav", "data/LibriSpeech", "data/LibriSpeech/b"}
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == kept
+    assert "data/mine.wav" in made.stdout
+    for name in ("mine.wav", "LibriSpeech/b"):
+        (tmp_path / "data" / name).unlink()
+    assert make("-f", str(REPOSITORY / "Makefile"), "clean", folder=tmp_path).returncode == 0
+    assert not (tmp_path / "data").exists()

@@ -13,13 +13,18 @@ from pathlib import Path
 
 from asr.corpora import kaldi, lhotse
 from asr.errors import DataError, exit_code
+from asr.files import require_new
 from asr.records import Utterance, read_jsonl
 
 WRITERS = {"kaldi": kaldi.write, "lhotse": lhotse.write}
+FILES = {"kaldi": kaldi.FILES, "lhotse": lhotse.FILES}
 
 
-def run(format: str, manifest: Path, target: Path) -> list[Path]:
-    """Write a manifest, or each manifest of a folder into a folder of its name."""
+def run(format: str, manifest: Path, target: Path, overwrite: bool = False) -> list[Path]:
+    """Write a manifest, or each manifest of a folder into a folder of its name.
+
+    Raises `DataError` where a file of the format is already there, unless `overwrite`.
+    """
     places = {manifest: target}
     if manifest.is_dir():
         places = {path: target / path.stem for path in sorted(manifest.glob("*.jsonl"))}
@@ -27,6 +32,8 @@ def run(format: str, manifest: Path, target: Path) -> list[Path]:
             raise DataError(
                 f"{manifest}: no manifests (*.jsonl); give exp/…/manifests, or one of it"
             )
+    written = (folder / name for folder in places.values() for name in FILES[format])
+    require_new(written, overwrite)
     for path, folder in places.items():
         WRITERS[format](read_jsonl(path, Utterance), folder)
     return list(places.values())
@@ -43,5 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     manifest = "a manifest, or the folder of a run's manifests"
     parser.add_argument("manifest", type=Path, help=manifest)
     parser.add_argument("target", type=Path, help="folder to write into")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     for folder in run(**vars(parser.parse_args(arguments))):
         print(folder)

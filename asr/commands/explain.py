@@ -102,10 +102,8 @@ def _sentence(
     """The recording with phones from the manifest or from a file beside it."""
     path = file if utterance is None else utterance.audio
     config = network.recognizer.features.config
-    waveform, header, warnings = audio.whole(
-        path, config.sample_rate, config.window_samples, LONGEST_S, channel
-    )
-    plain = Sentence(Path(path).stem, waveform, config.sample_rate, warnings=tuple(warnings))
+    waveform, header, warnings = recordings.read(path, config, LONGEST_S, channel)
+    plain = Sentence(Path(path).stem, waveform, config.sample_rate, warnings=warnings)
     if utterance is not None:
         return replace(
             plain,

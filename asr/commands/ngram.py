@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from asr.errors import DataError, exit_code
+from asr.files import require_new
 from asr.phones import Vocabulary
 from asr.records import Utterance, stream_jsonl
 from asr.search.arpa import write_arpa
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--checkpoint", metavar="FILE", help="extract the n-gram of this model file")
     add("--order", type=int, default=3, choices=ORDERS, help="default: 3")
     add("--output", required=True, metavar="FILE", help="the ARPA file")
+    add("--overwrite", action="store_true", help="replace the file if it is already there")
     add(
         "--vocabulary",
         metavar="FILE",
@@ -85,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if bool(options.manifest) == bool(options.checkpoint):
         parser.error("expected either manifests or --checkpoint FILE")
+    require_new([options.output], options.overwrite)
     if options.checkpoint:
         model = packaged(options.checkpoint, options.vocabulary)
     else:

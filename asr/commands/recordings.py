@@ -4,9 +4,13 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from asr import audio
+from asr.audio import AudioInfo, Waveform
 from asr.corpora.trees import walk
-from asr.errors import raise_problems
+from asr.errors import DataError, raise_problems
+from asr.features import FeaturesConfig
 
 
 def flags(nargs: str) -> argparse.ArgumentParser:
@@ -38,3 +42,23 @@ def expanded(paths: Sequence[str | Path]) -> Iterator[tuple[str | Path, Path]]:
         if not inside:
             yield path, Path("stdin" if str(path) == "-" else Path(path).stem)
     raise_problems(problems)
+
+
+def read(
+    path: str | Path, config: FeaturesConfig, longest_s: float, channel: int | None
+) -> tuple[Waveform, AudioInfo, tuple[str, ...]]:
+    """A whole recording (S,) at the rate of the features, the file's header, and warnings.
+
+    Raises `DataError` as `audio.stream`, and for a recording of more than `longest_s`.
+    """
+    said: list[str] = []
+    with audio.on_disk(path):
+        header = audio.info(path)
+        if header.duration_s > longest_s:
+            raise DataError(
+                f"{path}: {header.duration_s:.0f} s, expected at most {longest_s:.0f} s, the "
+                f"length of an utterance; cut it first"
+            )
+        rate, window = config.sample_rate, config.window_samples
+        blocks = list(audio.stream(path, rate, window, said.append, channel))
+    return np.concatenate(blocks), header, tuple(said)

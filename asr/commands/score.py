@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.errors import DataError, exit_code
-from asr.files import atomic_open
+from asr.files import atomic_open, require_new
 
 if TYPE_CHECKING:
     from asr.scoring import Report, Score, Transcripts
@@ -43,6 +43,8 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--format: expected one or two of {', '.join(FORMATS)}, as in jsonl,ctm")
     options.format = names[0], names[-1]
     written = {name: vars(options).pop(name) for name in ("output", "json", "html")}
+    overwrite = vars(options).pop("overwrite")
+    require_new((path for path in written.values() if path not in (None, "-")), overwrite)
     with without_garbage_collection():
         _write(run(**vars(options)), **written)
 
@@ -184,4 +186,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="FILE", help=text)
     add("--json", metavar="FILE|-", help="write JSON to FILE; - is standard output")
     add("--html", metavar="FILE", help="write an HTML report to FILE")
+    add("--overwrite", action="store_true", help="replace these files if they are already there")
     return parser

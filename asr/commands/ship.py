@@ -19,7 +19,7 @@ from asr.checkpoint import Checkpoint
 from asr.commands.configured import overrides, saved
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
-from asr.files import atomic_open
+from asr.files import atomic_open, require_new
 from asr.records import Manifest, write_jsonl
 from asr.scoring import ErrorCounts, Score
 from asr.search.arpa import read_arpa
@@ -29,8 +29,10 @@ from asr.transcriber import Transcriber, transcribe_all
 HELD_OUT = re.compile(r"\b(?:dev|test)-(?:clean|other)\b(?!-)")  # LibriSpeech's subsets for scores
 
 
-def run(run_dir: str | Path, output: str | Path) -> Path:
+def run(run_dir: str | Path, output: str | Path, overwrite: bool = False) -> Path:
     """Write the model file and its card, which ends in `.md`; returns the card's path.
+
+    Raises `DataError` where one of them is already there, unless `overwrite`.
 
     Leaves the hypotheses of the model in `dev.shipped.hyp.jsonl` and `test.shipped.hyp.jsonl` of
     the run.
@@ -38,6 +40,8 @@ def run(run_dir: str | Path, output: str | Path) -> Path:
     run, output = RunDirectory(run_dir), Path(output)
     if output.suffix != ".safetensors":
         raise DataError(f"{output}: expected a name that ends in .safetensors")
+    card = output.with_suffix(".md")
+    require_new([output, card], overwrite)
     training, config = run.summary(), saved(run.config)
     command = " ".join(["asr train", *overrides(config)])
     train = Manifest(run.manifest("train"))
@@ -46,7 +50,6 @@ def run(run_dir: str | Path, output: str | Path) -> Path:
     model = checkpoint.load(output)
     protocol = config["corpus"]["protocol"]
     scores = {split: score(run, model, split, protocol) for split in ("dev", "test")}
-    card = output.with_suffix(".md")
     text = templates.render(
         "model-card.md",
         path=output,
@@ -111,5 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("run_dir", type=Path, help="exp/EXPERIMENT/SEED")
     parser.add_argument("output", type=Path, help="FILE.safetensors; its card is FILE.md")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     card = run(**vars(parser.parse_args(arguments)))
     print(card.read_text(encoding="utf-8"), end="")

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from asr import audio, labels, pictures, templates
+from asr import labels, pictures, templates
 from asr.commands import recordings
 from asr.commands.configured import compose
 from asr.errors import DataError, exit_code, raise_problems
@@ -107,17 +107,13 @@ def _require_output(output: Path, inputs: Sequence[Path]) -> None:
         raise DataError(f"{output}: is one of the inputs, expected the name of a file to write")
 
 
-def _read(
-    wanted: Sequence[Utterance], config: FeaturesConfig, channel: int | None
-) -> list[Speech]:
+def _read(wanted: Sequence[Utterance], config: FeaturesConfig, channel: int | None) -> list[Speech]:
     """Read all, and raise one `DataError` with all problems."""
     problems: list[str] = []
     speech = []
     for utterance in wanted:
-        path = utterance.audio
         try:
-            with audio.on_disk(path):
-                speech.append(_speech(utterance, config, channel))
+            speech.append(_speech(utterance, config, channel))
         except DataError as error:
             problems.extend(error.problems)
     raise_problems(problems)
@@ -125,9 +121,9 @@ def _read(
 
 
 def _speech(utterance: Utterance, config: FeaturesConfig, channel: int | None) -> Speech:
-    path, rate = utterance.audio, config.sample_rate
-    waveform, header, warnings = audio.whole(path, rate, config.window_samples, LONGEST_S, channel)
-    facts = [f"{path}: {header.duration_s:.2f} s at {rate} Hz."]
+    path = utterance.audio
+    waveform, header, warnings = recordings.read(path, config, LONGEST_S, channel)
+    facts = [f"{path}: {header.duration_s:.2f} s at {header.sample_rate} Hz."]
     facts += [f"{warning}." for warning in warnings]
     segments = utterance.segments or ()
     if not utterance.id:

@@ -33,6 +33,7 @@ from asr.errors import FULL, DataError, said_by_system
 from asr.files import temporary_folder
 from asr.phones import table_lines
 
+NOTED = ".downloaded"
 ATTEMPTS = 5  # in a row without a single byte
 PAUSE_S = 2.0  # before the second attempt, doubled before each further one
 TIMEOUT_S = 30.0  # without a byte
@@ -83,16 +84,24 @@ def ensure(item: Item, folder: Path) -> bool:
         return False
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _note(folder, item.file_name, f"{item.file_name}.part", f"{item.file_name}.part.tag")
         archive = fetch(item.url, folder / item.file_name, item.checksum)
         if item.is_archive:
-            unpack(archive, folder, item.gives)
+            _note(folder, *unpack(archive, folder, item.gives))
             archive.unlink()
         elif archive != target:
             target.parent.mkdir(parents=True, exist_ok=True)
             archive.rename(target)
+            _note(folder, item.gives)
     except OSError as error:
         raise DataError(said_by_system(error, folder)) from error
     return True
+
+
+def _note(folder: Path, *names: str) -> None:
+    """Add what is downloaded to a list in the folder, by which `make clean` removes it."""
+    with open(folder / NOTED, "a", encoding="utf-8") as file:
+        file.writelines(f"{name}\n" for name in names)
 
 
 # ---------------------------------------------------------------- download
@@ -200,12 +209,13 @@ def _checksum(path: Path, expected: str) -> str:
 # ---------------------------------------------------------------- unpacking
 
 
-def unpack(archive: Path, folder: Path, gives: str, limit: int | None = None) -> None:
+def unpack(archive: Path, folder: Path, gives: str, limit: int | None = None) -> list[str]:
     """Unpack a tar or zip into a temporary folder, then rename `gives` into `folder`.
 
     `DataError`, with nothing left behind, for names that lead out of the folder, links, devices,
     duplicates, more than `limit` bytes (default: 20 times the archive), and for an archive that is
     damaged or lacks `gives`. Siblings of `gives` are kept where no file has their name.
+    Returns what is new.
     """
     limit = limit or max(SMALLEST_LIMIT, EXPANSION * archive.stat().st_size)
     folder.mkdir(parents=True, exist_ok=True)
@@ -215,13 +225,16 @@ def unpack(archive: Path, folder: Path, gives: str, limit: int | None = None) ->
         if not (work / gives).exists():
             names = ", ".join(sorted(path.name for path in work.iterdir())) or "nothing"
             raise DataError(f"{archive}: holds {names}, expected {gives}; fetch it again")
+        new = [gives]
         for path in sorted((work / gives).parent.iterdir()):
             target = folder / path.relative_to(work)
             if path != work / gives and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(target)
+                new.append(str(path.relative_to(work)))
         (folder / gives).parent.mkdir(parents=True, exist_ok=True)
         (work / gives).rename(folder / gives)
+        return new
 
 
 def _unpack_all(archive: Path, work: Path, limit: int) -> None:

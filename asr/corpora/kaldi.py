@@ -10,6 +10,9 @@ from asr.errors import DataError
 from asr.files import atomic_open, read_table
 from asr.records import Utterance
 
+# What `write` writes, the last three where the utterances have it.
+FILES = ("wav.scp", "text", "utt2spk", "utt2dur", "spk2utt", "spk2gender", "words", "phones.ctm")
+
 
 def read(folder: Path, problems: list[str]) -> list[Recording]:
     """The utterances of wav.scp, text (the phones) and utt2spk; and spk2gender where it exists."""

@@ -17,6 +17,7 @@ from asr.records import Segment, Utterance
 Row = dict[str, Any]  # a line of a manifest
 OVERSHOOT_S = 0.02  # a supervision may be shorter than its recording by this
 PHONE_ALIGNMENTS = ("phone", "phones", "phoneme")
+FILES = ("recordings.jsonl.gz", "supervisions.jsonl.gz")  # what `write` writes
 CUSTOM = ("words", "corpus", "dialect")  # fields of an utterance that Lhotse has no name for
 
 
