@@ -321,6 +321,57 @@ def test_results_never_share_a_name_nor_take_an_input_s(
     assert "--output FOLDER" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("jobs", [(), ("--jobs", "2")], ids=["one", "two"])
+def test_a_folder_keeps_its_tree_and_hand_corrected_results_survive(
+    jobs: tuple[str, ...],
+    speech: Path,
+    tone_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    (folder / "b" / "c").mkdir(parents=True)
+    for name in ("a.wav", "b/a.wav", "b/c/d.WAV", "b/.hidden.wav"):
+        shutil.copy(speech, folder / name)
+    (folder / "b" / "bad.wav").touch()
+    (folder / "notes.md").touch()
+    arguments = [str(folder), "--checkpoint", str(tone_model), "--output", str(out), *jobs]
+    assert transcribe.main([*arguments, "--format", "json"]) == 1
+    written = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
+    assert sorted(map(str, written)) == ["a.json", "b/a.json", "b/c/d.json"]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"{out}: 3 files, 2.7 s of audio" in shown.err
+    assert "1 of 4 files" in shown.err
+    (out / "b" / "a.json").write_text("corrected by hand")
+    assert transcribe.main([*arguments, "--format", "json", "--device", "nowhere"]) == 1
+    assert f"{out / 'b' / 'a.json'}: already exists" in capsys.readouterr().err
+    assert (out / "b" / "a.json").read_text() == "corrected by hand"
+    assert transcribe.main([*arguments, "--format", "json", "--overwrite"]) == 1
+    assert json.loads((out / "b" / "a.json").read_text())["phones"]
+
+
+def test_the_ending_of_the_output_is_its_format(
+    speech: Path, tone_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "d.json").mkdir()
+    arguments = [str(speech), "--checkpoint", str(tone_model), "--output"]
+    for name in ("a.TextGrid", "a.json", "new/a.txt", "d.json"):
+        assert transcribe.main([*arguments, str(tmp_path / name)]) == 0
+    assert [one.phone for one in labels.read(tmp_path / "a.TextGrid")] == list(PHONES)
+    assert json.loads((tmp_path / "a.json").read_text())["file"] == str(speech)
+    assert (tmp_path / "new" / "a.txt").read_text().startswith("# ")
+    assert (tmp_path / "d.json" / "my speech.txt").is_file()
+    for wrong in (
+        [*arguments, str(tmp_path / "b.json"), "--format", "text"],
+        [str(speech), *arguments, str(tmp_path / "b.json")],
+        [*arguments, str(speech / "below")],
+    ):
+        assert transcribe.main(wrong) == 1
+        assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "b.json").exists()
+
+
 # ── the model ────────────────────────────────────────────────────────────────────────────────
 
 

@@ -132,8 +132,9 @@ def run(
                     file.write(result.text)
     count = len(paths) - len(problems)
     if output is not None:
+        length = f"{heard_s:.1f} s" if heard_s < 60 else f"{heard_s / 60:.1f} minutes"
         print(
-            f"{output}: {count} file{'s' * (count != 1)}, {heard_s / 60:.1f} minutes of audio, in "
+            f"{output}: {count} file{'s' * (count != 1)}, {length} of audio, in "
             f"{time.monotonic() - started:.1f} s",
             file=sys.stderr,
         )
@@ -208,7 +209,9 @@ def _targets(
         if len(places) > 1:
             raise DataError(f"{output}: is one file for {len(places)} results; give a folder")
         if format not in (None, of_ending):
-            raise DataError(f"{output}: ends as {of_ending}, but --format is {format}; omit one")
+            raise DataError(
+                f"{output}: is the name of a {of_ending} file, but --format is {format}; omit one"
+            )
         format, targets = of_ending, [output]
     inputs = {Path(path).resolve() for path, _ in places}
     first: dict[str, str | Path] = {}

@@ -5,16 +5,23 @@ import torch
 from asr.errors import DataError
 
 
-def choose_device(name: str, threads: int = 0) -> torch.device:
-    """The device `name`, cpu or cuda; with "auto", cuda where there is one.
+def devices() -> list[str]:
+    """The names of the devices that are here, `cuda` for the first of its kind too."""
+    numbered = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return ["cpu", *(["cuda"] if numbered else []), *numbered, *mps]
 
-    Sets the CPU threads of torch, unless `threads` is 0. `DataError` for CUDA where there is none.
+
+def choose_device(name: str, threads: int = 0) -> torch.device:
+    """The device `name`, one of `devices`; with "auto", cuda where there is one.
+
+    Sets the CPU threads of torch, unless `threads` is 0. `DataError` for a device that is not here.
     """
     if threads:
         torch.set_num_threads(threads)
-    available = torch.cuda.is_available()
+    here = devices()
     if name == "auto":
-        return torch.device("cuda" if available else "cpu")
-    if name.startswith("cuda") and not available:
-        raise DataError(f"device is {name}, but torch finds no CUDA device; set device=cpu")
+        return torch.device("cuda" if "cuda" in here else "cpu")
+    if name not in here:
+        raise DataError(f"device is {name}, expected auto or {', '.join(here)}")
     return torch.device(name)
