@@ -35,7 +35,9 @@ def run(format: str, manifest: Path, target: Path, overwrite: bool = False) -> l
     written = (folder / name for folder in places.values() for name in FILES[format])
     require_new(written, overwrite)
     for path, folder in places.items():
-        WRITERS[format](read_jsonl(path, Utterance), folder)
+        if not (utterances := read_jsonl(path, Utterance)):
+            raise DataError(f"{path}: no utterances in it, expected at least one")
+        WRITERS[format](utterances, folder)
     return list(places.values())
 
 

@@ -166,6 +166,9 @@ def _results(worker: Worker, paths: Sequence[str | Path], jobs: int) -> Iterator
             raise
 
 
+_worker: Worker  # of a process of --jobs
+
+
 def _begin(worker: Worker) -> None:
     global _worker
     _worker = worker
