@@ -80,28 +80,6 @@ def read_table(path: str | Path, problems: list[str]) -> dict[str, tuple[str, st
 
 
 def shown(path: str | Path) -> str:
-    """The name of a file as text; bytes of it that are not UTF-8 become escapes, `\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def name(text: str, where: str, what: str) -> str:
-    """An identifier, a speaker or a phone as it enters from a file: in Unicode's form NFC.
-
-    `where` (file and line) and `what` it is begin the message. Raises `DataError` for one that is
-    empty or that has a blank, a line break, a control or an invisible character in it.
-    """
-    if not text:
-        raise DataError(f"{where}: {what} is empty, expected at least one character")
-    for character in "" if text.isprintable() and " " not in text else text:
-        if (unfit := UNFIT.get(unicodedata.category(character))) is not None:
-            raise DataError(
-                f"{where}: {what} {text!r} has {unfit} in it (U+{ord(character):04X}), expected "
-                f"one word; remove or replace it"
-            )
-    return unicodedata.normalize("NFC", text)
-
-
-def shown(path: str | Path) -> str:
     """The name of a file as text; bytes of it that are not UTF-8 become escapes, `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
