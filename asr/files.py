@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -18,6 +18,7 @@ from asr.errors import FULL, DataError, raise_problems
 
 T = TypeVar("T")
 
+MOST_NAMES = 1 << 16  # that are remembered as sound
 # Unicode's categories of characters that a name cannot have, as they are called in messages.
 UNFIT = {
     "Zs": "white space",
@@ -98,6 +99,25 @@ def name(text: str, where: str, what: str) -> str:
                 f"one word; remove or replace it"
             )
     return unicodedata.normalize("NFC", text)
+
+
+_names: set[str] = set()  # that `name` returns as they are
+
+
+def names(texts: Sequence[str], where: str, what: str) -> tuple[str, ...]:
+    """As `name`, of a list: fast where names are few and come often, as phones do."""
+    if not _names.issuperset(texts):
+        texts = [name(text, where, f"{what}[{n}]") for n, text in enumerate(texts)]
+        if len(_names) > MOST_NAMES:
+            _names.clear()
+        _names.update(texts)
+    return tuple(texts)
+
+
+def impossible(where: str, key: str, value: object, expected: str) -> DataError:
+    """The error about a value of the right type that cannot be."""
+    text = _short(json.dumps(value, ensure_ascii=False))
+    return DataError(f"{where}: {key} is {text}, expected {expected}")
 
 
 # msgspec's names of types, as they are called in messages
