@@ -148,7 +148,7 @@ def decode(line: bytes | str, kind: type[T], where: str) -> T:
             keys = raw_keys(raw)
             if raw.count(b'":') != len(keys):  # or a colon in text, or an object within
                 json.loads(raw, object_pairs_hook=lambda pairs: _once(pairs, where))
-            _require_known(keys, kind, where)
+            _require_known(list(keys), kind, where)
         value: T = decoder(raw)
         return value
     except (msgspec.DecodeError, UnicodeError) as error:
@@ -179,10 +179,20 @@ def convert(node: Any, kind: type[T], where: str, key: str = "") -> T:
         if is_dataclass(kind) and isinstance(node, dict):
             _require_known(node, kind, where, key)
         return msgspec.convert(node, kind)
-    except RecursionError:
-        raise DataError(f"{where}: {key} is nested deeper than can be read") from None
+    except (RecursionError, UnicodeEncodeError) as error:
+        raise DataError(f"{where}: {key} cannot be read ({error})") from None
     except msgspec.ValidationError as error:
         raise DataError(_explained(error, kind, node, where, key)) from None
+
+
+def require_json(node: Any, where: str, key: str) -> None:
+    """Raise `DataError` for a value with NaN or half a character in it, which `json` lets pass."""
+    import msgspec
+
+    try:
+        msgspec.json.decode(json.dumps(node))
+    except (msgspec.DecodeError, RecursionError):
+        raise DataError(f"{where}: {_not_json(node, key)}") from None
 
 
 @cache
@@ -212,6 +222,10 @@ def _require_known(keys: Iterable[str], kind: Any, where: str, key: str = "") ->
             raise DataError(
                 f"{where}: unknown key {_short(path)!r}, expected {', '.join(known)}{hint}"
             )
+    for name, hint in get_type_hints(kind).items() if isinstance(keys, dict) else ():
+        parts = [part for part in (hint, *get_args(hint)) if is_dataclass(part)]
+        if parts and isinstance(keys.get(name), dict):
+            _require_known(keys[name], parts[0], where, f"{key}.{name}" if key else name)
 
 
 def _explained(error: Exception, kind: Any, node: Any, where: str, key: str = "") -> str:
@@ -234,6 +248,8 @@ def _explained(error: Exception, kind: Any, node: Any, where: str, key: str = ""
         key = f"{key}.{lacking[1]}" if key else lacking[1]
         known = ", ".join(field.name for field in fields(kind)) if is_dataclass(kind) else ""
         return f"{where}: no key {key}, expected {known}; add it"
+    if not reason.startswith(("Expected", "Number")):  # a sentence of the dataclass itself
+        return f"{where}: {reason}"
     expected = re.sub("Expected |, got.*", "", reason)
     expected = expected.replace("Number out of range", "a number below 1e308")
     expected = re.sub("`([^`]*)`", lambda m: _in_words(m[1]), expected).replace(" | ", " or ")
@@ -264,6 +280,18 @@ def _in_words(types: str) -> str:
 def _short(text: str) -> str:
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= 60 else f"{text[:50]}… ({len(text)} characters)"
+
+
+def moved(path: str, root: str) -> tuple[str, str]:
+    """The folder that `path` began with, and the folder below `root` where the file is now.
+
+    Both are "" where the file has not moved, or is not below `root` either.
+    """
+    parts = Path(path).parts
+    for n in range(1, 0 if os.path.exists(path) else len(parts)):
+        if root and os.path.exists(Path(root, *parts[n:])):
+            return str(Path(*parts[:n])), str(Path(root).absolute())
+    return "", ""
 
 
 def require_new(paths: Iterable[str | Path], overwrite: bool) -> None:

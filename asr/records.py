@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar, overload
 
 from asr.errors import DataError
-from asr.files import atomic_open, decode, impossible, name, names
+from asr.files import atomic_open, decode, impossible, moved, name, names
 
 LONGEST_S = 1e6  # of an utterance
 OVERSHOOT_S = 0.02  # the last segment may end this long after the audio
@@ -172,16 +172,20 @@ class Manifest(Sequence[Utterance]):
     """The utterances of a JSONL file, read from it at each access: 16 bytes of memory for each.
 
     The constructor reads the file once, and raises `DataError` as `read_jsonl` does. `durations`
-    are in seconds. No file stays open, so that worker processes may share a manifest.
+    are in seconds. No file stays open, so that worker processes may share a manifest. Audio that is
+    no longer where it was is read below `root`, where that is given.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, root: str = "") -> None:
         self.path = Path(path)
         self.durations = array("d")
         self._offsets = array("q")
         for offset, utterance in _stream(path, Utterance):
             self._offsets.append(offset)
             self.durations.append(utterance.duration_s)
+        self._before, self._now = "", ""
+        if root and len(self):
+            self._before, self._now = moved(self[0].audio, root)
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -198,7 +202,10 @@ class Manifest(Sequence[Utterance]):
         with open(self.path, "rb") as file:
             file.seek(self._offsets[index])
             where = f"{self.path}, utterance {index}"
-            return decode(file.readline(), Utterance, where).checked(where)
+            utterance = decode(file.readline(), Utterance, where).checked(where)
+        if not self._now:
+            return utterance
+        return replace(utterance, audio=self._now + utterance.audio.removeprefix(self._before))
 
     def pick(self, id: str | None = None) -> Utterance:
         """The utterance with this id, or else the median by duration."""

@@ -374,7 +374,7 @@ def test_exchange_says_what_it_cannot_write(
     assert "no manifests (*.jsonl)" in capsys.readouterr().err
     write_jsonl(tmp_path / "one.jsonl", [Utterance("a b", "x.wav", 1.0, "s", ("aa",))])
     assert exchange.main(["kaldi", str(tmp_path / "one.jsonl"), str(tmp_path / "out")]) == 1
-    assert "Kaldi takes no spaces in ids" in capsys.readouterr().err
+    assert "one.jsonl:1: id 'a b' has white space" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

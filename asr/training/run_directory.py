@@ -95,12 +95,21 @@ class RunDirectory:
 
     # ── what the commands read ───────────────────────────────────────────────────────────────
 
-    def utterances(self, split: str) -> Manifest:
-        """The manifest of a split; `DataError` where the run is not prepared."""
+    def utterances(self, split: str, root: str = "") -> Manifest:
+        """The manifest of a split; `DataError` where the run is not prepared.
+
+        A corpus that has moved is read from `root`, without which only its text is of use.
+        """
         path = self.manifest(split)
         if not path.exists():
             raise DataError(f"{path}: no manifest; run `asr prepare` with the same overrides")
-        return Manifest(path)
+        manifest = Manifest(path, root)
+        if root and len(manifest) and not os.path.exists(audio := manifest[0].audio):
+            raise DataError(
+                f"{path}:1: {audio} does not exist, and is not in {root}; if the corpus has moved, "
+                f"set corpus.root to where it is now"
+            )
+        return manifest
 
     def phones(self) -> Vocabulary:
         """The vocabulary of the run."""
@@ -175,7 +184,7 @@ class RunDirectory:
             if (before := begun.get(key)) != value:
                 raise DataError(
                     f"{self}: cannot be continued, it was begun with {key}={before} and now has "
-                    f"{value}; set another run_dir (make: NAME=), or remove the folder"
+                    f"{value}; restore that to continue it, or set another run_dir (make: NAME=)"
                 )
         recognizer.load_state_dict(last.recognizer.state_dict())
         return TrainingState(unchanging, last.training.history, last.training.learner)
