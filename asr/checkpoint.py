@@ -194,7 +194,7 @@ def _require_sizes(config: RecognizerConfig, model: Mapping[str, Tensor], where:
         "features.hop_ms": (features.hop_ms * features.sample_rate / 1000, MOST_SAMPLES),
         "encoder.layers": (config.encoder.layers, len(model)),
     }
-    for part in ("features", "encoder", "criterion"):
+    for part in ("features", "encoder"):
         for key, value in asdict(getattr(config, part)).items():
             if isinstance(value, int):
                 largest.setdefault(f"{part}.{key}", (value, max(numbers, MOST_SAMPLES)))

@@ -131,10 +131,11 @@ JSON_TYPES = {
 }
 
 
-def decode(line: bytes | str, kind: type[T], where: str) -> T:
+def decode(line: bytes | str, kind: type[T], where: str, other_keys: bool = False) -> T:
     """One JSON value as a `kind`: a dataclass of an object, a NamedTuple of a list, or `list[…]`.
 
-    Types are exact (RFC 8259, so no NaN; an integer is a number too), and keys are once and known.
+    Types are exact (RFC 8259, so no NaN; an integer is a number too). Keys are once and, without
+    `other_keys`, all known.
     `DataError` begins with `where` (file and line), then has the key, what was read and what was
     expected.
     """
@@ -148,7 +149,7 @@ def decode(line: bytes | str, kind: type[T], where: str) -> T:
             keys = raw_keys(raw)
             if raw.count(b'":') != len(keys):  # or a colon in text, or an object within
                 json.loads(raw, object_pairs_hook=lambda pairs: _once(pairs, where))
-            _require_known(list(keys), kind, where)
+            _require_known([] if other_keys else list(keys), kind, where)
         value: T = decoder(raw)
         return value
     except (msgspec.DecodeError, UnicodeError) as error:
