@@ -21,15 +21,20 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from asr import criteria
-from asr.encoder import EncoderConfig
-from asr.errors import DataError
+from asr.criteria import FrameTimes
+from asr.encoder import Encoder, EncoderConfig
+from asr.errors import DataError, raise_problems
 from asr.features import FeaturesConfig
-from asr.files import atomic_open
+from asr.files import atomic_open, convert, impossible, names, require_json
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.search import SearchConfig
 from asr.search.ngram import LanguageModel
 
+MOST_BINS = 10_000
+MOST_SAMPLES = 1_000_000  # of a window
+LARGEST = 1e10  # weight
+SHOWN = 10  # problems of tensors
 FORMAT = 2  # 1: before the family of recurrent cells, when weights had other names
 
 
@@ -95,51 +100,160 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     Raises `DataError` where the file is absent, damaged, or of an unknown format.
     """
     header, tensors = _read(Path(path))
-    config = header["recognizer"]
-    recognizer = Recognizer(
-        RecognizerConfig(
-            FeaturesConfig(**config["features"]),
-            EncoderConfig(**config["encoder"]),
-            criteria.CONFIGS[config["criterion"]["name"]](**config["criterion"]),
-        ),
-        Vocabulary(header["vocabulary"]),
-    )
-    names = [name for name in tensors if name.startswith("model.")]
-    weights = {name.removeprefix("model."): tensors[name] for name in names}
+    config = _config(header, f"{path}")
+    model = {name.removeprefix("model."): t for name, t in tensors.items() if name[:6] == "model."}
+    _require_sizes(config, model, f"{path}")
+    phones = names(header.vocabulary, f"{path}", "vocabulary")
     try:
-        recognizer.load_state_dict(weights)
-    except RuntimeError as error:
-        raise DataError(f"{path}: weights and configuration disagree: {error}") from error
-    training = None
-    if state := header.get("training"):
-        run, history = state.pop("run"), state.pop("history")
-        learner = {part: _join(values, tensors) for part, values in state.items()}
-        training = TrainingState(run, history, learner)
-    search = SearchConfig(**header["search"]) if "search" in header else None
-    model = _unpacked(header["language_model"], tensors) if "language_model" in header else None
-    return Checkpoint(recognizer.to(device).eval(), header["about"], training, search, model)
+        _require_weights(model, _expected(config, len(phones) + 1), f"{path}")
+        recognizer = Recognizer(config, Vocabulary(phones))
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:
+        if isinstance(error, DataError) and f"{path}: " in str(error):
+            raise
+        raise DataError(f"{path}: no recogniser has this configuration ({error})") from error
+    recognizer.load_state_dict(model)
+    training = language_model = None
+    if header.training is not None:
+        training = _training_state(header.training, tensors, f"{path}")
+    if header.language_model is not None:
+        language_model = _unpacked(header.language_model, tensors, f"{path}")
+    recognizer = recognizer.to(device).eval()
+    return Checkpoint(recognizer, header.about, training, header.search, language_model)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+@dataclass(frozen=True)
+class _Parts:
+    """The configuration of a recogniser, before the class of its criterion is known."""
+
+    features: FeaturesConfig
+    encoder: EncoderConfig
+    criterion: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Ngrams:
+    order: int
+    symbols: list[str]
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class _Header:
+    format: int
+    recognizer: _Parts
+    vocabulary: list[str]
+    about: dict[str, str | float | None] = field(default_factory=dict)
+    training: dict[str, Any] | None = None
+    search: SearchConfig | None = None
+    language_model: _Ngrams | None = None
+
+
+def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise DataError(f"{path}: damaged, or not a checkpoint ({error})") from error
     if "asr" not in metadata:
         raise DataError(f"{path}: a safetensors file, but not a checkpoint of this project")
     if _digest(metadata["asr"], tensors) != metadata.get("sha256"):
         raise DataError(f"{path}: damaged, its content does not match its checksum")
-    header = json.loads(metadata["asr"])
-    if header["format"] != FORMAT:
+    try:
+        header = json.loads(metadata["asr"])  # its history may have losses that are no numbers
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: header is not JSON ({error})") from None
+    if isinstance(header, dict) and header.get("format") != FORMAT:
         raise DataError(
-            f"{path}: format {header['format']}, this version reads {FORMAT}; train it again, or "
-            f"use the version that wrote it"
+            f"{path}: format {header.get('format')}, this version reads {FORMAT}; train it again, "
+            f"or use the version that wrote it"
         )
-    return header, tensors
+    for key in ("recognizer", "vocabulary", "search", "language_model"):
+        require_json(isinstance(header, dict) and header.get(key), f"{path}", key)
+    return convert(header, _Header, f"{path}"), tensors
+
+
+def _config(header: _Header, where: str) -> RecognizerConfig:
+    parts, name = header.recognizer, header.recognizer.criterion.get("name")
+    if not isinstance(name, str) or name not in criteria.CONFIGS:
+        known = ", ".join(criteria.CONFIGS)
+        raise impossible(where, "recognizer.criterion.name", name, f"one of {known}")
+    criterion = convert(parts.criterion, criteria.CONFIGS[name], where, "recognizer.criterion")
+    return RecognizerConfig(parts.features, parts.encoder, criterion)
+
+
+def _require_sizes(config: RecognizerConfig, model: Mapping[str, Tensor], where: str) -> None:
+    """Raise `DataError` for a configuration whose filters or layers are beyond the file's."""
+    features = config.features
+    numbers = sum(tensor.numel() for tensor in model.values())
+    largest: dict[str, tuple[float, float]] = {
+        "features.bins": (features.bins, MOST_BINS),
+        "features.window_ms": (features.window_ms * features.sample_rate / 1000, MOST_SAMPLES),
+        "features.hop_ms": (features.hop_ms * features.sample_rate / 1000, MOST_SAMPLES),
+        "encoder.layers": (config.encoder.layers, len(model)),
+    }
+    for part in ("features", "encoder"):
+        for key, value in asdict(getattr(config, part)).items():
+            if isinstance(value, int):
+                largest.setdefault(f"{part}.{key}", (value, max(numbers, MOST_SAMPLES)))
+    for key, (value, limit) in largest.items():
+        if value > limit:
+            expected = f"at most {limit}, for the tensors in the file"
+            raise impossible(where, f"recognizer.{key}", value, expected)
+
+
+def _expected(config: RecognizerConfig, vocabulary_size: int) -> dict[str, Tensor]:
+    """Tensors of the shapes and types of a recogniser's, which take no memory."""
+    times = FrameTimes(0.0, 1.0)
+    with torch.device("meta"):
+        encoder = Encoder(config.encoder, config.features.width)
+        size = encoder.output_size
+        criterion = criteria.build(config.criterion, size, vocabulary_size, times)
+        moments = torch.empty(config.features.dynamic_width)
+    expected = {"features.mean": moments, "features.std": moments}
+    for part, module in (("encoder", encoder), ("criterion", criterion)):
+        expected |= {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
+    return expected
+
+
+def _require_weights(model: Mapping[str, Tensor], shapes: Mapping[str, Tensor], where: str) -> None:
+    """Raise `DataError` unless all tensors are there, of the right kind, and can be computed with.
+
+    Minus infinity is the logarithm of a weight that is absent.
+    """
+    problems = [f"{where}: no tensor model.{name}" for name in shapes.keys() - model.keys()]
+    for name, tensor in model.items():
+        key = f"{where}: tensor model.{name}"
+        if name not in shapes:
+            problems.append(f"{key} is not part of the configuration")
+        elif tensor.shape != shapes[name].shape:
+            problems.append(
+                f"{key} is {tuple(tensor.shape)}, weights and configuration disagree: expected "
+                f"{tuple(shapes[name].shape)}"
+            )
+        elif tensor.is_complex() or tensor.is_floating_point() != shapes[name].is_floating_point():
+            problems.append(f"{key} is {tensor.dtype}, expected {shapes[name].dtype}")
+        else:
+            values = tensor.float()
+            if name.endswith("log_weights"):
+                values = values.masked_fill(values.isneginf(), 0.0)
+            least, most = values.aminmax() if values.numel() else (0.0, 0.0)
+            if not (least >= -LARGEST and most <= LARGEST):
+                problems.append(f"{key} has values that are no numbers, or beyond ±{LARGEST:g}")
+    raise_problems(sorted(problems)[:SHOWN])
+
+
+def _training_state(state: Any, tensors: Mapping[str, Tensor], where: str) -> TrainingState:
+    run, history = (state.pop(key, None) for key in ("run", "history"))
+    run = convert(run, dict[str, Any], where, "training.run")
+    history = convert(history, list[dict[str, Any]], where, "training.history")
+    try:
+        learner = {part: _join(values, tensors) for part, values in state.items()}
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"{where}: training is damaged, {error!r}") from None
+    return TrainingState(run, history, learner)
 
 
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
@@ -191,16 +305,26 @@ def _packed(model: LanguageModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, {f"language_model.{name}": tensor for name, tensor in tensors.items()}
 
 
-def _unpacked(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> LanguageModel:
-    """The inverse of `_packed`, but for rounding."""
-    rows, probs, backoffs = (
-        tensors[f"language_model.{name}"].tolist()
-        for name in ("ngrams", "log10_probs", "log10_backoffs")
-    )
-    symbols = ["", *header["symbols"]]
-    ngrams = [tuple(symbols[n] for n in row if n) for row in rows]
+def _unpacked(header: _Ngrams, tensors: Mapping[str, Tensor], where: str) -> LanguageModel:
+    """The inverse of `_packed`, but for rounding; `DataError` where it cannot be one."""
+    keys = ("ngrams", "log10_probs", "log10_backoffs")
+    parts = [tensors.get(f"language_model.{key}", torch.zeros(0)) for key in keys]
+    ngrams, *numbers = parts
+    shape = (len(numbers[0]) if numbers[0].dim() else -1, header.order)
+    for key, tensor in zip(keys, parts, strict=True):
+        expected = shape if key == "ngrams" else shape[:1]
+        if tuple(tensor.shape) != expected or tensor.is_floating_point() != (key != "ngrams"):
+            found = f"{tuple(tensor.shape)} {tensor.dtype}"
+            raise impossible(where, f"language_model.{key}", found, f"{expected}, as its order is")
+    symbols = ["", *names(header.symbols, where, "language_model.symbols")]
+    if ngrams.numel() and not (int(ngrams.min()) >= 0 and int(ngrams.max()) < len(symbols)):
+        worst = max(abs(int(ngrams.min())), int(ngrams.max()))
+        raise impossible(where, "language_model.ngrams", worst, f"0 to {len(symbols) - 1}")
+    rows = [tuple(symbols[n] for n in row if n) for row in ngrams.tolist()]
     log10_probs, log10_backoffs = (
-        {n: value for n, value in zip(ngrams, values, strict=True) if not math.isnan(value)}
-        for values in (probs, backoffs)
+        {n: value for n, value in zip(rows, values.tolist(), strict=True) if not math.isnan(value)}
+        for values in numbers
     )
-    return LanguageModel(header["order"], log10_probs, log10_backoffs, header["about"])
+    model = LanguageModel(header.order, log10_probs, log10_backoffs, header.about)
+    model.require_sound(f"{where}: language_model")
+    return model

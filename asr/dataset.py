@@ -13,12 +13,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from asr import audio
 from asr.augment import Augment, seed_of
 from asr.batch import Batch, pad
-from asr.errors import without_tracebacks
+from asr.errors import DataError, without_tracebacks
 from asr.features.cache import FrameCache
 from asr.phones import Vocabulary
 from asr.records import Manifest, Utterance
 
 NOTHING = torch.zeros(0)
+TOLERANCE_S = 0.05  # between the manifest's duration and the audio's
 POOL_BATCHES = 20  # batches whose utterances are sorted by length together
 
 
@@ -60,6 +61,7 @@ class SpeechDataset(Dataset[Example]):
         if self.cache is not None:
             pace = 100 if augment is None else augment.pace(seed)
             kept = self.cache.frames(utterance.audio, lambda: self.waveform(index), pace)
+            self._require_duration(utterance, kept.samples * pace / 100)
             return Example(utterance, NOTHING, kept.samples, seed, pace / 100, kept.frames)
         waveform = self.waveform(index)
         if augment is None:
@@ -73,7 +75,10 @@ class SpeechDataset(Dataset[Example]):
 
     def waveform(self, index: int) -> torch.Tensor:
         """The waveform as recorded, (S,)."""
-        return torch.from_numpy(audio.load(self.utterances[index].audio, self.sample_rate))
+        utterance = self.utterances[index]
+        samples = audio.load(utterance.audio, self.sample_rate)
+        self._require_duration(utterance, len(samples))
+        return torch.from_numpy(samples)
 
     def durations(self) -> Sequence[float]:
         """Seconds of each utterance in this epoch, with the pauses and cuts of augmentation."""
@@ -104,6 +109,14 @@ class SpeechDataset(Dataset[Example]):
             seeds=None if self.augment is None else tuple(one.seed for one in examples),
             frames=None if self.cache is None else pad([one.frames for one in examples])[0],
         )
+
+    def _require_duration(self, utterance: Utterance, samples: float) -> None:
+        seconds = samples / self.sample_rate
+        if abs(seconds - utterance.duration_s) > TOLERANCE_S:
+            raise DataError(
+                f"{utterance.id}: duration_s is {utterance.duration_s:g} in the manifest, "
+                f"{utterance.audio} has {seconds:g} s; prepare the corpus again, or correct it"
+            )
 
     def _seed(self, utterance: Utterance) -> int:
         return seed_of(self.seed, self.epoch, utterance.id)

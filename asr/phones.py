@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from asr.errors import DataError
-from asr.files import atomic_open, read_lines
+from asr.files import atomic_open, name, read_rows
 
 TABLES = Path(__file__).parent / "tables"
 BLANK = "<blank>"
@@ -157,8 +157,17 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        symbols = " ".join(read_lines(path)).split()
-        if not symbols or symbols[0] != BLANK:
-            first = symbols[0] if symbols else "nothing"
-            raise DataError(f"{path}:1: found {first}, expected {BLANK} as label 0")
-        return cls(symbols[1:])
+        """Read what `save` wrote; `DataError` names the line that is not one new phone."""
+        line_of: dict[str, int] = {}
+        for number, fields in read_rows(path, comment="\0"):  # none: # may begin a phone
+            where = f"{path}:{number}"
+            symbol = name(" ".join(fields), where, "the phone")
+            if not line_of and symbol != BLANK:
+                raise DataError(f"{where}: found {symbol}, expected {BLANK} as label 0")
+            if line_of.setdefault(symbol, number) != number:
+                raise DataError(
+                    f"{where}: {symbol!r} is a duplicate of line {line_of[symbol]}; remove one"
+                )
+        if len(line_of) < 2:
+            raise DataError(f"{path}: no phones, expected {BLANK} and then one phone a line")
+        return cls([*line_of][1:])

@@ -7,16 +7,19 @@ import json
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar, overload
+from typing import Any, NamedTuple, Self, TypeVar, overload
 
 from asr.errors import DataError
-from asr.files import atomic_open
+from asr.files import atomic_open, decode, impossible, moved, name, names
+
+LONGEST_S = 1e6  # of an utterance
+OVERSHOOT_S = 0.02  # the last segment may end this long after the audio
+SURE = 1.001  # a probability after rounding
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A phone with its times in seconds from the start of the audio.
 
     `confidence` is the probability that a recogniser gives it; None: labelled, not recognised.
@@ -52,19 +55,33 @@ class Utterance:
     words: str | None = None
     pronunciation: str | None = None
 
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Self:
-        values = record | {"phones": tuple(record["phones"])}
-        if record.get("segments") is not None:
-            values["segments"] = tuple(Segment(*segment) for segment in record["segments"])
-        return cls(**values)
+    def checked(self, where: str) -> Self:
+        """The same, with names in Unicode's form NFC; `DataError` for values that cannot be."""
+        if not 0 < self.duration_s <= LONGEST_S:
+            expected = f"seconds, more than 0 and at most {LONGEST_S:g}"
+            raise impossible(where, "duration_s", self.duration_s, expected)
+        if self.sex not in ("m", "f", None):
+            raise impossible(where, "sex", self.sex, '"m", "f" or null')
+        if "\0" in self.audio:
+            raise impossible(where, "audio", self.audio, "a path without NUL")
+        phones, segments = names(self.phones, where, "phones"), self.segments
+        if segments is not None:
+            _check_times(segments, self.duration_s, where)
+            called = tuple([one.phone for one in segments])
+            if called != self.phones:
+                expected = f"the same as phones, {' '.join(self.phones)}"
+                raise impossible(where, "segments", " ".join(called), expected)
+        id, speaker = name(self.id, where, "id"), name(self.speaker, where, "speaker")
+        if (id, speaker, phones) == (self.id, self.speaker, self.phones):
+            return self
+        if segments is not None:
+            segments = tuple(map(Segment, phones, *list(zip(*segments, strict=True))[1:]))
+        return replace(self, id=id, speaker=speaker, phones=phones, segments=segments)
 
     def to_dict(self) -> dict[str, Any]:
         record = {key: value for key, value in vars(self).items() if value is not None}
         if self.segments is not None:
-            record["segments"] = [
-                [value for value in vars(s).values() if value is not None] for s in self.segments
-            ]
+            record["segments"] = [[v for v in one if v is not None] for one in self.segments]
         return record
 
 
@@ -82,14 +99,37 @@ class Hypothesis:
     times_s: tuple[float, ...] | None = None
     confidences: tuple[float, ...] | None = None
 
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Self:
-        lists = {"phones": tuple(record["phones"])}
-        lists |= {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
-        return cls(**record | lists)
+    def checked(self, where: str) -> Self:
+        """The same, with names in Unicode's form NFC; `DataError` for values that cannot be."""
+        phones = names(self.phones, where, "phones")
+        for key, limit in (("times_s", LONGEST_S), ("confidences", SURE)):
+            values = getattr(self, key)
+            if values is not None and len(values) != len(phones):
+                raise impossible(where, key, values, f"{len(phones)} numbers, one for each phone")
+            for n, value in enumerate(values or ()):
+                if not 0 <= value <= limit:
+                    raise impossible(where, f"{key}[{n}]", value, f"0 to {limit:g}")
+        id = name(self.id, where, "id")
+        same = (id, phones) == (self.id, self.phones)
+        return self if same else replace(self, id=id, phones=phones)
 
     def to_dict(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if value is not None}
+
+
+def _check_times(segments: Sequence[Segment], duration_s: float, where: str) -> None:
+    """Raise `DataError` unless segments are in order, do not overlap, and end with the audio."""
+    before_s, end_s = 0.0, 0.0
+    for n, (_, start_s, end_s, confidence) in enumerate(segments):
+        if not before_s - 1e-6 <= start_s < end_s:
+            expected = f"seconds, {before_s:g} or later, and before the segment's end at {end_s:g}"
+            raise impossible(where, f"segments[{n}].start_s", start_s, expected)
+        if confidence is not None and not 0 <= confidence <= SURE:
+            raise impossible(where, f"segments[{n}].confidence", confidence, "0 to 1")
+        before_s = end_s
+    if end_s > duration_s + OVERSHOOT_S:
+        expected = f"seconds, at most those of the audio, {duration_s:g}"
+        raise impossible(where, f"segments[{len(segments) - 1}].end_s", end_s, expected)
 
 
 R = TypeVar("R", Utterance, Hypothesis)
@@ -119,7 +159,7 @@ def _stream(path: str | Path, record_type: type[R]) -> Iterator[tuple[int, R]]:
             offset, following = following, following + len(line)
             if not line.strip():
                 continue
-            record = _parse(line, record_type, f"{path}:{number}")
+            record = decode(line, record_type, where := f"{path}:{number}").checked(where)
             if line_of.setdefault(record.id, number) != number:
                 raise DataError(
                     f"{path}:{number}: id {record.id!r} is a duplicate of line "
@@ -128,37 +168,24 @@ def _stream(path: str | Path, record_type: type[R]) -> Iterator[tuple[int, R]]:
             yield offset, record
 
 
-def _parse(line: bytes, record_type: type[R], where: str) -> R:
-    try:
-        record = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}: expected UTF-8, {error.reason}") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: expected one JSON object, {error.msg}") from error
-    try:
-        return record_type.from_dict(record)
-    except (TypeError, KeyError) as error:
-        keys = sorted(record) if isinstance(record, dict) else record
-        known = sorted(part.name for part in fields(record_type))
-        raise DataError(
-            f"{where}: found {keys}, expected a {record_type.__name__} with {known}"
-        ) from error
-
-
 class Manifest(Sequence[Utterance]):
     """The utterances of a JSONL file, read from it at each access: 16 bytes of memory for each.
 
     The constructor reads the file once, and raises `DataError` as `read_jsonl` does. `durations`
-    are in seconds. No file stays open, so that worker processes may share a manifest.
+    are in seconds. No file stays open, so that worker processes may share a manifest. Audio that is
+    no longer where it was is read below `root`, where that is given.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, root: str = "") -> None:
         self.path = Path(path)
         self.durations = array("d")
         self._offsets = array("q")
         for offset, utterance in _stream(path, Utterance):
             self._offsets.append(offset)
             self.durations.append(utterance.duration_s)
+        self._before, self._now = "", ""
+        if root and len(self):
+            self._before, self._now = moved(self[0].audio, root)
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -174,7 +201,11 @@ class Manifest(Sequence[Utterance]):
             return [self[one] for one in range(*index.indices(len(self)))]
         with open(self.path, "rb") as file:
             file.seek(self._offsets[index])
-            return _parse(file.readline(), Utterance, f"{self.path}, utterance {index}")
+            where = f"{self.path}, utterance {index}"
+            utterance = decode(file.readline(), Utterance, where).checked(where)
+        if not self._now:
+            return utterance
+        return replace(utterance, audio=self._now + utterance.audio.removeprefix(self._before))
 
     def pick(self, id: str | None = None) -> Utterance:
         """The utterance with this id, or else the median by duration."""

@@ -39,7 +39,7 @@ def run(config: RunConfig) -> None:
     """
     run_dir, training = RunDirectory(config.run_dir), config.training
     device = choose_device(config.device, config.threads)
-    train, dev = run_dir.utterances("train"), run_dir.utterances("dev")
+    train, dev = (run_dir.utterances(split, config.corpus.root) for split in ("train", "dev"))
     vocabulary = run_dir.phones()
     with run_dir.locked():
         recognizer = initialization.draw(config, vocabulary, device)

@@ -438,7 +438,7 @@ def test_the_command_chooses_pronunciations_and_says_so(
     run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [
-        replace(u, words="Aah " * u.phones.count("aa") + "Ess", phones=("aa", "s"))
+        replace(u, words="Aah " * u.phones.count("aa") + "Ess", phones=("aa", "s"), segments=None)
         for u in read_jsonl(run[1], Utterance)
     ]
     write_jsonl(tmp_path / "words.jsonl", words)
@@ -478,7 +478,7 @@ def test_nothing_is_written_where_alignment_fails(
 def test_what_cannot_be_aligned_gets_one_line_each_and_the_others_are_done(
     run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good = read_jsonl(run[1], Utterance)[0]
+    good = replace(read_jsonl(run[1], Utterance)[0], segments=None)
     soundfile.write(tmp_path / "slow.wav", np.zeros(4000), 8000)
     bad = [
         replace(good, id="foreign", phones=("aa", "zz")),

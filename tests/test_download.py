@@ -1,6 +1,7 @@
 """Downloads from a server in this process: interrupted, damaged, hostile, or there already."""
 
 import errno
+import gzip
 import hashlib
 import io
 import re
@@ -255,6 +256,26 @@ def test_a_second_archive_joins_the_first(server: Server, tmp_path: Path) -> Non
 LINK = zipfile.ZipInfo("x/link")
 LINK.create_system, LINK.external_attr = 3, 0o120777 << 16
 INSIDE = ("x/in", b"inside")
+
+
+def with_long_header(size: int) -> bytes:
+    """A tar whose pax header announces and holds `size` bytes."""
+    header = tarfile.TarInfo("x/pax")
+    header.type, header.size = tarfile.XHDTYPE, size
+    body = f"{size} comment={'a' * (size - 10 - len(str(size)))}\n".encode()
+    return gzip.compress(header.tobuf(tarfile.USTAR_FORMAT) + body + bytes(-len(body) % 512), 1)
+
+
+def zipped_as(method: int) -> bytes:
+    """A zip with bytes in its content changed."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as pack:
+        pack.writestr("x/in", bytes(range(256)) * 40)
+    data = bytearray(packed.getvalue())
+    data[45:75] = bytes(30)
+    return bytes(data)
+
+
 HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "tar slip": ("a.tar.gz", lambda: tar(INSIDE, ("../out", b"!")), "outside"),
     "deep slip": ("a.tar", lambda: tar(INSIDE, ("x/../../out", b"!"), gz=False), "outside"),
@@ -281,6 +302,10 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "cut tar": ("a.tar", lambda: tar(("x/in", CONTENT), gz=False)[:5000], "damaged or truncated"),
     "bad sum": ("a.tar.gz", lambda: tar(INSIDE)[:-8] + bytes(8), "damaged or truncated"),
     "bad zip": ("a.zip", lambda: zipped(("x/in", b"abc" * 99))[:-30], "damaged or truncated"),
+    "long header": ("a.tar.gz", lambda: with_long_header(2_000_000), "header of more than"),
+    "bad lzma": ("a.zip", lambda: zipped_as(zipfile.ZIP_LZMA), "damaged or truncated"),
+    "bad bz2": ("a.zip", lambda: zipped_as(zipfile.ZIP_BZIP2), "damaged or truncated"),
+    "bad deflate": ("a.zip", lambda: zipped_as(zipfile.ZIP_DEFLATED), "damaged or truncated"),
     "no archive": ("a.tar.gz", lambda: b"<html>moved</html>", "damaged or truncated"),
     "other content": ("a.zip", lambda: zipped(("y/in", b"")), "holds y, expected x"),
 }

@@ -43,7 +43,7 @@ LEAVES: dict[str, set[str]] = {
     },
     "asr.features.padded": {"by_utterance", "extend", "zero_behind"},
     "asr.features.windows": {"Shaping", "for_compiled", "power_spectra"},
-    "asr.files": {"atomic_open"},
+    "asr.files": {"atomic_open", "decode", "impossible", "moved", "name", "names"},
     "asr.knobs": {"Knobs", "knob"},
     "asr.lstm.cell": {"Cell", "Trace"},
     "asr.lstm.cells": {"CELLS"},

@@ -86,3 +86,23 @@ def test_a_vocabulary_refuses_what_it_cannot_mean(tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_text("aa\n")
     with pytest.raises(DataError, match=r"v\.txt:1: .*<blank>"):
         Vocabulary.load(tmp_path / "v.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no phones"),
+        (b"<blank>\n", "no phones"),
+        (b"aa\n", ":1: found aa"),
+        (b"<blank>\naa\n\nb b\n", ":4: the phone 'b b' has white space"),
+        (b"<blank>\naa\nb\naa\n", ":4: 'aa' is a duplicate of line 2"),
+        ("<blank>\n\u00e9\ne\u0301\n".encode(), ":3: .* is a duplicate of line 2"),
+        ("<blank>\naa\n\u00e9\n".encode("latin-1"), ":3: byte 0xe9 is not UTF-8"),
+        ("<blank>\na\u200b\n".encode(), ":2: the phone .*U.200B"),
+        ("<blank>\naa\n".encode("utf-16"), "UTF-16"),
+    ],
+)
+def test_a_vocabulary_names_its_bad_line(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "vocabulary.txt").write_bytes(content)
+    with pytest.raises(DataError, match=rf"vocabulary\.txt.*{says}"):
+        Vocabulary.load(tmp_path / "vocabulary.txt")

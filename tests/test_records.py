@@ -1,6 +1,12 @@
 """Records survive their files; files appear whole or not at all."""
 
+import json
+import math
+import re
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given
@@ -10,25 +16,32 @@ from asr.errors import DataError, exit_code
 from asr.files import atomic_open
 from asr.records import Hypothesis, Segment, Utterance, read_jsonl, write_jsonl
 
-names = st.text(min_size=1, max_size=8).filter(lambda text: text.isprintable())
-seconds = st.floats(0, 1e4)
-utterances = st.builds(
-    Utterance,
-    id=names,
-    audio=names,
-    duration_s=seconds,
-    speaker=names,
-    phones=st.lists(names, max_size=5).map(tuple),
-    segments=st.none()
-    | st.lists(st.builds(Segment, names, seconds, seconds, st.none() | st.floats(0, 1))).map(tuple),
-    corpus=names,
-    split=names,
-    sex=st.none() | st.sampled_from("mf"),
-    dialect=st.none() | names,
-)
+letters = st.characters(exclude_categories=("C", "Z"))
+names = st.text(letters, min_size=1, max_size=8).map(partial(normalize, "NFC"))
 
 
-@given(st.lists(utterances, unique_by=lambda utterance: utterance.id))
+@st.composite
+def utterances(draw: st.DrawFn) -> Utterance:
+    phones = tuple(draw(st.lists(names, max_size=5)))
+    edges = sorted(draw(st.sets(st.integers(0, 1000), min_size=6, max_size=6)))
+    segments = tuple(
+        Segment(phone, start / 7, end / 7, draw(st.none() | st.floats(0, 1)))
+        for phone, start, end in zip(phones, edges, edges[1:], strict=False)
+    )
+    return Utterance(
+        id=draw(names),
+        audio=draw(st.text(letters)),
+        duration_s=edges[-1] / 7,
+        speaker=draw(names),
+        phones=phones,
+        segments=draw(st.sampled_from([None, segments])),
+        corpus=draw(st.text(letters)),
+        sex=draw(st.sampled_from([None, "m", "f"])),
+        words=draw(st.none() | st.text(letters)),
+    )
+
+
+@given(st.lists(utterances(), unique_by=lambda utterance: utterance.id))
 def test_utterances_survive_their_file(
     tmp_path_factory: pytest.TempPathFactory, written: list[Utterance]
 ) -> None:
@@ -43,23 +56,125 @@ def test_hypotheses_survive_their_file(tmp_path: Path) -> None:
     assert read_jsonl(tmp_path / "hyp.jsonl", Hypothesis) == written
 
 
+FINE: dict[type[Utterance] | type[Hypothesis], dict[str, Any]] = {
+    Utterance: {
+        "id": "u1",
+        "audio": "u1.wav",
+        "duration_s": 1.5,
+        "speaker": "s1",
+        "phones": ["t", "e"],
+        "segments": [["t", 0, 0.5], ["e", 0.5, 1.5, 0.25]],
+        "corpus": "ours",
+        "split": "dev",
+        "sex": "f",
+        "dialect": "dr1",
+        "words": "tea",
+        "pronunciation": "first",
+    },
+    Hypothesis: {
+        "id": "u1",
+        "phones": ["t", "e"],
+        "score": -2,
+        "times_s": [0.1, 0.5],
+        "confidences": [1, 0.5],
+    },
+}
+OF_NO_TYPE = [True, {"a": 1}, [[[]]], [{"t": 1}], math.nan, math.inf, -math.inf, 10**400]
+IMPOSSIBLE: dict[str, list[Any]] = {
+    "id": ["", "a b", "a\n", "\u200b", "\ud800", 7, 1.5, None, ["u1"]],
+    "audio": [None, 3, "a\0"],
+    "duration_s": ["1.5", None, 0, -1, 1e7, 1e-400, [1]],
+    "speaker": ["", 3, None, "a\tb"],
+    "phones": ["aab", None, [1, 2], [None], ["a b"], [""], ["t\u00ad"], 3],
+    "segments": [
+        [{"phone": "t", "start_s": 0, "end_s": 0.4}],
+        [["t", 0, 0.5]],
+        [["t", 0, 0.5], ["a", 0.5, 1]],
+        [["t", 0.5, 1], ["e", 0, 0.5]],
+        [["t", 0.5, 0.5], ["e", 0.5, 1]],
+        [["t", -0.5, 0.5], ["e", 0.5, 1]],
+        [["t", 0, 0.5], ["e", 0.5, 15]],
+        [["t", 0, 0.5, 2], ["e", 0.5, 1]],
+        [["t", 0, 0.5, "1"], ["e", 0.5, 1]],
+        [["t", 0, math.nan], ["e", 0.5, 1]],
+        [["t", 0], ["e", 0.5, 1]],
+        "te",
+        1,
+    ],
+    "corpus": [None, 1],
+    "split": [None, 1],
+    "sex": [1, "female", ""],
+    "dialect": [1],
+    "words": [1, ["tea"], "\udc80"],
+    "pronunciation": [0],
+    "score": ["-2", [1]],
+    "times_s": [[0.1], [0.1, -1], [0.1, None], 0.1],
+    "confidences": [[0.1], [0.1, 7], ["0.1", "0.5"], 0.1],
+}
+
+
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("kind", "key", "value"),
     [
-        ("{", "expected one JSON object"),
-        ("[1]", "found [1]"),
-        ('{"id": "a"}', "found ['id'], expected a Hypothesis"),
-        ('{"id": "b", "phones": [], "colour": 1}', "colour"),
-        ('{"id": "first", "phones": []}', "is a duplicate of line 1"),
+        pytest.param(kind, key, value, id=f"{kind.__name__}-{key}-{str(value)[:30]!a}")
+        for kind, record in FINE.items()
+        for key in record
+        for value in IMPOSSIBLE[key] + OF_NO_TYPE
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, line: str, says: str) -> None:
-    path = tmp_path / "hyp.jsonl"
-    path.write_text('{"id": "first", "phones": []}\n' + line)
+def test_every_wrong_value_is_named_by_line_and_key(
+    tmp_path: Path, kind: type[Any], key: str, value: object
+) -> None:
+    lines = [json.dumps(FINE[kind]), json.dumps(FINE[kind] | {"id": "u2", key: value})]
+    path = tmp_path / "records.jsonl"
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=rf"\A{re.escape(str(path))}:2: {key}\b.*expected.*\Z"):
+        read_jsonl(path, kind)
+
+
+@pytest.mark.parametrize("kind", FINE)
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        (b"{", "expected"),
+        (b'["a", "list"]', "list"),
+        (b"3", "found 3"),
+        (b"null", "null"),
+        (b"[" * 3000, "expected"),
+        (b'{"id":' + b"[" * 3000 + b"]" * 3000 + b"}", "brackets"),
+        (b'{"id": "a"}', "phones"),
+        (b'{"id": "a", "phones": [], "phone": []}', "did you mean phones"),
+        (b'{"id": "a", "phones": ["t"], "phones": ["e"]}', "'phones'"),
+        (b'{"id": "\xe9", "phones": []}', "UTF-8"),
+        (b'{"id": "a", "phones": []} {}', "expected"),
+    ],
+)
+def test_a_line_that_is_no_record_is_named(
+    tmp_path: Path, kind: type[Any], line: bytes, named: str
+) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b"\n" + line)
     with pytest.raises(DataError) as error:
+        read_jsonl(path, kind)
+    message = str(error.value)
+    assert message.startswith(f"{path}:2: ")
+    assert named in message
+    assert "\n" not in message
+
+
+def test_ids_are_unique_in_each_unicode_form(tmp_path: Path) -> None:
+    path = tmp_path / "hyp.jsonl"
+    path.write_text('{"id": "\u00e9", "phones": []}\n{"id": "e\u0301", "phones": ["e\u0301"]}\n')
+    with pytest.raises(DataError, match=r"hyp\.jsonl:2: .*duplicate of line 1"):
         read_jsonl(path, Hypothesis)
-    assert str(error.value).startswith(f"{path}:2: ")
-    assert says in str(error.value)
+
+
+def test_a_byte_order_mark_colons_in_text_and_nulls_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    fine = FINE[Utterance] | {"words": '"id": e\u0301', "segments": None, "sex": None}
+    path.write_text(json.dumps(fine), encoding="utf-8-sig")
+    (utterance,) = read_jsonl(path, Utterance)
+    assert (utterance.words, utterance.segments) == ('"id": e\u0301', None)
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

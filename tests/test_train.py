@@ -9,6 +9,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -597,3 +598,43 @@ def test_one_cycle_begins_at_a_twentieth_of_the_highest_rate_and_ends_at_a_thous
 def test_constant_is_constant() -> None:
     training = TrainingConfig(epochs=3, schedule="constant")
     assert {rate(training, step / 10) for step in range(30)} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"duration_s": 30.0}, "duration_s is 30 in the manifest"),
+        ({"duration_s": 0.001}, "too short for CTC"),
+        ({"phones": (), "segments": None}, "no phones"),
+        ({"phones": ("aa", "s") * 400, "segments": None}, "too short for CTC"),
+    ],
+)
+def test_what_the_manifest_says_of_the_audio_is_checked_before_training(
+    config: RunConfig, change: dict[str, Any], says: str
+) -> None:
+    path = Path(config.run_dir) / "manifests" / "train.jsonl"
+    first, *others = read_jsonl(path, Utterance)
+    changed = dataclasses.replace(first, segments=None)
+    write_jsonl(path, [dataclasses.replace(changed, **change), *others])
+    with pytest.raises(DataError, match=says):
+        train.run(config)
+    assert not RunDirectory(config.run_dir).last.exists()
+
+
+def test_a_moved_corpus_is_found_below_its_root(config: RunConfig, tmp_path: Path) -> None:
+    run = RunDirectory(config.run_dir)
+    before = run.utterances("train")
+    (tmp_path / "new").mkdir()
+    for split in ("train", "dev"):
+        utterances = read_jsonl(run.manifest(split), Utterance)
+        for one in utterances:
+            shutil.copy(one.audio, tmp_path / "new")
+        lost = [
+            dataclasses.replace(u, audio=f"/old/place/{Path(u.audio).name}") for u in utterances
+        ]
+        write_jsonl(run.manifest(split), lost)
+    with pytest.raises(DataError, match=r"train\.jsonl:1: /old/place/.*set corpus\.root"):
+        run.utterances("train", str(tmp_path / "nowhere"))
+    after = run.utterances("train", str(tmp_path / "new"))
+    assert [u.audio for u in after] == [str(tmp_path / "new" / Path(u.audio).name) for u in before]
+    assert [u.id for u in run.utterances("train")] == [u.id for u in before]

@@ -19,6 +19,7 @@ from asr.criteria import CTC, CTCConfig
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
+from asr.files import convert
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
@@ -228,7 +229,7 @@ def test_decode_writes_all_hypotheses_when_asked(config: RunConfig) -> None:
     best = read_jsonl(run_dir / "dev.hyp.jsonl", Hypothesis)
     lines = (run_dir / "dev.n-best.jsonl").read_text().splitlines()
     for hypothesis, record in zip(best, map(json.loads, lines), strict=True):
-        result = [Hypothesis.from_dict(one) for one in record["n_best"]]
+        result = [convert(one, Hypothesis, "n-best") for one in record["n_best"]]
         assert (record["id"], result[0]) == (hypothesis.id, hypothesis)
         assert len({one.phones for one in result}) == 4
 

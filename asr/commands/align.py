@@ -148,7 +148,7 @@ def write(
             )
     if output:
         without_confidences = {
-            id: tuple(replace(one, confidence=None) for one in segments)
+            id: tuple(one._replace(confidence=None) for one in segments)
             for id, segments in aligned.items()
         }
         write_jsonl(output, (replace(u, segments=without_confidences[u.id]) for u in utterances))

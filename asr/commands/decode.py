@@ -26,7 +26,7 @@ def run(config: RunConfig) -> None:
     """
     device = choose_device(config.device, config.threads)
     run_dir = RunDirectory(config.run_dir)
-    utterances = run_dir.utterances(config.split)
+    utterances = run_dir.utterances(config.split, config.corpus.root)
     recognizer = run_dir.recognizer(device)
     search = run_dir.tuned_search() if config.tuned else config.search
     n_best: dict[str, list[Hypothesis]] = {}

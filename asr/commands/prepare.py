@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 from asr import corpora
@@ -26,6 +26,7 @@ from asr.errors import DataError, raise_problems, said_by_system
 from asr.files import temporary_folder
 from asr.phones import Vocabulary, phone_set
 from asr.records import Utterance, stream_jsonl
+from asr.training.batches import too_few_frames
 from asr.training.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def run(config: RunConfig) -> None:
             staging.audio.mkdir()
             folders = staging.audio, run_dir.audio.absolute()
             corpus = replace(corpus, converted=folders, channel=config.corpus.channel)
-        require = partial(too_few_frames, config) if config.criterion.name == "ctc" else None
+        require = partial(too_few_frames, config)
         outcome = manifests.write(
             corpus, staging.manifests, staging.warnings, config.jobs, require=require
         )
@@ -87,24 +88,6 @@ def run(config: RunConfig) -> None:
         _publish(folder, run_dir)
         Vocabulary(phones).save(run_dir.vocabulary)
     log.info("%s", in_words.rstrip())
-
-
-def too_few_frames(config: RunConfig, utterance: Utterance) -> str | None:
-    """One sentence where CTC, at the highest speed of the augmentation, has too few frames.
-
-    It needs a frame for each phone, and one more between two that are equal.
-    """
-    features = config.features
-    samples = round(utterance.duration_s * features.sample_rate / (1 + config.augment.speed))
-    frames = -(-features.frame_count(samples) // config.encoder.subsampling)
-    phones = len(utterance.phones)
-    needed = phones + sum(a == b for a, b in pairwise(utterance.phones))
-    if frames >= needed:
-        return None
-    return (
-        f"{utterance.audio}: too short for CTC, its {phones} phones need {needed} frames, expected "
-        f"at most {frames}; leave it out, or lower encoder.subsampling"
-    )
 
 
 def _judge(config: RunConfig, staging: RunDirectory, outcome: Outcome) -> None:
@@ -160,11 +143,23 @@ def _require_same_data(run_dir: RunDirectory, paths: list[Path]) -> None:
         if not earlier.exists() or filecmp.cmp(path, earlier, shallow=False):
             continue
         pairs = zip_longest(stream_jsonl(path, Utterance), stream_jsonl(earlier, Utterance))
-        if any(now != before for now, before in pairs):
-            raise DataError(
-                f"{run_dir}: holds a model trained on other data than {path.stem} now has; "
-                f"give another run_dir (make: NAME=), or remove the folder"
-            )
+        for line, (now, before) in enumerate(pairs, start=1):
+            differing = _differing(now, before)
+            if differing is not None:
+                raise DataError(
+                    f"{run_dir}: holds a model trained on other data than {path.stem} now has "
+                    f"({earlier}:{line}: {differing}); restore the data to continue it, or set "
+                    f"another run_dir (make: NAME=)"
+                )
+
+
+def _differing(now: Utterance | None, before: Utterance | None) -> str | None:
+    """What differs between two utterances, but for the place of their audio."""
+    if now is None or before is None:
+        return f"{before.id} is no longer there" if before else f"{now.id} is new" if now else None
+    was = vars(before)
+    keys = [key for key, value in vars(now).items() if value != was[key] and key != "audio"]
+    return f"{before.id} has another {', '.join(keys)}" if keys else None
 
 
 def _publish(staging: Path, run_dir: RunDirectory) -> None:

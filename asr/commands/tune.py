@@ -46,7 +46,7 @@ def run(config: RunConfig) -> None:
     """Write `search.json`: the search chosen, its dev PER, and all that was tried."""
     run_dir = RunDirectory(config.run_dir)
     device = choose_device(config.device, config.threads)
-    dev = run_dir.utterances("dev")
+    dev = run_dir.utterances("dev", config.corpus.root)
     recognizer, digest = run_dir.recognizer(device), run_dir.digest()
     trials = combinations(recognizer, config.search, config.tune, config.seed)
     metadata = {"checkpoint": digest}

@@ -10,9 +10,12 @@ import fcntl
 import gzip
 import hashlib
 import http.client
+import lzma
+import math
 import os
 import shutil
 import stat
+import struct
 import sys
 import tarfile
 import time
@@ -41,8 +44,13 @@ CHUNK = 1 << 20  # bytes
 EXPANSION = 20  # largest ratio of unpacked size to archive size; lossless speech has 2
 SMALLEST_LIMIT = 64 << 20  # bytes that any archive may unpack to
 MAX_FILES = 2_000_000
+LONGEST_HEADER = 1 << 20  # bytes of a tar member before its content, with pax's and GNU's names
+# What the libraries raise for bytes that are no archive of theirs.
 GZIP_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
-DAMAGED = (*GZIP_DAMAGED, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
+DAMAGED = (
+    *(*GZIP_DAMAGED, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, struct.error),
+    *(ValueError, ArithmeticError, LookupError, RuntimeError),  # NotImplemented-, RecursionError
+)
 
 
 @dataclass(frozen=True)
@@ -252,7 +260,7 @@ def _unpack_all(archive: Path, work: Path, limit: int) -> None:
     left = limit
     try:
         for number, (member, extract) in enumerate(members(archive, work), start=1):
-            left -= member.size
+            left -= member.size if member.size >= 0 else limit + 1
             link = member.islnk() or member.issym()
             duplicate = not member.isdir() and (work / member.name).exists()
             if left < 0 or number > MAX_FILES:
@@ -266,7 +274,11 @@ def _unpack_all(archive: Path, work: Path, limit: int) -> None:
             raise DataError(f"{archive}: {reason}; it is not unpacked")
     except tarfile.FilterError as error:
         raise DataError(f"{archive}: {error}; it is not unpacked") from error
-    except DAMAGED as error:
+    except DataError:
+        raise
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk
+            raise
         raise DataError(
             f"{archive}: damaged or truncated ({error}); remove it and fetch it again"
         ) from error
@@ -275,12 +287,30 @@ def _unpack_all(archive: Path, work: Path, limit: int) -> None:
 Member = tuple[tarfile.TarInfo, Callable[[], object]]  # what it is, and the call that extracts it
 
 
+class _Limited:
+    """A stream of which no more than `left` bytes may be read."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self.raw, self.left = raw, float(LONGEST_HEADER)
+
+    def read(self, size: int) -> bytes:
+        block = self.raw.read(size)
+        self.left -= len(block)
+        if self.left < 0:
+            raise tarfile.ReadError(f"a header of more than {LONGEST_HEADER} bytes")
+        return block
+
+
 def _tar_members(archive: Path, work: Path) -> Iterator[Member]:
     opener = gzip.open if archive.name.endswith((".gz", ".tgz")) else open
-    with opener(archive, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-        for member in tar:
-            yield member, partial(tar.extract, member, work, set_attrs=False, filter="data")
-        while stream.read(CHUNK):  # up to gzip's checksum, which tarfile does not read
+    with opener(archive, "rb") as raw:
+        stream = _Limited(raw)
+        with tarfile.open(fileobj=stream, mode="r|") as tar:  # type: ignore[call-overload]
+            while (member := tar.next()) is not None:
+                stream.left = math.inf
+                yield member, partial(tar.extract, member, work, set_attrs=False, filter="data")
+                stream.left = LONGEST_HEADER
+        while raw.read(CHUNK):  # up to gzip's checksum, which tarfile does not read
             pass
 
 

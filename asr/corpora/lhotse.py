@@ -3,43 +3,101 @@
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from asr import audio
 from asr.corpora.kaldi import located
 from asr.corpora.recording import Recording
-from asr.errors import DataError
-from asr.files import atomic_open
+from asr.errors import DataError, raise_problems
+from asr.files import atomic_open, decode, name, names
 from asr.records import Segment, Utterance
 
-Row = dict[str, Any]  # a line of a manifest
+T = TypeVar("T")
 OVERSHOOT_S = 0.02  # a supervision may be shorter than its recording by this
-PHONE_ALIGNMENTS = ("phone", "phones", "phoneme")
 FILES = ("recordings.jsonl.gz", "supervisions.jsonl.gz")  # what `write` writes
 CUSTOM = ("words", "corpus", "dialect")  # fields of an utterance that Lhotse has no name for
 
 
+@dataclass(frozen=True)
+class _Source:
+    type: str
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A line of recordings.jsonl, as far as it is read."""
+
+    id: str
+    sources: tuple[_Source, ...]
+    duration: float
+
+
+class _Item(NamedTuple):
+    symbol: str
+    start: float
+    duration: float
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class _Alignment:
+    phone: tuple[_Item, ...] | None = None
+    phones: tuple[_Item, ...] | None = None
+    phoneme: tuple[_Item, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Custom:
+    words: str | None = None
+    dialect: str | None = None
+
+
+@dataclass(frozen=True)
+class _Supervision:
+    """A line of supervisions.jsonl, as far as it is read."""
+
+    id: str
+    recording_id: str
+    duration: float
+    start: float = 0.0
+    speaker: str | None = None
+    text: str | None = None
+    gender: str | None = None
+    alignment: _Alignment | None = None
+    custom: _Custom | None = None
+
+    @property
+    def items(self) -> tuple[_Item, ...]:
+        """The alignment of phones."""
+        kinds = self.alignment or _Alignment()
+        return kinds.phone or kinds.phones or kinds.phoneme or ()
+
+
 def read(folder: Path, problems: list[str]) -> list[Recording]:
     """The utterances of a folder of manifests, each supervision a whole recording."""
-    audio: dict[str, tuple[str, Row]] = {}
+    audio: dict[str, tuple[str, _Whole]] = {}
+    before = len(problems)
     for path in manifests(folder, "recordings"):
-        for where, row in _rows(path):
-            if audio.setdefault(row["id"], (where, row))[0] != where:
+        for where, row in _rows(path, _Whole, problems):
+            if audio.setdefault(row.id, (where, row))[0] != where:
                 problems.append(
-                    f"{where}: recording {row['id']!r} is a duplicate of {audio[row['id']][0]}"
+                    f"{where}: recording {row.id!r} is a duplicate of {audio[row.id][0]}"
                 )
+    raise_problems(problems[before:])  # each of which would be said again of its supervision
     if not audio:
         raise DataError(f"{folder}: no recordings*.jsonl(.gz) beside the supervisions")
     recordings = []
     for path in manifests(folder, "supervisions"):
-        for where, row in _rows(path):
-            if problem := _problem(where, row, audio):
-                problems.append(problem)
-            else:
-                source = audio[row["recording_id"]][1]["sources"][0]["source"]
-                recordings.append(_recording(row, located(source, folder)))
+        for where, row in _rows(path, _Supervision, problems):
+            try:
+                recordings.append(_recording(row, where, audio, folder))
+            except DataError as error:
+                problems.extend(error.problems)
     return recordings
 
 
@@ -48,67 +106,61 @@ def manifests(folder: Path, kind: str) -> list[Path]:
     return sorted(p for p in folder.glob(f"*{kind}*") if p.name.endswith((".jsonl", ".jsonl.gz")))
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """File and line number of each row, and the row."""
+def _rows(path: Path, kind: type[T], problems: list[str]) -> Iterator[tuple[str, T]]:
+    """File and line number of each row, and the row; what is wrong with others is a problem."""
     opener = gzip.open if path.name.endswith(".gz") else open
     try:
-        with opener(path, "rt", encoding="utf-8-sig") as file:
+        with opener(path, "rb") as file:
             for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict) or "id" not in row:
-                    raise DataError(f"{path}:{number}: expected one JSON object with an id")
-                yield f"{path}:{number}", row
-    except (OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as JSON lines ({error})") from error
+                where, row = f"{path}:{number}", None
+                try:
+                    row = decode(line, kind, where, other_keys=True) if line.strip() else None
+                except DataError as error:
+                    problems.extend(error.problems)
+                if row is not None:
+                    yield where, row
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path}: damaged or truncated, expected JSON lines ({error}); fetch it again"
+        ) from error
 
 
-def _timed(row: Row) -> list[Any]:
-    """The alignment of phones: `[phone, start, duration, score]` each."""
-    alignment = row.get("alignment") or {}
-    return next((alignment[key] for key in PHONE_ALIGNMENTS if key in alignment), [])
-
-
-def _problem(where: str, row: Row, audio: Mapping[str, tuple[str, Row]]) -> str | None:
-    """A sentence about a supervision that cannot be an utterance, or None."""
-    id_ = row["id"]
-    if row.get("recording_id", "") not in audio:
-        return f"{where}: no recording {row.get('recording_id')!r} for {id_}"
-    where_whole, whole = audio[row["recording_id"]]
-    sources = whole.get("sources", [])
-    missing_s = whole.get("duration", 0.0) - row.get("duration", 0.0)
-    if len(sources) != 1 or sources[0].get("type") != "file":
-        return (
-            f"{where_whole}: expected one source of the type file; write the audio to a file, "
+def _recording(
+    row: _Supervision, where: str, audio: Mapping[str, tuple[str, _Whole]], folder: Path
+) -> Recording:
+    """The utterance of a supervision; `DataError` where it cannot be one."""
+    id_ = name(row.id, where, "id")
+    if row.recording_id not in audio:
+        raise DataError(f"{where}: no recording {row.recording_id!r} for {id_}")
+    where_whole, whole = audio[row.recording_id]
+    source = whole.sources[0] if len(whole.sources) == 1 else _Source("")
+    if source.type != "file" or not source.source:
+        raise DataError(
+            f"{where_whole}: sources is not one path of the type file; write the audio to a file, "
             f"for example with Lhotse's save_audios"
         )
-    if row.get("start", 0.0) > OVERSHOOT_S or missing_s > OVERSHOOT_S:
-        return (
+    if abs(row.start) > OVERSHOOT_S or abs(whole.duration - row.duration) > OVERSHOOT_S:
+        raise DataError(
             f"{where}: {id_} is a part of its recording, which is not read; cut it first, for "
             f"example with `lhotse cut trim-to-supervisions` and Lhotse's save_audios"
         )
-    if not row.get("speaker"):
-        return f"{where}: {id_} has no speaker, which splits are made by"
-    if not str(row.get("text") or "").split() and not _timed(row):
-        return f"{where}: {id_} has no text and no alignment of phones"
-    return None
-
-
-def _recording(row: Row, audio_path: str) -> Recording:
-    sex = str(row.get("gender") or "").lower()[:1]
-    custom = row.get("custom") or {}
+    if not row.speaker:
+        raise DataError(f"{where}: {id_} has no speaker, which splits are made by")
+    symbols, custom = (row.text or "").split(), row.custom or _Custom()
+    if not symbols and not row.items:
+        raise DataError(f"{where}: {id_} has no text and no alignment of phones")
+    sex = (row.gender or "").lower()[:1]
     return Recording(
-        str(row["id"]),
-        audio_path,
-        str(row["speaker"]),
-        words=custom.get("words"),
+        id_,
+        located(source.source, folder),
+        name(row.speaker, where, "speaker"),
+        words=custom.words,
         sex=sex if sex in ("m", "f") else None,
-        dialect=custom.get("dialect"),
-        phones=tuple(str(row.get("text") or "").split()),
+        dialect=custom.dialect,
+        phones=names(symbols, where, "text"),
         segments=tuple(
-            Segment(phone, start_s, round(start_s + seconds, 8))
-            for phone, start_s, seconds, *_ in _timed(row)
+            Segment(name(phone, where, "alignment"), start_s, round(start_s + seconds, 8))
+            for phone, start_s, seconds, _ in row.items
         ),
     )
 
@@ -154,9 +206,9 @@ def write(utterances: Sequence[Utterance], folder: Path) -> None:
                 ]
             }
         supervisions.append(supervision)
-    for name, rows in (("recordings", recordings), ("supervisions", supervisions)):
+    for kind, rows in (("recordings", recordings), ("supervisions", supervisions)):
         with (
-            atomic_open(folder / f"{name}.jsonl.gz", "wb") as raw,
+            atomic_open(folder / f"{kind}.jsonl.gz", "wb") as raw,
             gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed,
             io.TextIOWrapper(packed, encoding="utf-8") as file,
         ):

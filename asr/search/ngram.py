@@ -15,6 +15,7 @@ from asr.phones import unknown_phone
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 ORDERS = range(1, 7)
 NEVER = -99.0  # ARPA's log10 for a probability that is never asked for
+LOWEST, ROUNDING, HIGHEST_BACKOFF = -1000.0, 1e-4, 100.0  # of log10 values
 LN10 = math.log(10)
 
 Ngram = tuple[str, ...]
@@ -34,6 +35,20 @@ class LanguageModel:
     log10_probs: Mapping[Ngram, float]
     log10_backoffs: Mapping[Ngram, float]
     about: str = ""
+
+    def require_sound(self, where: str) -> None:
+        """Raise `DataError` for values and n-grams that no language model has."""
+        known = {ngram[0] for ngram in self.log10_probs if len(ngram) == 1}
+        for what, values in (("probability", self.log10_probs), ("back-off", self.log10_backoffs)):
+            extremes = (min(values.values(), default=0.0), max(values.values(), default=0.0))
+            if reason := wrong_log10(extremes[0], what) or wrong_log10(extremes[1], what):
+                raise DataError(f"{where}: {reason}")
+            if not set(map(len, values)) <= set(range(1, self.order + 1)):
+                raise DataError(f"{where}: expected n-grams of 1 to {self.order} symbols")
+            if foreign := set().union(*values) - known:
+                raise DataError(f"{where}: no unigram of {min(foreign)!r}")
+        if (END,) not in self.log10_probs:
+            raise DataError(f"{where}: no probability of {END}, the end of a sentence")
 
     @property
     def phones(self) -> tuple[str, ...]:
@@ -68,6 +83,14 @@ class LanguageModel:
     def count(self, order: int) -> int:
         """The number of n-grams of one order."""
         return sum(len(ngram) == order for ngram in self.log10_probs)
+
+
+def wrong_log10(value: float, what: str) -> str:
+    """What is wrong with a log10 value of an n-gram, a probability or a back-off, or ""."""
+    highest = ROUNDING if what == "probability" else HIGHEST_BACKOFF
+    if LOWEST <= value <= highest:
+        return ""
+    return f"{what} is {value:g}, expected a log10 from {LOWEST:g} to {highest:g}"
 
 
 def estimate(

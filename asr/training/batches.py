@@ -1,12 +1,14 @@
 """The batches of a run: of its training set, of dev, and of a split that is only recognised."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import pairwise
 
 from asr.augment import Augment
 from asr.config import RunConfig
 from asr.dataset import Batches
+from asr.errors import raise_problems
 from asr.features.cache import frame_cache
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
@@ -23,6 +25,7 @@ def training_batches(
     augment: Augment,
 ) -> tuple[Batches, Batches, Batches]:
     """The training set in random order and augmented; the same by length and unchanged; dev."""
+    require_trainable(config, train)
     cache = train_cache = frame_cache(config.cache, config.features, config.cache_precision)
     if cache is not None and config.augment.needs_waveforms:
         train_cache = None
@@ -38,6 +41,41 @@ def training_batches(
         batches(train, seed=config.seed, augment=augment, cache=train_cache, copies=config.copies),
         batches(train, cache=train_cache),
         batches(dev, cache=cache),
+    )
+
+
+def require_trainable(config: RunConfig, train: Iterable[Utterance]) -> None:
+    """Raise one `DataError` that names every utterance without phones or, with CTC, frames."""
+    raise_problems(
+        problem
+        for utterance in train
+        if (problem := _no_phones(utterance) or too_few_frames(config, utterance))
+    )
+
+
+def _no_phones(utterance: Utterance) -> str | None:
+    if utterance.phones:
+        return None
+    return f"{utterance.id}: no phones, expected one or more in the training set; leave it out"
+
+
+def too_few_frames(config: RunConfig, utterance: Utterance) -> str | None:
+    """One sentence where CTC, at the highest speed of the augmentation, has too few frames.
+
+    It needs a frame for each phone, and one more between two that are equal.
+    """
+    if config.criterion.name != "ctc":
+        return None
+    features = config.features
+    samples = round(utterance.duration_s * features.sample_rate / (1 + config.augment.speed))
+    frames = -(-features.frame_count(samples) // config.encoder.subsampling)
+    phones = len(utterance.phones)
+    needed = phones + sum(a == b for a, b in pairwise(utterance.phones))
+    if frames >= needed:
+        return None
+    return (
+        f"{utterance.audio}: too short for CTC, its {phones} phones need {needed} frames, expected "
+        f"at most {frames}; leave it out, or lower encoder.subsampling"
     )
 
 

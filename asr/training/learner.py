@@ -130,9 +130,19 @@ class GradientDescent(Learner):
         return {"optimizer": self.optimizer.state_dict(), "average": average}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            for weights, values in self.optimizer.state.items():
+                for value in values.values():
+                    if not torch.is_tensor(value) or value.numel() not in (1, weights.numel()):
+                        raise ValueError("a moment does not have the shape of its weights")
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise DataError(
+                f"the last checkpoint's state of the optimiser does not fit ({error}); it is "
+                f"damaged: set another run_dir, and start_from the best checkpoint"
+            ) from error
 
 
 class ExpectationMaximisation(Learner):

@@ -35,7 +35,7 @@ from asr import __version__, checkpoint
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.config import RunConfig, leaves
 from asr.errors import DataError
-from asr.files import atomic_open
+from asr.files import atomic_open, convert, decode, impossible
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
 from asr.records import Manifest
@@ -45,6 +45,7 @@ from asr.training.learner import Learner
 from asr.training.schedule import Phase, best, last_phase
 
 CURVE_AFTER_S = 10.0  # the learning curve is drawn after epochs this long, and at the end
+EPOCH = ("epoch", "phase", "train_loss", "dev_loss", "dev_per", "learning_rate", "seconds")
 PARTS = ("features", "augment", "encoder", "criterion", "optimizer", "training")
 
 
@@ -97,12 +98,21 @@ class RunDirectory:
 
     # ── what the commands read ───────────────────────────────────────────────────────────────
 
-    def utterances(self, split: str) -> Manifest:
-        """The manifest of a split; `DataError` where the run is not prepared."""
+    def utterances(self, split: str, root: str = "") -> Manifest:
+        """The manifest of a split; `DataError` where the run is not prepared.
+
+        A corpus that has moved is read from `root`, without which only its text is of use.
+        """
         path = self.manifest(split)
         if not path.exists():
             raise DataError(f"{path}: no manifest; run `asr prepare` with the same overrides")
-        return Manifest(path)
+        manifest = Manifest(path, root)
+        if root and len(manifest) and not os.path.exists(audio := manifest[0].audio):
+            raise DataError(
+                f"{path}:1: {audio} does not exist, and is not in {root}; if the corpus has moved, "
+                f"set corpus.root to where it is now"
+            )
+        return manifest
 
     def phones(self) -> Vocabulary:
         """The vocabulary of the run."""
@@ -121,17 +131,17 @@ class RunDirectory:
         """The result of the training; `DataError` where it is not complete."""
         if not self.training.exists():
             raise DataError(f"{self.training}: no such file; train the run to the end first")
-        summary: dict[str, Any] = json.loads(self.training.read_text(encoding="utf-8"))
-        return summary
+        return decode(self.training.read_bytes(), dict[str, Any], f"{self.training}")
 
     def tuned_search(self) -> SearchConfig:
         """The search that `asr tune` chose; `DataError` where it is of another best checkpoint."""
         if not self.search.exists():
             raise DataError(f"{self.search}: no such file; run `asr tune` with the same overrides")
         try:
-            tuned = json.loads(self.search.read_text(encoding="utf-8"))
-            search, digest = SearchConfig(**tuned["search"]), tuned["checkpoint"]
-        except (KeyError, TypeError, ValueError) as error:
+            tuned = decode(self.search.read_bytes(), dict[str, Any], f"{self.search}")
+            search = convert(tuned["search"], SearchConfig, f"{self.search}", "search")
+            digest = tuned["checkpoint"]
+        except (KeyError, DataError) as error:
             raise DataError(
                 f"{self.search}: expected what `asr tune` writes, found {error!r}; run it again"
             ) from error
@@ -170,14 +180,21 @@ class RunDirectory:
                 f"{self}: holds a run already; set resume=auto to continue it, or another run_dir"
             )
         last = checkpoint.load(self.last)
-        assert last.training is not None
+        if last.training is None:
+            raise DataError(f"{self.last}: has no state of a training; set another run_dir")
+        for n, record in enumerate(last.training.history):
+            for key in EPOCH:
+                if not isinstance(value := record.get(key), int | float):
+                    raise impossible(
+                        f"{self.last}", f"training.history[{n}].{key}", value, "a number"
+                    )
         defaults = {part: asdict(type(getattr(config, part))()) for part in PARTS}
         begun = leaves(defaults) | leaves(last.training.run)  # an older run lacks newer keys
         for key, value in leaves(unchanging).items():
             if (before := begun.get(key)) != value:
                 raise DataError(
                     f"{self}: cannot be continued, it was begun with {key}={before} and now has "
-                    f"{value}; set another run_dir (make: NAME=), or remove the folder"
+                    f"{value}; restore that to continue it, or set another run_dir (make: NAME=)"
                 )
         recognizer.load_state_dict(last.recognizer.state_dict())
         return TrainingState(unchanging, last.training.history, last.training.learner)
