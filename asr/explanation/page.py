@@ -129,8 +129,8 @@ def _delay(activations: Activations) -> Values | None:
     if not segments or not activations.spikes:
         return None
     (alignment,) = scoring.score(
-        {"": [segment.phone for segment in segments]},
-        {"": [spike.phone for spike in activations.spikes]},
+        {"sentence": [segment.phone for segment in segments]},
+        {"sentence": [spike.phone for spike in activations.spikes]},
         protocol="none",
     ).alignments
     pairs = [
@@ -152,8 +152,8 @@ def _score(activations: Activations) -> Values:
     if not activations.sentence.phones:
         return {"score": None}
     score = scoring.score(
-        {"": activations.sentence.phones},
-        {"": activations.phones},
+        {"sentence": activations.sentence.phones},
+        {"sentence": activations.phones},
         protocol=_protocol(activations.network),
     )
     (alignment,) = score.alignments
