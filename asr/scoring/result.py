@@ -103,6 +103,9 @@ class Runs:
     mean: float
     sd: float
 
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.sd:.2f}"
+
 
 def runs(scores: Sequence[Score]) -> Runs | None:
     """Mean and sd (n - 1) over the seeds of one system; None for one score, or without phones."""
