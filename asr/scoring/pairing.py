@@ -81,7 +81,8 @@ def _renamed(references: Transcripts, hypotheses: Transcripts) -> Transcripts:
             ids = next(filter(None, map(whole.get, ends)), None) or ending.get(ends[0], [])
         else:
             ids = [f"{one.id}-{one.channel}", one.id.removesuffix(f"-{one.channel}")]
-            ids = [id_ for id_ in ids if id_ in said]
+            fit = (None, one.channel)
+            ids = [id_ for id_ in ids if id_ in said and said[id_].channel in fit]
         if len(ids) > 1:
             problems.append(
                 f"{hypotheses.where(one)}: {one.file or one.id} can be {ids[0]!r} or {ids[1]!r} of "

@@ -14,7 +14,7 @@ from asr.scoring.transcripts import Part, Transcript, Transcripts, keyed, phones
 
 CHANNELS = {"1": "A", "2": "B"}
 LATEST_S = 1e9
-HTK_UNIT_S = 1e-7  # HTK counts 100 ns
+HTK_UNITS = 10_000_000  # a second, of 100 ns
 NUMBER = r"[-+]?\d[-+.e\d]*|nan|inf"
 IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 CTM = "`utterance-id channel start duration phone` and perhaps a confidence"
@@ -112,10 +112,10 @@ def read_mlf(path: str, lines: Lines) -> Iterator[Transcript]:
                 if not re.fullmatch(r"[0-9]{1,16}", fields[0]):
                     expected = "a time as a whole number of 100 ns"
                     raise DataError(f"{where}: expected {expected}, found {fields[0]!r}")
-                span.append(int(fields.pop(0)) * HTK_UNIT_S)
+                span.append(int(fields.pop(0)) / HTK_UNITS)
             if span != sorted(span):
                 raise DataError(f"{where}: the end is before the start: {shown(line)}")
-            labels.append(fields[0].strip("\"'") or fields[0])
+            labels.append(re.sub(r"""^(["'])(.+)\1$""", r"\2", fields[0]))
             times += [(span[0], span[1])] if len(span) == 2 else []
     if file:
         raise DataError(f"{path}:{first}: {file} has no end, expected a line with a dot after it")

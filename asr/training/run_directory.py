@@ -198,6 +198,7 @@ class RunDirectory:
             "version": __version__,
             "experiment": config.name,
             "corpus": config.corpus.name,
+            "protocol": config.corpus.protocol,
             "seed": config.seed,
             **history[-1],
         }
@@ -218,6 +219,7 @@ class RunDirectory:
         summary = {
             "experiment": config.name,
             "corpus": config.corpus.name,
+            "protocol": config.corpus.protocol,
             "seed": config.seed,
             "epochs": len(history),
             "best_epoch": chosen["epoch"],
