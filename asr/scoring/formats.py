@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from asr import labels
 from asr.errors import DataError, raise_problems
-from asr.files import read_lines
-from asr.records import Hypothesis, Segment, Utterance, read_jsonl, stream_jsonl
+from asr.files import decode, read_lines
+from asr.records import Hypothesis, Utterance, read_jsonl, stream_jsonl
 from asr.scoring import timed
 from asr.scoring.timed import Lines, refuse_alternatives, shown
 from asr.scoring.transcripts import Transcript, Transcripts, keyed, named_by_file
@@ -35,11 +33,22 @@ TRANSCRIBED = re.compile(r"# (.+), (\d+\.\d\d) s:(.*)")  # the first line of `as
 
 
 @dataclass(frozen=True)
+class Phone:
+    """A phone of `Transcribed`."""
+
+    phone: str
+    start_s: float
+    end_s: float
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
 class Transcribed:
     """A recording as `asr transcribe --format json` writes it."""
 
     file: str
-    phones: tuple[Segment, ...]
+    phones: tuple[Phone, ...]
+    duration_s: float | None = None
 
 
 def read_transcripts(path: str | Path, format_name: str | None = None) -> Transcripts:
@@ -138,20 +147,16 @@ def _read_transcribed(path: Path) -> Iterator[Transcript]:
     """A JSON object a line, or objects over several lines, or a list of them."""
     line = 1
     for text in re.split(r"(?<=\})\n(?=\{)", "\n".join(read_lines(path)).strip()):
-        try:
-            objects = msgspec.json.decode(text, type=list[Transcribed] | Transcribed)
-        except msgspec.MsgspecError as error:
-            raise DataError(
-                f"{path}:{line}: expected JSON as `asr transcribe --format json` writes it; {error}"
-            ) from None
-        for one in objects if isinstance(objects, list) else [objects]:
+        where = f"{path}:{line}"
+        if text.startswith("["):
+            every = decode(text, list[Transcribed], where)
+        else:
+            every = [decode(text, Transcribed, where)]
+        for one in every:
             times = tuple((segment.start_s, segment.end_s) for segment in one.phones)
             wrong = next((start for start, end in times if not 0 <= start <= end), None)
             if wrong is not None:
-                raise DataError(
-                    f"{path}:{line}: a phone starts at {wrong:g} s, expected at least 0 and at "
-                    f"most its end"
-                )
+                raise DataError(f"{where}: a phone starts at {wrong:g} s, expected 0 to its end_s")
             phones = tuple(segment.phone for segment in one.phones)
             yield Transcript("", phones, line, times, file=one.file)
         line += text.count("\n") + 1
