@@ -23,7 +23,7 @@ from asr.scoring.pairing import pair
 from asr.scoring.protocols import Protocol, protocol, protocol_names, protocols_named
 from asr.scoring.result import LENGTH_BIN, Score, runs, with_intervals
 from asr.scoring.significance import Comparison, compare
-from asr.scoring.transcripts import Transcript, Transcripts, keyed, name_of, speaker_of
+from asr.scoring.transcripts import Transcript, Transcripts, keyed, phones_of, speaker_of
 
 __all__ = [
     "FORMATS",
@@ -78,10 +78,9 @@ def score(
                 f"{title}: found {type(side).__name__}, expected a dictionary of phones by "
                 f"utterance id, as in {{'a': ['s', 'ih', 't']}}"
             )
-        named = [(id, phones, (speakers or {}).get(id)) for id, phones in side.items()]
         one_by_one = (
-            Transcript(id, phones, speaker=speaker and name_of(speaker, f"{title} {id}", "speaker"))
-            for id, phones, speaker in named
+            Transcript(id, phones_of(phones, f"{title} {id!r}"), speaker=(speakers or {}).get(id))
+            for id, phones in side.items()
         )
         sides.append(Transcripts(title, keyed(title, one_by_one), in_memory=True))
     scored = score_transcripts(

@@ -70,19 +70,20 @@ def _renamed(references: Transcripts, hypotheses: Transcripts) -> Transcripts:
     ending: dict[str, list[str]] = {}
     for plain, ids in whole.items():
         words = plain.split("_")
-        for first in range(1, len(words)):
-            ending.setdefault("_".join(words[first:]), []).extend(ids)
+        for begin in range(1, len(words)):
+            ending.setdefault("_".join(words[begin:]), []).extend(ids)
     names: dict[str, str] = {}
     problems = []
     for one in unknown:
         if one.file:
             parts = parts_of(one.file)
             ends = [_plain("_".join(parts[-n:])) for n in range(1, len(parts) + 1)]
-            ids = next(filter(None, map(whole.get, ends)), None) or ending.get(ends[0], [])
+            fit = next((whole[end] for end in ends if end in whole), None)
+            ids = fit or ending.get(ends[0], [])
         else:
             ids = [f"{one.id}-{one.channel}", one.id.removesuffix(f"-{one.channel}")]
-            fit = (None, one.channel)
-            ids = [id_ for id_ in ids if id_ in said and said[id_].channel in fit]
+            same = (None, one.channel)
+            ids = [id_ for id_ in ids if id_ in said and said[id_].channel in same]
         if len(ids) > 1:
             problems.append(
                 f"{hypotheses.where(one)}: {one.file or one.id} can be {ids[0]!r} or {ids[1]!r} of "

@@ -88,6 +88,8 @@ def keyed(path: str, transcripts: Iterable[Transcript]) -> dict[str, Transcript]
             first = items[id_]
             place = f"line {first.line}" if first.line else first.file or "the same side"
             raise DataError(f"{where}: duplicate id {one.id!r}, first in {place}; keep one of them")
+        if one.speaker is not None:
+            name_of(one.speaker, where, "speaker")
         items[id_] = Transcript(id_, phones_of(one.phones, where), *one[2:])
     return items
 
