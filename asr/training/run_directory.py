@@ -219,7 +219,6 @@ class RunDirectory:
         summary = {
             "experiment": config.name,
             "corpus": config.corpus.name,
-            "protocol": config.corpus.protocol,
             "seed": config.seed,
             "epochs": len(history),
             "best_epoch": chosen["epoch"],
