@@ -68,13 +68,16 @@ def score(
     references: Mapping[str, Sequence[str]],
     hypotheses: Mapping[str, Sequence[str]],
     protocol: str = "strict",
+    *,
+    missing: str = "error",
 ) -> Score:
     """The phone error rate of hypotheses: phones by utterance id on both sides.
 
     `protocol` says what is folded and deleted before the alignment (docs/scoring.md). The result
     has counts and rates in `total`, and the aligned phones. Raises `DataError` where an id is on
-    one side only, or a phone is not in the protocol's phone set.
+    one side only (a missing hypothesis counts as deletions with `missing="delete"`), phones are no
+    list of strings, or a phone is not in the protocol's phone set.
     """
     from asr import scoring
 
-    return scoring.score(references, hypotheses, protocol=protocol)
+    return scoring.score(references, hypotheses, protocol, missing=missing)

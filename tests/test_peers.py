@@ -140,6 +140,23 @@ def test_the_table_is_what_asr_score_says(
     assert not (tmp_path / "never").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--split", "test"], "no utterance is in test"), (["--split", "tset"], "expected one of")],
+)
+def test_speakers_outside_the_table_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    pytest.importorskip("pocketsphinx", reason="needs the extra `peers`")
+    folder = tmp_path / "sample" / "dr1-mxyz0"
+    folder.mkdir(parents=True)
+    soundfile.write(folder / "si1.wav", tones_of(PHONES), 16_000)
+    (folder / "si1.phn").write_text("0 6400 aa\n")
+    corpus = ["experiment=timit-sample", f"corpus.root={folder.parent}"]
+    assert peers.main([*corpus, *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_without_pocketsphinx_it_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,11 +111,10 @@ def test_ctm_is_put_in_order_of_time(tmp_path: Path) -> None:
 
 
 def test_folder_of_phn_has_the_ids_of_our_manifests(tmp_path: Path) -> None:
-    put(tmp_path / "TEST" / "DR1" / "FCJF0" / "SI1.PHN", "0 1600 h#\r\n1600 3200 b\r\n")
-    result = read_transcripts(tmp_path).items
-    assert result == {
-        "fcjf0_si1": Transcript("fcjf0_si1", ("h#", "b"), 0, ((0.0, 0.1), (0.1, 0.2)), "fcjf0")
-    }
+    labels = put(tmp_path / "TEST" / "DR1" / "FCJF0" / "SI1.PHN", "0 1600 h#\r\n1600 3200 b\r\n")
+    times = ((0.0, 0.1), (0.1, 0.2))
+    expected = Transcript("fcjf0_si1", ("h#", "b"), 0, times, "fcjf0", file=str(labels))
+    assert read_transcripts(tmp_path).items == {"fcjf0_si1": expected}
     put(tmp_path / "nltk" / "dr1-fvmh0" / "sa1.phn", "0 1600 h#\n")
     assert list(phones_of(tmp_path / "nltk")) == ["fvmh0_sa1"]
 

@@ -284,9 +284,15 @@ def test_report_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     paths = write_sides(tmp_path, references, hypotheses, other)
     assert command.main([*paths, "--bootstrap", "20"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.startswith("%PER ") for line in lines[:3]] == [True, True, False]
-    assert lines[2].startswith("mean of 2 runs: PER ")
-    assert "± " in lines[2]
+    assert lines[0].startswith("mean of 2 runs: PER ")
+    assert "± " in lines[0]
+    assert [line.startswith("%PER ") for line in lines[1:4]] == [True, True, False]
+    page, rate = tmp_path / "page.html", lines[0].split("PER ")[1].partition(" (")[0]
+    assert command.main([*paths, "--html", str(page), "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == lines[0]
+    text = page.read_text()
+    assert re.search(r'class="per"><span>([^<]+)<', text)[1] == rate
+    assert rate in re.search("<title>(.*)</title>", text)[1]
 
 
 def test_report_shows_both_scorers_where_they_differ(

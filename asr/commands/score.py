@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if options.bootstrap < 0:
         parser.error("--bootstrap: expected a number of samples, 0 for no intervals")
-    if options.protocol not in (*protocol_names(), "all"):
+    if options.protocol not in (None, *protocol_names(), "all"):
         parser.error(f"--protocol: known are {', '.join(protocol_names())} and all")
     names = options.format.split(",") if options.format else [None]
     if len(names) > 2 or not set(names) <= {None, *FORMATS}:
@@ -65,7 +65,7 @@ def run(
     reference: str | Path,
     hypotheses: Sequence[str | Path],
     *,
-    protocol: str = "strict",
+    protocol: str | None = None,
     scorer: str = "levenshtein",
     format: tuple[str | None, str | None] = (None, None),
     map: str | Path | None = None,
@@ -76,8 +76,9 @@ def run(
 ) -> "list[Report]":
     """One report for every protocol and hypothesis file, in that order.
 
-    `format` are those of the reference and the hypotheses; None: detected from the files. `map` is
-    a file to fold by, `compare` another system's hypotheses.
+    `protocol` None is that of the run that the hypotheses are of, or else "strict". `format` are
+    those of the reference and the hypotheses; None: detected from the files. `map` is a file to
+    fold by, `compare` another system's hypotheses.
     """
     from asr import scoring
 
@@ -90,6 +91,8 @@ def run(
             transcripts(reference), transcripts(path), protocol, scorer, missing, both_scorers=True
         )
 
+    if protocol is None:
+        protocol = "strict" if map is not None else _protocol_of([*hypotheses, reference])
     reports = []
     for chosen in scoring.protocols_named(protocol, map):
         scores = [scored(path, chosen) for path in hypotheses]
@@ -116,6 +119,24 @@ def run(
     return reports
 
 
+def _protocol_of(paths: Sequence[str | Path]) -> str:
+    """The protocol of the runs whose folders files are in, by their `config.yaml`; else strict."""
+    named: dict[str, Path] = {}
+    for folder in (folder for path in paths for folder in [*Path(path).parents][:2]):
+        config = folder / "config.yaml"
+        if config.is_file():
+            import yaml
+
+            try:
+                named.setdefault(yaml.safe_load(config.read_bytes())["corpus"]["protocol"], config)
+            except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+                continue
+    if len(named) > 1:
+        listed = ", ".join(f"{name} ({path})" for name, path in named.items())
+        raise DataError(f"the runs have several protocols: {listed}; choose one with --protocol")
+    return next(iter(named), "strict")
+
+
 def _write(reports: "list[Report]", output: str | None, json: str | None, html: str | None) -> None:
     from asr.scoring import report_html, report_json, report_text
 
@@ -123,7 +144,12 @@ def _write(reports: "list[Report]", output: str | None, json: str | None, html: 
     if output:
         with atomic_open(output) as file:
             file.write(as_text)
-        as_text = "".join(f"{report.score.line()}\n" for report in reports)
+        lines = (report.score.line() for report in reports)
+        as_text = "".join(f"{line}\n" for line in [*report_text.means(reports), *lines])
+    if output or json == "-":  # which have no notes on the terminal
+        for report in reports:
+            for warning in report.warnings:
+                print(f"warning: {report.score.hypothesis}: {warning}", file=sys.stderr)
     if html:
         with atomic_open(html) as file:
             file.write(report_html.page(reports))
@@ -147,17 +173,16 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "reference",
         metavar="REF",
-        help="manifest or hypotheses (.jsonl), sclite .trn, Kaldi text, ctm, "
-        "a folder of .phn or TextGrid files",
+        help="manifest or hypotheses (.jsonl), sclite .trn, Kaldi text, ctm, stm, HTK's mlf, what "
+        "`asr transcribe` writes, a folder of .phn or TextGrid files",
     )
     same = "the same; several are runs of one system"
     add("hypotheses", metavar="HYP", nargs="+", help=same)
     add(
         "--protocol",
-        default="strict",
         metavar="NAME|all",
         help="strict, sil-optional, sil-merged, q-as-sil, collapsed, no-sil, arpabet, none, "
-        "or all in one table (default: strict)",
+        "or all in one table (default: that of the run that HYP is in, or else strict)",
     )
     add(
         "--scorer",
@@ -168,7 +193,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--format",
         metavar="NAME[,NAME]",
-        help="format of both, or of REF and of HYP: jsonl, trn, text, ctm, phn or textgrid; "
+        help="format of both, or of REF and of HYP: jsonl, trn, text, ctm, stm, mlf, phn or "
+        "textgrid (jsonl and text are also those of `asr transcribe`); "
         "detected from the files if not given",
     )
     add("--map", metavar="FILE", help="file to fold by: two columns, or Kaldi's 60-48-39")

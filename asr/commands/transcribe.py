@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -181,9 +181,10 @@ def _transcribe(path: str | Path) -> Result:
 def in_format(transcript: Transcript, format: str) -> str:
     """As text with a phone a line, one JSON object in a line, or Praat's TextGrid."""
     if format == "json":
-        return json.dumps(asdict(transcript), ensure_ascii=False) + "\n"
+        record = vars(transcript) | {"phones": [one._asdict() for one in transcript.phones]}
+        return json.dumps(record, ensure_ascii=False) + "\n"
     if format == "textgrid":
-        confidences = [replace(one, phone=f"{one.confidence:.2f}") for one in transcript.phones]
+        confidences = [one._replace(phone=f"{one.confidence:.2f}") for one in transcript.phones]
         tiers = {"phones": transcript.phones, "confidences": confidences}
         return textgrid.text_of(tiers, transcript.duration_s)
     said = " ".join(one.phone for one in transcript.phones)

@@ -6,7 +6,7 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -67,7 +67,7 @@ def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
         else:
             warnings.extend(_gaps(recording, segments, labelled))
             if segments and segments[-1].end_s > header.duration_s:  # by less than a sample
-                segments = (*segments[:-1], replace(segments[-1], end_s=header.duration_s))
+                segments = (*segments[:-1], segments[-1]._replace(end_s=header.duration_s))
             if not problems:
                 is_aligned = corpus.pronunciation and segments
                 utterance = Utterance(

@@ -92,7 +92,7 @@ class LexiconLabeller:
             words = (recording.words or "").split()
             return tuple(p for word in words for p in self.pronunciations[word]), None
         aligned = [
-            replace(one, phone=re.sub(r"(?<=[A-Za-z])[012]$", "", one.phone).lower())
+            one._replace(phone=re.sub(r"(?<=[A-Za-z])[012]$", "", one.phone).lower())
             for one in labels.read(recording.labels)
         ]
         spoken = [one for one in aligned if one.phone not in SILENCE]

@@ -129,8 +129,8 @@ def _delay(activations: Activations) -> Values | None:
     if not segments or not activations.spikes:
         return None
     (alignment,) = scoring.score(
-        {"": [segment.phone for segment in segments]},
-        {"": [spike.phone for spike in activations.spikes]},
+        {"sentence": [segment.phone for segment in segments]},
+        {"sentence": [spike.phone for spike in activations.spikes]},
         protocol="none",
     ).alignments
     pairs = [
@@ -148,19 +148,27 @@ def _delay(activations: Activations) -> Values | None:
 
 
 def _score(activations: Activations) -> Values:
-    """Labels against recognised phones, under the protocol that fits the network's labels."""
+    """Labels against recognised phones, and the phones that the network has no label for."""
     if not activations.sentence.phones:
         return {"score": None}
+    protocol = _protocol(activations.network)
     score = scoring.score(
-        {"": activations.sentence.phones},
-        {"": activations.phones},
-        protocol=_protocol(activations.network),
+        {"sentence": activations.sentence.phones}, {"sentence": activations.phones}, protocol
     )
     (alignment,) = score.alignments
-    return {"score": score, "aligned": list(alignment.phones())}
+    labels = activations.network.recognizer.vocabulary.phones
+    known, _ = scoring.protocol(protocol).apply(labels, "hypothesis")
+    return {
+        "score": score,
+        "aligned": list(alignment.phones()),
+        "without_label": sorted({*alignment.reference.phones} - {*known}),
+    }
 
 
 def _protocol(network: Network) -> str:
+    """That of the network's training, or else (older checkpoints) the one that fits its labels."""
+    if network.about.get("protocol") in scoring.protocol_names():
+        return str(network.about["protocol"])
     phones = set(network.recognizer.vocabulary.phones)
     if phones <= set(phone_set("timit61")):
         return "strict"

@@ -18,17 +18,12 @@ from asr.scoring.alignment import SCORERS, Alignment, Pairs, align, error_count
 from asr.scoring.analysis import Report
 from asr.scoring.boundaries import TimedPair, Timing, compare_times
 from asr.scoring.counts import ErrorCounts
-from asr.scoring.formats import (
-    FORMATS,
-    Transcript,
-    Transcripts,
-    pair,
-    read_transcripts,
-    speaker_of,
-)
+from asr.scoring.formats import FORMATS, read_transcripts
+from asr.scoring.pairing import pair
 from asr.scoring.protocols import Protocol, protocol, protocol_names, protocols_named
 from asr.scoring.result import LENGTH_BIN, Score, runs, with_intervals
 from asr.scoring.significance import Comparison, compare
+from asr.scoring.transcripts import Transcript, Transcripts, keyed, phones_of, speaker_of
 
 __all__ = [
     "FORMATS",
@@ -65,28 +60,35 @@ def score(
     protocol: str = "strict",
     scorer: str = "levenshtein",
     *,
+    missing: str = "error",
     speakers: Mapping[str, str] | None = None,
     corpus: str = "",
     split: str = "",
 ) -> Score:
     """Score phones by utterance id; the same ids on both sides, or `DataError`.
 
-    `speakers` maps ids to speakers; without it the speaker is the part of the id before the first
-    "-", or else the first "_", as in sclite. No interval is computed: see `with_intervals`.
+    `missing` "delete" counts the phones of utterances without hypothesis as deleted. `speakers`
+    maps ids to speakers; without it the speaker is the part of the id before the first "-", or
+    else the first "_", as in sclite. No interval is computed: see `with_intervals`.
     """
-    for id, phones in [*references.items(), *hypotheses.items()]:
-        if isinstance(phones, str):
-            raise DataError(f"{id}: phones are the string {phones!r}, expected a list of phones")
-    named = speakers or {}
-    said, heard = (
-        {i: Transcript(i, tuple(phones), speaker=named.get(i)) for i, phones in side.items()}
-        for side in (references, hypotheses)
-    )
+    sides = []
+    for title, side in (("reference", references), ("hypothesis", hypotheses)):
+        if not isinstance(side, Mapping):
+            raise DataError(
+                f"{title}: found {type(side).__name__}, expected a dictionary of phones by "
+                f"utterance id, as in {{'a': ['s', 'ih', 't']}}"
+            )
+        one_by_one = (
+            Transcript(id, phones_of(phones, f"{title} {id!r}"), speaker=(speakers or {}).get(id))
+            for id, phones in side.items()
+        )
+        sides.append(Transcripts(title, keyed(title, one_by_one), in_memory=True))
     scored = score_transcripts(
-        Transcripts("reference", said, corpus, split),
-        Transcripts("hypothesis", heard),
+        replace(sides[0], corpus=corpus, split=split),
+        sides[1],
         protocols.protocol(protocol),
         scorer,
+        missing,
     )
     return replace(scored, reference="", hypothesis="")
 
@@ -102,7 +104,9 @@ def score_transcripts(
     """Fold both sides as `protocol` says, align every utterance and count."""
     if scorer not in SCORERS:
         raise DataError(f"unknown scorer {scorer!r}: known are {', '.join(SCORERS)}")
-    paired, absent = pair(references, hypotheses, missing)
+    if missing not in ("error", "delete"):
+        raise DataError(f"missing is {missing!r}, expected 'error' or 'delete'")
+    references, paired, absent = pair(references, hypotheses, missing)
     said = protocol.apply_all(references, "reference").items.values()
     heard = protocol.apply_all(paired, "hypothesis").items.values()
     pairs = Pairs([one.phones for one in said], [one.phones for one in heard], protocol.optional)

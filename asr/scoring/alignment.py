@@ -22,7 +22,7 @@ from asr.scoring.counts import (
     ErrorCounts,
     errors_in,
 )
-from asr.scoring.formats import Transcript
+from asr.scoring.transcripts import Transcript
 
 SCORERS = ("levenshtein", "sclite")
 

@@ -23,6 +23,7 @@ ROUNDING_S = 1e-9  # 0.31 - 0.30 is a little more than 0.01 in binary
 DURATIONS_MS = (0, 30, 60, 100, 150)
 NOTHING = "–"
 MOST_PHONES = 200
+MOST_LISTED = 8  # phones in a note
 SCLITE_MARKUP = "is markup to sclite (@ nothing, a* a, a;b a), a phone here: its own counts differ"
 
 Pair = tuple[str | None, str | None]  # said, recognised; None is nothing
@@ -160,6 +161,34 @@ class Report:
         return Boundaries(len(off_s), within, durations) if steps else None
 
     @cached_property
+    def never_recognised(self) -> dict[str, int]:
+        """How often the references have each phone that no hypothesis has, the most frequent first.
+
+        A system that has no label for silence, for instance, has it in none.
+        """
+        said: Counter[str] = Counter()
+        for (phone, _), number in self.score.confusions.items():
+            if phone is not None:
+                said[phone] += number
+        heard = {phone for _, phone in self.score.confusions}
+        return {phone: number for phone, number in said.most_common() if phone not in heard}
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What makes the rate another one than its reader may think."""
+        score, warnings = self.score, list[str]()
+        if never := self.never_recognised:
+            listed = ", ".join(f"{phone} ({n}×)" for phone, n in list(never.items())[:MOST_LISTED])
+            more = f" and {len(never) - MOST_LISTED} more" if len(never) > MOST_LISTED else ""
+            warnings.append(
+                f"phones of the references that no hypothesis has: {listed}{more}; each counts as "
+                f"an error under {score.protocol}, of {score.total.err} errors"
+            )
+        if score.is_same_file:
+            warnings.append("the reference and the hypotheses are the same file")
+        return warnings
+
+    @cached_property
     def notes(self) -> list[str]:
         """What a reader of the rate has to know."""
         score, notes = self.score, []
@@ -170,6 +199,7 @@ class Report:
                 f"{score.missing} utterances without hypothesis count as deletions "
                 f"(--missing delete)"
             )
+        notes += self.warnings
         if len(score.speakers) < 2:
             known = "one speaker" if score.speakers else "no speakers"
             notes.append(

@@ -1,65 +1,54 @@
-"""Reading transcripts: our JSONL, sclite .trn, Kaldi text, ctm, folders of .phn or TextGrid.
+"""Reading transcripts: files of all formats of `FORMATS`, and folders.
 
 The format is detected from the name and the first line unless it is given. Every error names file,
 line, what was found and how to fix it.
 """
 
 import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from asr import labels
-from asr.errors import DataError
-from asr.files import read_lines
+from asr.errors import DataError, raise_problems
+from asr.files import decode, read_lines
 from asr.records import Hypothesis, Utterance, read_jsonl, stream_jsonl
+from asr.scoring import timed
+from asr.scoring.timed import Lines, refuse_alternatives, shown
+from asr.scoring.transcripts import Transcript, Transcripts, keyed, named_by_file
 
-FORMATS = ("jsonl", "trn", "text", "ctm", "phn", "textgrid")
+FORMATS = ("jsonl", "trn", "text", "ctm", "stm", "mlf", "phn", "textgrid")
 PHN_SAMPLE_RATE = 16_000  # .phn files count samples and do not say of what
-
-Lines = Iterator[tuple[int, str]]
-
-
-class Transcript(NamedTuple):
-    """The phones of one utterance on one side, and what else its file says about it.
-
-    `times_s` are (start, end) of every phone in seconds. `line` is 0 where there is no file.
-    """
-
-    id: str
-    phones: tuple[str, ...]
-    line: int = 0
-    times_s: tuple[tuple[float, float], ...] | None = None
-    speaker: str | None = None
-    sex: str | None = None
-    dialect: str | None = None
+FOLDERS = {".phn": "phn", ".textgrid": "textgrid", ".json": "jsonl", ".txt": "text"}
+OTHERS = {  # that are known, and not read
+    ".rttm": "speakers without phones",
+    ".eaf": "annotations of ELAN; export them as TextGrid",
+    ".srt": "subtitles",
+    ".vtt": "subtitles",
+    ".lab": "HTK's labels of one file; give a master label file (#!MLF!#), or TextGrids",
+    ".lat": "a lattice",
+    ".slf": "a lattice",
+}
+TRANSCRIBED = re.compile(r"# (.+), (\d+\.\d\d) s:(.*)")  # the first line of `asr transcribe`
 
 
 @dataclass(frozen=True)
-class Transcripts:
-    """One side of a comparison: transcripts by id, in the order of their file."""
+class Phone:
+    """A phone of `Transcribed`."""
 
-    path: str
-    items: Mapping[str, Transcript]
-    corpus: str = ""
-    split: str = ""
-
-    def where(self, transcript: Transcript) -> str:
-        """`path:line` of a transcript."""
-        return f"{self.path}:{transcript.line}" if transcript.line else self.path
+    phone: str
+    start_s: float
+    end_s: float
+    confidence: float | None = None
 
 
-def speaker_of(transcript: Transcript) -> str | None:
-    """As its file says, or else its id before the first "-", or before the first "_"."""
-    if transcript.speaker is not None:
-        return transcript.speaker
-    for separator in "-_":
-        place = transcript.id.find(separator, 1)
-        if place > 0:
-            return transcript.id[:place]
-    return None
+@dataclass(frozen=True)
+class Transcribed:
+    """A recording as `asr transcribe --format json` writes it."""
+
+    file: str
+    phones: tuple[Phone, ...]
+    duration_s: float | None = None
 
 
 def read_transcripts(path: str | Path, format_name: str | None = None) -> Transcripts:
@@ -70,53 +59,57 @@ def read_transcripts(path: str | Path, format_name: str | None = None) -> Transc
     name = format_name or detect_format(path)
     if name not in FORMATS:
         raise DataError(f"unknown format {name!r}: known are {', '.join(FORMATS)}")
-    if name in ("phn", "textgrid"):
-        if not path.is_dir():
-            raise DataError(f"{path}: expected a folder of .{name} files, found a file")
-        return Transcripts(str(path), _keyed(path, _read_folder(path, name)))
     if path.is_dir():
-        raise DataError(f"{path}: expected a file of format {name}, found a folder")
+        if name not in FOLDERS.values():
+            raise DataError(f"{path}: expected a file of format {name}, found a folder")
+        return Transcripts(str(path), keyed(str(path), _read_folder(path, name)))
+    if name in ("phn", "textgrid"):
+        raise DataError(f"{path}: expected a folder of .{name} files, found a file")
     if name == "jsonl":
-        return _read_jsonl(path)
-    read = {"trn": _read_trn, "text": _read_text, "ctm": _read_ctm}[name]
-    return Transcripts(str(path), _keyed(path, read(path, _lines(path))))
+        return _read_json(path)
+    if name == "stm":
+        return timed.read_stm(str(path), _lines(path))
+    read = {"trn": _read_trn, "text": _read_text, "ctm": timed.read_ctm, "mlf": timed.read_mlf}
+    transcripts = read[name](str(path), _lines(path))
+    if name == "mlf" or (name == "text" and _is_transcribed(path)):
+        transcripts = iter(named_by_file(transcripts))
+    return Transcripts(str(path), keyed(str(path), transcripts))
 
 
 def detect_format(path: Path) -> str:
     """The format of a file or folder, by the ending of its name, or else by its first line."""
     if path.is_dir():
-        kinds = {p.suffix.lower() for p in path.rglob("*")} & {".phn", ".textgrid"}
+        endings = {p.suffix.lower() for p in path.rglob("*") if not p.name.startswith(".")}
+        kinds = endings & {".phn", ".textgrid"} or endings & {".json"} or endings & {".txt"}
         if len(kinds) != 1:
             raise DataError(
-                f"{path}: expected a folder of .phn or of .TextGrid files, found "
-                f"{'both' if kinds else 'neither'}; name the format with --format"
+                f"{path}: expected a folder of .phn or of .TextGrid files, or of the .json or "
+                f".txt files of `asr transcribe`, found "
+                + ("both .phn and .TextGrid; name the format with --format" if kinds else "neither")
             )
-        return kinds.pop()[1:]
-    by_suffix = {".jsonl": "jsonl", ".json": "jsonl", ".trn": "trn", ".ctm": "ctm"}
-    if path.suffix.lower() in by_suffix:
-        return by_suffix[path.suffix.lower()]
+        return FOLDERS[kinds.pop()]
+    ending = path.suffix.lower()
+    if ending in OTHERS:
+        raise DataError(f"{path}: {ending} is {OTHERS[ending]}; read are {', '.join(FORMATS)}")
+    if ending in (".jsonl", ".json"):
+        return "jsonl"
+    if ending[1:] in ("trn", "ctm", "stm", "mlf"):
+        return ending[1:]
     for _, line in _lines(path):
         fields = line.split()
-        if line.startswith("{"):
+        numbers = {n for n, field in enumerate(fields[:5]) if _is_number(field)}
+        if line.startswith(("{", "[")):
             return "jsonl"
-        if re.search(r"\([^()\s]+\)\s*$", line):
+        if line.startswith("#!MLF!#"):
+            return "mlf"
+        if re.search(r"\([^()]+\)\s*$", line):
             return "trn"
-        if len(fields) in (5, 6) and _is_number(fields[2]) and _is_number(fields[3]):
+        if {3, 4} <= numbers and (2 not in numbers or (fields[5:] and fields[5][0] == "<")):
+            return "stm"
+        if {2, 3} <= numbers and len(fields) > 4 and not (fields[2] + fields[3]).isdecimal():
             return "ctm"
         return "text"
     return "text"
-
-
-def _keyed(path: Path, transcripts: Iterator[Transcript]) -> dict[str, Transcript]:
-    items: dict[str, Transcript] = {}
-    for transcript in transcripts:
-        if transcript.id in items:
-            raise DataError(
-                f"{path}:{transcript.line}: duplicate id {transcript.id!r}, first in line "
-                f"{items[transcript.id].line}; keep one of them"
-            )
-        items[transcript.id] = transcript
-    return items
 
 
 def _lines(path: Path) -> Lines:
@@ -126,19 +119,47 @@ def _lines(path: Path) -> Lines:
             yield number, line
 
 
-def _read_jsonl(path: Path) -> Transcripts:
+def _is_transcribed(path: Path) -> bool:
+    """Whether `asr transcribe` wrote the file."""
+    line = next((line for _, line in _lines(path)), "")
+    in_json = re.match(r'[\[{]\s*$|(?!.*"(id|audio)"\s*:).*"file"\s*:', line)
+    return bool(TRANSCRIBED.fullmatch(line) or in_json)
+
+
+def _read_json(path: Path) -> Transcripts:
+    if _is_transcribed(path):
+        return Transcripts(str(path), keyed(str(path), named_by_file(_read_transcribed(path))))
     first = next((line for _, line in _lines(path)), "")
     if not re.search(r'"audio"\s*:', first):
         hypotheses = enumerate(stream_jsonl(path, Hypothesis), start=1)
         read = (Transcript(one.id, one.phones, number) for number, one in hypotheses)
-        return Transcripts(str(path), dict(_checked(path, read)))
+        return Transcripts(str(path), keyed(str(path), read))
     utterances = read_jsonl(path, Utterance)
     corpora, splits = (
         "+".join(sorted({getattr(one, key) for one in utterances} - {""}))
         for key in ("corpus", "split")
     )
     read = (_from_manifest(one, number) for number, one in enumerate(utterances, start=1))
-    return Transcripts(str(path), dict(_checked(path, read)), corpora, splits)
+    return Transcripts(str(path), keyed(str(path), read), corpora, splits)
+
+
+def _read_transcribed(path: Path) -> Iterator[Transcript]:
+    """A JSON object a line, or objects over several lines, or a list of them."""
+    line = 1
+    for text in re.split(r"(?<=\})\n(?=\{)", "\n".join(read_lines(path)).strip()):
+        where = f"{path}:{line}"
+        if text.startswith("["):
+            every = decode(text, list[Transcribed], where)
+        else:
+            every = [decode(text, Transcribed, where)]
+        for one in every:
+            times = tuple((segment.start_s, segment.end_s) for segment in one.phones)
+            wrong = next((start for start, end in times if not 0 <= start <= end), None)
+            if wrong is not None:
+                raise DataError(f"{where}: a phone starts at {wrong:g} s, expected 0 to its end_s")
+            phones = tuple(segment.phone for segment in one.phones)
+            yield Transcript("", phones, line, times, file=one.file)
+        line += text.count("\n") + 1
 
 
 def _from_manifest(utterance: Utterance, line: int) -> Transcript:
@@ -150,80 +171,54 @@ def _from_manifest(utterance: Utterance, line: int) -> Transcript:
     return Transcript(utterance.id, utterance.phones, line, times, *about)
 
 
-def _checked(path: Path, transcripts: Iterator[Transcript]) -> Iterator[tuple[str, Transcript]]:
-    # A string is a sequence of strings too: "aa b" would be read as the phones a, a, space, b.
-    for transcript in transcripts:
-        where = f"{path}:{transcript.line}"
-        if not (isinstance(transcript.id, str) and transcript.id):
-            raise DataError(f"{where}: expected a string as id, found {transcript.id!r}")
-        odd = [p for p in transcript.phones if not isinstance(p, str) or not p or p.isspace()]
-        if odd:
-            raise DataError(f"{where}: expected phones as a list of strings, found {odd[0]!r}")
-        yield transcript.id, transcript
-
-
-def _read_trn(path: Path, lines: Lines) -> Iterator[Transcript]:
+def _read_trn(path: str, lines: Lines) -> Iterator[Transcript]:
     for number, line in lines:
         text, parenthesis, id_and_end = line.rpartition("(")
         id_, closed, rest = id_and_end.partition(")")
         if not (parenthesis and closed and id_.strip()) or rest.strip():
             raise DataError(
-                f"{path}:{number}: expected `phone phone (utterance-id)`, found {_shown(line)}"
+                f"{path}:{number}: expected `phone phone (utterance-id)`, found {shown(line)}"
             )
-        phones = _phones(text.split())
-        if "{" in line and "{" in phones:
-            raise DataError(
-                f"{path}:{number}: alternatives {{ a / b }} are not scored; "
-                f"keep the one that was spoken"
-            )
+        phones = tuple(text.split())
+        if "{" in line:
+            refuse_alternatives(phones, f"{path}:{number}")
         yield Transcript(id_.strip(), phones, number)
 
 
-def _read_text(path: Path, lines: Lines) -> Iterator[Transcript]:
+def _read_text(path: str, lines: Lines) -> Iterator[Transcript]:
+    """Kaldi's `id phone phone`, or `# file, seconds s: phone phone` and a line for each phone."""
+    file = ""
     for number, line in lines:
+        if file and line[0].isspace():
+            continue  # the times of a phone of the line above
+        if transcribed := TRANSCRIBED.fullmatch(line):
+            file = transcribed[1]
+            yield Transcript("", tuple(transcribed[3].split()), number, file=file)
+            continue
         if line[0].isspace():
             raise DataError(
                 f"{path}:{number}: expected `utterance-id phone phone`, "
-                f"found a line that begins with space: {_shown(line)}"
+                f"found a line that begins with space: {shown(line)}"
             )
         id_, *phones = line.split()
-        yield Transcript(id_, _phones(phones), number)
-
-
-def _phones(words: Iterable[str]) -> tuple[str, ...]:
-    """One string for all occurrences of a phone: millions of them would need 50 bytes each."""
-    return tuple(map(sys.intern, words))
-
-
-def _read_ctm(path: Path, lines: Lines) -> Iterator[Transcript]:
-    by_id: dict[str, list[tuple[float, float, str]]] = {}
-    first_line: dict[str, int] = {}
-    for number, line in lines:
-        fields = line.split()
-        if len(fields) not in (5, 6) or not (_is_number(fields[2]) and _is_number(fields[3])):
-            raise DataError(
-                f"{path}:{number}: expected `utterance-id channel start duration phone`, "
-                f"found {_shown(line)}"
-            )
-        id_, start, duration = fields[0], float(fields[2]), float(fields[3])
-        first_line.setdefault(id_, number)
-        by_id.setdefault(id_, []).append((start, start + duration, fields[4]))
-    for id_, timed in by_id.items():
-        timed.sort(key=lambda entry: entry[0])
-        phones = _phones(phone for _, _, phone in timed)
-        times = tuple((start, end) for start, end, _ in timed)
-        yield Transcript(id_, phones, first_line[id_], times)
+        yield Transcript(id_, tuple(phones), number)
 
 
 def _read_folder(root: Path, kind: str) -> Iterator[Transcript]:
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() != f".{kind}" or path.name.startswith("."):
-            continue
+    (ending,) = (ending for ending, name in FOLDERS.items() if name == kind)
+    paths = [p for p in sorted(root.rglob("*")) if p.suffix.lower() == ending and p.name[0] != "."]
+    if kind in ("jsonl", "text"):
+        others = [path for path in paths if not _is_transcribed(path)]
+        raise_problems(f"{path}: expected a file of `asr transcribe`" for path in others[:3])
+        read = [one for path in paths for one in read_transcripts(path, kind).items.values()]
+        yield from (one._replace(line=0) for one in named_by_file(read))
+        return
+    for path in paths:
         segments = labels.read(path, PHN_SAMPLE_RATE)
         id_, speaker = _id_from_path(root, path, kind)
-        phones = _phones(segment.phone for segment in segments)
+        phones = tuple(segment.phone for segment in segments)
         times = tuple((segment.start_s, segment.end_s) for segment in segments)
-        yield Transcript(id_, phones, 0, times, speaker)
+        yield Transcript(id_, phones, 0, times, speaker, file=str(path))
 
 
 def _id_from_path(root: Path, path: Path, kind: str) -> tuple[str, str | None]:
@@ -238,41 +233,7 @@ def _id_from_path(root: Path, path: Path, kind: str) -> tuple[str, str | None]:
 
 def _is_number(text: str) -> bool:
     try:
-        return float(text) >= 0
+        float(text)
     except ValueError:
         return False
-
-
-def _shown(line: str) -> str:
-    return repr(line if len(line) <= 60 else line[:57] + "…")
-
-
-def pair(
-    references: Transcripts, hypotheses: Transcripts, missing: str = "error"
-) -> tuple[Transcripts, int]:
-    """The hypotheses in the order of the references, and how many were missing.
-
-    A hypothesis without reference is an error; so is a reference without hypothesis, unless
-    `missing` is "delete", which gives it an empty hypothesis.
-    """
-    extra = [t for id_, t in hypotheses.items.items() if id_ not in references.items]
-    absent = [t for id_, t in references.items.items() if id_ not in hypotheses.items]
-    if not extra and (not absent or missing == "delete"):
-        items = {id_: hypotheses.items.get(id_, Transcript(id_, ())) for id_ in references.items}
-        return replace(hypotheses, items=items), len(absent)
-    lowered = {id_.lower(): id_ for id_ in references.items}
-    problems = []
-    for t in extra[:10]:
-        like = lowered.get(t.id.lower())
-        hint = f"; the reference has {like!r}: fix the letter case" if like else ""
-        problems.append(f"{hypotheses.where(t)}: id {t.id!r} is not in {references.path}{hint}")
-    if len(extra) > 10:
-        problems.append(f"… and {len(extra) - 10} more ids that are not in the reference")
-    if absent:
-        named = ", ".join([*(repr(t.id) for t in absent[:5]), *["…"] * (len(absent) > 5)])
-        problems.append(
-            f"{hypotheses.path}: no hypothesis for {len(absent)} of {len(references.items)} "
-            f"utterances of {references.path}: {named} ({references.where(absent[0])}); "
-            f"add them, or count them as deletions with --missing delete"
-        )
-    raise DataError("\n".join(problems))
+    return True

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 from asr.errors import DataError
 from asr.files import read_rows
 from asr.phones import TABLES, fold_to_39, fold_to_arpabet, phone_set, unknown_phone
-from asr.scoring.formats import Transcripts
+from asr.scoring.transcripts import Transcripts
 
 Side = Literal["reference", "hypothesis"]
 EVERY_PHONE = "*"
@@ -91,7 +91,8 @@ class Protocol:
         return DataError(
             f"{transcripts.where(first)}: the {side} holds {len(outside)} labels outside "
             f"{self.set_name}, first in {first.id}: {listed}{more}; {hint}; "
-            f"score with --protocol none or give --map"
+            f"score with {transcripts.option('protocol', 'none')}"
+            + ("" if transcripts.in_memory else " or give --map")
         )
 
 

@@ -31,6 +31,7 @@ def pieces(reports: Sequence[Report]) -> Iterator[str]:
 def _all_but_utterances(report: Report) -> dict[str, Any]:
     score = report.score
     fields: dict[str, Any] = {
+        **({"runs": asdict(report.runs)} if report.runs else {}),
         **{
             name: getattr(score, name) for name in ("protocol", "says", "scorer", "corpus", "split")
         },
@@ -46,7 +47,7 @@ def _all_but_utterances(report: Report) -> dict[str, Any]:
         "other_scorer": None
         if score.other_err is None
         else {"scorer": score.other_scorer, "err": score.other_err},
-        "runs": report.runs and asdict(report.runs),
+        "runs": report.runs and asdict(report.runs),  # of several, the first key
         "notes": report.notes,
     }
     for title, sums in report.groups.items():

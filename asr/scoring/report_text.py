@@ -11,11 +11,14 @@ SMALL_MATRICES = ("manner", "place")
 
 
 def report(reports: Sequence[Report]) -> str:
-    """The %PER lines and details; of several protocols the line of strict, and a table of all."""
+    """The mean of several runs, the %PER lines and details.
+
+    Of several protocols it has the line of strict, and a table of all.
+    """
     shown = [r for r in reports if r.score.protocol == "strict"] or list(reports[:1])
     if len({r.score.protocol for r in reports}) == 1:
         shown = list(reports)
-    lines = [r.score.line() for r in shown] + _seeds(reports)
+    lines = [*means(reports), *(r.score.line() for r in shown)]
     if len(shown) < len(reports):
         lines += ["", *_protocol_table(reports), "", f"In detail under {shown[0].score.protocol}:"]
         del shown[1:]
@@ -42,10 +45,11 @@ def _protocol_table(reports: Sequence[Report]) -> list[str]:
     return _table(head, rows)
 
 
-def _seeds(reports: Sequence[Report]) -> list[str]:
+def means(reports: Sequence[Report]) -> list[str]:
+    """A line for each protocol under which several runs are scored."""
     of_protocol = {r.score.protocol: r for r in reports}
     return [
-        f"mean of {r.runs.n} runs: PER {r.runs.mean:.2f} ± {r.runs.sd:.2f} (standard deviation), "
+        f"mean of {r.runs.n} runs: PER {r.runs} (standard deviation), "
         + ", ".join(filter(None, (r.score.name, protocol)))
         for protocol, r in of_protocol.items()
         if r.runs is not None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from asr.scoring import intervals
 from asr.scoring.alignment import SCORERS, Alignment
@@ -44,6 +44,14 @@ class Score:
         """Corpus and split as the reference names them, or else the name of its file."""
         named = " ".join(part for part in (self.corpus, self.split) if part)
         return named or PurePath(self.reference).name
+
+    @property
+    def is_same_file(self) -> bool:
+        """Whether reference and hypotheses are one file, which has no errors."""
+        return (
+            bool(self.hypothesis)
+            and Path(self.reference).resolve() == Path(self.hypothesis).resolve()
+        )
 
     @property
     def is_synthetic(self) -> bool:
@@ -102,6 +110,9 @@ class Runs:
     n: int
     mean: float
     sd: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.sd:.2f}"
 
 
 def runs(scores: Sequence[Score]) -> Runs | None:

@@ -217,6 +217,7 @@ class RunDirectory:
             "version": __version__,
             "experiment": config.name,
             "corpus": config.corpus.name,
+            "protocol": config.corpus.protocol,
             "seed": config.seed,
             **history[-1],
         }

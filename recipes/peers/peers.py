@@ -314,6 +314,14 @@ def read(overrides: Sequence[str], split: str) -> tuple[str, list[Utterance], li
     corpus = corpora.find(config)
     raise_problems([*corpus.wrong, *corpus.bad])
     selected = list(corpus.splits) if split == "all" else [split]
+    if unknown := {*selected} - {*corpus.splits}:
+        known = ", ".join([*corpus.splits, "all"])
+        raise DataError(f"--split {unknown.pop()}: unknown, expected one of {known}")
+    if not any(corpus.splits[one] for one in selected):
+        raise DataError(
+            f"{config.root}: no utterance is in {', '.join(selected)}; choose another --split, or "
+            f"set corpus.speakers to a file of `speaker train|dev|test` lines for the speakers"
+        )
     splits: dict[str, list[Utterance]] = {}
     for one in {*selected, "dev"}:
         checked = [check(recording, one, corpus) for recording in corpus.splits[one]]
@@ -336,6 +344,8 @@ def run(options: argparse.Namespace) -> str:
         ours += [Ours(path, by_speaker=True) for path in others]
     systems: list[System] = [*ours, Pocketsphinx("allphone", ALLPHONE, "as documented")]
     systems.append(Pocketsphinx("words", WORDS, "as documented"))
+    if options.tune and not dev:
+        raise DataError("--tune: dev has no utterances; add some, or leave --tune out")
     if options.tune:
         systems += [Pocketsphinx(kind, tuned(kind, dev), "tuned on dev") for kind in GRIDS]
     existing = [Existing(path) for path in options.heard]

@@ -1,0 +1,160 @@
+"""Transcripts of one side of a comparison, and the checks that their ids and phones pass."""
+
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from reprlib import repr as shortened
+from typing import NamedTuple
+
+from asr.errors import DataError
+from asr.files import name
+
+
+class Transcript(NamedTuple):
+    """The phones of one utterance on one side, and what else its file says about it.
+
+    `times_s` are (start, end) of every phone in seconds. `line` is 0 where there is no file of
+    lines. `channel` is that of the recording, `file` the path that the id was made of.
+    """
+
+    id: str
+    phones: tuple[str, ...]
+    line: int = 0
+    times_s: tuple[tuple[float, float], ...] | None = None
+    speaker: str | None = None
+    sex: str | None = None
+    dialect: str | None = None
+    channel: str | None = None
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """One side of a comparison: transcripts by id, in the order of their file.
+
+    `segments` are the parts, in order of time, of recordings that are scored part by part.
+    `in_memory`: the side is an argument of `asr.score`.
+    """
+
+    path: str
+    items: Mapping[str, Transcript]
+    corpus: str = ""
+    split: str = ""
+    segments: Mapping[str, tuple["Part", ...]] = field(default_factory=dict)
+    in_memory: bool = False
+
+    def where(self, transcript: Transcript) -> str:
+        """`path:line` of a transcript."""
+        return f"{self.path}:{transcript.line}" if transcript.line else self.path
+
+    def option(self, option: str, value: str) -> str:
+        """An option as this side's user sets it: on the command line, or as an argument."""
+        return f'{option}="{value}"' if self.in_memory else f"--{option} {value}"
+
+
+class Part(NamedTuple):
+    """The phones of a recording between two times; None: it is not to be scored."""
+
+    start_s: float
+    end_s: float
+    phones: tuple[str, ...] | None
+    speaker: str
+    line: int
+
+
+def speaker_of(transcript: Transcript) -> str | None:
+    """As its file says, or else its id before the first "-", or before the first "_"."""
+    if transcript.speaker is not None:
+        return transcript.speaker
+    for separator in "-_":
+        place = transcript.id.find(separator, 1)
+        if place > 0:
+            return transcript.id[:place]
+    return None
+
+
+def keyed(path: str, transcripts: Iterable[Transcript]) -> dict[str, Transcript]:
+    """The transcripts by id, ids and phones as `files.name` returns them.
+
+    Raises `DataError` for a duplicate id, and for an id or a phone that is no word.
+    """
+    items: dict[str, Transcript] = {}
+    for one in transcripts:
+        where = f"{path}:{one.line}" if one.line else one.file or f"{path} {shortened(one.id)}"
+        id_ = name_of(one.id, where, "id") if type(one.id) is not str else name(one.id, where, "id")
+        if id_ in items:
+            first = items[id_]
+            place = f"line {first.line}" if first.line else first.file or "the same side"
+            raise DataError(f"{where}: duplicate id {one.id!r}, first in {place}; keep one of them")
+        if one.speaker is not None:
+            name_of(one.speaker, where, "speaker")
+        items[id_] = Transcript(id_, phones_of(one.phones, where), *one[2:])
+    return items
+
+
+def parts_of(file: str) -> list[str]:
+    """The folders of a path, and the name of the file without its ending."""
+    path = PurePath(unicodedata.normalize("NFC", file).replace("\\", "/"))
+    stem = path.stem.removesuffix(".wav").removesuffix(".WAV")
+    return [*(part for part in path.parts[:-1] if part not in ("/", "*", "..")), stem]
+
+
+def named_by_file(transcripts: Iterable[Transcript]) -> list[Transcript]:
+    """The transcripts with ids made of `file`: its name without ending.
+
+    As many folders come before it, with "_" between them, as tell all files apart.
+    """
+    every = list(transcripts)
+    parts = [parts_of(one.file) for one in every]
+    for number in range(1, max(map(len, parts), default=0) + 1):
+        ids = ["_".join(of_one[-number:]) for of_one in parts]
+        if len({*ids}) == len(ids):
+            break
+    return [one._replace(id=id_) for one, id_ in zip(every, ids, strict=True)] if every else []
+
+
+def name_of(value: object, where: str, what: str) -> str:
+    """A name of any origin, as `files.name` returns it; `DataError` for what is no string."""
+    if not isinstance(value, str):
+        raise DataError(
+            f"{where}: {what} is {shortened(value)} ({type(value).__name__}), expected a string"
+            + (f", as in {shortened(value.phone)}" if hasattr(value, "phone") else "")
+        )
+    return name(str(value), where, what)
+
+
+def phones_of(phones: object, where: str) -> tuple[str, ...]:
+    """Phones of any origin: one string for all occurrences of each, checked once.
+
+    Raises `DataError` for what is no sequence of strings; a string would be read by letters, a
+    dictionary by its keys.
+    """
+    listed: Sequence[str]
+    if isinstance(phones, list | tuple):
+        listed = phones
+    elif isinstance(phones, Iterable) and not isinstance(phones, str | bytes | Mapping | Set):
+        listed = list(phones)
+    else:
+        raise DataError(
+            f"{where}: phones are {shortened(phones)} ({type(phones).__name__}), expected a list "
+            f"of strings, as in ['s', 'ih', 't']"
+        )
+    try:
+        return tuple(map(_PHONES.__getitem__, listed))
+    except (DataError, TypeError):
+        for one in listed:
+            name_of(one, where, "phones: label")
+        raise
+
+
+class _Phones(dict[str, str]):
+    """Phones by their form in a file."""
+
+    def __missing__(self, phone: str) -> str:
+        self[phone] = checked = sys.intern(name(str.__str__(phone), "", "phones: label"))
+        return checked
+
+
+_PHONES = _Phones()
