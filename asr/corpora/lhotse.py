@@ -38,7 +38,7 @@ def read(folder: Path, problems: list[str]) -> list[Recording]:
                 problems.append(problem)
             else:
                 source = audio[row["recording_id"]][1]["sources"][0]["source"]
-                recordings.append(_recording(row, located(source, folder)))
+                recordings.append(_recording(row, located(source, folder), where))
     return recordings
 
 
@@ -94,7 +94,7 @@ def _problem(where: str, row: Row, audio: Mapping[str, tuple[str, Row]]) -> str 
     return None
 
 
-def _recording(row: Row, audio_path: str) -> Recording:
+def _recording(row: Row, audio_path: str, where: str) -> Recording:
     sex = str(row.get("gender") or "").lower()[:1]
     custom = row.get("custom") or {}
     return Recording(
@@ -109,6 +109,7 @@ def _recording(row: Row, audio_path: str) -> Recording:
             Segment(phone, start_s, round(start_s + seconds, 8))
             for phone, start_s, seconds, *_ in _timed(row)
         ),
+        place=where,
     )
 
 

@@ -41,6 +41,7 @@ class Recording:
     text: str | None = None  # file with the words, read to find sentences that two splits share
     phones: tuple[str, ...] = ()  # where the corpus lists them, and no file has times of them
     segments: tuple[Segment, ...] = ()  # likewise, with times
+    place: str = ""  # file and line of the words or phones
 
 
 Labeller = Callable[[Recording, AudioInfo], Labels]  # pickled for worker processes
@@ -80,6 +81,7 @@ class Corpus:
     pronunciation: str | None = None  # `Utterance.pronunciation`, where a lexicon gives the phones
     window_s: float = 0.025  # shortest recording
     report: dict[str, str] = field(default_factory=dict)  # file beside the manifests → its text
+    notes: Sequence[str] = ()  # what was left out of transcripts and lexica, printed at the end
     bad: Sequence[str] = ()  # problems of single recordings, which are in no split
     wrong: Sequence[str] = ()  # problems of the corpus as a whole
 
