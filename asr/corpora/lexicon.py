@@ -96,8 +96,8 @@ def read(
                 f"probability 0…1, or four numbers of which it is the first"
             )
         elif unknown:
-            known, symbol = phones or phone_set("arpabet39"), unknown[0]
-            sentence = unknown_phone(symbol.rstrip("012") or symbol, known, set_name)
+            symbol = (unknown[0].rstrip("012") if spellings else "") or unknown[0]
+            sentence = unknown_phone(symbol, phones or phone_set("arpabet39"), set_name)
             remedy = "; for another set of phones set corpus.phone_set" if spellings else ""
             problems.append(f"{path}:{number}: {sentence}{remedy}")
         else:

@@ -22,7 +22,7 @@ BARE = re.compile(r"#\d*|!(sil|enter|exit|null)", re.IGNORECASE)  # markup of Ka
 # Names of markup that stands for speech of which nobody wrote the words.
 UNWRITTEN = re.compile(
     r"|unk|unknown|oov|spn|spoken.?noise|unintelligible|inaudible|indistinct|unclear|mumbl\w*|x+|"
-    r"foreign.*|hes\w*|pii|redacted|cross.?talk|overlap\w*|laughter-.+",
+    r"foreign.*|hes\w*|pii|redacted|cross.?talk|overlap\w*|laughter-.+|[aeu]+[hmr]+|h?m+",
     re.IGNORECASE,
 )
 # Sounds and pauses: in parentheses, which also hold spoken words, nothing else is markup.
