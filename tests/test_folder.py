@@ -16,6 +16,7 @@ from conftest import complete, utterances_of
 from asr import corpora
 from asr.commands import exchange
 from asr.corpora import FolderConfig
+from asr.corpora import kaldi as kaldi_directories
 from asr.errors import DataError
 from asr.records import Segment, Utterance, write_jsonl
 
@@ -371,6 +372,21 @@ def test_faults_of_kaldi_files_have_their_line(
     (tmp_path / file).write_text(content)
     with pytest.raises(DataError, match=says):
         complete(config)
+
+
+def test_reported_kaldi_directory_with_tabs(shared: Path, tmp_path: Path) -> None:
+    source = shared / "conformance" / "reports" / "kaldi-tabs"
+    for file in ("wav.scp", "text", "utt2spk"):
+        (tmp_path / file).write_bytes((source / file).read_bytes())
+    for id_ in ("u1", "u2"):
+        speak(tmp_path / "a" / f"{id_}.wav")
+    problems: list[str] = []
+    recordings = kaldi_directories.read(tmp_path, problems)
+    assert not problems
+    assert {r.id: (r.speaker, " ".join(r.phones)) for r in recordings} == {
+        "u1": ("s1", "THIS IS A TEST"),
+        "u2": ("s1", "HELLO THERE"),
+    }
 
 
 # ---------------------------------------------------------------- words and a lexicon

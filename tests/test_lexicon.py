@@ -78,6 +78,7 @@ def test_dictionaries_of_aligners_are_read(
     path.write_text(text)
     dictionary = lexicon.read(path)
     assert dictionary == {"hello": (HELLO,), "there": (THERE,)} | words
+    assert lexicon.read(path, lexicon.EITHER) == dictionary
     assert set(dictionary.skipped) - {"#0"} == skipped
 
 
@@ -87,6 +88,7 @@ def test_other_sets_of_phones_are_as_written(tmp_path: Path) -> None:
     written = {"öl": (("2:", "l"),), "deutsch": (("d", "OY", "t_S"),), "weg": (("9", "a0", "é"),)}
     assert lexicon.read(path, "mine") == written
     assert lexicon.read(path, "mine", ["2:", "l", "d", "OY", "t_S", "9", "a0", "é"]) == written
+    assert lexicon.read(path, lexicon.EITHER) == written
     with pytest.raises(DataError, match=r"words\.dict:3: phone '9' is not in mine"):
         lexicon.read(path, "mine", ["2:", "l", "d", "OY", "t_S"])
     with pytest.raises(DataError, match=r"words\.dict:1: phone '2:' .*corpus\.phone_set"):
@@ -192,3 +194,18 @@ def test_espeak_agrees_with_cmudict_more_often_than_not(shared: Path) -> None:
     words = [word for word in sorted(known)[::100] if word.isalpha()]
     spoken = lexicon.espeak(words)
     assert sum(spoken[word] in known[word] for word in words) > 0.25 * len(words)
+
+
+def test_reported_lexicons(shared: Path) -> None:
+    folder = shared / "conformance" / "reports" / "lexicon"
+    there = {"there": (THERE,)}
+    assert lexicon.read(folder / "with_probabilities.dict") == {"hello": (HELLO,)} | there
+    assert lexicon.read(folder / "lexiconp.txt")["there"] == (THERE, ("dh", "ah", "r"))
+    kaldi = lexicon.read(folder / "kaldi_lexicon.txt")
+    assert kaldi == {"hello": (HELLO,)} | there
+    assert kaldi.skipped == {"!sil": "sil", "<unk>": "spn"}
+    assert lexicon.read(folder / "position_dependent.txt") == {"hello": (HELLO,), "a": (("ah",),)}
+    other = lexicon.read(
+        folder / "another_language.txt", "listed", ["h", "a", "l", "o", "v", "e", "t"]
+    )
+    assert other == {"hallo": (tuple("halo"),), "welt": (tuple("velt"),)}

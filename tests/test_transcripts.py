@@ -112,3 +112,24 @@ def test_a_lexicon_decides_what_its_script_and_its_words_are(tmp_path: Path) -> 
     reader = WordReader([lexicon.read(path, "mine")])
     assert reader("Привет, 3D AT&T") == ["Привет", "3D", "AT&T"]
     assert reader("приветы") == ["приветы"]  # outside of the lexicon, in its script
+
+
+def test_reported_texts(shared: Path, reader: WordReader) -> None:
+    folder = shared / "conformance" / "reports" / "text"
+    said: dict[str, list[str]] = {}
+    for file in ("markup", "punctuation", "other_scripts"):
+        for line in (folder / f"{file}.txt").read_text(encoding="utf-8").splitlines():
+            id_, text = line.split(maxsplit=1)
+            try:
+                said[f"{file} {id_}"] = reader(text)
+            except DataError as error:
+                said[f"{file} {id_}"] = [str(error).split()[0]]
+    assert said == {
+        "markup u1": ["'<unk>'"],
+        "markup u2": ["hello", "there"],
+        "punctuation u1": ["Hello", "world"],
+        "punctuation u2": ["There", "he", "said", "hello"],
+        "other_scripts u1": ["'你好'"],
+        "other_scripts u2": ["'привет'"],
+    }
+    assert reader.markup.keys() == {"[laughter]", "<sil>", "<eps>", "#"}

@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     manifest = Manifest(options.manifest)
     _require_names(manifest, options.compare, folders, files)
     utterances: Sequence[Utterance] = manifest
-    known = lexicon.read(options.lexicon) if options.lexicon else None
+    known = lexicon.read(options.lexicon, lexicon.EITHER) if options.lexicon else None
     aligned = run(options.checkpoint, manifest, known)
     if known is not None:
         utterances = [

@@ -23,6 +23,7 @@ Lexicon = Mapping[str, tuple[Pronunciation, ...]]  # word in lower case → its 
 
 MAX_PROBLEMS = 20  # listed of one file
 LISTED = 5  # examples in a note
+EITHER = "either"  # name of no set: that of the file
 SPOKEN_NOISE = ("spn", "unk", "oov")  # "phones" of speech without words
 PAUSES = ("sil", "sp")  # HTK has one behind each word
 NO_PHONES = (*PAUSES, "nsn", *SPOKEN_NOISE)
@@ -76,11 +77,15 @@ def read(
 
     `arpabet39` is read in either letter case and without stress: pronunciations that differ only
     there are the same. Phones of another set are as written, and one of `phones` where given.
+    EITHER is arpabet39 if all phones of the file are.
     """
     path = Path(path)
     dictionary = Dictionary(path.name)
-    spellings = arpabet_spellings() if set_name == "arpabet39" else None
     rows = list(_rows(path))
+    spellings = arpabet_spellings() if set_name in ("arpabet39", EITHER) else None
+    used = {s for *_, symbols in rows for s in symbols if s.lower() not in NO_PHONES}
+    if set_name == EITHER and not used <= arpabet_spellings().keys():
+        spellings = None
     variants: dict[str, dict[Pronunciation, float]] = {}
     problems: list[str] = []
     for number, word, numbers, symbols in rows:
