@@ -203,7 +203,10 @@ def test_bad_times_are_named(tmp_path: Path, lab: str, says: str) -> None:
         ({"speaker": "face"}, "corpus.speaker is 'face', expected folder, top or prefix"),
         ({"dev": 0.6, "test": 0.5}, "corpus.dev is 0.6 and corpus.test is 0.5"),
         ({"dev": 0.0}, "corpus.dev is 0.0, expected more than 0"),
-        ({"g2p": "espeak", "phone_set": "timit61"}, "corpus.g2p=espeak are arpabet39"),
+        (
+            {"lexicon": "x", "g2p": "espeak", "phone_set": "timit61"},
+            "corpus.g2p=espeak are arpabet39",
+        ),
     ],
 )
 def test_values_that_contradict_are_refused(change: dict[str, Any], says: str) -> None:

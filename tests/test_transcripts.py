@@ -81,6 +81,7 @@ def test_markup_is_never_spoken(reader: WordReader, markup: str) -> None:
         ("[laughter-hello]", r"'\[laughter-hello\]' stands for speech"),
         ("<mumble> hello", "'<mumble>' stands for speech"),
         ("hello ++UM++", "stands for speech"),
+        ("hello [unk]", "stands for speech"),
         ("%hesitation hello", "'%hesitation' has '%'"),
         ("hello (there) world", r"'\(there\)' may hold speech"),
         ("hello [there world]", r"'\[there world\]' may hold speech"),

@@ -78,11 +78,8 @@ class FolderConfig(CorpusConfig):
                 f"corpus.dev is {self.dev} and corpus.test is {self.test}, expected less than 1 "
                 f"together"
             )
-        if self.g2p == "espeak" and self.phone_set not in (AUTO, "arpabet39"):
-            raise ValueError(
-                f"corpus.phone_set is {self.phone_set!r}, but the phones of corpus.g2p=espeak are "
-                f"arpabet39"
-            )
+        if self.lexicon and self.g2p == "espeak" and self.phone_set not in (AUTO, "arpabet39"):
+            self.refuse("phone_set", "but the phones of corpus.g2p=espeak are arpabet39")
 
 
 def find(config: FolderConfig) -> Corpus:
@@ -159,26 +156,24 @@ def _tree(root: Path, config: FolderConfig, problems: list[str]) -> list[Recordi
     recordings = []
     unread: list[str] = []
     for files in pairs(root, ENDINGS, labels.ENDINGS, problems, words=True):
+        ending = files.labels.lower()[-4:]
         try:
-            where = files.audio
-            speaker = name(
-                _speaker(root, Path(files.folder, files.stem), config.speaker), where, "a speaker"
-            )
-            stem = name(files.stem, where, "an utterance")
-            id_ = stem if stem.startswith(speaker) else f"{speaker}_{stem}"
-            recording = Recording(id_, files.audio, speaker, files.labels, place=files.labels)
-            is_text = files.labels.lower().endswith(".txt") or (
-                files.labels.lower().endswith(".lab") and lab.is_text(files.labels)
-            )
-            if is_text and config.lexicon is None:
-                unread.append(files.labels)
-            elif is_text:
-                words = " ".join(read_lines(files.labels)).split()
-                recordings.append(replace(recording, labels=None, phones=tuple(words)))
-            else:
-                recordings.append(recording)
+            speaker = _speaker(root, Path(files.folder, files.stem), config.speaker)
+            speaker = name(speaker, files.audio, "a speaker")
+            stem = name(files.stem, files.audio, "an utterance")
+            is_text = ending == ".txt" or (ending == ".lab" and lab.is_text(files.labels))
+            words = " ".join(read_lines(files.labels)).split() if is_text else []
         except DataError as error:
             problems.extend(error.problems)
+            continue
+        if is_text and config.lexicon is None:
+            unread.append(files.labels)
+            continue
+        id_ = stem if stem.startswith(speaker) else f"{speaker}_{stem}"
+        source, phones = None if is_text else files.labels, tuple(words)
+        recordings.append(
+            Recording(id_, files.audio, speaker, source, phones=phones, place=files.labels)
+        )
     if unread:
         problems.append(
             f"{unread[0]}: has words without times, as have {len(unread)} files in all; set "
