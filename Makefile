@@ -25,7 +25,7 @@ demo: $(READY) ## Generate synthetic speech, train on it, print the PER: the who
 librispeech: $(READY) ## The same on LibriSpeech: downloads 5.3 h and more, or ROOT=/path LEXICON=/path/to/cmudict.dict
 	@$(MAKE) --no-print-directory -f recipes/librispeech/Makefile
 
-folder: require-speech $(READY) ## The same on any audio with .phn, TextGrid or .lab, Kaldi or Lhotse: make folder ROOT=/path
+folder: require-speech $(READY) ## The same on any audio with .phn, TextGrid or .lab, Kaldi or Lhotse: make folder ROOT=/path, for words LEXICON=
 	@$(MAKE) --no-print-directory -f recipes/folder/Makefile
 
 timit-sample: $(READY) ## The same on NLTK's sample of TIMIT, which it downloads (CC BY-NC-SA)

@@ -35,7 +35,7 @@ def composed(*overrides: str) -> RunConfig:
 def test_every_experiment_composes_and_builds(experiment: str) -> None:
     config = composed(f"experiment={experiment}", "corpus.root=anywhere", "seed=7")
     assert config.run_dir == f"exp/{experiment}/7"
-    known = config.corpus.phone_set != "from-labels"
+    known = config.corpus.phone_set != "auto"
     phones = phone_set(config.corpus.phone_set if known else "timit61")
     recognizer = Recognizer(config.recognizer, Vocabulary(phones))
     batch = Batch.of([torch.zeros(16_000)], ["ann"])

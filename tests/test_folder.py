@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from conftest import complete, utterances_of
 from asr import corpora
 from asr.commands import exchange
 from asr.corpora import FolderConfig
+from asr.corpora import kaldi as kaldi_directories
 from asr.errors import DataError
 from asr.records import Segment, Utterance, write_jsonl
 
@@ -134,8 +136,19 @@ def test_who_speaks_is_told_by_the_rule(
 
 def test_too_few_speakers_and_speakers_without_folder_are_refused(tmp_path: Path) -> None:
     config = tree(tmp_path, speakers=2)
-    with pytest.raises(DataError, match=r"2 speakers \(Spk0, Spk1\) are too few"):
+    with pytest.raises(DataError, match=r"2 speakers \(Spk0, Spk1\), .*corpus\.shared_speakers"):
         complete(config)
+    shared = complete(replace(config, shared_speakers=True, dev=0.25, test=0.25))
+    assert {split: len(rs) for split, rs in shared.splits.items()} == {
+        "train": 2,
+        "dev": 1,
+        "test": 1,
+    }
+    assert "speakers.txt" not in shared.report
+    unknown = tmp_path / "speakers.txt"
+    unknown.write_text("Spk8 train\nSpk9 dev\n")
+    with pytest.raises(DataError, match=r"speakers\.txt: has none of the 2 speakers .*'spk0'"):
+        complete(replace(config, speakers=str(unknown)))
     speak(tmp_path / "alone.wav")
     (tmp_path / "alone.phn").write_text(PHN)
     with pytest.raises(DataError, match=r"alone: is in no folder .*corpus\.speaker=prefix"):
@@ -190,7 +203,10 @@ def test_bad_times_are_named(tmp_path: Path, lab: str, says: str) -> None:
         ({"speaker": "face"}, "corpus.speaker is 'face', expected folder, top or prefix"),
         ({"dev": 0.6, "test": 0.5}, "corpus.dev is 0.6 and corpus.test is 0.5"),
         ({"dev": 0.0}, "corpus.dev is 0.0, expected more than 0"),
-        ({"lexicon": "x", "phone_set": "timit61"}, "a lexicon's phones are arpabet39"),
+        (
+            {"lexicon": "x", "g2p": "espeak", "phone_set": "timit61"},
+            "corpus.g2p=espeak are arpabet39",
+        ),
     ],
 )
 def test_values_that_contradict_are_refused(change: dict[str, Any], says: str) -> None:
@@ -326,6 +342,126 @@ def test_what_kaldi_takes_and_we_do_not_is_refused(
     (tmp_path / file).write_text(content)
     with pytest.raises(DataError, match=says):
         complete(replace(config, speakers=str(tmp_path / "speakers")))
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", " \t  "])
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n"])
+def test_kaldi_files_are_separated_by_any_white_space(
+    tmp_path: Path, separator: str, end: str
+) -> None:
+    config = kaldi(tmp_path)
+    for file in ("wav.scp", "text", "utt2spk"):
+        rows = (tmp_path / file).read_text().splitlines()
+        content = "".join(separator.join(row.split()) + end for row in rows)
+        (tmp_path / file).write_bytes(content.encode())
+    utterances = utterances_of(config)["dev"]
+    assert [(u.id[1:], u.phones) for u in utterances] == [(utterances[0].speaker[1:], ("h#", "aa"))]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("wav.scp", "u0 wav/absent.wav\n", r"wav\.scp:1: 'wav/absent\.wav' .*tried /.* and /"),
+        ("wav.scp", "u0\n", r"wav\.scp:1: u0 has no file"),
+        ("utt2spk", "u0 s0\u200b\n", r"utt2spk:1: a speaker 's0\\u200b' has an invisible"),
+        ("text", "u0 h\u200b# aa\n", r"text:1: a phone or word 'h\\u200b#' has an invisible"),
+        ("spk2gender", "s0 male\n", r"spk2gender:1: speaker s0 has the sex 'male'"),
+    ],
+)
+def test_faults_of_kaldi_files_have_their_line(
+    tmp_path: Path, file: str, content: str, says: str
+) -> None:
+    config = kaldi(tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DataError, match=says):
+        complete(config)
+
+
+def test_reported_kaldi_directory_with_tabs(shared: Path, tmp_path: Path) -> None:
+    source = shared / "conformance" / "reports" / "kaldi-tabs"
+    for file in ("wav.scp", "text", "utt2spk"):
+        (tmp_path / file).write_bytes((source / file).read_bytes())
+    for id_ in ("u1", "u2"):
+        speak(tmp_path / "a" / f"{id_}.wav")
+    problems: list[str] = []
+    recordings = kaldi_directories.read(tmp_path, problems)
+    assert not problems
+    assert {r.id: (r.speaker, " ".join(r.phones)) for r in recordings} == {
+        "u1": ("s1", "THIS IS A TEST"),
+        "u2": ("s1", "HELLO THERE"),
+    }
+
+
+# ---------------------------------------------------------------- words and a lexicon
+
+
+def spoken_tree(
+    root: Path, ending: str = "lab", text: str = "Hello [noise]\nthere!"
+) -> FolderConfig:
+    """Four speakers with one file of words each, and a lexicon."""
+    for number in range(4):
+        speak(root / f"s{number}" / "one.wav", number)
+        (root / f"s{number}" / f"one.{ending}").write_text(text, encoding="utf-8")
+    (root / "words.dict").write_text("hello\tHH AH0 L OW1\nthere\tDH EH1 R\n!SIL SIL\n")
+    return FolderConfig(root=str(root), lexicon=str(root / "words.dict"))
+
+
+@pytest.mark.parametrize("ending", ["lab", "LAB", "txt"])
+def test_words_beside_audio_get_phones_of_the_lexicon(tmp_path: Path, ending: str) -> None:
+    config = spoken_tree(tmp_path, ending)
+    (tmp_path / "s0" / "readme.txt").write_text("no transcript")
+    utterance = utterances_of(config)["train"][0]
+    assert " ".join(utterance.phones) == "hh ah l ow dh eh r"
+    assert (utterance.words, utterance.pronunciation) == ("Hello there", "first")
+    assert utterance.segments is None
+    assert complete(config).notes == [
+        "markup left out: 4 times, [noise] 4×",
+        "punctuation stripped: 4 times, ! 4×",
+        "words.dict: 1 entries of silence and unknown words skipped: !sil 1×",
+    ]
+    with pytest.raises(DataError, match=r"one\.\w+: .* 4 files .*corpus\.lexicon=FILE") as error:
+        complete(replace(config, lexicon=None))
+    assert len(error.value.problems) == 1
+
+
+def test_labels_with_times_stay_labels_beside_a_lexicon(tmp_path: Path) -> None:
+    config = spoken_tree(tmp_path)
+    (tmp_path / "s0" / "one.lab").write_text("0.0 0.5 hh\n0.5 1.0 ow\n")
+    (tmp_path / "s0" / "one.txt").write_text("not read")
+    utterances = [u for us in utterances_of(config).values() for u in us]
+    timed = next(u for u in utterances if u.speaker == "s0")
+    assert (timed.phones, timed.words) == (("hh", "ow"), None)
+    assert timed.segments is not None
+
+
+def test_speech_that_nobody_wrote_leaves_its_utterance_out(tmp_path: Path) -> None:
+    config = spoken_tree(tmp_path)
+    (tmp_path / "s1" / "one.lab").write_text("hello <unk> there")
+    (tmp_path / "s2" / "one.lab").write_text("hello 你好")
+    corpus = corpora.find(config)
+    assert sorted(r.speaker for rs in corpus.splits.values() for r in rs) == ["s0", "s3"]
+    assert [
+        bool(re.search(r"s[12]/one\.lab: s[12]_one: '(<unk>|你好)'", p)) for p in corpus.bad
+    ] == [
+        True,
+        True,
+    ]
+
+
+def test_a_lexicon_of_another_language_has_its_own_phones(tmp_path: Path) -> None:
+    config = spoken_tree(tmp_path, text="Hallo Wélt")
+    (tmp_path / "words.dict").write_text("hallo h a l o\nwélt v e l t\nja j a:\n", "utf-8")
+    with pytest.raises(DataError, match=r"words\.dict:1: phone 'h' .*corpus\.phone_set"):
+        complete(config)
+    used = complete(replace(config, phone_set="from-labels"))
+    assert used.phones == tuple("aehlotv")
+    listed = tmp_path / "phones"
+    listed.write_text("\n".join([*"aehlotvj", "a:"]))
+    chosen = replace(config, phone_set=str(listed))
+    assert utterances_of(chosen)["dev"][0].phones == tuple("halovelt")
+    listed.write_text("\n".join("aehlotv"))
+    with pytest.raises(DataError, match=r"words\.dict:3: phone 'j' is not in phones"):
+        complete(chosen)
 
 
 def test_a_kaldi_directory_without_text_says_what_it_should_have(tmp_path: Path) -> None:

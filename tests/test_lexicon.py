@@ -35,12 +35,74 @@ def test_written_and_read_is_identity(tmp_path: Path) -> None:
     assert lexicon.read(path) == WORDS
 
 
-def test_latin_1_and_words_with_signs_are_read(tmp_path: Path) -> None:
+def test_latin_1_is_read_of_cmudict_alone(tmp_path: Path) -> None:
     path = tmp_path / "words.dict"
-    path.write_bytes(
-        "DÉJÀ  D EY2 ZH AA1\n#HASH  HH AE1 SH\n(PAREN  P ER0 EH1 N\n".encode("latin-1")
-    )
+    entries = "DÉJÀ  D EY2 ZH AA1\n#HASH  HH AE1 SH\n(PAREN  P ER0 EH1 N\n"
+    path.write_bytes(f";;; # CMUdict\n{entries}".encode("latin-1"))
     assert set(lexicon.read(path)) == {"déjà", "#hash", "(paren"}
+    path.write_bytes(entries.encode("latin-1"))
+    with pytest.raises(DataError, match=r"words\.dict:1: .*iconv -f latin1"):
+        lexicon.read(path)
+
+
+HELLO, THERE = ("hh", "ah", "l", "ow"), ("dh", "eh", "r")
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "skipped"),
+    [
+        ("hello\t0.99\t0.2\t1.0\t1.0\tHH AH0 L OW1\nthere\t1.0\tDH EH1 R\n", {}, set()),
+        (
+            "HELLO 1.0 HH AH0 L OW1\nTHERE 0.4 DH AH0 R\nTHERE 0.6 DH EH1 R\n",
+            {"there": (THERE, ("dh", "ah", "r"))},  # the most probable first
+            set(),
+        ),
+        ("HELLO 1 HH AH0 L OW1\nTHERE 0.5 DH EH1 R\nTHERE 1e-3 DH EH0 R\n", {}, set()),
+        (
+            "!SIL SIL\n<UNK> SPN\n[noise] NSN\nHELLO HH AH0 L OW1\nTHERE DH EH1 R\n#0 #0\n",
+            {},
+            {"!sil", "<unk>", "[noise]"},
+        ),
+        ("!SIL SIL_S\nHELLO HH_B AH0_I L_I OW1_E\nTHERE DH_B EH1_I R_E\n", {}, {"!sil"}),
+        ("HELLO hh ah l ow sp\nTHERE dh eh r sil\nSIL sil\n", {}, {"sil"}),  # HTK
+        ("HELLO HH AH0 L OW1\nhello HH AH1 L OW0\nTHERE DH EH1 R\nthere DH EH1 R\n", {}, set()),
+    ],
+)
+def test_dictionaries_of_aligners_are_read(
+    tmp_path: Path,
+    text: str,
+    words: dict[str, tuple[lexicon.Pronunciation, ...]],
+    skipped: set[str],
+) -> None:
+    path = tmp_path / "words.dict"
+    path.write_text(text)
+    dictionary = lexicon.read(path)
+    assert dictionary == {"hello": (HELLO,), "there": (THERE,)} | words
+    assert lexicon.read(path, lexicon.EITHER) == dictionary
+    assert set(dictionary.skipped) - {"#0"} == skipped
+
+
+def test_other_sets_of_phones_are_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "words.dict"
+    path.write_text("öl 2: l\ndeutsch d OY t_S\nweg 9 a0 e\u0301\n")
+    written = {"öl": (("2:", "l"),), "deutsch": (("d", "OY", "t_S"),), "weg": (("9", "a0", "é"),)}
+    assert lexicon.read(path, "mine") == written
+    assert lexicon.read(path, "mine", ["2:", "l", "d", "OY", "t_S", "9", "a0", "é"]) == written
+    assert lexicon.read(path, lexicon.EITHER) == written
+    with pytest.raises(DataError, match=r"words\.dict:3: phone '9' is not in mine"):
+        lexicon.read(path, "mine", ["2:", "l", "d", "OY", "t_S"])
+    with pytest.raises(DataError, match=r"words\.dict:1: phone '2:' .*corpus\.phone_set"):
+        lexicon.read(path)
+
+
+@pytest.mark.parametrize(
+    "line", ["there 1.5 DH EH1 R", "there 0.5 0.5 DH EH1 R", "there 0.5", "there DH\u200b EH1 R"]
+)
+def test_a_line_that_no_dictionary_has_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "words.dict"
+    path.write_text(f"hello HH AH0 L OW1\n{line}\n")
+    with pytest.raises(DataError, match=r"words\.dict:2: "):
+        lexicon.read(path)
 
 
 def test_bad_lines_are_listed_with_their_numbers(tmp_path: Path) -> None:
@@ -56,7 +118,7 @@ def test_bad_lines_are_listed_with_their_numbers(tmp_path: Path) -> None:
     path.write_text("# nothing\n")
     with pytest.raises(DataError, match="no words"):
         lexicon.read(path)
-    with pytest.raises(DataError, match="the lexicon cannot be read"):
+    with pytest.raises(DataError, match=r"absent\.dict: cannot be read"):
         lexicon.read(tmp_path / "absent.dict")
 
 
@@ -92,7 +154,7 @@ def test_words_are_looked_up_in_turn_and_the_rest_is_told(tmp_path: Path) -> Non
     main.write_text(PLAIN)
     own.write_text("XYLO  Z AY1 L OW0\nSPEECH  S P IH1 CH\n")
     counts = Counter({"A": 5, "SPEECH": 2, "XYLO": 2, "QWRTX": 1})
-    spoken = lexicon.pronounce(counts, main, own, "none")
+    spoken = lexicon.pronounce(counts, [lexicon.read(main), lexicon.read(own)], "none")
     assert spoken.first() == {
         "A": ("ah",),
         "SPEECH": WORDS["speech"][0],
@@ -112,7 +174,7 @@ def test_espeak_says_what_no_lexicon_has(tmp_path: Path) -> None:
     pytest.importorskip("phonemizer")
     main = tmp_path / "main.dict"
     main.write_text(PLAIN)
-    spoken = lexicon.pronounce(Counter(["BLACKMAILERS", "A"]), main, None, "espeak")
+    spoken = lexicon.pronounce(Counter(["BLACKMAILERS", "A"]), [lexicon.read(main)], "espeak")
     assert " ".join(spoken.first()["BLACKMAILERS"]) == "b l ae k m ey l er z"
     assert spoken.source == {"BLACKMAILERS": "espeak-ng"}
     assert lexicon.espeak([]) == {}
@@ -132,3 +194,18 @@ def test_espeak_agrees_with_cmudict_more_often_than_not(shared: Path) -> None:
     words = [word for word in sorted(known)[::100] if word.isalpha()]
     spoken = lexicon.espeak(words)
     assert sum(spoken[word] in known[word] for word in words) > 0.25 * len(words)
+
+
+def test_reported_lexicons(shared: Path) -> None:
+    folder = shared / "conformance" / "reports" / "lexicon"
+    there = {"there": (THERE,)}
+    assert lexicon.read(folder / "with_probabilities.dict") == {"hello": (HELLO,)} | there
+    assert lexicon.read(folder / "lexiconp.txt")["there"] == (THERE, ("dh", "ah", "r"))
+    kaldi = lexicon.read(folder / "kaldi_lexicon.txt")
+    assert kaldi == {"hello": (HELLO,)} | there
+    assert kaldi.skipped == {"!sil": "sil", "<unk>": "spn"}
+    assert lexicon.read(folder / "position_dependent.txt") == {"hello": (HELLO,), "a": (("ah",),)}
+    other = lexicon.read(
+        folder / "another_language.txt", "listed", ["h", "a", "l", "o", "v", "e", "t"]
+    )
+    assert other == {"hallo": (tuple("halo"),), "welt": (tuple("velt"),)}

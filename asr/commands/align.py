@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give --output, --textgrid, --phn, --ctm or --compare")
     manifest = Manifest(options.manifest)
     _require_names(manifest, options.compare, folders, files, options.overwrite)
-    known = lexicon.read(options.lexicon) if options.lexicon else None
+    known = lexicon.read(options.lexicon, lexicon.EITHER) if options.lexicon else None
     result = run(options.checkpoint, manifest, known)
     aligned = result.segments
     utterances = [utterance for utterance in manifest if utterance.id in aligned]

@@ -75,6 +75,7 @@ def run(config: RunConfig) -> None:
         _require_same_data(run_dir, paths)
         summaries = [summary.summarise(path) for path in paths]
         in_words = summary.in_words(summaries, phones)
+        in_words += "".join(f"{note}\n" for note in corpus.notes)
         (staging.manifests / "corpus.txt").write_text(in_words, encoding="utf-8")
         summary.draw(staging.manifests / "corpus.png", summaries, phones)
         for name, text in corpus.report.items():

@@ -1,23 +1,23 @@
 """Any folder of speech: audio with labels beside it, a Kaldi data directory, Lhotse manifests.
 
-Labels are `.phn`, TextGrid or `.lab` files, or the `text` of Kaldi and Lhotse. Speakers are split
-by a list, by folders named train, dev and test, or at random; no speaker is in two splits. An
-utterance is an audio file; parts of longer files are refused.
+Labels are `.phn`, TextGrid or `.lab` files, or the `text` of Kaldi and Lhotse. With a lexicon the
+words of `text`, or of `.lab` and `.txt` files, get their phones from it. Speakers are split by a
+list, by folders named train, dev and test, or at random; no speaker is in two splits, unless
+`shared_speakers` allows it. An utterance is an audio file; parts of longer files are refused.
 """
 
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from asr import labels
 from asr.audio import ENDINGS
-from asr.corpora import kaldi, lexicon, lhotse
-from asr.corpora.lexicon import Pronunciation
-from asr.corpora.recording import Corpus, CorpusConfig, PhoneSetLabeller, Recording, with_phones
+from asr.corpora import kaldi, lexicon, lhotse, transcripts
+from asr.corpora.recording import Corpus, CorpusConfig, PhoneSetLabeller, Recording
 from asr.corpora.splits import (
     SPLITS,
     by_id,
@@ -28,11 +28,13 @@ from asr.corpora.splits import (
 )
 from asr.corpora.trees import pairs, require_folder
 from asr.errors import DataError, raise_problems
-from asr.files import read_rows
+from asr.files import name, read_lines, read_rows
 from asr.knobs import knob
+from asr.labels import lab
 from asr.phones import BLANK, phone_set
 
-FROM_LABELS = "from-labels"
+AUTO, FROM_LABELS = "auto", "from-labels"
+MANY = 200  # phones; more are rather words
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,11 @@ class FolderConfig(CorpusConfig):
     """How a folder is read, and who is in which split."""
 
     name: str = "folder"
-    phone_set: str = knob(FROM_LABELS, "or a set, or a file with one phone a line")
+    phone_set: str = knob(
+        AUTO,
+        "of the labels; auto: arpabet39 with a lexicon, else from-labels; from-labels: those that "
+        "the labels or the lexicon's words use; or a set, or a file with one phone a line",
+    )
     protocol: str = "none"
     layout: str = knob("auto", "of the files", one_of=("auto", "tree", "kaldi", "lhotse"))
     speaker: str = knob(
@@ -51,10 +57,16 @@ class FolderConfig(CorpusConfig):
         one_of=("folder", "top", "prefix"),
     )
     speakers: str | None = knob(None, "file of `speaker split` lines")
-    dev: float = knob(0.1, "share of speakers, where no list or folder splits them", more_than=0)
+    dev: float = knob(
+        0.1,
+        "share of speakers, or with shared_speakers of utterances, where nothing else splits",
+        more_than=0,
+    )
     test: float = knob(0.1, "share of speakers, likewise", more_than=0)
     split_seed: int = knob(0, "of this random split")
-    lexicon: str | None = knob(None, "pronunciations, where Kaldi's or Lhotse's text is words")
+    lexicon: str | None = knob(
+        None, "pronunciations of words: .lab or .txt beside the audio, text of Kaldi or Lhotse"
+    )
     g2p: str = knob(
         "none", "phones of words outside of the lexicon; none: an error", one_of=("espeak", "none")
     )
@@ -66,10 +78,8 @@ class FolderConfig(CorpusConfig):
                 f"corpus.dev is {self.dev} and corpus.test is {self.test}, expected less than 1 "
                 f"together"
             )
-        if self.lexicon is not None and self.phone_set not in (FROM_LABELS, "arpabet39"):
-            raise ValueError(
-                f"corpus.phone_set is {self.phone_set!r}, but a lexicon's phones are arpabet39"
-            )
+        if self.lexicon and self.g2p == "espeak" and self.phone_set not in (AUTO, "arpabet39"):
+            self.refuse("phone_set", "but the phones of corpus.g2p=espeak are arpabet39")
 
 
 def find(config: FolderConfig) -> Corpus:
@@ -92,7 +102,7 @@ def find(config: FolderConfig) -> Corpus:
         case "lhotse":
             listed = [lhotse.read(folder, problems) for folder in folders]
         case _:
-            listed = [_tree(folder, config.speaker, problems) for folder in folders]
+            listed = [_tree(folder, config, problems) for folder in folders]
     if not any(listed):
         raise_problems(problems)
     if in_folders:
@@ -102,31 +112,22 @@ def find(config: FolderConfig) -> Corpus:
         how = f"by {config.speakers}"
         splits = split_by_speaker(listed[0], Path(config.speakers))
     else:
-        how = f"at random, seed {config.split_seed}; manifests/speakers.txt is the list"
+        by = "id" if config.shared_speakers else "speaker"
+        how = f"at random by {by}, seed {config.split_seed}"
         try:
-            splits = split_at_random(listed[0], config.dev, config.test, config.split_seed)
+            splits = split_at_random(listed[0], config.dev, config.test, config.split_seed, by)
         except DataError as error:
             raise_problems([*problems, *error.problems])
             raise
     splits = {split: sorted(recordings, key=by_id) for split, recordings in splits.items()}
     problems.extend(remove_duplicates(splits))
     log.info("%s: a %s layout, split %s", root, layout, how)
-    report = {"speakers.txt": speaker_list(splits)}
+    report = {} if config.shared_speakers else {"speakers.txt": speaker_list(splits)}
+    notes: list[str] = []
     if config.lexicon is not None:
-        counts: Counter[str] = Counter()
-        first: dict[str, str] = {}
-        for recording in chain.from_iterable(splits.values()):
-            counts.update(recording.phones)
-            for word in recording.phones:
-                first.setdefault(word, recording.id)
-        spoken = lexicon.pronounce(counts, config.lexicon, None, config.g2p)
-        remedy = f"add it to {config.lexicon}, or set corpus.g2p=espeak"
-        problems.extend(spoken.problems(first, remedy))
-        pronunciations = spoken.first()
-        splits = {s: [_as_words(r, pronunciations) for r in splits[s]] for s in splits}
-        splits = with_phones(splits, spoken.absent)
+        splits, spoken, notes = _pronounced(config, splits, problems)
         report |= spoken.report("first")
-    vocabulary, set_name = _vocabulary(config, splits)
+    vocabulary, set_name = _vocabulary(config, splits, problems)
     return Corpus(
         config.name,
         splits,
@@ -135,6 +136,7 @@ def find(config: FolderConfig) -> Corpus:
         phones=vocabulary,
         pronunciation=None if config.lexicon is None else "first",
         report=report,
+        notes=notes,
         bad=problems,
     )
 
@@ -149,13 +151,34 @@ def detect_layout(root: Path) -> str:
     return "tree"
 
 
-def _tree(root: Path, speaker_rule: str, problems: list[str]) -> list[Recording]:
-    """Audio files with label files beside them."""
+def _tree(root: Path, config: FolderConfig, problems: list[str]) -> list[Recording]:
+    """Audio files with files of labels beside them, or with a lexicon of words."""
     recordings = []
-    for files in pairs(root, ENDINGS, labels.ENDINGS, problems):
-        speaker = _speaker(root, Path(files.folder, files.stem), speaker_rule)
-        id_ = files.stem if files.stem.startswith(speaker) else f"{speaker}_{files.stem}"
-        recordings.append(Recording(id_, files.audio, speaker, files.labels))
+    unread: list[str] = []
+    for files in pairs(root, ENDINGS, labels.ENDINGS, problems, words=True):
+        ending = files.labels.lower()[-4:]
+        try:
+            speaker = _speaker(root, Path(files.folder, files.stem), config.speaker)
+            speaker = name(speaker, files.audio, "a speaker")
+            stem = name(files.stem, files.audio, "an utterance")
+            is_text = ending == ".txt" or (ending == ".lab" and lab.is_text(files.labels))
+            words = " ".join(read_lines(files.labels)).split() if is_text else []
+        except DataError as error:
+            problems.extend(error.problems)
+            continue
+        if is_text and config.lexicon is None:
+            unread.append(files.labels)
+            continue
+        id_ = stem if stem.startswith(speaker) else f"{speaker}_{stem}"
+        source, phones = None if is_text else files.labels, tuple(words)
+        recordings.append(
+            Recording(id_, files.audio, speaker, source, phones=phones, place=files.labels)
+        )
+    if unread:
+        problems.append(
+            f"{unread[0]}: has words without times, as have {len(unread)} files in all; set "
+            f"corpus.lexicon=FILE (make folder: LEXICON=FILE) to get their phones from a lexicon"
+        )
     if not recordings and not problems:
         raise DataError(
             f"{root}: no audio ({', '.join(ENDINGS)}) and no labels ({', '.join(labels.ENDINGS)}) "
@@ -176,22 +199,62 @@ def _speaker(root: Path, stem: Path, rule: str) -> str:
     return folders[0] if rule == "top" else folders[-1]
 
 
+def _pronounced(
+    config: FolderConfig, splits: dict[str, list[Recording]], problems: list[str]
+) -> tuple[dict[str, list[Recording]], lexicon.Spoken, list[str]]:
+    """Recordings whose listed phones are words, with the lexicon's phones of these."""
+    assert config.lexicon is not None
+    dictionary = lexicon.read(config.lexicon, *(_listed_phones(config) or (FROM_LABELS,)))
+    remedy = f"add it to {config.lexicon}"
+    if config.phone_set in (AUTO, "arpabet39"):
+        remedy += ", or set corpus.g2p=espeak"
+    in_words = {
+        split: [replace(r, words=" ".join(r.phones) or None, phones=()) for r in recordings]
+        for split, recordings in splits.items()
+    }
+    kept, spoken, notes = transcripts.pronounce(
+        in_words, [dictionary], config.g2p, remedy, problems
+    )
+    first = spoken.first()
+    for split, recordings in kept.items():
+        kept[split] = [
+            replace(r, phones=tuple(p for word in (r.words or "").split() for p in first[word]))
+            for r in recordings
+        ]
+    return kept, spoken, notes
+
+
+def _listed_phones(config: FolderConfig) -> tuple[str, tuple[str, ...]] | None:
+    """The name and the phones of the configured set; None where those in use are the set."""
+    wanted = config.phone_set
+    if wanted == AUTO:
+        wanted = FROM_LABELS if config.lexicon is None else "arpabet39"
+    if wanted == FROM_LABELS:
+        return None
+    path = Path(wanted)
+    if not path.is_file():
+        return wanted, phone_set(wanted)
+    rows = read_rows(path)
+    listed = dict.fromkeys(name(row[0], f"{path}:{number}", "a phone") for number, row in rows)
+    return path.name, tuple(phone for phone in listed if phone != BLANK)
+
+
 def _vocabulary(
-    config: FolderConfig, splits: dict[str, list[Recording]]
+    config: FolderConfig, splits: dict[str, list[Recording]], problems: list[str]
 ) -> tuple[tuple[str, ...], str]:
     """The phones that labels may be, and the name of this set in messages."""
-    if config.phone_set != FROM_LABELS:
-        path = Path(config.phone_set)
-        if not path.is_file():
-            return phone_set(config.phone_set), config.phone_set
-        listed = dict.fromkeys(row[0] for _, row in read_rows(path))
-        return tuple(phone for phone in listed if phone != BLANK), path.name
-    if config.lexicon is not None:
-        return phone_set("arpabet39"), "arpabet39"
+    if (known := _listed_phones(config)) is not None:
+        return known[1], known[0]
     recordings = chain.from_iterable(splits.values())
     counts = Counter(phone for recording in recordings for phone in _phones_of(recording))
     if not counts:
+        raise_problems(problems)
         raise DataError(f"{config.root}: no label in any file")
+    if len(counts) > MANY and config.lexicon is None:
+        log.warning(
+            "%d different labels: if they are words, set corpus.lexicon=FILE for their phones",
+            len(counts),
+        )
     rare = sorted(counts, key=lambda phone: (counts[phone], phone))[:5]
     log.info(
         "vocabulary of %d phones, from the labels: %s; rarest: %s",
@@ -212,9 +275,3 @@ def _phones_of(recording: Recording) -> Iterable[str]:
     except DataError:
         return []
     return [phone.lower() for phone in phones] if is_phn else phones
-
-
-def _as_words(recording: Recording, pronunciations: Mapping[str, Pronunciation]) -> Recording:
-    """A recording whose listed phones are words, with the phones of these."""
-    phones = tuple(p for word in recording.phones for p in pronunciations.get(word, ()))
-    return replace(recording, words=" ".join(recording.phones) or None, phones=phones)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asr.corpora.recording import Recording
 from asr.errors import DataError
-from asr.files import atomic_open, read_table
+from asr.files import atomic_open, name, read_table
 from asr.records import Utterance
 
 # What `write` writes, the last three where the utterances have it.
@@ -15,24 +15,34 @@ FILES = ("wav.scp", "text", "utt2spk", "utt2dur", "spk2utt", "spk2gender", "word
 
 
 def read(folder: Path, problems: list[str]) -> list[Recording]:
-    """The utterances of wav.scp, text (the phones) and utt2spk; and spk2gender where it exists."""
+    """The utterances of wav.scp, text (as phones) and utt2spk; and spk2gender where it exists.
+
+    Fields are separated by white space of any kind. A relative path in wav.scp is looked for in the
+    working directory, then in `folder`.
+    """
     if (folder / "segments").exists():
         raise DataError(
             f"{folder / 'segments'}: utterances inside longer recordings are not read; cut them "
             f"first, for example with Kaldi's extract-segments or `lhotse cut trim-to-supervisions`"
         )
-    for name in ("wav.scp", "text", "utt2spk"):
-        if not (folder / name).is_file():
+    for file in ("wav.scp", "text", "utt2spk"):
+        if not (folder / file).is_file():
             raise DataError(
-                f"{folder / name}: no such file; a Kaldi data directory has wav.scp, text, utt2spk"
+                f"{folder / file}: no such file; a Kaldi data directory has wav.scp, text, utt2spk"
             )
     audio = read_table(folder / "wav.scp", problems)
     text = read_table(folder / "text", problems)
     speakers = read_table(folder / "utt2spk", problems)
-    sexes = read_table(folder / "spk2gender", []) if (folder / "spk2gender").is_file() else {}
+    genders = folder / "spk2gender"
+    sexes = read_table(genders, problems) if genders.is_file() else {}
+    problems.extend(
+        f"{place}: speaker {speaker} has the sex {sex!r}, expected m or f"
+        for speaker, (place, sex) in sexes.items()
+        if sex.lower() not in ("m", "f")
+    )
     recordings = []
     for id_, (place, path) in audio.items():
-        speaker = speakers.get(id_, ("", ""))[1]
+        speaker_place, speaker = speakers.get(id_, ("", ""))
         if path.endswith("|") or path.startswith("|"):
             problems.append(
                 f"{place}: {path!r} is a command, expected a file; run it, and name what it wrote "
@@ -40,18 +50,33 @@ def read(folder: Path, problems: list[str]) -> list[Recording]:
             )
         elif re.search(r"\.ark:\d+$", path):
             problems.append(f"{place}: {path!r} is in an archive, expected a file")
+        elif not path:
+            problems.append(f"{place}: {id_} has no file; expected `utterance path`")
         elif id_ not in text:
             problems.append(f"{place}: {id_} has no line in {folder / 'text'}")
         elif not speaker:
             problems.append(f"{place}: {id_} has no line in {folder / 'utt2spk'}")
         elif not text[id_][1]:
             problems.append(f"{text[id_][0]}: {id_} has no phones")
+        elif not Path(file := located(path, folder)).exists():
+            tried = {str(Path(path).absolute()): None, str(folder / path): None}
+            problems.append(f"{place}: {path!r} does not exist; tried {' and '.join(tried)}")
         else:
+            line, phones = text[id_]
             sex = sexes.get(speaker, ("", ""))[1].lower() or None
-            phones = tuple(text[id_][1].split())
-            recordings.append(
-                Recording(id_, located(path, folder), speaker, sex=sex, phones=phones)
-            )
+            try:
+                recordings.append(
+                    Recording(
+                        name(id_, place, "an utterance"),
+                        file,
+                        name(speaker, speaker_place, "a speaker"),
+                        sex=sex,
+                        phones=tuple(name(one, line, "a phone or word") for one in phones.split()),
+                        place=line,
+                    )
+                )
+            except DataError as error:
+                problems.extend(error.problems)
     problems.extend(
         f"{place}: {id_} has no line in {folder / 'wav.scp'}"
         for id_, (place, _) in text.items()

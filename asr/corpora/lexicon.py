@@ -1,63 +1,123 @@
-"""Words to phones: dictionaries in CMUdict's format, and espeak-ng for words outside of them.
+"""Words to phones: pronunciation dictionaries, and espeak-ng for words outside of them.
 
-Phones are the 39 of CMUdict in lower case, without stress. A word has all pronunciations of its
-dictionary, in their order there. Words are looked up as they are written, in lower case: no ending
-is stripped and no spelling corrected.
+A word has all pronunciations of its dictionary: the most probable first where it has
+probabilities, else in its order. Letter case does not matter; no spelling is corrected.
 """
 
 import logging
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 from asr.errors import DataError, pip_install, raise_problems
+from asr.files import name, read_lines
 from asr.phones import arpabet_spellings, phone_set, table_rows, unknown_phone
 
 Pronunciation = tuple[str, ...]
 Lexicon = Mapping[str, tuple[Pronunciation, ...]]  # word in lower case → its pronunciations
 
 MAX_PROBLEMS = 20  # listed of one file
+LISTED = 5  # examples in a note
+EITHER = "either"  # name of no set: that of the file
+SPOKEN_NOISE = ("spn", "unk", "oov")  # "phones" of speech without words
+PAUSES = ("sil", "sp")  # HTK has one behind each word
+NO_PHONES = (*PAUSES, "nsn", *SPOKEN_NOISE)
+NO_WORD = re.compile(r"<.*>|\[.*\]|\{.*\}|!sil|#\d+", re.IGNORECASE)
+POSITION = re.compile(r"(?<=.)_[BIES]$")  # of a phone in its word, in Kaldi
+PROBABILITY = re.compile(r"\d+\.\d*(e[-+]?\d+)?|\.\d+|\d+e[-+]?\d+", re.IGNORECASE)
+TYPEWRITTEN = str.maketrans(dict.fromkeys("‘’‛ʼ＇`´", "'"))
 
 log = logging.getLogger(__name__)
 
 
-def read(path: str | Path) -> dict[str, tuple[Pronunciation, ...]]:
+class Dictionary(dict[str, tuple[Pronunciation, ...]]):
+    """The pronunciations of each word of a file, and its entries that are no words."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.skipped: dict[str, str] = {}  # silence and unknown words → their phones, lower case
+
+    def notes(self) -> list[str]:
+        """A line about the entries that were skipped, if there are any."""
+        what = f"{self.name}: {len(self.skipped)} entries of silence and unknown words skipped"
+        return [f"{what}: {examples(Counter(list(self.skipped)))}"] if self.skipped else []
+
+
+def plain(text: str) -> str:
+    """Text in Unicode's form NFC, with plain apostrophes."""
+    return unicodedata.normalize("NFC", text.translate(TYPEWRITTEN))
+
+
+def key(word: str) -> str:
+    """A word as it is looked up."""
+    return plain(word).lower()
+
+
+def examples(counts: Counter[str]) -> str:
+    """The most frequent items, each with its count."""
+    listed = ", ".join(f"{one} {count}×" for one, count in counts.most_common(LISTED))
+    return listed + (", …" if len(counts) > LISTED else "")
+
+
+def read(
+    path: str | Path, set_name: str = "arpabet39", phones: Collection[str] | None = None
+) -> Dictionary:
     """The pronunciations of each word, from `word P1 P2` lines; one `DataError` lists bad lines.
 
     Reads `cmudict.dict` (`word(2)`, `# comment` after an entry), CMUdict 0.7 (`;;;` comments, two
-    spaces, Latin-1) and LibriSpeech's lexicon (each variant a line with the same word).
-    Pronunciations that differ only in stress are the same.
+    spaces, Latin-1), LibriSpeech's lexicon (each variant a line with the same word), the Montreal
+    Forced Aligner's (1 or 4 probabilities after the word), and Kaldi's `lexicon.txt` and
+    `lexiconp.txt`. Entries of silence and of unknown words are skipped, as are pauses behind words.
+
+    `arpabet39` is read in either letter case and without stress: pronunciations that differ only
+    there are the same. Phones of another set are as written, and one of `phones` where given.
+    EITHER is arpabet39 if all phones of the file are.
     """
-    known = arpabet_spellings()
-    lexicon: dict[str, list[Pronunciation]] = {}
+    path = Path(path)
+    dictionary = Dictionary(path.name)
+    rows = list(_rows(path))
+    spellings = arpabet_spellings() if set_name in ("arpabet39", EITHER) else None
+    used = {s for *_, symbols in rows for s in symbols if s.lower() not in NO_PHONES}
+    if set_name == EITHER and not used <= arpabet_spellings().keys():
+        spellings = None
+    variants: dict[str, dict[Pronunciation, float]] = {}
     problems: list[str] = []
-    for number, line in enumerate(_text(Path(path)).splitlines(), start=1):
-        if line.startswith((";;;", "##", "# ")) or not line.strip():
-            continue
-        word, *symbols = line.split()
-        comment = next((i for i, symbol in enumerate(symbols) if symbol.startswith("#")), None)
-        symbols = symbols[:comment]
-        unknown = [symbol for symbol in symbols if symbol not in known]
-        if not symbols:
+    for number, word, numbers, symbols in rows:
+        probability = float(numbers[0]) if numbers else 1.0
+        unknown = [s for s in symbols if s not in (spellings or phones or symbols)]
+        if NO_WORD.fullmatch(word) or (symbols and symbols[0].lower() in NO_PHONES):
+            dictionary.skipped[key(word)] = " ".join(symbols).lower()
+        elif not symbols:
             problems.append(f"{path}:{number}: {word!r} has no phones; expected `word P1 P2`")
+        elif len(numbers) not in (0, 1, 4) or probability > 1:
+            problems.append(
+                f"{path}:{number}: {word!r} has the numbers {' '.join(numbers)}, expected one "
+                f"probability 0…1, or four numbers of which it is the first"
+            )
         elif unknown:
-            sentence = unknown_phone(unknown[0].rstrip("012"), phone_set("arpabet39"), "arpabet39")
-            problems.append(f"{path}:{number}: {sentence}")
+            symbol = (unknown[0].rstrip("012") if spellings else "") or unknown[0]
+            sentence = unknown_phone(symbol, phones or phone_set("arpabet39"), set_name)
+            remedy = "; for another set of phones set corpus.phone_set" if spellings else ""
+            problems.append(f"{path}:{number}: {sentence}{remedy}")
         else:
-            variants = lexicon.setdefault(re.sub(r"(?<=.)\(\d+\)$", "", word).lower(), [])
-            pronunciation = tuple(known[symbol] for symbol in symbols)
-            if pronunciation not in variants:
-                variants.append(pronunciation)
+            pronunciation = tuple(spellings[s] for s in symbols) if spellings else tuple(symbols)
+            of_word = variants.setdefault(key(re.sub(r"(?<=.)\(\d+\)$", "", word)), {})
+            of_word[pronunciation] = max(probability, of_word.get(pronunciation, 0.0))
     if len(problems) > MAX_PROBLEMS:
         more = f"{path}: … and {len(problems) - MAX_PROBLEMS} more lines like these"
         problems = [*problems[:MAX_PROBLEMS], more]
     raise_problems(problems)
-    if not lexicon:
+    if not variants:
         raise DataError(f"{path}: no words; expected lines such as `speech S P IY1 CH`")
-    return {word: tuple(variants) for word, variants in lexicon.items()}
+    for word, of_word in variants.items():
+        dictionary[word] = tuple(sorted(of_word, key=lambda one: -of_word[one]))
+    return dictionary
 
 
 def lines(lexicon: Lexicon) -> Iterator[str]:
@@ -113,7 +173,7 @@ class Spoken:
         `policy` is "first", one pronunciation of each word, or "all".
         """
         keep = 1 if policy == "first" else None
-        used = {word.lower(): variants[:keep] for word, variants in self.pronunciations.items()}
+        used = {key(word): variants[:keep] for word, variants in self.pronunciations.items()}
         head = f"# words that {self.lexicon_name} does not have: word, times read, source, phones\n"
         rows = [
             f"{word} {self.counts[word]} {source} {' '.join(self.pronunciations[word][0])}\n"
@@ -122,27 +182,25 @@ class Spoken:
         return {"lexicon.txt": "".join(lines(used)), "oov.txt": "".join([head, *rows])}
 
 
-def pronounce(
-    counts: Mapping[str, int], path: str | Path, second: str | Path | None, g2p: str
-) -> Spoken:
-    """Pronunciations of a lexicon, else of a second one, else of espeak-ng unless `g2p` is "none".
+def pronounce(counts: Mapping[str, int], dictionaries: Sequence[Dictionary], g2p: str) -> Spoken:
+    """Pronunciations of the first dictionary that has a word, else of espeak-ng unless "none".
 
-    Words without phones are in `Spoken.absent`; the log has how many are in no lexicon.
+    Words without phones are in `Spoken.absent`; the log has how many are not in the first.
     """
-    main = read(path)
-    known = {word: main[word.lower()] for word in counts if word.lower() in main}
+    known: dict[str, tuple[Pronunciation, ...]] = {}
     source: dict[str, str] = {}
-    if second is not None:
-        own = read(second)
-        for word in sorted(counts.keys() - known.keys()):
-            if word.lower() in own:
-                known[word], source[word] = own[word.lower()], Path(second).name
+    for word in sorted(counts):
+        for dictionary in dictionaries:
+            if word not in known and key(word) in dictionary:
+                known[word] = dictionary[key(word)]
+                if dictionary is not dictionaries[0]:
+                    source[word] = dictionary.name
     if g2p == "espeak":
-        spoken = espeak(word.lower() for word in counts.keys() - known.keys())
+        spoken = espeak(key(word) for word in counts.keys() - known.keys())
         for word in sorted(counts.keys() - known.keys()):
-            if word.lower() in spoken:
-                known[word], source[word] = (spoken[word.lower()],), "espeak-ng"
-    result = Spoken(Path(path).name, counts, known, source)
+            if key(word) in spoken:
+                known[word], source[word] = (spoken[key(word)],), "espeak-ng"
+    result = Spoken(dictionaries[0].name, counts, known, source)
     log.info("%s", result.summary())
     return result
 
@@ -203,12 +261,31 @@ def _espeak_table() -> dict[str, tuple[str, ...]]:
     return {sound: tuple(phones) for sound, *phones in table_rows("espeak-to-arpabet.txt")}
 
 
-def _text(path: Path) -> str:
+def _rows(path: Path) -> Iterator[tuple[int, str, list[str], list[str]]]:
+    """Line number, word, numbers and phones of each entry, without positions and final pauses."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: the lexicon cannot be read ({error.strerror})") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")  # as CMUdict 0.7b is
+        lines = read_lines(path)
+    except DataError:
+        if not path.is_file() or path.read_bytes()[:3] != b";;;":
+            raise
+        lines = path.read_text("latin-1").split("\n")  # CMUdict 0.7
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not line.startswith((";;;", "##", "# ")):
+            word, *fields = line.split()
+            comment = next((n for n, s in enumerate(fields) if s.startswith("#")), None)
+            numbers = list(takewhile(PROBABILITY.fullmatch, fields))
+            symbols = [
+                name(symbol, f"{path}:{number}", "a phone")
+                for symbol in fields[len(numbers) : comment]
+            ]
+            rows.append((number, word, numbers, symbols))
+    if all(numbers or symbols[:1] in (["0"], ["1"]) for *_, numbers, symbols in rows):
+        rows = [(n, word, p, s) if p else (n, word, s[:1], s[1:]) for n, word, p, s in rows]
+    sounds = {s for *_, symbols in rows for s in symbols if s.lower() not in NO_PHONES}
+    positions = bool(sounds) and all(map(POSITION.search, sounds))
+    for number, word, numbers, symbols in rows:
+        spoken = [POSITION.sub("", s) for s in symbols] if positions else symbols
+        while len(spoken) > 1 and spoken[-1].lower() in PAUSES:
+            spoken.pop()
+        yield number, word, numbers, spoken

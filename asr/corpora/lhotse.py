@@ -162,6 +162,7 @@ def _recording(
             Segment(name(phone, where, "alignment"), start_s, round(start_s + seconds, 8))
             for phone, start_s, seconds, _ in row.items
         ),
+        place=where,
     )
 
 

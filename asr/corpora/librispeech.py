@@ -9,7 +9,6 @@ or gets its phones from espeak-ng and is listed.
 import logging
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -17,14 +16,13 @@ from pathlib import Path
 
 from asr import labels
 from asr.audio import ENDINGS, AudioInfo
-from asr.corpora import lexicon
+from asr.corpora import lexicon, transcripts
 from asr.corpora.lexicon import Pronunciation
 from asr.corpora.recording import (
     Corpus,
     CorpusConfig,
     Labels,
     Recording,
-    with_phones,
     with_times,
 )
 from asr.corpora.splits import SPLITS, by_id, remove_duplicates
@@ -110,8 +108,6 @@ def find(config: LibriSpeechConfig) -> Corpus:
     wrong: list[str] = []
     splits: dict[str, list[Recording]] = {}
     named: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    first: dict[str, str] = {}  # word → line of a transcript
     sexes = read_speakers(root)
     listed = _listed(config)
     for split in SPLITS:
@@ -121,15 +117,12 @@ def find(config: LibriSpeechConfig) -> Corpus:
             before, faults = len(recordings), len(problems)
             chosen = listed.get(subset)
             chapters = [c for speaker in _folders(root / subset) for c in _folders(speaker)]
-            for recording, place in chain.from_iterable(
-                _chapter(folder, sexes, problems) for folder in chapters
-            ):
-                if chosen is not None and recording.id not in chosen:
-                    continue
-                recordings.append(recording)
-                for word in (recording.words or "").split():
-                    counts[word] += 1
-                    first.setdefault(word, place)
+            everything = (_chapter(folder, sexes, problems) for folder in chapters)
+            recordings += (
+                recording
+                for recording in chain.from_iterable(everything)
+                if chosen is None or recording.id in chosen
+            )
             if absent := (chosen or set()) - {r.id for r in recordings[before:]}:
                 wrong.append(_absent(config, root / subset, sorted(absent), len(chosen or ())))
             required = config.complete and chosen is None and len(problems) == faults
@@ -142,22 +135,25 @@ def find(config: LibriSpeechConfig) -> Corpus:
             f"{config.lexicon}: no such lexicon; set corpus.lexicon=/path/to/cmudict.dict "
             f"(make: LEXICON=), or fetch CMUdict with `python -m asr download cmudict`"
         )
-    spoken = lexicon.pronounce(counts, config.lexicon, config.oov_lexicon, config.g2p)
+    dictionaries = [lexicon.read(path) for path in (config.lexicon, config.oov_lexicon) if path]
     remedy = "add it to a lexicon of your own (corpus.oov_lexicon=)"
     if config.g2p == "none":
         remedy += " or set corpus.g2p=espeak"
-    problems.extend(spoken.problems(first, remedy))
+    splits, spoken, notes = transcripts.pronounce(
+        splits, dictionaries, config.g2p, remedy, problems
+    )
     report = spoken.report(config.pronunciation)
     if config.alignments is not None:
         splits = _with_alignments(splits, Path(config.alignments), report)
     return Corpus(
         config.name,
-        with_phones(splits, spoken.absent),
+        splits,
         LexiconLabeller(spoken.first()),
         config.sample_rate,
         named=named,
         pronunciation=config.pronunciation,
         report=report,
+        notes=notes,
         bad=problems,
         wrong=wrong,
     )
@@ -271,10 +267,8 @@ def read_speakers(root: Path) -> dict[str, str]:
     }
 
 
-def _chapter(
-    folder: Path, sexes: dict[str, str], problems: list[str]
-) -> Iterator[tuple[Recording, str]]:
-    """Recordings of a chapter, each with its line of a transcript; faults go to `problems`."""
+def _chapter(folder: Path, sexes: dict[str, str], problems: list[str]) -> Iterator[Recording]:
+    """Recordings of a chapter; faults go to `problems`."""
     speaker = folder.parent.name
     audio: dict[str, list[str]] = {}
     transcripts = []
@@ -305,7 +299,7 @@ def _chapter(
                 problems.append(f"{place}: ambiguous, keep one of {', '.join(files)}")
             else:
                 sex = sexes.get(speaker)
-                yield Recording(id_, files[0], speaker, words=words, sex=sex), place
+                yield Recording(id_, files[0], speaker, words=words, sex=sex, place=place)
     for files in audio.values():
         problems.append(f"{files[0]}: has no line in {transcripts[0]}")
 

@@ -44,6 +44,7 @@ class Recording:
     text: str | None = None  # file with the words, read to find sentences that two splits share
     phones: tuple[str, ...] = ()  # where the corpus lists them, and no file has times of them
     segments: tuple[Segment, ...] = ()  # likewise, with times
+    place: str = ""  # file and line of the words or phones
 
 
 Labeller = Callable[[Recording, AudioInfo], Labels]  # pickled for worker processes
@@ -86,6 +87,7 @@ class Corpus:
     converted: tuple[Path, Path] | None = None
     channel: int | None = None  # of these; None: mixed
     report: dict[str, str] = field(default_factory=dict)  # file beside the manifests → its text
+    notes: Sequence[str] = ()  # what was left out of transcripts and lexica, printed at the end
     bad: Sequence[str] = ()  # problems of single recordings, which are in no split
     wrong: Sequence[str] = ()  # problems of the corpus as a whole
 

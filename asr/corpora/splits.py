@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asr.corpora.recording import Recording
 from asr.errors import DataError
-from asr.files import read_rows
+from asr.files import name, read_rows
 
 SPLITS = ("train", "dev", "test")
 
@@ -21,7 +21,13 @@ log = logging.getLogger(__name__)
 def split_by_speaker(recordings: Sequence[Recording], path: Path) -> dict[str, list[Recording]]:
     """Split by a file of `speaker split` lines; speakers that it does not name are logged."""
     split_of = read_speaker_splits(path)
-    unlisted = sorted({recording.speaker.lower() for recording in recordings} - split_of.keys())
+    speakers = {recording.speaker.lower() for recording in recordings}
+    unlisted = sorted(speakers - split_of.keys())
+    if speakers and len(unlisted) == len(speakers):
+        raise DataError(
+            f"{path}: has none of the {len(speakers)} speakers of the corpus, such as "
+            f"{unlisted[0]!r}; expected lines `speaker train|dev|test`"
+        )
     if unlisted:
         log.warning(
             "%d speakers are in no split of %s and are left out: %s",
@@ -43,7 +49,7 @@ def read_speaker_splits(path: Path) -> dict[str, str]:
             raise DataError(
                 f"{path}:{number}: found {' '.join(row)!r}, expected `speaker train|dev|test`"
             )
-        speaker = row[0].lower()
+        speaker = name(row[0], f"{path}:{number}", "a speaker").lower()
         if splits.setdefault(speaker, row[1]) != row[1]:
             raise DataError(
                 f"{path}:{number}: speaker {speaker} is already in {splits[speaker]}; "
@@ -53,23 +59,34 @@ def read_speaker_splits(path: Path) -> dict[str, str]:
 
 
 def split_at_random(
-    recordings: Sequence[Recording], dev: float, test: float, seed: int
+    recordings: Sequence[Recording], dev: float, test: float, seed: int, by: str = "speaker"
 ) -> dict[str, list[Recording]]:
-    """Draw parts of the speakers for dev and test, at least one each; a seed fixes the draw."""
-    speakers = sorted({recording.speaker for recording in recordings})
-    if len(speakers) < len(SPLITS):
-        raise DataError(
-            f"{len(speakers)} speakers ({', '.join(speakers) or 'none'}) are too few for three "
-            f"splits; set corpus.speaker, or make folders train, dev and test"
+    """Draw parts of the speakers for dev and test, at least one each; a seed fixes the draw.
+
+    With `by` = "id" it draws utterances, so that splits share speakers.
+    """
+    unit_of = attrgetter(by)
+    units = sorted({unit_of(recording) for recording in recordings})
+    if len(units) < len(SPLITS):
+        what = "speakers" if by == "speaker" else "utterances"
+        remedy = (
+            "; if these are not the speakers, set corpus.speaker=prefix, or top; to choose the "
+            "splits, make folders train, dev and test; to draw utterances, so that the three "
+            "share speakers, set corpus.shared_speakers=true (the error rate on new speakers will "
+            "be higher than the result)"
         )
-    random.Random(f"split {seed}").shuffle(speakers)
-    n_dev, n_test = (max(1, round(part * len(speakers))) for part in (dev, test))
-    n_dev = min(n_dev, len(speakers) - 2)
-    n_test = min(n_test, len(speakers) - 1 - n_dev)
-    split_of = dict.fromkeys(speakers, "train")
-    split_of |= dict.fromkeys(speakers[:n_dev], "dev")
-    split_of |= dict.fromkeys(speakers[n_dev : n_dev + n_test], "test")
-    return {split: [r for r in recordings if split_of[r.speaker] == split] for split in SPLITS}
+        raise DataError(
+            f"{len(units)} {what} ({', '.join(units) or 'none'}), expected at least 3 for three "
+            f"splits{remedy if by == 'speaker' else ''}"
+        )
+    random.Random(f"split {seed}").shuffle(units)
+    n_dev, n_test = (max(1, round(part * len(units))) for part in (dev, test))
+    n_dev = min(n_dev, len(units) - 2)
+    n_test = min(n_test, len(units) - 1 - n_dev)
+    split_of = dict.fromkeys(units, "train")
+    split_of |= dict.fromkeys(units[:n_dev], "dev")
+    split_of |= dict.fromkeys(units[n_dev : n_dev + n_test], "test")
+    return {split: [r for r in recordings if split_of[unit_of(r)] == split] for split in SPLITS}
 
 
 def speaker_list(splits: dict[str, list[Recording]]) -> str:

@@ -59,8 +59,9 @@ def pairs(
     label_files: Collection[str],
     problems: list[str],
     any_case: bool = False,
+    words: bool = False,
 ) -> Iterator[Files]:
-    """Each audio file below `root` that has one label file beside it.
+    """Each audio file below `root` that has one label file beside it, or with `words` a `.txt`.
 
     `audio` and `label_files` are endings in lower case. Files without partner or with several are
     problems. With `any_case`, letter case in names does not matter, and stems are in lower case.
@@ -78,6 +79,8 @@ def pairs(
         for stem, files in sorted(groups.items()):
             if not files["audio"] and not files["labels"]:
                 continue
+            if words and not files["labels"]:
+                files["labels"] = files["text"]
             if problem := _incomplete(os.path.join(folder, stem), files, label_files):
                 problems.append(problem)
             else:

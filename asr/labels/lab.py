@@ -25,3 +25,9 @@ def read(path: Path, sample_rate: int) -> tuple[Segment, ...]:
                 f"in 100 ns (HTK) or in seconds"
             ) from None
     return tuple(segments)
+
+
+def is_text(path: str | Path) -> bool:
+    """Whether a file has words and no line that begins with a time, as aligners' users write it."""
+    lines = [line.split() for line in read_lines(path)]
+    return any(lines) and not any(row[0][0] in "0123456789.+-" for row in lines if row)
