@@ -72,7 +72,7 @@ def test_the_vocabulary_is_that_of_the_labels_and_is_said(
     assert result.phones == ("aa", "h#", "ɸ")
     assert "vocabulary of 3 phones, from the labels: aa h# ɸ; rarest: ɸ 1×" in caplog.text
     assert complete(replace(config, phone_set="timit61")).phones is not None
-    with pytest.raises(DataError, match=r"a\.lab: 'ɸ' at 0 s: phone 'ɸ' is not in timit61"):
+    with pytest.raises(DataError, match=r"a\.lab:1: phone 'ɸ' is not in timit61"):
         utterances_of(replace(config, phone_set="timit61"))
     listed = tmp_path / "phones.txt"
     listed.write_text("# mine\nh#\naa\nɸ extra column\n")

@@ -66,6 +66,7 @@ def run(
     protocol: str = "strict",
     scorer: str = "levenshtein",
     format: tuple[str | None, str | None] = (None, None),
+    tier: str | None = None,
     map: str | Path | None = None,
     missing: str = "error",
     compare: str | Path | None = None,
@@ -74,14 +75,14 @@ def run(
 ) -> "list[Report]":
     """One report for every protocol and hypothesis file, in that order.
 
-    `format` are those of the reference and the hypotheses; None: detected from the files. `map` is
-    a file to fold by, `compare` another system's hypotheses.
+    `format` are those of the reference and the hypotheses; None: detected from the files. `tier`
+    is a TextGrid's, `map` a file to fold by, `compare` another system's hypotheses.
     """
     from asr import scoring
 
     @cache
     def transcripts(path: str | Path) -> "Transcripts":
-        return scoring.read_transcripts(path, format[path != reference])
+        return scoring.read_transcripts(path, format[path != reference], tier)
 
     def scored(path: str | Path, protocol: "scoring.Protocol") -> "Score":
         return scoring.score_transcripts(
@@ -169,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         help="format of both, or of REF and of HYP: jsonl, trn, text, ctm, phn or textgrid; "
         "detected from the files if not given",
     )
+    add("--tier", metavar="NAME", help="TextGrid tier of phones (default: the one named so)")
     add("--map", metavar="FILE", help="file to fold by: two columns, or Kaldi's 60-48-39")
     add(
         "--missing",

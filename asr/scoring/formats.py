@@ -62,8 +62,13 @@ def speaker_of(transcript: Transcript) -> str | None:
     return None
 
 
-def read_transcripts(path: str | Path, format_name: str | None = None) -> Transcripts:
-    """Read one side of a comparison; without `format_name` the format is detected."""
+def read_transcripts(
+    path: str | Path, format_name: str | None = None, tier: str | None = None
+) -> Transcripts:
+    """Read one side of a comparison; without `format_name` the format is detected.
+
+    `tier` is the name of the tier of phones of TextGrids.
+    """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
@@ -73,7 +78,7 @@ def read_transcripts(path: str | Path, format_name: str | None = None) -> Transc
     if name in ("phn", "textgrid"):
         if not path.is_dir():
             raise DataError(f"{path}: expected a folder of .{name} files, found a file")
-        return Transcripts(str(path), _keyed(path, _read_folder(path, name)))
+        return Transcripts(str(path), _keyed(path, _read_folder(path, name, tier)))
     if path.is_dir():
         raise DataError(f"{path}: expected a file of format {name}, found a folder")
     if name == "jsonl":
@@ -215,11 +220,11 @@ def _read_ctm(path: Path, lines: Lines) -> Iterator[Transcript]:
         yield Transcript(id_, phones, first_line[id_], times)
 
 
-def _read_folder(root: Path, kind: str) -> Iterator[Transcript]:
+def _read_folder(root: Path, kind: str, tier: str | None) -> Iterator[Transcript]:
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() != f".{kind}" or path.name.startswith("."):
             continue
-        segments = labels.read(path, PHN_SAMPLE_RATE)
+        segments = labels.read(path, PHN_SAMPLE_RATE, tier)
         id_, speaker = _id_from_path(root, path, kind)
         phones = _phones(segment.phone for segment in segments)
         times = tuple((segment.start_s, segment.end_s) for segment in segments)
