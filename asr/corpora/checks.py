@@ -45,7 +45,7 @@ def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
         except DataError as error:
             problems.extend(error.problems)
         else:
-            if corpus.pronunciation is None:  # else silence was left out of the segments
+            if recording.words is None:  # else the labels were chosen without silence
                 warnings.extend(_gaps(recording, segments, header))
             if not problems:
                 is_aligned = corpus.pronunciation and segments

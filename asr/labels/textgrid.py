@@ -19,12 +19,12 @@ from asr.templates import render
 PHONE_TIERS = ("phones", "phone", "phn", "phonemes", "segments")
 WORD_TIERS = ("words", "word", "text", "ort", "orthography", "sentence", "utterance", "transcript")
 REMEDY = "open it in Praat, and save it as text file"
-# The long and the short text format have the same values in the same order. The long one adds names
-# and indices; values are numbers, texts in quotes, and a flag. A comment begins with "!".
-TOKEN = re.compile(r'"[^"]*(?:""[^"]*)*"|![^\n]*|\[\d*\]:?|[^\s"!=\[]+|\S')
-NAMES = re.compile(
-    r"=|\[\d*\]:?|(file|type|object|class|xmin|xmax|tiers\?|size|item|name|number|time|mark|text|"
-    r"intervals|points):?",
+# The long and the short text format have the same values in the same order: numbers, texts in
+# quotes and a flag. The long one adds names and indices; these and comments ("!") are skipped.
+VALUE = re.compile(
+    r"(?:\s|![^\n]*|=|\[\d*\]:?|(?:file|type|object|class|xmin|xmax|tiers\?|size|item|name|number"
+    r"|time|mark|text|intervals|points):?(?![^\s\"!=\[]))*"
+    r'("[^"]*(?:""[^"]*)*"|[^\s"!=\[]+|\S|\Z)',
     re.IGNORECASE,
 )
 
@@ -104,23 +104,24 @@ def _intervals(
     what = "interval" if has_ends else "point"
     count = values.count(f"size, the number of {what}s of tier {tier!r}")
     size = f"size in line {values.line}"
+    values.of = f" of {count} ({size}) of tier {tier!r}"
     rows: list[Row] = []
     reached = limits[0] - OVERSHOOT_S
     for place in range(1, count + 1):
-        which = f"of {what} {place} of {count} ({size}) of tier {tier!r}"
-        start = values.number(f"the time {which}")
+        start = values.number("the time", what, place)
         line = values.line
-        end = values.number(f"the end {which}") if has_ends else start
+        end = values.number("the end", what, place) if has_ends else start
         if not reached - 1e-6 <= start <= end <= limits[1] + OVERSHOOT_S:
             raise DataError(
-                f"{values.path}:{line}: found {start:.9g} to {end:.9g} s {which}, expected "
-                f"an end after the start, no overlap with the one before, and times between xmin "
-                f"{limits[0]:.9g} and xmax {limits[1]:.9g} of the tier and the file"
+                f"{values.path}:{line}: found {start:.9g} to {end:.9g} s of {what} {place}"
+                f"{values.of}, expected an end after the start, no overlap with the one before, "
+                f"and times between xmin {limits[0]:.9g} and xmax {limits[1]:.9g} of the tier and "
+                f"the file"
             )
-        label = values.text(f"the label {which}")
+        label = values.text("the label", what, place)
         rows.append(Row(f"{values.path}:{values.line}", start, end, label))
         reached = end
-    return rows, f" and {what} {count} of {count} ({size}) of tier {tier!r}; correct a wrong size"
+    return rows, f" and {what} {count}{values.of}; correct a wrong size"
 
 
 def _chosen(path: Path, tiers: Sequence[Tier], wanted: str | None) -> list[Row]:
@@ -156,23 +157,23 @@ class _Values:
     """The values of a TextGrid in the order of the file; `line` is that of the last one."""
 
     def __init__(self, path: Path, text: str) -> None:
-        self.path, self.line, self._token = path, 1, ""
-        self._text, self._tokens, self._reached = text, TOKEN.finditer(text), 0
+        self.path, self.line, self.of = path, 1, ""
+        self._text, self._matches, self._reached = text, VALUE.finditer(text), 0
+        self._token = ""
 
     def next(self) -> str:
         """The next value as it is written, without names and comments; "" after the last."""
-        for match in self._tokens:
-            self.line += self._text.count("\n", self._reached, match.start())
-            self._reached, self._token = match.start(), match[0]
-            if self._token[0] != "!" and not NAMES.fullmatch(self._token):
-                return self._token
-        self._token = ""
-        return ""
+        match = next(self._matches, None)
+        if match is None:
+            return ""
+        self.line += self._text.count("\n", self._reached, match.start(1))
+        self._reached, self._token = match.start(1), match[1]
+        return self._token
 
-    def text(self, what: str) -> str:
+    def text(self, *what: str | int) -> str:
         token = self.next()
         if len(token) < 2 or token[0] != '"':
-            self.fail(f"{what}, in quotes")
+            self.fail(f"{self._named(*what)}, in quotes")
         return token[1:-1].replace('""', '"')
 
     def one_of(self, *expected: str, of: str = "") -> str:
@@ -181,10 +182,10 @@ class _Values:
             self.fail(" or ".join(map(repr, expected)) + of)
         return token
 
-    def number(self, what: str) -> float:
+    def number(self, *what: str | int) -> float:
         value = number(self.next())
         if value is None:
-            self.fail(f"{what}, a number")
+            self.fail(f"{self._named(*what)}, a number")
         return value
 
     def count(self, what: str) -> int:
@@ -192,6 +193,9 @@ class _Values:
         if not isinstance(value, int):
             self.fail(f"{what}, a whole number from 0")
         return value
+
+    def _named(self, what: str | int, part: str | int = "", place: str | int = 0) -> str:
+        return f"{what} of {part} {place}{self.of}" if part else str(what)
 
     def fail(self, expected: str) -> NoReturn:
         shown = self._token if len(self._token) <= 40 else f"{self._token[:39]}…"
