@@ -69,7 +69,7 @@ def grouped(problems: Iterable[str]) -> Iterator[str]:
         more = len(alike) - 1 - len(places)
         yield alike[0]
         yield f"    and the same {len(alike) - 1} times more: {', '.join(places)}" + (
-            f", and {more} others" if more else ""
+            f", and {more} more" if more else ""
         )
 
 

@@ -178,6 +178,21 @@ def test_faults_of_a_folder_are_listed_at_once(tmp_path: Path) -> None:
     assert sum(map(len, corpus.splits.values())) == 7
 
 
+def test_a_cause_is_said_before_its_consequence_and_the_key_removes_it(tmp_path: Path) -> None:
+    config = tree(tmp_path, "TextGrid")
+    for path in tmp_path.rglob("*.TextGrid"):
+        other = TEXTGRID[TEXTGRID.index('"IntervalTier"') :].replace("phones", "b - phones")
+        text = TEXTGRID.replace("<exists>\n1", "<exists>\n2").replace("phones", "a - phones")
+        path.write_text(text + other.replace("aa", "iy"))
+    with pytest.raises(DataError, match=r"'a - phones', 'b - phones'.*corpus\.tier") as error:
+        corpora.find(config)
+    assert len(error.value.problems) == 11
+    assert "no label in any file" in error.value.problems[-1]
+    assert len(str(error.value).splitlines()) == 4
+    utterances = utterances_of(replace(config, tier="B - Phones"))["train"]
+    assert utterances[0].phones == ("h#", "iy", "h#")
+
+
 @pytest.mark.parametrize(
     ("lab", "says"),
     [

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr import labels
@@ -17,6 +17,7 @@ from asr.corpora.recording import Recording
 from asr.errors import DataError, raise_problems
 from asr.labels import lab
 from asr.records import Segment
+from asr.scoring import read_transcripts
 
 RATE = 16_000
 SAMPLES = 24_000  # of the audio of all inputs here: 1.5 s
@@ -148,6 +149,12 @@ def test_a_key_names_the_tier(
     assert all(repr(name) in str(error.value) for name in [*names, "clicks"])
 
 
+def test_scoring_reads_the_tier_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / "u.TextGrid").write_text(grid(tier("a - phones", 1, [(0, 1, "x")]), tier("MAU")))
+    for name, phones in {"mau": ("t", "e", "s"), "a - phones": ("x",), None: ("x",)}.items():
+        assert read_transcripts(tmp_path, tier=name).items["u"].phones == phones
+
+
 # ---------------------------------------------------------------- .lab: the unit by the audio
 
 
@@ -187,7 +194,7 @@ def test_whole_seconds_are_seconds_where_the_audio_says_so(tmp_path: Path) -> No
         ("-1 4000000 e\n", ":1: .*a number from 0"),
         ("0,0 0,4 t\n", ":1: .*a decimal point, not a comma"),
         ("0 4000000 t s\n", ":1: .*no space inside"),
-        ("0 4000000 t -3.2 word\n", ":1: .*several levels"),
+        ("0 4000000 t -3.2 word\n", ":1: .*no other levels"),
         ("0 4000000\n", ":1: .*a field is missing"),
         ("0 4000000 t\u200b\n", ":1: label 't\\\\u200b' has an invisible character"),
         ("0 9000000 t\n4000000 15000000 e\n", ":2: .*before the previous label's end 0.9"),
@@ -311,6 +318,7 @@ phones = st.text(characters, min_size=1, max_size=4)
 edges = st.lists(st.integers(0, 5 * RATE), min_size=2, max_size=12, unique=True).map(sorted)
 
 
+@settings(max_examples=40)
 @given(
     edges=edges,
     listed=st.lists(phones, min_size=6, max_size=6),

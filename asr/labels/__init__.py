@@ -102,7 +102,7 @@ def _segments(
     if _is_phn(path):
         per_second, overshoot, unit = sample_rate, phn.OVERSHOOT_SAMPLES, "samples"
         wrong = phn.wrong_unit(rows, samples or 0, sample_rate)
-    elif path.suffix.lower() == ".lab":
+    elif path.suffix.lower() == ".lab" and not problems:  # lines that are lacking change the unit
         rows, wrong = lab.in_seconds(rows, samples, sample_rate)
     end = math.inf if samples is None else samples * per_second / sample_rate
     raise_problems([*problems, *(wrong or wrong_times(rows, end, overshoot, unit))])

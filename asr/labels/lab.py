@@ -34,12 +34,12 @@ def rows(path: Path) -> tuple[list[Row], list[str]]:
     problems: list[str] = []
     labels = []
     for line, fields in lines.items():
-        where, times = f"{path}:{line}", [number(field) for field in fields[:2]]
-        fault = _fault(fields)
-        if fault is None and times[0] is not None and times[1] is not None:
-            labels.append(Row(where, times[0], times[1], fields[2]))
+        if fault := _fault(fields):
+            text = " ".join(fields)[:60]
+            problems.append(f"{path}:{line}: found {text!r}, {EXPECTED}; {fault}")
         else:
-            problems.append(f"{where}: found {' '.join(fields)[:60]!r}, {EXPECTED}{fault or ''}")
+            start, end = (number(field) or 0 for field in fields[:2])
+            labels.append(Row(f"{path}:{line}", start, end, fields[2]))
     return named(labels, problems), problems
 
 
@@ -60,7 +60,7 @@ def in_seconds(
         return [], []
     last = max(rows, key=lambda row: row.end)
     usual = 1 if any(isinstance(t, float) for row in rows for t in (row.start, row.end)) else HTK
-    per_second: int | None = usual
+    per_second = usual
     if samples is None:
         mean_s = last.end / usual / len(rows)
         if not MEAN_S[0] <= mean_s <= MEAN_S[1]:
@@ -73,9 +73,9 @@ def in_seconds(
         duration_s = samples / sample_rate
         units = sorted({1, 1000, sample_rate, HTK})
         fitting = [one for one in units if last.end / one <= duration_s + OVERSHOOT_S]
-        per_second = fitting[0] if fitting else None
+        per_second = fitting[0] if fitting else usual
         share = LEAST_OTHER_SHARE if per_second != usual else 0.0 if usual == 1 else LEAST_SHARE
-        if per_second is None or last.end / per_second < share * duration_s:
+        if not fitting or last.end / per_second < share * duration_s:
             return [], [
                 f"{last.where}: label ends at {last.end:.9g}, the audio at {duration_s:.9g} s: "
                 f"the times do not fit the audio in 100 ns (HTK), samples, milliseconds or "
@@ -97,18 +97,16 @@ def _is_text(lines: Collection[list[str]]) -> bool:
     return bool(lines) and not any(fields[0][0] in "0123456789.+-" for fields in lines)
 
 
-def _fault(fields: Sequence[str]) -> str | None:
-    """What is wrong with a line, after what was expected; None: nothing."""
+def _fault(fields: Sequence[str]) -> str:
+    """What is wrong with the fields of a line; "" for nothing."""
     for field in fields[:2]:
         time = number(field)
         if time is None and number(field.replace(",", ".")) is not None:
-            return "; write a decimal point, not a comma"
+            return "write a decimal point, not a comma"
         if time is None or time < 0:
-            return "; a time is a number from 0"
+            return "a time is a number from 0"
     if len(fields) < 3:
-        return "; a field is missing"
-    if len(fields) == 3 or (len(fields) == 4 and number(fields[3]) is not None):
-        return None
-    if number(fields[3]) is None:
-        return "; a label has no space inside"
-    return "; labels of several levels are not read, keep start, end and phone"
+        return "a field is missing"
+    if len(fields) > 3 and number(fields[3]) is None:
+        return "a label has no space inside"
+    return "" if len(fields) < 5 else "keep start, end and phone, and no other levels of labels"

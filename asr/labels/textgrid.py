@@ -62,7 +62,7 @@ def read_tiers(path: Path) -> list[Tier]:
     lines = read_lines(path, utf16=True)
     if "chronological" in lines[0]:
         raise DataError(f"{path}:1: a chronological TextGrid; {REMEDY}")
-    values = _Values(path, "\n".join(lines))
+    values = _Values(path, "\n".join(lines).rstrip())
     values.one_of("ooTextFile", "ooTextFile short")
     values.one_of("TextGrid")
     edges = values.number("xmin of the file"), values.number("xmax of the file")
