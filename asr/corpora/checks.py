@@ -94,10 +94,10 @@ def _gaps(
     """
     if not segments or recording.labels is None:
         return
-    duration_s, unit, per_unit = header.duration_s, "s", 1.0
+    duration_s, place, per_second = header.duration_s, "{:.9g} to {:.9g} s", 1
     if recording.labels.lower().endswith(".phn"):
+        place, per_second = "samples {:.9g} to {:.9g}", header.sample_rate
         limits = 0.0, 0.0, OVERSHOOT_SAMPLES / header.sample_rate
-        unit, per_unit = "samples", header.sample_rate
     else:
         edge_s = min(EDGE_S, duration_s / 4)
         limits = edge_s, min(INSIDE_S, duration_s / 10), edge_s
@@ -105,12 +105,12 @@ def _gaps(
     starts = [*(s.start_s for s in segments), duration_s]
     gaps = [
         (end, start)
-        for place, (end, start) in enumerate(zip(ends, starts, strict=True))
-        if start - end > limits[(place > 0) + (place == len(segments))] + 1e-6
+        for number, (end, start) in enumerate(zip(ends, starts, strict=True))
+        if start - end > limits[(number > 0) + (number == len(segments))] + 1e-6
     ]
     if gaps:
         places = ", ".join(
-            f"{unit} {end * per_unit:.9g} to {start * per_unit:.9g}" for end, start in gaps[:3]
+            place.format(end * per_second, start * per_second) for end, start in gaps[:3]
         )
         more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
         total_s = sum(start - end for end, start in gaps)
