@@ -23,6 +23,8 @@ def pip_install(extra: str) -> str:
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # error numbers of a disk, or of a user's share of it
 
+FEW, NAMED = 3, 10  # equal problems that are all listed; places that are named where there are more
+
 
 class DataError(ValueError):
     """Wrong input: the message names the file, what was found and how to fix it.
@@ -47,7 +49,28 @@ def raise_problems(problems: Iterable[str]) -> None:
     if len(lines) == 1:
         raise DataError(lines[0])
     if lines:
-        raise DataError("\n".join([f"{len(lines)} problems:", *lines]), lines)
+        raise DataError("\n".join([f"{len(lines)} problems:", *grouped(lines)]), lines)
+
+
+def grouped(problems: Iterable[str]) -> Iterator[str]:
+    """The problems, where a cause of more than FEW places is said once with its count.
+
+    A cause is what follows the place (a file and line, or an id), whatever the numbers in it.
+    """
+    causes: dict[str, list[str]] = {}
+    for problem in problems:
+        cause = problem.partition(": ")[2] or problem
+        causes.setdefault(re.sub(r"(?<![\w'])[\d.]+(?![\w'])", "#", cause), []).append(problem)
+    for alike in causes.values():
+        if len(alike) <= FEW:
+            yield from alike
+            continue
+        places = [problem.partition(": ")[0] for problem in alike[1 : NAMED + 1]]
+        more = len(alike) - 1 - len(places)
+        yield alike[0]
+        yield f"    and the same {len(alike) - 1} times more: {', '.join(places)}" + (
+            f", and {more} more" if more else ""
+        )
 
 
 @contextmanager

@@ -34,28 +34,36 @@ UNFIT = {
 }
 
 
-def read_lines(path: str | Path) -> list[str]:
+def read_lines(path: str | Path, utf16: bool = False) -> list[str]:
     """The lines of a UTF-8 text file with any line ends, without byte order mark.
 
+    With `utf16` that encoding is read too; without a mark, by a first character that is ASCII.
     Raises `DataError` for a file that cannot be read, or that has another encoding.
     """
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read as text ({error.strerror})") from error
+    encoding = "utf-8-sig"
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif utf16 and 0 in raw[:2]:
+        encoding = "utf-16-be" if raw[0] == 0 else "utf-16-le"
+    if encoding == "utf-16" and not utf16:
         raise DataError(
             f"{path}: is UTF-16, expected UTF-8; convert it with `iconv -f utf-16 -t utf-8`"
         )
-    if b"\0" in raw:
+    if encoding == "utf-8-sig" and b"\0" in raw:
         line = raw.count(b"\n", 0, raw.index(b"\0")) + 1
         raise DataError(
             f"{path}:{line}: a NUL byte, expected UTF-8 text; if it is UTF-16 without a mark, "
             f"convert it with `iconv -f utf-16le -t utf-8`"
         )
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode(encoding)
     except UnicodeDecodeError as error:
+        if encoding != "utf-8-sig":
+            raise DataError(f"{path}: is not complete UTF-16 ({error.reason})") from None
         line = raw.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{path}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8; if it is Latin-1, "

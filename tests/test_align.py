@@ -378,7 +378,7 @@ def test_times_are_read_back_to_the_sample(tmp_path: Path) -> None:
         assert read == SEGMENTS
     ((name, intervals),) = textgrid.read_tiers(tmp_path / "one.TextGrid")
     assert name == "phones"
-    assert [(one.start_s, one.end_s) for one in intervals if not one.phone] == [
+    assert [(one.start, one.end) for one in intervals or () if not one.phone] == [
         (5001 / RATE, 0.5),
         (0.75, 1.0),
     ]

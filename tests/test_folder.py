@@ -72,7 +72,7 @@ def test_the_vocabulary_is_that_of_the_labels_and_is_said(
     assert result.phones == ("aa", "h#", "ɸ")
     assert "vocabulary of 3 phones, from the labels: aa h# ɸ; rarest: ɸ 1×" in caplog.text
     assert complete(replace(config, phone_set="timit61")).phones is not None
-    with pytest.raises(DataError, match=r"a\.lab: 'ɸ' at 0 s: phone 'ɸ' is not in timit61"):
+    with pytest.raises(DataError, match=r"a\.lab:1: phone 'ɸ' is not in timit61"):
         utterances_of(replace(config, phone_set="timit61"))
     listed = tmp_path / "phones.txt"
     listed.write_text("# mine\nh#\naa\nɸ extra column\n")
@@ -176,6 +176,21 @@ def test_faults_of_a_folder_are_listed_at_once(tmp_path: Path) -> None:
     assert "Spk4_a is also" in report
     assert len(corpus.bad) == 4
     assert sum(map(len, corpus.splits.values())) == 7
+
+
+def test_a_cause_is_said_before_its_consequence_and_the_key_removes_it(tmp_path: Path) -> None:
+    config = tree(tmp_path, "TextGrid")
+    for path in tmp_path.rglob("*.TextGrid"):
+        other = TEXTGRID[TEXTGRID.index('"IntervalTier"') :].replace("phones", "b - phones")
+        text = TEXTGRID.replace("<exists>\n1", "<exists>\n2").replace("phones", "a - phones")
+        path.write_text(text + other.replace("aa", "iy"))
+    with pytest.raises(DataError, match=r"'a - phones', 'b - phones'.*corpus\.tier") as error:
+        corpora.find(config)
+    assert len(error.value.problems) == 11
+    assert "no label in any file" in error.value.problems[-1]
+    assert len(str(error.value).splitlines()) == 4
+    utterances = utterances_of(replace(config, tier="B - Phones"))["train"]
+    assert utterances[0].phones == ("h#", "iy", "h#")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,10 @@ def test_what_praatio_writes_is_read(tmp_path: Path, format_name: str) -> None:
     grid.addTier(praatio.IntervalTier("speaker - phones", PHONES, 0.0, 1.5))
     path = tmp_path / "one.TextGrid"
     grid.save(str(path), format=format_name, includeBlankSpaces=True)
-    assert [name for name, _ in textgrid.read_tiers(path)] == ["words", "speaker - phones"]
+    assert [name for name, rows in textgrid.read_tiers(path) if rows is not None] == [
+        "words",
+        "speaker - phones",
+    ]
     assert labels.read(path) == tuple(Segment(p, start, end) for start, end, p in PHONES if p)
 
 
@@ -31,7 +34,7 @@ def test_a_textgrid_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a complete TextGrid"):
         labels.read(path)
     path.write_bytes(b"ooBinaryFile\x08TextGrid\xff")
-    with pytest.raises(DataError, match="neither UTF-8 nor UTF-16"):
+    with pytest.raises(DataError, match=r"binary TextGrid; .* save it as text"):
         labels.read(path)
     with pytest.raises(DataError, match="cannot be read"):
         labels.read(tmp_path / "absent.TextGrid")
@@ -42,7 +45,7 @@ def test_a_textgrid_that_is_none_is_refused(tmp_path: Path) -> None:
     [
         "0 5000000 aa\n5000000 12000000 b\n",
         "0.0 0.5 aa\r\n0.5 1.2 b",
-        "\ufeff0 0.5 aa\n0.5 1.2 b x\n",
+        "\ufeff0 0.5 aa\n0.5 1.2 b -3.5\n",
     ],
 )
 def test_lab_times_are_100_ns_or_seconds(tmp_path: Path, text: str) -> None:

@@ -68,6 +68,7 @@ def run(
     protocol: str | None = None,
     scorer: str = "levenshtein",
     format: tuple[str | None, str | None] = (None, None),
+    tier: str | None = None,
     map: str | Path | None = None,
     missing: str = "error",
     compare: str | Path | None = None,
@@ -77,14 +78,14 @@ def run(
     """One report for every protocol and hypothesis file, in that order.
 
     `protocol` None is that of the run that the hypotheses are of, or else "strict". `format` are
-    those of the reference and the hypotheses; None: detected from the files. `map` is a file to
-    fold by, `compare` another system's hypotheses.
+    those of the reference and the hypotheses; None: detected from the files. `tier` is a
+    TextGrid's, `map` a file to fold by, `compare` another system's hypotheses.
     """
     from asr import scoring
 
     @cache
     def transcripts(path: str | Path) -> "Transcripts":
-        return scoring.read_transcripts(path, format[path != reference])
+        return scoring.read_transcripts(path, format[path != reference], tier)
 
     def scored(path: str | Path, protocol: "scoring.Protocol") -> "Score":
         return scoring.score_transcripts(
@@ -197,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
         "textgrid (jsonl and text are also those of `asr transcribe`); "
         "detected from the files if not given",
     )
+    add("--tier", metavar="NAME", help="TextGrid tier of phones (default: the one named so)")
     add("--map", metavar="FILE", help="file to fold by: two columns, or Kaldi's 60-48-39")
     add(
         "--missing",

@@ -18,6 +18,8 @@ from asr.files import read_lines
 from asr.labels.phn import OVERSHOOT_SAMPLES
 from asr.records import Segment, Utterance
 
+EDGE_S, INSIDE_S = 1.0, 0.5  # unlabelled parts that need no warning, see `_gaps`
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -65,7 +67,8 @@ def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
         except DataError as error:
             problems.extend(error.problems)
         else:
-            warnings.extend(_gaps(recording, segments, labelled))
+            if recording.words is None:  # else the labels were chosen without silence
+                warnings.extend(_gaps(recording, segments, labelled))
             if segments and segments[-1].end_s > header.duration_s:  # by less than a sample
                 segments = (*segments[:-1], segments[-1]._replace(end_s=header.duration_s))
             if not problems:
@@ -110,15 +113,34 @@ def _words(recording: Recording) -> tuple[str, list[str]]:
 def _gaps(
     recording: Recording, segments: tuple[Segment, ...] | None, header: AudioInfo
 ) -> Iterator[str]:
-    """A warning for `.phn` labels that leave parts of the audio unlabelled."""
-    if not segments or not (recording.labels or "").lower().endswith(".phn"):
+    """A warning for a label file that leaves more of the audio unlabelled than is usual.
+
+    TIMIT's `.phn` label everything. In other formats silence often has no label: at either edge at
+    most EDGE_S or a quarter of the audio is usual, and between labels INSIDE_S or a tenth.
+    """
+    if not segments or recording.labels is None:
         return
-    edges = [0, *(round(s.end_s * header.sample_rate) for s in segments)]
-    starts = [*(round(s.start_s * header.sample_rate) for s in segments), header.samples]
-    gaps = [(end, start) for end, start in zip(edges, starts, strict=True) if start > end]
-    if gaps and gaps[-1][1] == header.samples <= gaps[-1][0] + OVERSHOOT_SAMPLES:
-        gaps.pop()
+    duration_s, place, per_second = header.duration_s, "{:.9g} to {:.9g} s", 1
+    if recording.labels.lower().endswith(".phn"):
+        place, per_second = "samples {:.9g} to {:.9g}", header.sample_rate
+        limits = 0.0, 0.0, OVERSHOOT_SAMPLES / header.sample_rate
+    else:
+        edge_s = min(EDGE_S, duration_s / 4)
+        limits = edge_s, min(INSIDE_S, duration_s / 10), edge_s
+    ends = [0.0, *(s.end_s for s in segments)]
+    starts = [*(s.start_s for s in segments), duration_s]
+    gaps = [
+        (end, start)
+        for number, (end, start) in enumerate(zip(ends, starts, strict=True))
+        if start - end > limits[(number > 0) + (number == len(segments))] + 1e-6
+    ]
     if gaps:
-        places = ", ".join(f"samples {end} to {start}" for end, start in gaps[:3])
+        places = ", ".join(
+            place.format(end * per_second, start * per_second) for end, start in gaps[:3]
+        )
         more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
-        yield f"{recording.labels}: no label for {places}{more}"
+        total_s = sum(start - end for end, start in gaps)
+        yield (
+            f"{recording.labels}: no label for {places}{more}: {total_s:.2f} of {duration_s:.2f} s "
+            f"are unlabelled"
+        )

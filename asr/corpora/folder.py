@@ -64,6 +64,7 @@ class FolderConfig(CorpusConfig):
     )
     test: float = knob(0.1, "share of speakers, likewise", more_than=0)
     split_seed: int = knob(0, "of this random split")
+    tier: str | None = knob(None, "name of the TextGrids' tier; none: that of phones")
     lexicon: str | None = knob(
         None, "pronunciations of words: .lab or .txt beside the audio, text of Kaldi or Lhotse"
     )
@@ -131,7 +132,7 @@ def find(config: FolderConfig) -> Corpus:
     return Corpus(
         config.name,
         splits,
-        PhoneSetLabeller(vocabulary, set_name),
+        PhoneSetLabeller(vocabulary, set_name, config.tier),
         config.sample_rate,
         phones=vocabulary,
         pronunciation=None if config.lexicon is None else "first",
@@ -162,7 +163,7 @@ def _tree(root: Path, config: FolderConfig, problems: list[str]) -> list[Recordi
             speaker = name(speaker, files.audio, "a speaker")
             stem = name(files.stem, files.audio, "an utterance")
             is_text = ending == ".txt" or (ending == ".lab" and lab.is_text(files.labels))
-            words = " ".join(read_lines(files.labels)).split() if is_text else []
+            words = " ".join(read_lines(files.labels, utf16=True)).split() if is_text else []
         except DataError as error:
             problems.extend(error.problems)
             continue
@@ -242,14 +243,22 @@ def _listed_phones(config: FolderConfig) -> tuple[str, tuple[str, ...]] | None:
 def _vocabulary(
     config: FolderConfig, splits: dict[str, list[Recording]], problems: list[str]
 ) -> tuple[tuple[str, ...], str]:
-    """The phones that labels may be, and the name of this set in messages."""
+    """The phones that labels may be, and the name of this set in messages.
+
+    Raises `DataError` with all `problems` so far where no label can be read.
+    """
     if (known := _listed_phones(config)) is not None:
         return known[1], known[0]
     recordings = chain.from_iterable(splits.values())
-    counts = Counter(phone for recording in recordings for phone in _phones_of(recording))
+    counts: Counter[str] = Counter()
+    unread: list[str] = []  # which `check` reads again, unless that is all
+    for recording in recordings:
+        try:
+            counts.update(_phones_of(recording, config.tier))
+        except DataError as error:
+            unread.extend(error.problems)
     if not counts:
-        raise_problems(problems)
-        raise DataError(f"{config.root}: no label in any file")
+        raise_problems([*problems, *unread, f"{config.root}: no label in any file"])
     if len(counts) > MANY and config.lexicon is None:
         log.warning(
             "%d different labels: if they are words, set corpus.lexicon=FILE for their phones",
@@ -265,13 +274,8 @@ def _vocabulary(
     return tuple(sorted(counts)), "the labels of this folder"
 
 
-def _phones_of(recording: Recording) -> Iterable[str]:
-    """The phones of a recording; none if its label file cannot be read, which is found later."""
-    if recording.labels is None:
-        return [segment.phone for segment in recording.segments] or recording.phones
-    is_phn = recording.labels.lower().endswith(".phn")  # whose labels are in lower case
-    try:
-        phones = [segment.phone for segment in labels.read(recording.labels)]
-    except DataError:
-        return []
-    return [phone.lower() for phone in phones] if is_phn else phones
+def _phones_of(recording: Recording, tier: str | None) -> Iterable[str]:
+    """The phones of a recording, as its corpus lists them or from its label file."""
+    if recording.labels is not None:
+        return labels.phones(recording.labels, tier)
+    return [segment.phone for segment in recording.segments] or recording.phones

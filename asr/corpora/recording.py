@@ -56,12 +56,13 @@ class PhoneSetLabeller:
 
     phones: Collection[str]
     name: str  # of the set, in messages
+    tier: str | None = None  # of TextGrids; None: the one that is called as phones are
 
     def __call__(self, recording: Recording, header: AudioInfo) -> Labels:
         known = self.phones, self.name
         if recording.labels is not None:
             path, samples, rate = recording.labels, header.samples, header.sample_rate
-            return with_times(labels.read_checked(path, samples, rate, *known))
+            return with_times(labels.read_checked(path, samples, rate, *known, self.tier))
         if recording.segments:
             return with_times(checked(recording.id, recording.segments, header.duration_s, *known))
         raise_problems(

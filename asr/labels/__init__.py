@@ -3,31 +3,36 @@
 Nothing here opens audio: its number of samples and sample rate are arguments.
 """
 
-from collections.abc import Callable, Collection, Sequence
+import math
+import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from asr.errors import DataError
+from asr.errors import DataError, raise_problems
 from asr.labels import lab, phn, textgrid
-from asr.labels.checks import checked
+from asr.labels.checks import OVERSHOOT_S, Row, checked, unknown_phones, wrong_times
 from asr.records import Segment
 
-READERS: dict[str, Callable[[Path, int], tuple[Segment, ...]]] = {
-    ".phn": phn.read,
-    ".textgrid": textgrid.read,
-    ".lab": lab.read,
-}
-ENDINGS = tuple(READERS)
+ENDINGS = (".phn", ".textgrid", ".lab")
 
 
-def read(path: str | Path, sample_rate: int = 16_000) -> tuple[Segment, ...]:
+def read(
+    path: str | Path, sample_rate: int = 16_000, tier: str | None = None
+) -> tuple[Segment, ...]:
     """The segments as the file has them; `.phn` counts samples of `sample_rate`.
 
-    Gaps between segments stay gaps. Raises `DataError` for a file that is not in its format.
+    `tier` is the name of a TextGrid's tier. Gaps between segments stay gaps. Raises one
+    `DataError` for all that is not in the format of the file, and for times out of order.
     """
-    path = Path(path)
-    if path.suffix.lower() not in READERS:
-        raise DataError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
-    return READERS[path.suffix.lower()](path, sample_rate)
+    rows, problems = _rows(Path(path), tier)
+    return _segments(Path(path), rows, problems, None, sample_rate)
+
+
+def phones(path: str | Path, tier: str | None = None) -> tuple[str, ...]:
+    """The phones alone, of `.phn` in lower case; raises as `read`, but not for times."""
+    rows, problems = _rows(Path(path), tier)
+    raise_problems(problems)
+    return tuple(row.phone for row in _lowered(Path(path), rows))
 
 
 def read_checked(
@@ -36,6 +41,7 @@ def read_checked(
     sample_rate: int,
     phones: Collection[str] | None = None,
     set_name: str = "",
+    tier: str | None = None,
 ) -> tuple[Segment, ...]:
     """The segments of audio of `samples`; every fault of times and phones is in one `DataError`.
 
@@ -43,17 +49,66 @@ def read_checked(
     is the phone set, called `set_name` in messages; None accepts every phone.
     """
     path = Path(path)
-    if path.suffix.lower() == ".phn":
-        return phn.read_checked(path, samples, sample_rate, phones, set_name)
-    return checked(str(path), read(path), samples / sample_rate, phones, set_name)
+    rows, problems = _rows(path, tier)
+    rows = _lowered(path, rows)
+    problems += unknown_phones(rows, phones, set_name)
+    if not rows and not problems:
+        problems.append(f"{path}: no labels, expected at least one")
+    elif _is_phn(path) and {row.phone for row in rows} == {"q"}:
+        problems.append(f"{path}: no label but q, which scoring deletes; leave the file out")
+    return _segments(path, rows, problems, samples, sample_rate)
 
 
 def write(path: str | Path, segments: Sequence[Segment], samples: int, sample_rate: int) -> None:
-    """Write the segments of audio of `samples`, as `.phn` or else as TextGrid."""
-    if Path(path).suffix.lower() == ".phn":
-        phn.write(Path(path), segments, sample_rate)
+    """Write the segments of audio of `samples`, as `.phn` or else as TextGrid.
+
+    Raises `DataError`, and writes nothing, where `read_checked` would refuse the file.
+    """
+    segments = checked(str(path), segments, samples / sample_rate)
+    if _is_phn(Path(path)):
+        phn.write(Path(path), segments, samples, sample_rate)
     else:
         textgrid.write(Path(path), segments, samples / sample_rate)
+
+
+def _is_phn(path: Path) -> bool:
+    return path.suffix.lower() == ".phn"
+
+
+def _rows(path: Path, tier: str | None) -> tuple[list[Row], list[str]]:
+    """The labels of a file with times in its unit, and a sentence for each bad one."""
+    match path.suffix.lower():
+        case ".phn":
+            return phn.rows(path)
+        case ".textgrid":
+            return textgrid.rows(path, tier)
+        case ".lab":
+            return lab.rows(path)
+    raise DataError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
+
+
+def _lowered(path: Path, rows: list[Row]) -> list[Row]:
+    if not _is_phn(path):
+        return rows
+    return [row._replace(phone=sys.intern(row.phone.lower())) for row in rows]
+
+
+def _segments(
+    path: Path, rows: list[Row], problems: list[str], samples: int | None, sample_rate: int
+) -> tuple[Segment, ...]:
+    """Rows as segments with times in seconds; raises `problems` and what is wrong with times."""
+    per_second, overshoot, unit = 1, OVERSHOOT_S, "s"
+    wrong: list[str] = []
+    if _is_phn(path):
+        per_second, overshoot, unit = sample_rate, phn.OVERSHOOT_SAMPLES, "samples"
+        wrong = phn.wrong_unit(rows, samples or 0, sample_rate)
+    elif path.suffix.lower() == ".lab" and not problems:  # lines that are lacking change the unit
+        rows, wrong = lab.in_seconds(rows, samples, sample_rate)
+    end = math.inf if samples is None else samples * per_second / sample_rate
+    raise_problems([*problems, *(wrong or wrong_times(rows, end, overshoot, unit))])
+    return tuple(
+        Segment(row.phone, row.start / per_second, min(row.end, end) / per_second) for row in rows
+    )
 
 
 def stem(path: str | Path) -> str:

@@ -1,33 +1,112 @@
-"""HTK's `.lab`: one `start end label` line for each phone, in 100 ns or in seconds."""
+"""HTK's `.lab`: a line `start end label` for each phone, of which the file does not say the unit.
 
+HTK counts 100 ns. Other tools write seconds, milliseconds or samples; the audio's length decides.
+A fourth field that is a number is HTK's score, which is not used.
+"""
+
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from asr.errors import DataError
 from asr.files import read_lines
-from asr.records import Segment
+from asr.labels.checks import OVERSHOOT_S, Row, named, number
 
-UNIT_S = 1e-7  # HTK counts 100 ns
+HTK = 10_000_000  # units in a second
+EXPECTED = "expected `start end label` with times in 100 ns (HTK) or in seconds with a point"
+# Seconds from one label to the next, on average; times that give others are in another unit.
+MEAN_S = (0.005, 60.0)
+# Labels in the usual unit end after this share of the audio, those in another after the larger one:
+# no two units fit the same file then, as neighbours differ by a factor of 8 or more.
+LEAST_SHARE, LEAST_OTHER_SHARE = 0.01, 0.5
 
 
-def read(path: Path, sample_rate: int) -> tuple[Segment, ...]:
-    """The segments; times are in 100 ns or, where one of them has a point, in seconds."""
-    lines = enumerate(read_lines(path), start=1)
-    rows = [(number, line.split()) for number, line in lines if line.strip()]
-    in_seconds = any("." in field for _, row in rows for field in row[:2])
-    unit_s = 1.0 if in_seconds else UNIT_S
-    segments = []
-    for number, row in rows:
-        try:
-            segments.append(Segment(row[2], float(row[0]) * unit_s, float(row[1]) * unit_s))
-        except (IndexError, ValueError):
-            raise DataError(
-                f"{path}:{number}: found {' '.join(row)!r}, expected `start end label` with times "
-                f"in 100 ns (HTK) or in seconds"
-            ) from None
-    return tuple(segments)
+def rows(path: Path) -> tuple[list[Row], list[str]]:
+    """The labels as the file has them, and a sentence for each line that has none.
+
+    Times are `int` where they have no point.
+    """
+    lines = _fields(path)
+    if _is_text(lines.values()):
+        words = " ".join(next(iter(lines.values())))
+        return [], [
+            f"{path}: found words without times, {words[:60]!r}, {EXPECTED}; if they are what is "
+            f"spoken, set corpus.lexicon=FILE"
+        ]
+    problems: list[str] = []
+    labels = []
+    for line, fields in lines.items():
+        if fault := _fault(fields):
+            text = " ".join(fields)[:60]
+            problems.append(f"{path}:{line}: found {text!r}, {EXPECTED}; {fault}")
+        else:
+            start, end = (number(field) or 0 for field in fields[:2])
+            labels.append(Row(f"{path}:{line}", start, end, fields[2]))
+    return named(labels, problems), problems
 
 
 def is_text(path: str | Path) -> bool:
-    """Whether a file has words and no line that begins with a time, as aligners' users write it."""
-    lines = [line.split() for line in read_lines(path)]
-    return any(lines) and not any(row[0][0] in "0123456789.+-" for row in lines if row)
+    """Whether a file holds words and no times, as users of forced aligners write it."""
+    return _is_text(_fields(Path(path)).values())
+
+
+def in_seconds(
+    rows: Sequence[Row], samples: int | None, sample_rate: int
+) -> tuple[list[Row], list[str]]:
+    """The labels with times in seconds, or a sentence where no unit fits.
+
+    Of the units in which the labels end by the end of the audio, the largest is theirs. Where no
+    audio is known (`samples` is None) times are in seconds if one has a point, else in 100 ns.
+    """
+    if not rows:
+        return [], []
+    last = max(rows, key=lambda row: row.end)
+    usual = 1 if any(isinstance(t, float) for row in rows for t in (row.start, row.end)) else HTK
+    per_second = usual
+    if samples is None:
+        mean_s = last.end / usual / len(rows)
+        if not MEAN_S[0] <= mean_s <= MEAN_S[1]:
+            unit = "seconds" if usual == 1 else "100 ns"
+            return [], [
+                f"{last.where}: label ends at {last.end:.9g}; in {unit}, the {len(rows)} labels "
+                f"would take {mean_s:.3g} s on average: another unit, {EXPECTED}"
+            ]
+    else:
+        duration_s = samples / sample_rate
+        units = sorted({1, 1000, sample_rate, HTK})
+        fitting = [one for one in units if last.end / one <= duration_s + OVERSHOOT_S]
+        per_second = fitting[0] if fitting else usual
+        share = LEAST_OTHER_SHARE if per_second != usual else 0.0 if usual == 1 else LEAST_SHARE
+        if not fitting or last.end / per_second < share * duration_s:
+            return [], [
+                f"{last.where}: label ends at {last.end:.9g}, the audio at {duration_s:.9g} s: "
+                f"the times do not fit the audio in 100 ns (HTK), samples, milliseconds or "
+                f"seconds; give the label file of this recording, in one of these"
+            ]
+    return [
+        row._replace(start=row.start / per_second, end=row.end / per_second) for row in rows
+    ], []
+
+
+def _fields(path: Path) -> dict[int, list[str]]:
+    """The fields of each line that has some, by its number."""
+    lines = enumerate(read_lines(path, utf16=True), start=1)
+    return {line: text.split() for line, text in lines if text.strip()}
+
+
+def _is_text(lines: Collection[list[str]]) -> bool:
+    """Whether no line begins with a time, or with what was meant as one."""
+    return bool(lines) and not any(fields[0][0] in "0123456789.+-" for fields in lines)
+
+
+def _fault(fields: Sequence[str]) -> str:
+    """What is wrong with the fields of a line; "" for nothing."""
+    for field in fields[:2]:
+        time = number(field)
+        if time is None and number(field.replace(",", ".")) is not None:
+            return "write a decimal point, not a comma"
+        if time is None or time < 0:
+            return "a time is a number from 0"
+    if len(fields) < 3:
+        return "a field is missing"
+    if len(fields) > 3 and number(fields[3]) is None:
+        return "a label has no space inside"
+    return "" if len(fields) < 5 else "keep start, end and phone, and no other levels of labels"

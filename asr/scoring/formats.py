@@ -51,8 +51,13 @@ class Transcribed:
     duration_s: float | None = None
 
 
-def read_transcripts(path: str | Path, format_name: str | None = None) -> Transcripts:
-    """Read one side of a comparison; without `format_name` the format is detected."""
+def read_transcripts(
+    path: str | Path, format_name: str | None = None, tier: str | None = None
+) -> Transcripts:
+    """Read one side of a comparison; without `format_name` the format is detected.
+
+    `tier` is the name of the tier of phones of TextGrids.
+    """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
@@ -62,7 +67,7 @@ def read_transcripts(path: str | Path, format_name: str | None = None) -> Transc
     if path.is_dir():
         if name not in FOLDERS.values():
             raise DataError(f"{path}: expected a file of format {name}, found a folder")
-        return Transcripts(str(path), keyed(str(path), _read_folder(path, name)))
+        return Transcripts(str(path), keyed(str(path), _read_folder(path, name, tier)))
     if name in ("phn", "textgrid"):
         raise DataError(f"{path}: expected a folder of .{name} files, found a file")
     if name == "jsonl":
@@ -204,7 +209,7 @@ def _read_text(path: str, lines: Lines) -> Iterator[Transcript]:
         yield Transcript(id_, tuple(phones), number)
 
 
-def _read_folder(root: Path, kind: str) -> Iterator[Transcript]:
+def _read_folder(root: Path, kind: str, tier: str | None) -> Iterator[Transcript]:
     (ending,) = (ending for ending, name in FOLDERS.items() if name == kind)
     paths = [p for p in sorted(root.rglob("*")) if p.suffix.lower() == ending and p.name[0] != "."]
     if kind in ("jsonl", "text"):
@@ -214,7 +219,7 @@ def _read_folder(root: Path, kind: str) -> Iterator[Transcript]:
         yield from (one._replace(line=0) for one in named_by_file(read))
         return
     for path in paths:
-        segments = labels.read(path, PHN_SAMPLE_RATE)
+        segments = labels.read(path, PHN_SAMPLE_RATE, tier)
         id_, speaker = _id_from_path(root, path, kind)
         phones = tuple(segment.phone for segment in segments)
         times = tuple((segment.start_s, segment.end_s) for segment in segments)
