@@ -159,14 +159,31 @@ class MGU(Cell):
         return State((1 - f) * state.hidden + f * g), {"forget": f, "candidate": g}
 
 
+class Coupled(LSTM):
+    """An LSTM that writes as much as it forgets."""
+
+    def step(self, frame: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
+        _, f, g, o = (self.inputs(frame) + self.recurrent(state.hidden)).chunk(4, dim=1)
+        cell = f.sigmoid() * state.cell + (1 - f.sigmoid()) * g.tanh()
+        return State(o.sigmoid() * cell.tanh(), cell), {"forget": f.sigmoid()}
+
+
 @each_direction
-@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [*(("cpu", dtype) for dtype in (*TOLERANCE, torch.bfloat16)), ("meta", torch.float64)],
+)
+@pytest.mark.parametrize("cell", [MGU, Coupled])
 def test_the_equations_of_a_step_are_enough_for_a_cell(
-    device: str, bidirectional: bool, monkeypatch: pytest.MonkeyPatch
+    cell: type[Cell],
+    device: str,
+    dtype: torch.dtype,
+    bidirectional: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(CELLS, "mgu", MGU)
-    recurrent, lengths = stack("mgu", bidirectional).double().to(device), RAGGED.to(device)
-    frames = torch.randn(5, 9, INPUT, dtype=torch.float64, device=device)
+    monkeypatch.setitem(CELLS, "own", cell)
+    recurrent, lengths = stack("own", bidirectional).to(device, dtype), RAGGED.to(device)
+    frames = torch.randn(5, 9, INPUT, dtype=dtype, device=device)
     result = outcome(recurrent, lambda frames: recurrent(frames, lengths), frames)
     expected = outcome(recurrent, lambda frames: readable(recurrent, frames, lengths), frames)
     for one, other in zip(result, expected, strict=True):

@@ -45,6 +45,10 @@ class Cell(nn.Module):
     kernel: ClassVar[str] = ""  # in asr.lstm.fast.kernels.KERNELS; "": the readable form runs
     has_cell_state: ClassVar[bool] = True
 
+    def __init_subclass__(cls) -> None:
+        if "step" in vars(cls) and "kernel" not in vars(cls):
+            cls.kernel = ""  # that of a base computes the base's step
+
     def __init__(self, input_size: int, hidden: int, projection: int = 0) -> None:
         super().__init__()
         self.hidden = hidden

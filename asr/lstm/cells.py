@@ -160,6 +160,8 @@ class ProjectedLSTM(LSTM):
     The recurrent product takes the projection too, so that many cells need few weights.
     """
 
+    kernel = "lstm"
+
     def __init__(self, input_size: int, hidden: int, projection: int = 0) -> None:
         super().__init__(input_size, hidden, projection)
         self.projection = nn.Linear(hidden, self.output_size, bias=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -23,9 +24,14 @@ def unroll(cells: Sequence[Cell], sequences: Sequence[Tensor]) -> list[Tensor]:
         return recurrence.unroll(kernel, cells, sequences)
     by_torch = not frames.is_cpu or frames.dtype in COMPILED
     return [
-        one.fused(each) if by_torch and isinstance(one, TorchCell) else one.unroll(each).hidden
+        one.fused(each) if by_torch and is_torchs(one) else one.unroll(each).hidden
         for one, each in zip(cells, sequences, strict=True)
     ]
+
+
+def is_torchs(cell: Cell) -> TypeGuard[TorchCell]:
+    """Whether torch computes the same; not where a derived class replaces the step."""
+    return isinstance(cell, TorchCell) and cell.kernel != ""
 
 
 def kernel_of(cell: Cell, frames: Tensor) -> recurrence.Kernel | None:
@@ -34,7 +40,7 @@ def kernel_of(cell: Cell, frames: Tensor) -> recurrence.Kernel | None:
         small = not torch.is_grad_enabled() or len(frames) * cell.hidden < SMALL
         by_torch = type(cell) is LSTM and small and factor_dtype(frames) == frames.dtype
         return KERNELS[cell.kernel] if cell.kernel and not by_torch else None
-    if isinstance(cell, TorchCell) or not (frames.is_cuda and find_spec("triton")):
+    if is_torchs(cell) or not (frames.is_cuda and find_spec("triton")):
         return None
     from asr.lstm.fast import gpu  # imports triton
 
