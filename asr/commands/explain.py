@@ -23,7 +23,7 @@ from asr.phones import phone_set
 from asr.records import Manifest, Utterance
 from asr.training.run_directory import RunDirectory
 
-RUNS = Path("exp/explain")  # of `make explain`
+RUNS = Path("exp/explain")  # of `make explain`; with ARGS exp/explain+…
 COMPARED = {"GRU": "gru", "tanh RNN": "tanh"}  # its other networks
 STUDIED = 60  # labelled sentences at most, on which gates and cells are measured
 
@@ -67,15 +67,16 @@ def _checkpoints(
 ) -> tuple[Path, Mapping[str, str | Path]]:
     if path is not None:
         return Path(path), compare or {}
-    every = [RunDirectory(folder).best for folder in RUNS.glob("lstm/*")]
+    folders = [RUNS, *RUNS.parent.glob(f"{RUNS.name}+*")]
+    every = [RunDirectory(run).best for folder in folders for run in folder.glob("lstm/*")]
     best = sorted((path for path in every if path.exists()), key=lambda path: path.stat().st_mtime)
     if not best:
         raise DataError(
             f"{RUNS}/lstm: no network; give --checkpoint …/checkpoint-best.safetensors of a run, "
             f"or train one with `make explain`"
         )
-    seed = best[-1].parent.name
-    beside = {name: RunDirectory(RUNS / cell / seed).best for name, cell in COMPARED.items()}
+    folder, seed = best[-1].parents[2], best[-1].parent.name
+    beside = {name: RunDirectory(folder / cell / seed).best for name, cell in COMPARED.items()}
     return best[-1], compare or {name: path for name, path in beside.items() if path.exists()}
 
 
@@ -103,7 +104,13 @@ def _sentence(
     path = file if utterance is None else utterance.audio
     config = network.recognizer.features.config
     waveform, header, warnings = recordings.read(path, config, LONGEST_S, channel)
-    plain = Sentence(Path(path).stem, waveform, config.sample_rate, warnings=warnings)
+    plain = Sentence(
+        Path(path).stem,
+        waveform,
+        config.sample_rate,
+        warnings=warnings,
+        words=labels.words_beside(path),
+    )
     if utterance is not None:
         return replace(
             plain,
@@ -113,7 +120,7 @@ def _sentence(
             labels_from="the manifest",
             speaker=utterance.speaker,
             corpus=utterance.corpus,
-            words=utterance.words,
+            words=utterance.words or plain.words,
         )
     beside = labels.beside(path)
     if beside is None:

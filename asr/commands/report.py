@@ -2,8 +2,8 @@
 
     asr report exp/demo/1
 
-The page has numbers, the learning curve, and one utterance with the posteriors of the network. For
-the errors in detail see `asr score --html`.
+The page has numbers, the learning curve, one utterance with its words, its errors and the
+posteriors of the network, and the page of `asr score --html`.
 """
 
 import argparse
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from asr import audio, pictures, templates
+from asr import audio, labels, pictures, templates
 from asr.audio import Waveform
 from asr.batch import Batch
+from asr.commands import score
 from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
@@ -22,8 +23,10 @@ from asr.files import atomic_open
 from asr.pictures import Picture, data_url
 from asr.pictures.posteriors import Floats, draw_posteriors
 from asr.recognizer import Recognizer
-from asr.records import Hypothesis, read_jsonl
+from asr.scoring import Report, protocol_names, report_html
 from asr.training.run_directory import RunDirectory
+
+CURVE_SIZE = 864, 326  # CSS pixels of the learning curve, 9 by 3.4 inches
 
 
 def run(run_dir: str | Path, utterance: str | None = None) -> Path:
@@ -35,10 +38,9 @@ def run(run_dir: str | Path, utterance: str | None = None) -> Path:
     training = run.summary()
     if not run.score.exists():
         raise DataError(f"{run.score}: no such file; score the run first with `asr score`")
-    score = run.score.read_text(encoding="utf-8")
+    result = run.score.read_text(encoding="utf-8")
     utterances = run.utterances("test")
     chosen = utterances.pick(utterance)
-    hypotheses = {h.id: h.phones for h in read_jsonl(run.hypotheses("test"), Hypothesis)}
     recognizer = run.recognizer()
     config = recognizer.config.features
     by_same_speaker = [one for one in utterances if one.speaker == chosen.speaker]
@@ -47,26 +49,41 @@ def run(run_dir: str | Path, utterance: str | None = None) -> Path:
     )
     waveform = audio.load(chosen.audio, config.sample_rate)
     log_mel, posteriors = _network_output(recognizer, waveform, chosen.speaker, moments)
-    row = "mel filter" if config.kind == "fbank" else "coefficient"
-    figure = draw_posteriors(
-        chosen, hypotheses[chosen.id], log_mel, row, posteriors, recognizer.vocabulary
-    )
+    figure = draw_posteriors(chosen, log_mel, config, posteriors, recognizer.vocabulary)
     drawn = pictures.png(figure, dpi=130)
     with atomic_open(run.picture, "wb") as png:
         png.write(drawn)
-    alt = "log-mel spectrogram and phone posteriors"
+    shown = "log-mel spectrogram" if config.kind == "fbank" else "cepstra"
+    alt = f"{shown}{' and phone posteriors' if posteriors is not None else ''} over time"
+    curve = data_url(run.curve.read_bytes(), "image/png")
+    reports = scored(run, result.partition("\n")[0])
+    alignments = reports[0].score.alignments if reports else []
     page = templates.render(
         "report.html",
         training=training,
         utterance=chosen,
-        score=score,
-        curve=data_url(run.curve.read_bytes(), "image/png"),
+        words=chosen.words or labels.words_beside(chosen.audio),
+        score=result,
+        scored=report_html.section(reports) if reports else "",
+        alignment=next((one for one in alignments if one.reference.id == chosen.id), None),
+        posteriors=posteriors is not None,
+        curve=Picture(curve, *CURVE_SIZE, "training loss and dev PER over epochs"),
         sound=pictures.flac(waveform, config.sample_rate),
         picture=Picture.of(figure, data_url(drawn, "image/png"), alt),
     )
     with atomic_open(run.report) as file:
         file.write(page)
     return run.report
+
+
+def scored(run: RunDirectory, line: str) -> list[Report]:
+    """The report whose first line this is; empty where options of `asr score` made it another."""
+    name = next((name for name in protocol_names() if f" {name} (" in line), "none")
+    try:
+        reports = score.run(run.manifest("test"), [run.hypotheses("test")], protocol=name)
+    except DataError:
+        return []
+    return reports if reports[0].score.line() == line else []
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from asr.explanation.memory import AtBoundaries, Reach
 from asr.explanation.wording import duration
 from asr.features import Features, FeaturesConfig
 from asr.phones import TABLES
-from asr.pictures import Picture, label_rows, panels, write_above
+from asr.pictures import Picture, khz_axis, label_rows, panels, write_above
 from asr.records import Segment
 
 INK, FAINT, LINE = "#23211d", "#77726a", "#c9c3b8"
@@ -143,20 +143,18 @@ def sound(course: Course, activations: Activations) -> Figure:
     hop = config.hop_samples / rate
     start = (config.window_samples / rate - hop) / 2
     low, high = np.quantile(level, [0.02, 0.998])
-    lowest, highest = (_mel(hz) for hz in (config.low_hz, config.highest_hz))
     lower.imshow(
         level,
         origin="lower",
         aspect="auto",
-        extent=(start, start + level.shape[1] * hop, lowest, highest),
+        extent=(start, start + level.shape[1] * hop, -0.5, len(level) - 0.5),
         cmap="magma",
         vmin=low,
         vmax=high,
         interpolation="none",
     )
-    ticks = [khz for khz in (0.5, 1, 2, 4, 8) if 1000 * khz <= config.highest_hz]
-    lower.set_yticks([_mel(1000 * khz) for khz in ticks], [f"{khz:g}" for khz in ticks])
-    lower.set(xlim=(0, course.end_s), ylim=(lowest, highest), ylabel="kHz")
+    khz_axis(lower, config)
+    lower.set(xlim=(0, course.end_s), ylabel="kHz")
     course.lines(lower, "white", 0.45)
     return figure
 
@@ -183,10 +181,6 @@ def mel_spectrogram(activations: Activations) -> Floats:
     frames, _ = filters(Batch.of([waveform]))
     mel: Floats = frames[0].T.numpy()
     return mel
-
-
-def _mel(hz: float) -> float:
-    return float(1127.0 * np.log1p(hz / 700.0))  # as Kaldi and HTK
 
 
 def posteriors(course: Course, activations: Activations) -> Figure:

@@ -12,6 +12,7 @@ from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.explanation.wording import duration, plural
 from asr.features import SpeakerMoments
+from asr.lstm import CELLS
 from asr.phones import TABLES
 from asr.recognizer import Recognizer
 from asr.records import Segment
@@ -20,6 +21,11 @@ LONGEST_S = 60.0
 FEWEST_STEPS = 12  # below, there is nothing to remember
 
 CELLS_TABLE = tomllib.loads((TABLES / "cells.toml").read_text(encoding="utf-8"))
+
+
+def cell_name(cell: str) -> str:
+    """The name of a cell in print; of one that the table does not have, that of its class."""
+    return str(CELLS_TABLE["names"].get(cell, CELLS[cell].__name__))
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,7 @@ class Network:
                 f"{name or 'the checkpoint'}: a {checkpoint.recognizer.config.criterion.name} "
                 f"without recurrent layers (encoder.layers is 0), expected a recurrent network"
             )
-        return cls(
-            name or CELLS_TABLE["names"][encoder.cell], checkpoint.recognizer, checkpoint.about
-        )
+        return cls(name or cell_name(encoder.cell), checkpoint.recognizer, checkpoint.about)
 
     @property
     def config(self) -> EncoderConfig:
@@ -77,7 +81,7 @@ class Network:
 
     @property
     def kind(self) -> str:
-        return str(CELLS_TABLE["names"][self.config.cell])
+        return cell_name(self.config.cell)
 
     @property
     def step_s(self) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from asr import __version__, pictures, scoring, templates
-from asr.explanation import equations, figures, memory, study, wording
+from asr.explanation import equations, figures, study, wording
 from asr.explanation.activations import Activations, activations_of, batch_of
 from asr.explanation.memory import Reach
 from asr.explanation.network import Network, Sentence
@@ -22,7 +22,8 @@ from asr.explanation.study import Choice, Study
 from asr.phones import phone_set
 from asr.scoring.analysis import phone_classes
 
-SURE = 0.05  # chance must make a difference more rarely than this for the page to state it
+# What the page states of a gate: chance makes such a difference more rarely, and it is as large.
+SURE, WORTH = 0.05, 0.01
 
 Values = dict[str, Any]  # of one section's template
 
@@ -75,7 +76,6 @@ def page(
         software=f"asr {__version__}, torch {torch.__version__}, Python {sys.version.split()[0]}",
         lag=_lag,
         median=lambda values: float(np.median(values)),
-        SURE=SURE,
         FEWEST_PHONES=study.FEWEST_PHONES,
         **{
             name: getattr(wording, name)
@@ -195,19 +195,15 @@ def _boundaries(activations: Activations, known: Study | None) -> Values | None:
     if known is None or not known.boundaries:
         return None
     gate = activations.top.keep_gate or next(iter(activations.top.shown_gates))
-    here = {
-        layer.name: memory.at_boundaries(
-            [layer.gates[gate].mean(axis=1)],
-            [activations.boundaries()],
-            study.boundary_window(activations.network),
-        )
-        for layer in activations.layers
-        if activations.sentence.segments
-    }
+    everywhere = {layer: gates[gate] for layer, gates in known.boundaries.items()}
     return {
         "gate": gate,
-        "here": {layer: measured for layer, measured in here.items() if measured is not None},
-        "everywhere": {layer: gates[gate] for layer, gates in known.boundaries.items()},
+        "measured": next(iter(everywhere.values())).boundaries,
+        "told": {
+            layer: at
+            for layer, at in everywhere.items()
+            if at.p < SURE and abs(at.near - at.inside) >= WORTH
+        },
         "pictures": figures.sized(
             lambda width: figures.around_boundaries(
                 width, list(known.boundaries.items()), activations.network.step_s

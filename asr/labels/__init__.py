@@ -4,11 +4,13 @@ Nothing here opens audio: its number of samples and sample rate are arguments.
 """
 
 import math
+import re
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from asr.errors import DataError, raise_problems
+from asr.files import read_lines
 from asr.labels import lab, phn, textgrid
 from asr.labels.checks import OVERSHOOT_S, Row, checked, unknown_phones, wrong_times
 from asr.records import Segment
@@ -115,6 +117,23 @@ def stem(path: str | Path) -> str:
     """The name without its ending: `SA1` of `SA1.PHN`, `SA1.WAV` and `SA1.WAV.wav`."""
     stem = Path(path).stem
     return stem[:-4] if stem.lower().endswith(".wav") else stem
+
+
+def words_beside(audio: str | Path) -> str:
+    """The text of the `.txt` file of an audio file, in any letter case; empty where there is none.
+
+    TIMIT's numbers of the first and last sample before it are left out.
+    """
+    audio = Path(audio)
+    names = sorted(audio.parent.iterdir()) if audio.parent.is_dir() else []
+    for path in names:
+        if path.suffix.lower() == ".txt" and stem(path).lower() == stem(audio).lower():
+            try:
+                text = " ".join(read_lines(path))
+            except DataError:
+                return ""
+            return " ".join(re.sub(r"^\s*\d+\s+\d+\s", "", text).split())
+    return ""
 
 
 def beside(audio: str | Path) -> Path | None:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
 
+from asr.features import Features, FeaturesConfig
 from asr.records import Segment
 
 DPI = 115
@@ -86,6 +87,17 @@ def panels(
         edge -= gap
     axes[-1].tick_params(labelbottom=True)
     return figure, axes
+
+
+def khz_axis(axes: Axes, config: FeaturesConfig, first: float = 0.0) -> None:
+    """Name rows of mel filters by their frequency; the middle of the lowest is at y = `first`."""
+    frontend = Features(config).frontend
+    bank = frontend.mel_filters(1.0)
+    hz = bank.argmax(dim=0).numpy() * config.sample_rate / frontend.fft_size
+    ticks = [khz for khz in (0.25, 0.5, 1, 2, 4, 8) if hz[0] <= 1000 * khz <= config.highest_hz]
+    rows = np.interp([1000 * khz for khz in ticks], hz, first + np.arange(len(hz)))
+    axes.set_yticks(rows, [f"{khz:g}" for khz in ticks])
+    axes.set_ylabel("frequency (kHz)")
 
 
 def label_phones(axes: Axes, segments: Sequence[Segment], inches_per_s: float) -> None:

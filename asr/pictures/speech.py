@@ -129,8 +129,11 @@ def _draw_frames(axes: Axes, frames: Tensor, scale: Tensor, config: FeaturesConf
         vmin=low,
         vmax=high,
     )
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.set(ylabel="mel filter" if config.kind == "fbank" else "coefficient")
+    if config.kind == "fbank":
+        pictures.khz_axis(axes, config, first)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set(ylabel="coefficient")
 
 
 def _spectrogram(waveform: Tensor, rate: int) -> Tensor:

@@ -12,12 +12,12 @@ SHOWN_UTTERANCES = 300  # aligned in full, the worst first; the page says if the
 
 def page(reports: Sequence[Report]) -> str:
     """One page for all reports: the one of strict, or else the first, in full; a table of all."""
-    return render("score.html", **_values(reports))
+    return render("score.html", heading="h1", **_values(reports))
 
 
 def section(reports: Sequence[Report]) -> str:
     """The body of `page`, for another page with the stylesheet of all pages."""
-    return render("score-body.html", **_values(reports))
+    return render("score-body.html", heading="h2", **_values(reports))
 
 
 def _values(reports: Sequence[Report]) -> dict[str, Any]:
