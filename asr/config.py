@@ -82,7 +82,8 @@ class TrainingConfig(Knobs, group="training"):
         less_than=1,
     )
     start_from: str = knob(
-        "", "checkpoint to start from: its encoder, and its criterion if that is the same"
+        "",
+        "checkpoint to start from, or packaged: its encoder, and its criterion if it is the same",
     )
     frozen_epochs: int = knob(0, "first epochs that leave start_from's encoder fixed", at_least=0)
     workers: int = knob(0, "processes that read audio; 0: the main process", at_least=0)

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -69,10 +69,10 @@ def saved(path: str | Path) -> dict[str, Any]:
         config = OmegaConf.to_object(OmegaConf.load(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except YAMLError as error:
-        raise DataError(f"{path}: expected YAML, as a run writes it") from error
-    if not isinstance(config, dict):
-        raise DataError(f"{path}: expected the configuration of a run, found {config!r}")
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise DataError(f"{path}: damaged, expected YAML as `asr train` writes it") from error
+    if not isinstance(config, dict) or not {"name", "run_dir", "corpus"} <= config.keys():
+        raise DataError(f"{path}: expected the configuration of a run, found {str(config)[:80]!r}")
     return {str(key): value for key, value in config.items()}
 
 
@@ -121,6 +121,19 @@ def _sections() -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
                 yield f"{group}={name}:", knobs.described(option, beside=part.type)
 
 
+class _WithoutLists:
+    """Standard error without the line that Hydra adds to the sentence about a job that failed."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        return 0 if text.startswith("Error executing job") else int(self.stream.write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 class JobError(Exception):
     """A job of a multirun failed, with its message printed; the argument is its exit code.
 
@@ -142,6 +155,7 @@ class Task:
         logging.basicConfig(
             level=logging.INFO, format=f"{job}%(message)s", stream=sys.stderr, force=several
         )
+        logging.getLogger("hydra").setLevel(logging.WARNING)
         try:
             if several and not any(text.startswith("run_dir=") for text in overrides):
                 place = Path(composed.run_dir)
@@ -183,7 +197,7 @@ def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]
         arguments = sys.argv[1:]
         try:
             sys.argv[1:], swept = read_arguments(arguments)
-            with _folder_of_multirun():
+            with _folder_of_multirun(), redirect_stderr(_WithoutLists(sys.stderr)):  # type: ignore[type-var]
                 task = Task(run, swept)
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
         except JobError as failure:

@@ -24,10 +24,9 @@ class CorpusConfig(Knobs, group="corpus"):
     name: str = knob(REQUIRED, "printed with every result")
     phone_set: str = knob("timit61", "of the labels")
     sample_rate: int = knob(16_000, "Hz; features.sample_rate must be the same")
-    channel: int | None = knob(None, "with resample: the one to use, from 1; none: mixed")
-    protocol: str = knob("strict", "of scoring dev PER (docs/scoring.md)")
-    protocol: str = knob("strict", "of scoring dev PER (docs/scoring.md)", one_of=protocol_names())
     resample: bool = knob(False, "convert other rates and several channels to files of the run")
+    channel: int | None = knob(None, "with resample: the one to use, from 1; none: mixed")
+    protocol: str = knob("strict", "of scoring dev PER (docs/scoring.md)", one_of=protocol_names())
     shared_speakers: bool = knob(False, "allow a speaker in several splits")
 
 
