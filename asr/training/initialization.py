@@ -68,9 +68,9 @@ def _split(recognizer: Recognizer, batches: Batches) -> Split:
 def carry_over(path: str, recognizer: Recognizer) -> tuple[str, ...]:
     """Give `recognizer` the parts of a checkpoint that fit, and return their names.
 
-    Features and encoder must fit: `DataError` says all that differs. Normalisations that take mean and
-    variance from the recordings at hand fit each other. An encoder with more layers takes those of
-    the checkpoint for its first ones, and its criterion begins anew. Otherwise the criterion is
+    Features and encoder must fit: `DataError` says all that differs. Normalisations that take mean
+    and variance from the recordings at hand fit each other. An encoder with more layers takes those
+    of the checkpoint for its first ones, and its criterion begins anew. Otherwise the criterion is
     carried over too if it is of the same kind and size, over the same phones; one over other phones
     begins with the phones that the old one knows (`Criterion.begin_with`), and is not in the names.
     Without a path nothing is carried over; "packaged" is the packaged model.
