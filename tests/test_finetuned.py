@@ -41,8 +41,9 @@ def test_it_starts_on_a_folder_of_speech(tmp_path: Path) -> None:
         place = tmp_path / "speech" / speaker
         place.mkdir(parents=True)
         phones = ["aa", "s", "m"][: 2 + number % 2]
-        soundfile.write(place / "1.wav", tones_of(phones), 16_000)
-        lines = [f"{n * 2400} {(n + 1) * 2400} {phone}\n" for n, phone in enumerate(phones)]
+        each = 2400 + 160 * number
+        soundfile.write(place / "1.wav", tones_of(phones, tone_s=each / 16_000), 16_000)
+        lines = [f"{n * each} {(n + 1) * each} {phone}\n" for n, phone in enumerate(phones)]
         (place / "1.phn").write_text("".join(lines))
     config = compose(
         [

@@ -129,10 +129,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]
         elif (flag := text.partition("=")[0]) in FLAGS | FLAGS_WITH_VALUE:
             done.append(text)
         else:
-            key = flag.lstrip("-").replace("-", "_")
-            known = key in owners() or key in groups()
-            instead = f"set {key}=…" if known else "keys are set without dashes, as in seed=1"
-            raise DataError(f"{flag}: no such flag; {instead}")
+            raise DataError(f"{flag}: no such flag; keys are set without dashes, as in seed=1")
         before = text
     return done, frozenset(swept - {""})
 
@@ -291,32 +288,25 @@ def _explain_key(error: OmegaConfBaseException) -> str:
 def unknown_key(key: str, siblings: Sequence[str] = ()) -> str:
     """That a key does not exist, and the nearest that does, also by the last part of its name."""
     parent, _, name = key.rpartition(".")
-    by_name: dict[str, list[str]] = {}
-    for one in owners():
-        by_name.setdefault(one.rpartition(".")[2], []).append(one)
-    has_it = [
-        f"{parent}={option} has it"
-        for option, config_type in SCHEMAS.get(parent, {}).items()
-        if name in [one.name for one in fields(config_type)]
-    ]
-    siblings = siblings or [one for one, full in by_name.items() if f"{parent}.{one}" in full]
+    names = {one: one.rpartition(".")[2] for one in owners() if one != key}
+    siblings = siblings or [names[one] for one in names if one == f"{parent}.{names[one]}"]
+    top = sorted({*groups(), *(one.partition(".")[0] for one in owners())})
     inside = f" in {parent}" if parent and siblings else ""
-    known = sorted(
-        siblings if inside else {*groups(), *(one.partition(".")[0] for one in owners())}
-    )
-    wrong = name if inside or key.partition(".")[0] in known else key.partition(".")[0]
-    near = [one for one in by_name.get(name, ()) if one != key] or get_close_matches(
-        name.lower(), known if inside or not parent else [], n=1
-    )
-    if not inside:
-        near = near or get_close_matches(key.lower(), owners(), n=1)
-    for one in get_close_matches(name.lower(), by_name.keys() - {name}, n=1):
-        near = near or by_name[one]
-    if near and not has_it:
-        has_it = [f"did you mean {' or '.join(map(repr, near[:3]))}?"]
-    return f"{key}: no key {wrong!r}{inside}{''.join(f'; {one}' for one in has_it)} " + (
-        f"(known: {', '.join(known)})"
-    )
+    known = sorted(siblings) if inside else top
+    wrong = name if inside or key.partition(".")[0] in top else key.partition(".")[0]
+    options_with = [
+        f"; {parent}={option} has it"
+        for option, config_type in SCHEMAS.get(parent, {}).items()
+        if config_type in owners().get(key, ())
+    ]
+    near = [one for one in names if names[one] == name]
+    near = near or get_close_matches(name.lower(), known if inside or not parent else (), n=1)
+    near = near or get_close_matches(key.lower(), () if inside else names, n=1)
+    similar = get_close_matches(name.lower(), names.values(), n=1)
+    near = near or [one for one in names if names[one] in similar]
+    hint = f"; did you mean {' or '.join(map(repr, near[:3]))}?" if near else ""
+    hint = "".join(options_with) or hint
+    return f"{key}: no key {wrong!r}{inside}{hint} (known: {', '.join(known)})"
 
 
 def _nearest(wrong: str, known: Sequence[str]) -> str:
