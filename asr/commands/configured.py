@@ -197,7 +197,7 @@ def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]
         arguments = sys.argv[1:]
         try:
             sys.argv[1:], swept = read_arguments(arguments)
-            with _folder_of_multirun(), redirect_stderr(_WithoutLists(sys.stderr)):  # type: ignore[type-var]
+            with _folder_of_multirun(), redirect_stderr(_WithoutLists(sys.stderr)):
                 task = Task(run, swept)
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
         except JobError as failure:

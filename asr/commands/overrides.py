@@ -82,11 +82,11 @@ def groups() -> frozenset[str]:
 @cache
 def owners() -> dict[str, list[type[knobs.Knobs]]]:
     """Every key with a value of its own, dotted, and the configurations that have it."""
-    parts = [part.type for part in fields(RunConfig) if is_dataclass(part.type)]
+    parts: list[Any] = [part.type for part in fields(RunConfig) if is_dataclass(part.type)]
     choices = [config_type for group in SCHEMAS.values() for config_type in group.values()]
     by_key: dict[str, list[type[knobs.Knobs]]] = {}
     for owner in (RunConfig, *parts, *choices):
-        for one in fields(owner):  # type: ignore[arg-type]
+        for one in fields(owner):
             if not is_dataclass(one.type):
                 by_key.setdefault(knobs.full_key(owner, one.name), []).append(owner)
     return by_key
@@ -231,14 +231,14 @@ def _types(key: str) -> list[Any]:
     return [part.type for owner in owners()[key] for part in fields(owner) if part.name == name]  # type: ignore[arg-type]
 
 
-def _expected(key: str, of: Sequence[type[knobs.Knobs]] = ()) -> str:
+def _expected(key: str, of: Sequence[type | None] = ()) -> str:
     """What a key may be, in words; `of` has the configurations that are meant."""
     group = key.partition("@")[0]
     if group in groups():
         return f"one of {', '.join(options(group))}"
     if group in _parts():
         return f"a key in it, as in {next(one for one in owners() if one.startswith(group))}=…"
-    words = {}
+    words: dict[str, None] = {}
     for owner, kind in zip(owners()[key], _types(key), strict=True):
         limits = dict(knobs.limits(owner, key.rpartition(".")[2]))
         if kind in EXPECTED:
