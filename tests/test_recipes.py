@@ -265,10 +265,8 @@ STRANGE = "/data/Zoë's (2) [a], b=c $x#y:z %"
 
 @pytest.mark.parametrize("through", [(), ("-f", "recipes/folder/Makefile")])
 def test_a_path_with_any_signs_reaches_every_stage(through: tuple[str, ...]) -> None:
-    target = through or ("folder", "READY=")
+    target = through or ("folder",)
     printed = make("-n", "--no-print-directory", *target, f"ROOT={STRANGE}").stdout
-    if "asr prepare" not in printed:
-        pytest.skip("make -n of the top folder does not descend here")
     commands = [shlex.split(line) for line in printed.splitlines() if "-m asr prepare" in line]
     assert [f"corpus.root={STRANGE}" in command for command in commands] == [True]
     trained = [shlex.split(line) for line in printed.splitlines() if "-m asr train" in line]
