@@ -52,6 +52,7 @@ FLAGS_WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-
 FLAGS_WITH_VALUE |= {"--config-name", "-cd", "--config-dir", "--experimental-rerun"}
 EXPECTED: dict[Any, str] = {
     int: "a whole number",
+    int | None: "a whole number or null",
     float: "a number",
     bool: "true or false",
     list[float]: "a list of numbers, as in [0,0.5,1]",
