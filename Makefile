@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
+include recipes/variables.mk
+$(call check,$(or $(MAKECMDGOALS),help))
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -21,6 +23,7 @@ help: ## Print this list
 
 demo: $(READY) ## Generate synthetic speech, train on it, print the PER: the whole pipeline in minutes
 	@$(MAKE) --no-print-directory -f recipes/demo/Makefile
+	@echo 'To use the program: source $(VENV)/bin/activate, then asr --help; or $(VENV)/bin/asr --help'
 
 librispeech: $(READY) ## The same on LibriSpeech: downloads 5.3 h and more, or ROOT=/path LEXICON=/path/to/cmudict.dict
 	@$(MAKE) --no-print-directory -f recipes/librispeech/Makefile
@@ -104,15 +107,15 @@ $(READY): pyproject.toml
 	@touch $@
 
 require-root:
-	@test -n "$(ROOT)" || { echo "error: ROOT is not set, expected the folder of the corpus: make timit ROOT=/path/to/TIMIT" >&2; exit 2; }
+	@$(if $(value ROOT),:,false) || { echo "error: ROOT is not set, expected the folder of the corpus: make timit ROOT=/path/to/TIMIT" >&2; exit 2; }
 
 require-timit:
-	@test -n "$(ROOT)$(CORPUS)" || { echo "error: ROOT is not set, expected the folder of the corpus: make graves2013 ROOT=/path/to/TIMIT, or CORPUS=corpus=synthetic; the same for make methods" >&2; exit 2; }
+	@$(if $(value ROOT)$(value CORPUS),:,false) || { echo "error: ROOT is not set, expected the folder of the corpus: make graves2013 ROOT=/path/to/TIMIT, or CORPUS=corpus=synthetic; the same for make methods" >&2; exit 2; }
 
 require-corpus:
-	@test -n "$(ROOT)" || { echo "error: ROOT is not set, expected the folder of the corpus: make peers ROOT=/path/to/TIMIT or /path/to/LibriSpeech" >&2; exit 2; }
+	@$(if $(value ROOT),:,false) || { echo "error: ROOT is not set, expected the folder of the corpus: make peers ROOT=/path/to/TIMIT or /path/to/LibriSpeech" >&2; exit 2; }
 
 require-speech:
-	@test -n "$(ROOT)" || { echo "error: ROOT is not set, expected the folder of the speech: make folder ROOT=/path" >&2; exit 2; }
+	@$(if $(value ROOT),:,false) || { echo "error: ROOT is not set, expected the folder of the speech: make folder ROOT=/path" >&2; exit 2; }
 
 .PHONY: help demo librispeech folder timit-sample timit graves2013 methods peers explain test test-quick test-processors lint types check format bench clean require-root require-timit require-corpus require-speech

@@ -1,5 +1,7 @@
 """The schema of a run: YAML in `conf/` carries values, these dataclasses say what they may be."""
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,10 +15,13 @@ from asr.criteria import CriterionConfig, CTCConfig
 from asr.encoder import EncoderConfig
 from asr.features import FeaturesConfig
 from asr.features.cache import PRECISIONS
+from asr.features.config import NOT_NEGATIVE
 from asr.knobs import Knobs, knob
+from asr.processor.device import devices
 from asr.recognizer import RecognizerConfig
 from asr.search import SearchConfig
 
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")  # which are here, is seen when one is used
 TRIED = "values that asr tune tries"
 
 
@@ -25,7 +30,9 @@ class OptimizerConfig(Knobs, group="optimizer"):
     """Base of every optimiser's configuration; `name` says which it is."""
 
     name: str
-    learning_rate: float = knob(1e-3, "the highest; training.schedule lowers it", more_than=0)
+    learning_rate: float = knob(
+        1e-3, "the highest; training.schedule lowers it", more_than=0, less_than=math.inf
+    )
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,10 @@ class TrainingConfig(Knobs, group="training"):
     warmup: float = knob(0.1, "share of one_cycle's steps that rise", at_least=0, less_than=1)
     max_gradient_norm: float = knob(5.0, "gradients are clipped to it; .inf: never", more_than=0)
     initial_range: float = knob(
-        0.0, "all weights start uniform within ± this; 0: each module's own default", at_least=0
+        0.0, "all weights start uniform within ± this; 0: each module's own default", **NOT_NEGATIVE
     )
     weight_noise: float = knob(
-        0.0, "σ of Gaussian noise on all weights, drawn anew for every batch", at_least=0
+        0.0, "σ of Gaussian noise on all weights, drawn anew for every batch", **NOT_NEGATIVE
     )
     average: float = knob(
         0.0,
@@ -75,7 +82,8 @@ class TrainingConfig(Knobs, group="training"):
         less_than=1,
     )
     start_from: str = knob(
-        "", "checkpoint to start from: its encoder, and its criterion if that is the same"
+        "",
+        "checkpoint to start from, or packaged: its encoder, and its criterion if it is the same",
     )
     frozen_epochs: int = knob(0, "first epochs that leave start_from's encoder fixed", at_least=0)
     workers: int = knob(0, "processes that read audio; 0: the main process", at_least=0)
@@ -126,9 +134,9 @@ class RunConfig(Knobs):
     optimizer: OptimizerConfig = field(default_factory=AdamConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
-    name: str = knob("default", "of the experiment")
-    seed: int = knob(1, "of all that is random")
-    run_dir: str = knob("exp/default/1", "folder for all that the run writes")
+    name: str = knob("default", "of the experiment", filled=True)
+    seed: int = knob(1, "of all that is random", at_least=-(2**63), less_than=2**63)
+    run_dir: str = knob("exp/default/1", "folder for all that the run writes", filled=True)
     resume: str = knob(
         "never", "auto: continue after the last finished epoch", one_of=("never", "auto")
     )
@@ -144,11 +152,13 @@ class RunConfig(Knobs):
     cache_precision: str = knob(
         "float32", "float16: half the space, values to one part in 2048", one_of=tuple(PRECISIONS)
     )
-    device: str = knob("auto", "cpu or cuda; auto: cuda where there is one")
+    device: str = knob("auto", "cpu, cuda or cuda:NUMBER; auto: cuda where there is one")
     threads: int = knob(0, "of the CPU; 0: one for each core", at_least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not DEVICE.fullmatch(self.device):
+            self.refuse("device", f"expected auto or {', '.join(devices())}")
         if self.corpus.sample_rate != self.features.sample_rate:
             rate = self.features.sample_rate
             self.corpus.refuse("sample_rate", f"but features.sample_rate is {rate}; set both equal")

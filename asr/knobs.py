@@ -61,9 +61,11 @@ class Knobs:
     def __post_init__(self) -> None:
         """ValueError for the first value that is beyond a limit, with its full key."""
         for part in fields(self):  # type: ignore[arg-type]
-            value, limits = getattr(self, part.name), _metadata(type(self), part.name)["limits"]
-            if not all(IS_WITHIN[name](value, limit) for name, limit in limits.items()):
-                self.refuse(part.name, f"expected {in_words(limits)}")
+            value, within = getattr(self, part.name), limits(type(self), part.name)
+            if not all(IS_WITHIN[name](value, limit) for name, limit in within.items()):
+                self.refuse(part.name, f"expected {in_words(within)}")
+            if any(one != one for one in (value if isinstance(value, list) else [value])):
+                self.refuse(part.name, "expected a number")
 
     def refuse(self, key: str, reason: str) -> NoReturn:
         """ValueError for the value of a key: its full key, the value, and what is wrong."""
@@ -73,6 +75,12 @@ class Knobs:
 def full_key(knobs: type[Knobs], name: str) -> str:
     """The name of a key on a command line, `encoder.layers`."""
     return f"{knobs.group}.{name}" if knobs.group else name
+
+
+def limits(knobs: type[Knobs], name: str) -> Limits:
+    """The limits of a key."""
+    within: Limits = _metadata(knobs, name)["limits"]
+    return within
 
 
 def in_words(limits: Mapping[str, Any]) -> str:

@@ -12,6 +12,10 @@
 #             that of a model file: LM=asr/pretrained/librispeech.safetensors
 #   TIMES=asr/pretrained/librispeech.safetensors  aligns the splits TIMED with that model, which gives
 #             their phones times
+ifndef TAKES_run
+include recipes/variables.mk
+endif
+$(call check,$(notdir $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))))
 SEEDS ?= 1
 NAME ?= $(EXPERIMENT)
 PROTOCOL ?= strict
@@ -19,13 +23,10 @@ ORDER ?= 3
 TIMED ?= train
 
 # Overrides get a folder of their own: ARGS="encoder.hidden=320" is exp/demo+encoder.hidden-320/1
-empty :=
-comma := ,
-SLUG := $(subst $(comma),-,$(strip $(ARGS)))
-$(foreach sign,= / : { } [ ] ' ",$(eval SLUG := $$(subst $(sign),-,$$(SLUG))))
-RUNS := exp/$(NAME)$(if $(SLUG),+$(subst $(empty) $(empty),+,$(SLUG)))
+SLUG := $(if $(strip $(ARGS)),$(shell sh recipes/run-name.sh $(call quoted,$(strip $(ARGS)))))
+RUNS := exp/$(NAME)$(if $(SLUG),+$(SLUG))
 PY := .venv/bin/python
-OVERRIDES = experiment=$(EXPERIMENT) seed=$(*F) run_dir='$(@D)' $(strip $(if $(ROOT),corpus.root='$(ROOT)') $(CORPUS) $(METHOD) $(ARGS))
+OVERRIDES = experiment=$(EXPERIMENT) seed=$(*F) run_dir='$(@D)' $(strip $(if $(ROOT),corpus.root=$(call quoted,$(ROOT))) $(CORPUS) $(METHOD) $(ARGS))
 PAGES := $(foreach seed,$(SEEDS),$(RUNS)/$(seed)/report.html)
 
 all: $(PAGES)
@@ -34,33 +35,34 @@ all: $(PAGES)
 		$(foreach seed,$(SEEDS),'$(RUNS)/$(seed)/test.hyp.jsonl') --protocol $(PROTOCOL) | grep -E '^(%PER|mean of)'
 	@echo "To look at: $(PAGES)"
 
-# A stage with the prerequisite $(call changed,NAME=VALUE) is also out of date when settings.txt of the run
-# has another value; $(call noted,NAME=VALUE) writes the value there.
-changed = $$(shell grep -qsxF "$(1)" '$(RUNS)/$$*/settings.txt' || echo FORCE)
-noted = @{ grep -sv '^$(firstword $(subst =, ,$(1)))=' '$(@D)/settings.txt'; echo "$(1)"; } \
+# A stage with the prerequisite $(call changed,VARIABLE) is also out of date when settings.txt of the run
+# has another line than that variable, NAME=VALUE; $(call noted,VARIABLE) writes the line there.
+changed = $$(shell grep -qsxF $$(call quoted,$$($(1))) '$(RUNS)/$$*/settings.txt' || echo FORCE)
+noted = @{ grep -sv '^$(firstword $(subst =, ,$($(1))))=' '$(@D)/settings.txt'; printf '%s\n' $(call quoted,$($(1))); } \
 	> '$(@D)/.settings.txt' && mv '$(@D)/.settings.txt' '$(@D)/settings.txt'
 DATA := data=$(strip $(ROOT) $(CORPUS))
 NGRAM := ngram=$(or $(LM),$(ORDER))
+TUNED := tune=$(TUNE)
 .SECONDEXPANSION:
 
-$(RUNS)/%/vocabulary.txt: $(call changed,$(DATA)) | $(DOWNLOAD)
+$(RUNS)/%/vocabulary.txt: $(call changed,DATA) | $(DOWNLOAD)
 	$(PY) -m asr prepare $(OVERRIDES)
-	$(if $(TIMES),for split in $(TIMED); do $(PY) -m asr align '$(TIMES)' '$(@D)/manifests/'$$split.jsonl \
+	$(if $(TIMES),for split in $(TIMED); do $(PY) -m asr align $(call quoted,$(TIMES)) '$(@D)/manifests/'$$split.jsonl \
 		--output '$(@D)/timed.jsonl' --overwrite && mv '$(@D)/timed.jsonl' '$(@D)/manifests/'$$split.jsonl || exit 1; done)
-	$(call noted,$(DATA))
+	$(call noted,DATA)
 
 $(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt
 	$(PY) -m asr train $(strip $(OVERRIDES) $(TRAINING)) resume=auto
 
-$(RUNS)/%/search.json: $(RUNS)/%/training.json $(call changed,$(NGRAM))
-	$(PY) -m asr ngram $(if $(LM),--checkpoint '$(LM)','$(@D)/manifests/train.jsonl' --order $(ORDER)) \
+$(RUNS)/%/search.json: $(RUNS)/%/training.json $(call changed,NGRAM)
+	$(PY) -m asr ngram $(if $(LM),--checkpoint $(call quoted,$(LM)),'$(@D)/manifests/train.jsonl' --order $(ORDER)) \
 		--vocabulary '$(@D)/vocabulary.txt' --output '$(@D)/lm.arpa' --overwrite
 	$(PY) -m asr tune $(OVERRIDES) search=beam-lm
-	$(call noted,$(NGRAM))
+	$(call noted,NGRAM)
 
-$(RUNS)/%/test.hyp.jsonl: $(RUNS)/%/$(if $(TUNE),search,training).json $(call changed,tune=$(TUNE))
+$(RUNS)/%/test.hyp.jsonl: $(RUNS)/%/$(if $(TUNE),search,training).json $(call changed,TUNED)
 	$(PY) -m asr decode $(OVERRIDES) split=test $(if $(TUNE),tuned=true)
-	$(call noted,tune=$(TUNE))
+	$(call noted,TUNED)
 
 $(RUNS)/%/test.per.txt: $(RUNS)/%/test.hyp.jsonl
 	$(PY) -m asr score '$(@D)/manifests/test.jsonl' '$<' --protocol $(PROTOCOL) --output '$@' --overwrite

@@ -11,7 +11,8 @@ from hydra.errors import MissingConfigException
 
 from asr.batch import Batch
 from asr.commands import prepare
-from asr.commands.configured import CONF, command, compose, explain, help_text
+from asr.commands.configured import command, compose, help_text
+from asr.commands.overrides import CONF, explain
 from asr.config import SCHEMAS, RunConfig
 from asr.phones import Vocabulary, phone_set
 from asr.recognizer import Recognizer
@@ -67,12 +68,16 @@ def test_features_have_the_width_in_their_name(name: str) -> None:
     [
         ("encoder.hiden=3", 2, "encoder.hiden: no key 'hiden' in encoder; did you mean 'hidden'?"),
         ("+encoder.hiden=3", 2, "encoder.hiden: no key 'hiden' in encoder; did you mean 'hidden'?"),
-        ("encodr.hidden=3", 2, "encodr: no key 'encodr'; did you mean 'encoder'?"),
-        ("encoder.hidden=three", 2, "encoder.hidden: Value 'three' of type 'str' could not be"),
-        ("encoder.hidden=null", 2, "encoder.hidden: field 'encoder.hidden' is not Optional"),
+        ("encodr.hidden=3", 2, "encodr.hidden: no key 'encodr'; did you mean 'encoder.hidden'"),
+        (
+            "encoder.hidden=three",
+            2,
+            "encoder.hidden is 'three', expected a whole number",
+        ),
+        ("encoder.hidden=null", 2, "encoder.hidden is 'null', expected a whole number"),
         ("experiment=timitt", 2, "experiment/timitt: no such option; did you mean 'timit'?"),
         ("encoder=transformer", 2, "encoder/transformer: no such option (known: blstm, lstm)"),
-        ("hidden", 2, "override 'hidden' missing EQUAL"),
+        ("hidden", 2, "hidden: no key 'hidden'; did you mean 'encoder.hidden'"),
         ("experiment=timit", 2, "corpus.root is missing; set corpus.root=…"),
         ("corpus.root=", 2, "corpus.root is '', expected a value"),
         ("encoder.dropout=1.5", 2, "encoder.dropout is 1.5, expected at least 0 and less than 1"),
@@ -83,7 +88,7 @@ def test_features_have_the_width_in_their_name(name: str) -> None:
         ("training.learning_rate=1", 2, "training.learning_rate: no key 'learning_rate' in train"),
         ("optimizer=adagrad", 2, "optimizer/adagrad: no such option (known: adam, sgd)"),
         ("optimizer.learning_rate=0", 2, "optimizer.learning_rate is 0.0, expected more than 0"),
-        ("optimizer.momentum=0.9", 2, "optimizer.momentum: no key 'momentum' in optimizer (known"),
+        ("optimizer.momentum=0.9", 2, "no key 'momentum' in optimizer; optimizer=sgd has it"),
         ("features.hop_ms=50", 2, "features.hop_ms is 50.0, expected at most 25"),
         ("corpus.sample_rate=8000", 2, "corpus.sample_rate is 8000, expected 16000"),
         ("split=eval", 2, "split is 'eval', expected train, dev, test or test-full"),

@@ -12,7 +12,8 @@ from conftest import commands_of, recipe
 
 from asr import checkpoint
 from asr.commands import decode, train
-from asr.commands.configured import CONF, compose
+from asr.commands.configured import compose
+from asr.commands.overrides import CONF
 from asr.config import SGDConfig
 from asr.phones import Vocabulary, phone_set
 from asr.recognizer import Recognizer

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -219,3 +221,85 @@ def test_help_names_every_target_a_person_wants() -> None:
     printed = make().stdout
     for target in ("demo", "librispeech", "folder", "timit", "timit-sample", "test", "bench"):
         assert f"make {target} " in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("SEED=3", "SEED is no variable of make demo; did you mean SEEDS?"),
+        ("seeds=3", "did you mean SEEDS?"),
+        ("FOLDS=3", "FOLDS is no variable of make demo"),
+        ("SEEDS=a", "SEEDS is 'a', expected whole numbers"),
+        ("SEEDS=", "SEEDS is empty"),
+        ("SEEDS=2 2", "SEEDS is '2 2', expected each seed once"),
+        ("TUNE=yes", "TUNE is 'yes', expected 1"),
+        ("TUNE=0", "TUNE is '0', expected 1"),
+        ("ORDER=x", "ORDER is 'x', expected a whole number"),
+    ],
+)
+@pytest.mark.parametrize("target", [("demo",), ("-f", "recipes/demo/Makefile")])
+def test_a_variable_that_no_recipe_reads_is_refused(
+    options: str, says: str, target: tuple[str, ...]
+) -> None:
+    refused = make("-n", *target, options)
+    assert refused.returncode == 2
+    assert says in refused.stderr
+    assert not refused.stdout
+
+
+def test_every_recipe_takes_the_variables_that_it_documents() -> None:
+    every = [*(REPOSITORY / "recipes").glob("*/Makefile"), REPOSITORY / "recipes/timit/left-out.mk"]
+    for makefile in every:
+        header = makefile.read_text().split("\n\n")[0]
+        name = makefile.parent.name
+        for variable in re.findall(r"\b([A-Z_]{3,})=(?!\d\d)", header):
+            value = "2" if variable in ("SEEDS", "JOBS", "FOLDS", "ORDER") else "1"
+            options = ("-n", "-f", str(makefile), "ROOT=/c", "FOLDS=2", f"{variable}={value}")
+            if name != "timit":
+                options = tuple(one for one in options if one != "FOLDS=2")
+            assert "is no variable" not in make(*options).stderr
+
+
+STRANGE = "/data/Zoë's (2) [a], b=c $x#y:z %"
+
+
+@pytest.mark.parametrize("through", [(), ("-f", "recipes/folder/Makefile")])
+def test_a_path_with_any_signs_reaches_every_stage(through: tuple[str, ...]) -> None:
+    target = through or ("folder",)
+    printed = make("-n", "--no-print-directory", *target, f"ROOT={STRANGE}").stdout
+    commands = [shlex.split(line) for line in printed.splitlines() if "-m asr prepare" in line]
+    assert [f"corpus.root={STRANGE}" in command for command in commands] == [True]
+    trained = [shlex.split(line) for line in printed.splitlines() if "-m asr train" in line]
+    assert [f"corpus.root={STRANGE}" in command for command in trained] == [True]
+
+
+def test_the_data_of_a_strange_path_are_recognised(tmp_path: Path) -> None:
+    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
+    run = tmp_path / "exp" / "folder" / "1"
+    run.mkdir(parents=True)
+    (run / "settings.txt").write_text(f"data={STRANGE}\n")
+    (run / "vocabulary.txt").touch()
+    for root, stale in ((STRANGE, False), (f"{STRANGE}2", True)):
+        printed = make("-n", "-f", "recipes/folder/Makefile", f"ROOT={root}", folder=tmp_path)
+        assert ("asr prepare" in printed.stdout) is stale
+
+
+def test_overrides_give_a_run_a_name_of_its_own_that_fits() -> None:
+    def name(arguments: str) -> str:
+        command = ["sh", str(REPOSITORY / "recipes" / "run-name.sh"), arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert name("encoder.hidden=320 features=mfcc39") == "encoder.hidden-320+features-mfcc39"
+    long = " ".join(f"encoder.hidden={n}" for n in range(100))
+    alike = ["a=b-c", "a=b/c", "a=b,c", "a='b c'", "a='b+c'", "a=é", "a=è", long, f"{long}0"]
+    names = [name(arguments) for arguments in alike]
+    assert len(set(names)) == len(names)
+    assert max(len(one.encode()) for one in names) < 200
+
+
+def test_the_demo_ends_with_how_to_call_the_program() -> None:
+    assert "source .venv/bin/activate" in make("-n", "demo").stdout.splitlines()[-1]
+
+
+def test_own_speech_is_fine_tuned_by_one_word(tmp_path: Path) -> None:
+    assert "experiment=folder-finetuned" in dry("folder", tmp_path, "ROOT=/c", "FINETUNE=1")

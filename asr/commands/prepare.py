@@ -10,7 +10,7 @@ import filecmp
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -58,17 +58,16 @@ def run(config: RunConfig) -> None:
         )
         outcome.bad[:0] = corpus.bad
         outcome.left_out += len(corpus.bad)
-        outcome.wrong[:0] = [
-            *corpus.wrong,
-            *(
-                f"{config.corpus.root}: the split {split!r} is empty"
-                for split, recordings in corpus.splits.items()
-                if not recordings
-            ),
-        ]
+        outcome.wrong[:0] = corpus.wrong
         if not config.corpus.shared_speakers:
             outcome.wrong.extend(manifests.speakers_in_two_splits(corpus))
-        _judge(config, staging, outcome)
+        without = "without what is bad, " if config.skip_bad and outcome.bad else ""
+        empty = [
+            f"{config.corpus.root}: {without}the split {split!r} is empty"
+            for split, recordings in corpus.splits.items()
+            if not (staging.manifest(split).stat().st_size if without else recordings)
+        ]
+        _judge(config, staging, outcome, empty)
         # ── describe ──────────────────────────────────────────────────────────────────────────
         phones = corpus.phones or phone_set(config.corpus.phone_set)
         paths = [staging.manifest(split) for split in corpus.splits]
@@ -91,22 +90,22 @@ def run(config: RunConfig) -> None:
     log.info("%s", in_words.rstrip())
 
 
-def _judge(config: RunConfig, staging: RunDirectory, outcome: Outcome) -> None:
-    """Warn, and refuse the corpus with all its problems, or with `skip_bad` list them in a file."""
+def _judge(
+    config: RunConfig, staging: RunDirectory, outcome: Outcome, empty: Sequence[str]
+) -> None:
+    """Warn, and refuse the corpus with all its problems, or with `skip_bad` list them in a file.
+
+    The problem that a split is `empty` comes last, after those of the recordings that it lacks.
+    """
     if outcome.warned:
         more = outcome.warned - len(outcome.first_warnings)
         listed = "\n".join(outcome.first_warnings) + (f"\nand {more} more" if more else "")
         log.warning("warnings: %d (warnings.txt in the run directory):\n%s", outcome.warned, listed)
     else:
         staging.warnings.unlink()
-    raise_problems([*outcome.wrong, *([] if config.skip_bad else outcome.bad)])
+    if outcome.wrong or empty or not config.skip_bad:
+        raise_problems([*outcome.wrong, *outcome.bad, *empty])
     if outcome.bad:
-        outcome.wrong.extend(
-            f"{config.corpus.root}: without what is bad, the split {path.stem!r} is empty"
-            for path in sorted(staging.manifests.glob("*.jsonl"))
-            if not path.stat().st_size
-        )
-        raise_problems([*outcome.wrong, *outcome.bad] if outcome.wrong else [])
         staging.skipped.write_text("".join(f"{one}\n" for one in outcome.bad), encoding="utf-8")
         log.warning(
             "%d problems, %d recordings left out: see %s",

@@ -1,12 +1,15 @@
 """A finished run → one HTML page, complete in itself.
 
     asr report exp/demo/1
+    asr report exp/demo*/1      # several runs → one table, printed
 
 The page has numbers, the learning curve, one utterance with its words, its errors and the
 posteriors of the network, and the page of `asr score --html`.
 """
 
 import argparse
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +18,8 @@ from asr import audio, labels, pictures, templates
 from asr.audio import Waveform
 from asr.batch import Batch
 from asr.commands import score
+from asr.commands.configured import saved
+from asr.config import leaves
 from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
@@ -102,9 +107,38 @@ def _network_output(
     return log_mel, recognizer.criterion.emissions(encoded)[0].exp().numpy()
 
 
+def compared(paths: Sequence[str | Path]) -> str:
+    """Several runs in Markdown: their PER, and what differs in their configurations."""
+    runs = [RunDirectory(path) for path in paths]
+    configs = [
+        {key: str(value).replace(str(tree["run_dir"]), "…") for key, value in leaves(tree).items()}
+        for tree in (saved(run.config) for run in runs)
+    ]
+    keys = dict.fromkeys(key for config in configs for key in config)
+    differing = [key for key in keys if len({config.get(key, "") for config in configs}) > 1]
+    lines = [
+        " | ".join(["| run | dev PER | test PER | 95 % by speaker", *differing]) + " |",
+        "|---|---:|---:|---:|" + "---|" * len(differing),
+    ]
+    for run, config in zip(runs, configs, strict=True):
+        result = run.score.read_text(encoding="utf-8") if run.score.exists() else ""
+        test = re.match(r"%PER (\S+)(?:.*95 % by speaker (\S+ … \S+))?", result)
+        cells = [
+            f"{run}",
+            f"{run.summary()['dev_per']:.2f}",
+            *(test.groups("") if test else ("", "")),
+        ]
+        lines.append(f"| {' | '.join([*cells, *(config.get(key, '') for key in differing)])} |")
+    return "\n".join(lines)
+
+
 @exit_code
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="asr report", description=__doc__.splitlines()[0])
-    parser.add_argument("run_dir", type=Path, help="folder of a finished run, e.g. exp/demo/1")
+    parser.add_argument("run_dir", type=Path, nargs="+", help="folder of a run, e.g. exp/demo/1")
     parser.add_argument("--utterance", metavar="ID", help="the test utterance to draw")
-    print(run(**vars(parser.parse_args(argv))))
+    options = parser.parse_args(argv)
+    if len(options.run_dir) > 1:
+        print(compared(options.run_dir))
+    else:
+        print(run(options.run_dir[0], options.utterance))

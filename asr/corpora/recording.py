@@ -11,6 +11,7 @@ from asr.knobs import REQUIRED, Knobs, knob
 from asr.labels.checks import checked
 from asr.phones import unknown_phone
 from asr.records import Segment
+from asr.scoring.protocols import protocol_names
 
 Labels = tuple[tuple[str, ...], tuple[Segment, ...] | None]  # phones, and with times where known
 
@@ -25,7 +26,7 @@ class CorpusConfig(Knobs, group="corpus"):
     sample_rate: int = knob(16_000, "Hz; features.sample_rate must be the same")
     resample: bool = knob(False, "convert other rates and several channels to files of the run")
     channel: int | None = knob(None, "with resample: the one to use, from 1; none: mixed")
-    protocol: str = knob("strict", "of scoring dev PER (docs/scoring.md)")
+    protocol: str = knob("strict", "of scoring dev PER (docs/scoring.md)", one_of=protocol_names())
     shared_speakers: bool = knob(False, "allow a speaker in several splits")
 
 

@@ -1,6 +1,5 @@
 """The values that a recogniser has before its first step."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
@@ -14,6 +13,7 @@ from asr.errors import DataError
 from asr.lstm.fast.products import onednn_multiplies
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
+from asr.transcriber import MODEL
 
 # What may differ between the features of two recognisers that take mean and variance from the
 # recordings at hand, and between the encoders of any two.
@@ -68,21 +68,31 @@ def _split(recognizer: Recognizer, batches: Batches) -> Split:
 def carry_over(path: str, recognizer: Recognizer) -> tuple[str, ...]:
     """Give `recognizer` the parts of a checkpoint that fit, and return their names.
 
-    Features and encoder must fit: `DataError` says what differs. Normalisations that take mean and
-    variance from the recordings at hand fit each other. An encoder with more layers takes those of
-    the checkpoint for its first ones, and its criterion begins anew. Otherwise the criterion is
+    Features and encoder must fit: `DataError` says all that differs. Normalisations that take mean
+    and variance from the recordings at hand fit each other. An encoder with more layers takes those
+    of the checkpoint for its first ones, and its criterion begins anew. Otherwise the criterion is
     carried over too if it is of the same kind and size, over the same phones; one over other phones
     begins with the phones that the old one knows (`Criterion.begin_with`), and is not in the names.
-    Without a path nothing is carried over.
+    Without a path nothing is carried over; "packaged" is the packaged model.
     """
     if not path:
         return ()
-    source = checkpoint.load(path).recognizer
+    source = checkpoint.load(MODEL if path == "packaged" else path).recognizer
     both = (source, recognizer)
     deeper = source.config.encoder.layers < recognizer.config.encoder.layers
     adapt = all(each.config.features.adapts for each in both)
-    _require_same(path, "features", both, FREE_FEATURES if adapt else ())
-    _require_same(path, "encoder", both, (*FREE_ENCODER, *(["layers"] if deeper else [])))
+    free = {
+        "features": FREE_FEATURES if adapt else (),
+        "encoder": (*FREE_ENCODER, *(["layers"] if deeper else [])),
+    }
+    differing = [
+        f"{part}.{key}={str(value).lower() if isinstance(value, bool) else value}"
+        for part in free
+        for key, value in asdict(getattr(source.config, part)).items()
+        if key not in free[part] and value != getattr(getattr(recognizer.config, part), key)
+    ]
+    if differing:
+        raise DataError(f"{path}: cannot be carried over unless you set {' '.join(differing)}")
     recognizer.features.load_state_dict(source.features.state_dict())
     recognizer.encoder.load_state_dict(source.encoder.state_dict(), strict=not deeper)
     if deeper:
@@ -101,13 +111,3 @@ def carry_over(path: str, recognizer: Recognizer) -> tuple[str, ...]:
     labels = recognizer.vocabulary.counterparts(source.vocabulary)
     recognizer.criterion.begin_with(source.criterion, labels)
     return ("features", "encoder")
-
-
-def _require_same(
-    path: str, part: str, both: tuple[Recognizer, Recognizer], free: Sequence[str]
-) -> None:
-    theirs, ours = (asdict(getattr(each.config, part)) for each in both)
-    differing = [key for key in ours if key not in free and theirs[key] != ours[key]]
-    if differing:
-        named = " ".join(f"{part}.{key}={theirs[key]}" for key in differing)
-        raise DataError(f"{path}: cannot be carried over unless you set {named}")

@@ -19,7 +19,7 @@ left-out: $(ALL:=/test.hyp.jsonl)
 		|| exit 1; done
 
 $(firstword $(LISTS)).txt:
-	$(JOIN) split '$(ROOT)' $(FOLDS) '$(RUNS)'
+	$(JOIN) split $(call quoted,$(ROOT)) $(FOLDS) '$(RUNS)'
 $(ALL:=/vocabulary.txt): $(firstword $(LISTS)).txt
 
 .PHONY: left-out

@@ -1,0 +1,56 @@
+# What a command line may set, by target. A variable with another name would be ignored in silence, so it
+# is refused, as is a value that is no number or switch where one is expected.
+TAKES_run := ARGS SEEDS NAME EXPERIMENT PROTOCOL CORPUS METHOD TRAINING TUNE ORDER LM TIMES TIMED ROOT DOWNLOAD
+TAKES_demo := $(TAKES_run)
+TAKES_librispeech := $(TAKES_run) TRAIN DEV TEST LEXICON LIST
+TAKES_folder := $(TAKES_run) FINETUNE LEXICON
+TAKES_timit := $(TAKES_run) FOLDS
+TAKES_timit-sample := $(TAKES_timit)
+TAKES_graves2013 := $(TAKES_run) NETWORKS JOBS LAUNCHER
+TAKES_methods := $(TAKES_run) BASE SIZES METHODS GMM PASSES FRAMEWISE TRANSDUCER WIDTH ALIGN JOBS
+TAKES_explain := $(TAKES_run) UTTERANCE
+TAKES_peers := ARGS ROOT EXPERIMENT MODEL TUNE SNR NOISE SPLIT HEARD ONE_SPEAKER OUTPUT DEV TEST LEXICON
+EVERYWHERE := PYTHON VENV PY MAKE MAKEFLAGS SHELL
+NUMBERS := SEEDS
+NUMBER := ORDER FOLDS JOBS PASSES WIDTH
+SWITCH := TUNE FINETUNE ALIGN ONE_SPEAKER
+
+# Text in quotes of the shell.
+quoted = '$(subst ','\'',$(1))'
+empty :=
+comma := ,
+typed := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+nearest = $(shell python3 -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1))' \
+	$(call quoted,$(1)) $(sort $(takes)) 2>/dev/null)
+is_number = $(shell printf '%s\n' $(call quoted,$(1)) | grep -Eqx '[0-9]{1,9}' && echo yes)
+repeated = $(filter-out $(words $(sort $(1))),$(words $(1)))
+
+# Paths are taken as they stand, with $ in them, unless Make's own $(NAME) or $$ is there.
+open := (
+literal = $(if $(findstring $$$$,$(value $(1)))$(findstring $$$(open),$(value $(1))),$($(1)),$(value $(1)))
+$(foreach name,ROOT LEXICON LIST LM OUTPUT,$(if $(value $(name)),$(eval override $(name) := $$(call literal,$(name)))))
+
+# The files and folders of ROOT that fit a pattern.
+in_root = $(if $(ROOT),$(shell cd $(call quoted,$(ROOT)) 2>/dev/null && ls -d $(1) 2>/dev/null))
+
+# The CPU threads of each of JOBS processes; 0, all of them, without JOBS.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+JOBS ?= 1
+THREADS := $(if $(filter 1,$(JOBS)),0,$(shell echo $$(( $(CORES) > $(JOBS) ? $(CORES) / $(JOBS) : 1 )) 2>/dev/null))
+
+# $(call check,TARGETS): an error for the first variable that none of them takes, or with a wrong value.
+define check
+$(eval takes := $(EVERYWHERE) $(foreach target,$(1),$(TAKES_$(target))))
+$(foreach name,$(filter-out $(takes),$(typed)),\
+	$(eval near := $(call nearest,$(name)))\
+	$(error $(name) is no variable of make $(1)$(if $(near),; did you mean $(near)?) (known: $(sort $(takes)))))
+$(foreach name,$(filter $(SWITCH),$(typed)),$(if $(filter-out 1,$(or $($(name)),1)),\
+	$(error $(name) is '$($(name))'$(comma) expected 1$(comma) or leave it out)))
+$(foreach name,$(filter $(NUMBER),$(typed)),$(if $(call is_number,$($(name))),,\
+	$(error $(name) is '$($(name))'$(comma) expected a whole number)))
+$(foreach name,$(filter $(NUMBERS),$(typed)),$(if $(strip $($(name))),\
+	$(foreach one,$($(name)),$(if $(call is_number,$(patsubst -%,%,$(one))),,\
+		$(error $(name) is '$($(name))'$(comma) expected whole numbers$(comma) as in $(name)="1 2 3"))),\
+	$(if $(filter SEEDS,$(name)),$(error SEEDS is empty$(comma) expected whole numbers$(comma) as in SEEDS="1 2 3"))))
+$(if $(filter SEEDS,$(typed)),$(if $(call repeated,$(SEEDS)),$(error SEEDS is '$(SEEDS)'$(comma) expected each seed once)))
+endef

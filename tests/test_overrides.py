@@ -1,0 +1,219 @@
+"""Overrides as people type them: text is taken as it stands, and a mistake gets one sentence."""
+
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from asr.commands.configured import Task, command, compose, saved
+from asr.commands.overrides import owners, read, read_arguments, run_name
+from asr.commands.report import compared
+from asr.config import RunConfig
+from asr.errors import DataError
+from asr.train import run as train
+from asr.training.run_directory import RunDirectory
+
+# What only a library says of a mistake.
+FOREIGN = re.compile(r"omegaconf|hydra|Config[A-Z]|Traceback|primitive|Optional|<class", re.ASCII)
+
+PATHS = (
+    "/data/Zoë (2) [a], b=c",
+    "it's",
+    "two 'quotes' \"here\"",
+    "back\\slash",
+    "ends\\",
+    "a#b:c$d e%f&g;h|i?j*k~l!m{n}",
+    "1e3",
+    "007",
+    "true",
+    "range(3)",
+    "a,b",
+    " blank ",
+    "a@b",
+    "+x",
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_text_is_taken_as_it_stands(path: str) -> None:
+    config = compose(["experiment=timit", f"corpus.root={path}", f"run_dir={path}/x"])
+    assert (config.corpus.root, config.run_dir) == (path, f"{path}/x")
+
+
+@pytest.mark.parametrize("written", ["'a, b'", '"a, b"', "a\\,\\ b"])
+def test_text_may_also_be_written_as_hydra_reads_it(written: str) -> None:
+    assert compose(["experiment=timit", f"corpus.root={written}"]).corpus.root == "a, b"
+
+
+def test_text_may_refer_to_other_keys() -> None:
+    config = compose(["experiment=demo", "run_dir=my runs, all/${name}/${seed}", "seed=3"])
+    assert config.run_dir == "my runs, all/demo/3"
+    assert compose(["experiment=demo", "search=beam-lm"]).search.language_model == (
+        "exp/demo/1/lm.arpa"
+    )
+
+
+def test_with_m_commas_separate_values_unless_the_text_is_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    roots = ["-m", "corpus.root=a b,c=d", "seed=1,2", "encoder.hidden=8"]
+    done, swept = read_arguments(roots)
+    assert done == ["-m", "corpus.root='a b','c=d'", "seed=1,2", "encoder.hidden=8"]
+    assert swept == {"corpus.root", "seed"}
+    Path("a b,c=d").mkdir()
+    assert read_arguments(roots)[0][1] == "corpus.root='a b,c=d'"
+    quoted = ["-m", "run_dir='a,b'", "corpus.root=choice(a,b)"]
+    assert read_arguments(quoted) == (quoted, {"corpus.root"})
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("encoder", "blstm, lstm"),
+        ("seed", "a whole number"),
+        ("encoder.hidden=abc", "a whole number, at least 1"),
+        ("encoder.hidden=", "a whole number, at least 1"),
+        ("encoder.hidden=8.5", "a whole number"),
+        ("encoder.hidden=true", "a whole number"),
+        ("encoder.hidden=8 9", "a whole number"),
+        ("encoder.hidden=[8,9]", "a whole number"),
+        ("encoder.hidden={a:1}", "a whole number"),
+        ("encoder.hidden=(", "a whole number"),
+        ("encoder.hidden==3", "a whole number"),
+        ("encoder.hidden=${name}", "a whole number"),
+        ("encoder.hidden=8,9", "-m"),
+        ("encoder.hidden.x=3", "encoder.hidden"),
+        ("encoder.bidirectional=2", "true or false"),
+        ("encoder.dropout=nan", "less than 1"),
+        ("encoder={hiden:3}", "'hidden'"),
+        ("encoder={hidden:a}", "a whole number"),
+        ("encoder=3", "blstm"),
+        ("encoder=null", "blstm"),
+        ("encoder=", "blstm"),
+        ("encoder@x=lstm", "GROUP=OPTION"),
+        ("encoder.hidden=???", "set encoder.hidden="),
+        ("=3", "KEY=VALUE"),
+        ("training=3", "training.epochs"),
+        ("training.seed=3", "'seed'"),
+        ("training.hidden=3", "'encoder.hidden'"),
+        ("hidden=3", "'encoder.hidden'"),
+        ("ENCODER.HIDDEN=3", "'encoder.hidden'"),
+        ("+x=1", "encoder"),
+        ("~x", "encoder"),
+        ("~encoder", "blstm"),
+        ("~encoder.hidden", "a whole number"),
+        ("a b=3", "encoder"),
+        ("experiment=nope", "timit"),
+        ("experiment=ctc-3l-250h", "'graves2013/ctc-3l-250h'"),
+        ("experiment=demo=3", "demo"),
+        ("corpus=timit", "corpus.root"),
+        ("corpus.dev=x", "corpus=folder"),
+        ("corpus.protocol=per", "strict"),
+        ("tune.bonus=1", "list of numbers"),
+        ("tune.bonus=[a]", "list of numbers"),
+        ("tune.bonus=[nan]", "a number"),
+        ("optimizer.learning_rate=inf", "finite"),
+        ("seed=99999999999999999999", "less than"),
+        ("run_dir=", "not empty"),
+        ("run_dir=${", "${KEY}"),
+        ("run_dir=${nam}", "${KEY}"),
+        ("device=gpu", "cpu"),
+        ("device=cuda:99", "cpu"),
+        ("--seed=3", "seed="),
+        ("--epochs", "seed=1"),
+    ],
+)
+def test_a_mistake_names_the_key_and_what_is_expected(
+    override: str,
+    names: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["asr train", override])
+    with pytest.raises(SystemExit, match=r"^2$"):
+        command(lambda config: None, "")()
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert not out
+    assert line.startswith("error: ")
+    assert not FOREIGN.search(line)
+    assert override.lstrip("+~-").partition("=")[0].partition("@")[0] in line
+    assert names in line.partition(": ")[2]
+
+
+def test_what_is_wrong_in_a_sweep_is_one_value() -> None:
+    with pytest.raises(DataError, match=r"^seed is 'x', expected a whole number"):
+        read_arguments(["-m", "seed=1,x"])
+
+
+def test_every_key_can_be_typed_with_a_plus_and_with_blanks() -> None:
+    assert read(["+seed=3", "++ encoder.hidden =3"]) == ["seed=3", "encoder.hidden=3"]
+    assert "corpus.root" in owners()
+
+
+def test_jobs_have_names_of_their_own() -> None:
+    rates = [run_name([f"optimizer.learning_rate={rate}"], ()) for rate in ("0.001", "0.0003")]
+    assert rates == ["+optimizer.learning_rate-0.001", "+optimizer.learning_rate-0.0003"]
+    assert run_name(["experiment=demo", "seed=2", "corpus.root='/a'", "search=beam"], ()) == ""
+    assert run_name(["search.beam=10"], {"search.beam"}) == "+search.beam-10"
+    alike = [["corpus.root=a/b"], ["corpus.root=a-b"], [f"name={'x' * 300}"], [f"name={'x' * 301}"]]
+    names = {run_name(overrides, {"corpus.root"}) for overrides in alike}
+    assert len(names) == len(alike)
+    assert max(map(len, names)) < 200
+
+
+def test_a_job_can_be_sent_to_another_process() -> None:
+    task = Task(train, frozenset({"seed"}))
+    assert pickle.loads(pickle.dumps(task)) == task
+
+
+def test_jobs_do_not_share_a_run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    places: list[str] = []
+
+    def note(config: RunConfig) -> None:
+        places.append(config.run_dir)
+        assert config.search.language_model.startswith(config.run_dir)
+
+    swept = ["seed=1,2", "optimizer.learning_rate=1e-3,3e-4", "encoder.hidden=8"]
+    monkeypatch.setattr("sys.argv", ["asr train", "-m", "search=beam-lm", *swept])
+    assert command(note, "")() == 0
+    assert len(set(places)) == 4
+    assert places[0] == "exp/default+optimizer.learning_rate-0.001+encoder.hidden-8/1"
+    assert not list(tmp_path.iterdir())
+
+
+def run_of(folder: Path, *overrides: str) -> Path:
+    """A folder with what a trained and scored run leaves for `asr report`."""
+    run = RunDirectory(folder)
+    folder.mkdir(parents=True)
+    run.config.write_text(compose(["experiment=demo", f"run_dir={folder}", *overrides]).to_yaml())
+    run.training.write_text('{"dev_per": 12.345}')
+    return folder
+
+
+def test_runs_are_compared_by_what_differs(tmp_path: Path) -> None:
+    one = run_of(tmp_path / "one", "search=beam-lm")
+    two = run_of(tmp_path / "two", "search=beam-lm", "encoder.hidden=8", "seed=2")
+    line = "%PER 4.47 [ 207 / 4631 ] synthetic test, 12 speakers, 95 % by speaker 2.76 … 7.14"
+    RunDirectory(two).score.write_text(f"{line}\n")
+    rows = [
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in compared([one, two]).split("\n")
+    ]
+    assert rows[0][4:] == ["encoder.hidden", "seed"]
+    assert rows[2:] == [
+        [str(one), "12.35", "", "", "128", "1"],
+        [str(two), "12.35", "4.47", "2.76 … 7.14", "8", "2"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff", b"a: [", b"a: ${", b"- 1", b"", b"name: demo", b"a: 1\na: 2"]
+)
+def test_a_damaged_configuration_of_a_run_is_one_sentence(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"config\.yaml: (damaged|expected the configuration)"):
+        saved(path)
