@@ -9,14 +9,14 @@ import secrets
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import IO, Any, TypeVar, get_args, get_type_hints
+from typing import IO, Any, TypeVar, cast, get_args, get_type_hints
 
 from asr.errors import FULL, DataError, raise_problems
 
@@ -160,7 +160,7 @@ def decode(line: bytes | str, kind: type[T], where: str, other_keys: bool = Fals
 
     raw = line if isinstance(line, bytes) else line.encode(errors="surrogatepass")
     raw = raw.removeprefix(b"\xef\xbb\xbf")
-    decoder, raw_keys = _decoders(kind)
+    decoder, raw_keys = _decoders(cast(Hashable, kind))
     try:
         if raw_keys is not None:
             keys = raw_keys(raw)
@@ -240,10 +240,11 @@ def _require_known(keys: Iterable[str], kind: Any, where: str, key: str = "") ->
             raise DataError(
                 f"{where}: unknown key {_short(path)!r}, expected {', '.join(known)}{hint}"
             )
-    for name, hint in get_type_hints(kind).items() if isinstance(keys, dict) else ():
+    for name, hint in get_type_hints(kind).items() if isinstance(keys, Mapping) else ():
         parts = [part for part in (hint, *get_args(hint)) if is_dataclass(part)]
-        if parts and isinstance(keys.get(name), dict):
-            _require_known(keys[name], parts[0], where, f"{key}.{name}" if key else name)
+        within = keys.get(name)
+        if parts and isinstance(within, dict):
+            _require_known(within, parts[0], where, f"{key}.{name}" if key else name)
 
 
 def _explained(error: Exception, kind: Any, node: Any, where: str, key: str = "") -> str:

@@ -290,7 +290,7 @@ Member = tuple[tarfile.TarInfo, Callable[[], object]]  # what it is, and the cal
 class _Limited:
     """A stream of which no more than `left` bytes may be read."""
 
-    def __init__(self, raw: IO[bytes]) -> None:
+    def __init__(self, raw: IO[bytes] | gzip.GzipFile) -> None:
         self.raw, self.left = raw, float(LONGEST_HEADER)
 
     def read(self, size: int) -> bytes:

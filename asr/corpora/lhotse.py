@@ -93,9 +93,9 @@ def read(folder: Path, problems: list[str]) -> list[Recording]:
         raise DataError(f"{folder}: no recordings*.jsonl(.gz) beside the supervisions")
     recordings = []
     for path in manifests(folder, "supervisions"):
-        for where, row in _rows(path, _Supervision, problems):
+        for where, said in _rows(path, _Supervision, problems):
             try:
-                recordings.append(_recording(row, where, audio, folder))
+                recordings.append(_recording(said, where, audio, folder))
             except DataError as error:
                 problems.extend(error.problems)
     return recordings

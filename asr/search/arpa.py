@@ -76,10 +76,10 @@ def read_arpa(path: str | Path) -> LanguageModel:
     else:
         raise DataError(f"{path}: the file ends without \\end\\")
     model = LanguageModel(len(stated), probs, backoffs, " ".join(about))
-    for n, (count, place) in enumerate(stated, start=1):
-        if model.count(n) != count:
+    for n, (promised, place) in enumerate(stated, start=1):
+        if model.count(n) != promised:
             raise DataError(
-                f"{place}: the header states {count} n-grams of order {n}, the file has "
+                f"{place}: the header states {promised} n-grams of order {n}, the file has "
                 f"{model.count(n)}"
             )
     if not stated:
