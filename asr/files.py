@@ -230,7 +230,7 @@ def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _require_known(keys: Iterable[str], kind: Any, where: str, key: str = "") -> None:
+def _require_known(keys: Any, kind: Any, where: str, key: str = "") -> None:
     known = [field.name for field in fields(kind)]
     for unknown in keys:
         if unknown not in known:

@@ -473,7 +473,7 @@ def test_names_are_no_html(tones: list[Utterance]) -> None:
     plain, known = sentence_of(tones[0]), network_of("tanh", layers=1)
     recognizer = Recognizer(known.recognizer.config, Vocabulary(["<a>&", "b"])).eval()
     network = replace(known, recognizer=recognizer)
-    segments = tuple(replace(segment, phone="<a>&") for segment in plain.segments or ())
+    segments = tuple(segment._replace(phone="<a>&") for segment in plain.segments or ())
     phones = tuple(segment.phone for segment in segments)
     sentence = replace(
         plain, name="<a>&1", phones=phones, segments=segments, labels_from="<a>&.phn", words="<a>"

@@ -623,7 +623,7 @@ def test_what_the_manifest_says_of_the_audio_is_checked_before_training(
 
 def test_a_moved_corpus_is_found_below_its_root(config: RunConfig, tmp_path: Path) -> None:
     run = RunDirectory(config.run_dir)
-    before = run.utterances("train")
+    before = list(run.utterances("train"))
     (tmp_path / "new").mkdir()
     for split in ("train", "dev"):
         utterances = read_jsonl(run.manifest(split), Utterance)

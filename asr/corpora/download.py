@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -290,7 +290,7 @@ Member = tuple[tarfile.TarInfo, Callable[[], object]]  # what it is, and the cal
 class _Limited:
     """A stream of which no more than `left` bytes may be read."""
 
-    def __init__(self, raw: IO[bytes] | gzip.GzipFile) -> None:
+    def __init__(self, raw: Any) -> None:
         self.raw, self.left = raw, float(LONGEST_HEADER)
 
     def read(self, size: int) -> bytes:
