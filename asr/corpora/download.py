@@ -294,7 +294,7 @@ class _Limited:
         self.raw, self.left = raw, float(LONGEST_HEADER)
 
     def read(self, size: int) -> bytes:
-        block = self.raw.read(size)
+        block: bytes = self.raw.read(size)
         self.left -= len(block)
         if self.left < 0:
             raise tarfile.ReadError(f"a header of more than {LONGEST_HEADER} bytes")
