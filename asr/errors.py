@@ -91,15 +91,16 @@ def exit_code(command: Callable[P, int | None]) -> Callable[P, int]:
 
     The exit code is otherwise what the command returns, or 0; 130 when interrupted, and 0 when the
     reader of its output has gone (`| head`). Characters that the encoding of standard output does
-    not have are escaped as in JSON, and bytes of a file's name that are no text as `\\xff`.
+    not have are escaped as in JSON; bytes of a file's name that are no text are `\\xff` in messages.
     """
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
-        codecs.register_error("json", _escaped)
-        for stream in (sys.stdout, sys.stderr):
+        codecs.register_error("json", _as_json)
+        codecs.register_error("bytes", _as_bytes)
+        for stream, handler in ((sys.stdout, "json"), (sys.stderr, "bytes")):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="json")
+                stream.reconfigure(errors=handler)
         try:
             try:
                 return command(*args, **kwargs) or 0
@@ -135,13 +136,19 @@ def said_by_system(error: OSError, path: str | Path = "") -> str:
     return f"{where} be read or written ({error.strerror or error})"
 
 
-def _escaped(error: UnicodeError) -> tuple[str, int]:
+def _as_json(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    characters = error.object[error.start : error.end]
-    if all("\udc80" <= one <= "\udcff" for one in characters):
-        return "".join(f"\\x{ord(one) - 0xDC00:02x}" for one in characters), error.end
-    return json.dumps(characters)[1:-1], error.end
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+def _as_bytes(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    one = ord(error.object[error.start])
+    return (
+        f"\\x{one - 0xDC00:02x}" if 0xDC80 <= one <= 0xDCFF else f"\\u{one:04x}"
+    ), error.start + 1
 
 
 def _has_no_reader(stream: IO[str]) -> bool:

@@ -90,9 +90,11 @@ def test_make_clean_spares_what_it_did_not_make(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "data/LibriSpeech/test-clean/1").mkdir(parents=True)
     (tmp_path / "data/.downloaded").write_text("LibriSpeech/test-clean\ntest-clean.tar.gz.part\n")
-    made = make("-f", str(REPOSITORY / "Makefile"), "clean", folder=tmp_path)
+    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
+    makefile = str(REPOSITORY / "Makefile")
+    made = make("-f", makefile, "clean", folder=tmp_path)
     assert made.returncode == 0, made.stderr
-    kept = {"data", "data/mine.wav", "data/LibriSpeech", "data/LibriSpeech/b"}
+    kept = {"recipes", "data", "data/mine.wav", "data/LibriSpeech", "data/LibriSpeech/b"}
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == kept
     assert "data/mine.wav" in made.stdout
     for name in ("mine.wav", "LibriSpeech/b"):

@@ -219,14 +219,12 @@ def test_errors_lie_where_jiwer_prints_them() -> None:
         )
 
 
-def test_utterances_without_phones_and_phones_with_spaces() -> None:
-    """jiwer alone would split the second, and its rate of an empty reference is a number."""
-    said = {"a": [], "b": ["aa"], "c": [], "d": ["sil b"], "e": [" "]}
-    heard = {"a": ["aa"], "b": [], "c": [], "d": ["sil", "b"], "e": [" "]}
+def test_utterances_without_phones() -> None:
+    """jiwer's rate of an empty reference is a number."""
+    said = {"a": [], "b": ["aa"], "c": []}
+    heard = {"a": ["aa"], "b": [], "c": []}
     result = score(said, heard, "none")
-    assert (
-        result.ops == {"a": "I", "b": "D", "c": "", "d": "SI", "e": "C"} or result.ops["d"] == "IS"
-    )
-    assert result.total == ErrorCounts(5, 3, 1, 1, 1, 2)
+    assert result.ops == {"a": "I", "b": "D", "c": ""}
+    assert result.total == ErrorCounts(3, 1, 0, 0, 1, 1)
     nothing = score({"a": [], "b": []}, {"a": ["aa", "b"], "b": []}, "none").total
     assert (nothing.err, nothing.ref) == (2, 0)
