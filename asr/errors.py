@@ -91,7 +91,7 @@ def exit_code(command: Callable[P, int | None]) -> Callable[P, int]:
 
     The exit code is otherwise what the command returns, or 0; 130 when interrupted, and 0 when the
     reader of its output has gone (`| head`). Characters that the encoding of standard output does
-    not have are escaped as in JSON; bytes of a file's name that are no text are `\\xff` in messages.
+    not have are escaped as in JSON; bytes of a file name that are no text are `\\xff` in messages.
     """
 
     @wraps(command)
