@@ -569,7 +569,7 @@ def test_without_a_checkpoint_the_newest_run_of_make_explain_is_taken() -> None:
     assert "GRU" in text
     assert "tanh RNN" not in text
     save("exp/explain+encoder.hidden-9/lstm/7/checkpoint-best.safetensors", "layernorm")
-    explain.run("tone0.wav")
+    explain.run("tone0.wav", overwrite=True)
     assert "layer-normalised LSTM" in text_of(Path("explain.html").read_text())
 
 

@@ -311,8 +311,8 @@ def test_a_lhotse_manifest_has_the_fields_of_lhotse_and_is_reproducible(tmp_path
     assert (supervision["text"], supervision["speaker"]) == ("h# aa h#", "spk-test")
     assert supervision["alignment"]["phone"][1] == ["aa", 0.25, 0.3125, None]
     before = (tmp_path / "out" / "supervisions.jsonl.gz").read_bytes()
-    exchange.run("lhotse", source, tmp_path / "out")
-    assert (tmp_path / "out" / "supervisions.jsonl.gz").read_bytes() == before
+    exchange.run("lhotse", source, tmp_path / "again")
+    assert (tmp_path / "again" / "supervisions.jsonl.gz").read_bytes() == before
 
 
 def kaldi(folder: Path, text: str = "h# aa") -> FolderConfig:
