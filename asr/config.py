@@ -148,6 +148,7 @@ class RunConfig(Knobs):
     tuned: bool = knob(False, "asr decode takes the search that asr tune chose")
     jobs: int = knob(0, "processes of asr prepare; 0: one for each core", at_least=0)
     skip_bad: bool = knob(False, "asr prepare skips bad files, and lists them")
+    overwrite: bool = knob(False, "asr prepare replaces manifests that were edited")
     cache: str = knob("", "folder of computed features, for any number of runs; empty: none")
     cache_precision: str = knob(
         "float32", "float16: half the space, values to one part in 2048", one_of=tuple(PRECISIONS)

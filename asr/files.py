@@ -89,7 +89,7 @@ def read_table(path: str | Path, problems: list[str]) -> dict[str, tuple[str, st
     """
     table: dict[str, tuple[str, str]] = {}
     for number, (id_, *rest) in read_rows(path, maxsplit=1):
-        place = f"{path}:{number}"
+        place, id_ = f"{path}:{number}", unicodedata.normalize("NFC", id_)
         if table.setdefault(id_, (place, "".join(rest)))[0] != place:
             first = table[id_][0].rpartition(":")[2]
             problems.append(f"{place}: {id_} is a duplicate of line {first}; remove one of them")

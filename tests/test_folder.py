@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import re
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,9 @@ def test_the_vocabulary_is_that_of_the_labels_and_is_said(
     listed = tmp_path / "phones.txt"
     listed.write_text("# mine\nh#\naa\nɸ extra column\n")
     assert complete(replace(config, phone_set=str(listed))).phones == ("h#", "aa", "ɸ")
+    listed.write_text("h# aa ɸ\n")
+    with pytest.raises(DataError, match=r"phones\.txt:1: .*one on each line"):
+        complete(replace(config, phone_set=str(listed)))
     with pytest.raises(DataError, match="unknown phone set 'timit99'"):
         complete(replace(config, phone_set="timit99"))
 
@@ -231,8 +235,36 @@ def test_values_that_contradict_are_refused(change: dict[str, Any], says: str) -
 
 def test_a_folder_without_speech_gets_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no speech")
-    with pytest.raises(DataError, match=r"no audio \(\.wav, .* and no labels \(\.phn"):
+    with pytest.raises(DataError, match=r"audio \(\.wav, .* labels \(\.phn.* in \.txt \(1\)"):
         complete(FolderConfig(root=str(tmp_path)))
+
+
+def test_a_table_of_transcripts_is_named_before_the_recordings_without_labels(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "train.tsv").write_text("path\tsentence\nclip0.wav\thello\n")
+    for number in range(3):
+        speak(tmp_path / "clips" / f"clip{number}.wav", number)
+    with pytest.raises(DataError) as error:
+        complete(FolderConfig(root=str(tmp_path)))
+    assert re.search(r"\.wav \(3\), \.tsv \(1\)", error.value.problems[0])
+    assert len(error.value.problems) == 4
+
+
+def test_a_tier_needs_textgrids(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"corpus\.tier is .MAU.*TextGrids"):
+        complete(replace(tree(tmp_path, "lab"), tier="MAU"))
+
+
+def test_names_in_two_forms_of_unicode_are_one_recording(tmp_path: Path) -> None:
+    config = tree(tmp_path, "lab")
+    before = complete(config).splits
+    for path in list(tmp_path.rglob("*.*")):
+        form = "NFD" if path.suffix == ".lab" else "NFC"
+        path.rename(path.with_name(unicodedata.normalize(form, f"é{path.name}")))
+    assert {s: len(of) for s, of in complete(config).splits.items()} == {
+        s: len(of) for s, of in before.items()
+    }
 
 
 # ---------------------------------------------------------------- Kaldi and Lhotse
@@ -380,7 +412,7 @@ def test_kaldi_files_are_separated_by_any_white_space(
         ("wav.scp", "u0\n", r"wav\.scp:1: u0 has no file"),
         ("utt2spk", "u0 s0\u200b\n", r"utt2spk:1: a speaker 's0\\u200b' has an invisible"),
         ("text", "u0 h\u200b# aa\n", r"text:1: a phone or word 'h\\u200b#' has an invisible"),
-        ("spk2gender", "s0 male\n", r"spk2gender:1: speaker s0 has the sex 'male'"),
+        ("spk2gender", "s0 x\n", r"spk2gender:1: speaker s0 has the sex 'x'"),
     ],
 )
 def test_faults_of_kaldi_files_have_their_line(
@@ -434,9 +466,29 @@ def test_words_beside_audio_get_phones_of_the_lexicon(tmp_path: Path, ending: st
         "punctuation stripped: 4 times, ! 4×",
         "words.dict: 1 entries of silence and unknown words skipped: !sil 1×",
     ]
-    with pytest.raises(DataError, match=r"one\.\w+: .* 4 files .*corpus\.lexicon=FILE") as error:
+    with pytest.raises(DataError, match=r"one\.\w+: .*: 4\).*corpus\.lexicon=FILE") as error:
         complete(replace(config, lexicon=None))
     assert len(error.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (" \n", r"one\.txt: no words"),
+        ("0.000000\t0.500000\tHH\n", r"one\.txt: begins with the times .*one\.lab"),
+        ("hello th\u200bere", r"U\+200B.*remove it"),
+        ("hello 2", "digits"),
+        ("0 16000 hello there.", None),  # as TIMIT writes it
+        ("-Hello, there", None),
+    ],
+)
+def test_texts_that_are_no_words_are_refused(tmp_path: Path, text: str, says: str | None) -> None:
+    config = spoken_tree(tmp_path, "txt", text)
+    if says is None:
+        assert utterances_of(config)["train"][0].words.lower() == "hello there"
+    else:
+        with pytest.raises(DataError, match=says):
+            complete(config)
 
 
 def test_labels_with_times_stay_labels_beside_a_lexicon(tmp_path: Path) -> None:

@@ -208,12 +208,22 @@ def test_lab_files_that_are_none_are_refused(tmp_path: Path, text: str, says: st
         read(tmp_path, text, "lab")
 
 
+def test_an_unknown_phone_does_not_hide_the_unit(tmp_path: Path) -> None:
+    (tmp_path / "a.lab").write_text("0 5000000 x\n5000000 10000000 aa\n")
+    with pytest.raises(DataError) as error:
+        labels.read_checked(tmp_path / "a.lab", 16_000, 16_000, {"aa"}, "mine")
+    assert len(error.value.problems) == 1
+
+
 def test_lab_files_of_words_are_told_from_labels(tmp_path: Path) -> None:
     path = tmp_path / "a.lab"
     known = {
         "this is\nit": True,
         "0 1 aa": False,
         "0,0 1,0 aa": False,
+        "0.0 aa": False,
+        "-hello .there": True,
+        "2 hello": True,
         "": False,
     }
     for text, is_text in known.items():

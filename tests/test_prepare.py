@@ -856,6 +856,20 @@ def test_the_data_of_a_model_are_not_exchanged(root: Path) -> None:
     assert "holds a model trained on other data than train now has" in problem
 
 
+def test_edited_manifests_are_not_overwritten(root: Path) -> None:
+    before = manifests_of(root)
+    path = root.parent / "exp/run/manifests/dev.jsonl"
+    utterances = read_jsonl(path, Utterance)
+    write_jsonl(path, [replace(u, segments=u.segments[:1]) for u in utterances if u.segments])
+    assert manifests_of(root) == before  # times are those of the corpus, or of asr align
+    write_jsonl(path, [replace(one, speaker="x") for one in utterances])
+    edited = path.read_bytes()
+    (problem,) = refused(root)
+    assert re.search(r"dev\.jsonl: was edited.*--overwrite", problem)
+    assert path.read_bytes() == edited
+    assert manifests_of(root, overwrite=True) == before
+
+
 def test_the_full_test_set_is_a_split_of_its_own(root: Path) -> None:
     put(root / "TEST/DR2/FDRD1", "SI1", 91)
     put(root / "TEST/DR2/FDRD1", "SA1", 92)

@@ -43,7 +43,7 @@ LAUNCHERS = {
 # Keys that do not change the weights; the first are paths.
 NOT_OF_WEIGHTS = {
     *("corpus.root", "corpus.lexicon", "run_dir", "resume", "split", "tuned", "jobs", "cache"),
-    *("skip_bad", "device", "threads", "training.workers"),
+    *("skip_bad", "overwrite", "device", "threads", "training.workers"),
 }
 MULTIRUN = {"-m", "--multirun"}
 FLAGS = {*MULTIRUN, "-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run"}

@@ -1,14 +1,17 @@
 """A corpus on disk → checked manifests and the vocabulary of a run.
 
-    asr prepare experiment=timit corpus.root=/path/to/TIMIT [--skip-bad]
+    asr prepare experiment=timit corpus.root=/path/to/TIMIT [--skip-bad] [--overwrite]
 
 All files are opened and checked before anything is written; docs/data.md lists the checks. This
 file knows no corpus and no file format.
 """
 
 import filecmp
+import hashlib
+import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,7 +26,7 @@ from asr.config import RunConfig
 from asr.corpora import manifests, summary
 from asr.corpora.manifests import Outcome
 from asr.errors import DataError, raise_problems, said_by_system
-from asr.files import temporary_folder
+from asr.files import decode, temporary_folder
 from asr.phones import Vocabulary, phone_set
 from asr.records import Utterance, stream_jsonl
 from asr.training.batches import too_few_frames
@@ -39,9 +42,11 @@ def run(config: RunConfig) -> None:
     warnings, `warnings.txt`; with `skip_bad`, `skipped.txt`.
 
     Raises `DataError`, with nothing written, where the corpus has problems, or where the run
-    directory holds a model that was trained on other data.
+    directory holds edited manifests (unless `overwrite`) or a model trained on other data.
     """
     run_dir = RunDirectory(config.run_dir)
+    if not config.overwrite:
+        _require_unedited(run_dir)
     with staging_for(run_dir.path) as folder:
         staging = RunDirectory(folder)
         # ── find and check ────────────────────────────────────────────────────────────────────
@@ -84,6 +89,8 @@ def run(config: RunConfig) -> None:
             log.warning(
                 "%d recordings converted to %d Hz, one channel: %s", count, rate, run_dir.audio
             )
+        digests = {path.name: _digest(path) for path in paths}
+        staging.digests.write_text(json.dumps(digests), encoding="utf-8")
         # ── publish ───────────────────────────────────────────────────────────────────────────
         _publish(folder, run_dir)
         Vocabulary(phones).save(run_dir.vocabulary)
@@ -135,6 +142,28 @@ def staging_for(run_dir: Path) -> Iterator[Path]:
             raise DataError(said_by_system(error, run_dir)) from error
 
 
+def _require_unedited(run_dir: RunDirectory) -> None:
+    """Raise `DataError` where a manifest is not as an earlier `asr prepare` wrote it."""
+    if not (run_dir.vocabulary.exists() and run_dir.digests.exists()):
+        return
+    digests = decode(run_dir.digests.read_bytes(), dict[str, str], str(run_dir.digests))
+    raise_problems(
+        f"{run_dir.manifests / name}: was edited, and would be overwritten; move it away, or set "
+        f"--overwrite"
+        for name, digest in digests.items()
+        if (run_dir.manifests / name).exists() and _digest(run_dir.manifests / name) != digest
+    )
+
+
+def _digest(manifest: Path) -> str:
+    """SHA-256 of a manifest without `segments`, which `asr align` adds to it."""
+    digest = hashlib.sha256()
+    with open(manifest, "rb") as lines:
+        for line in lines:
+            digest.update(re.sub(rb', "segments": \[\[.*?[0-9]\]\]', b"", line))
+    return digest.hexdigest()
+
+
 def _require_same_data(run_dir: RunDirectory, paths: list[Path]) -> None:
     if not run_dir.last.exists():
         return
@@ -183,6 +212,7 @@ _main = command(run, __doc__)
 
 
 def main() -> int:
-    """The command; `--skip-bad` is the same as skip_bad=true."""
-    sys.argv = ["skip_bad=true" if a == "--skip-bad" else a for a in sys.argv]
+    """The command; `--skip-bad` is the same as skip_bad=true, `--overwrite` as overwrite=true."""
+    flags = {"--skip-bad": "skip_bad=true", "--overwrite": "overwrite=true"}
+    sys.argv = [flags.get(argument, argument) for argument in sys.argv]
     return _main()

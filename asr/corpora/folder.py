@@ -26,15 +26,16 @@ from asr.corpora.splits import (
     split_at_random,
     split_by_speaker,
 )
-from asr.corpora.trees import pairs, require_folder
+from asr.corpora.trees import pairs, require_folder, walk
 from asr.errors import DataError, raise_problems
-from asr.files import name, read_lines, read_rows
+from asr.files import name, read_rows
 from asr.knobs import knob
 from asr.labels import lab
 from asr.phones import BLANK, phone_set
 
 AUTO, FROM_LABELS = "auto", "from-labels"
 MANY = 200  # phones; more are rather words
+LABEL_TRACK = re.compile(r"\d+[.,]\d+ \d+[.,]\d+(?= )")
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,9 @@ def find(config: FolderConfig) -> Corpus:
             listed = [_tree(folder, config, problems) for folder in folders]
     if not any(listed):
         raise_problems(problems)
+    endings = {(r.labels or "")[-9:].lower() for recordings in listed for r in recordings}
+    if config.tier is not None and ".textgrid" not in endings:
+        raise DataError(f"{root}: corpus.tier is {config.tier!r}, and no labels here are TextGrids")
     if in_folders:
         how = "by its folders train, dev and test"
         splits = dict(zip(SPLITS, listed, strict=True))
@@ -156,14 +160,23 @@ def _tree(root: Path, config: FolderConfig, problems: list[str]) -> list[Recordi
     """Audio files with files of labels beside them, or with a lexicon of words."""
     recordings = []
     unread: list[str] = []
+    paired = False
     for files in pairs(root, ENDINGS, labels.ENDINGS, problems, words=True):
+        paired = True
         ending = files.labels.lower()[-4:]
         try:
             speaker = _speaker(root, Path(files.folder, files.stem), config.speaker)
             speaker = name(speaker, files.audio, "a speaker")
             stem = name(files.stem, files.audio, "an utterance")
             is_text = ending == ".txt" or (ending == ".lab" and lab.is_text(files.labels))
-            words = " ".join(read_lines(files.labels, utf16=True)).split() if is_text else []
+            words = labels.words(files.labels) if is_text else ""
+            if is_text and not words:
+                raise DataError(f"{files.labels}: no words; write them, or leave the file out")
+            if track := LABEL_TRACK.match(words):
+                raise DataError(
+                    f"{files.labels}: begins with the times {track[0]!r}, expected words; if it is "
+                    f"a label track of phones (Audacity), rename it to {files.stem}.lab"
+                )
         except DataError as error:
             problems.extend(error.problems)
             continue
@@ -171,20 +184,24 @@ def _tree(root: Path, config: FolderConfig, problems: list[str]) -> list[Recordi
             unread.append(files.labels)
             continue
         id_ = stem if stem.startswith(speaker) else f"{speaker}_{stem}"
-        source, phones = None if is_text else files.labels, tuple(words)
+        source, phones = None if is_text else files.labels, tuple(words.split())
         recordings.append(
             Recording(id_, files.audio, speaker, source, phones=phones, place=files.labels)
         )
     if unread:
         problems.append(
-            f"{unread[0]}: has words without times, as have {len(unread)} files in all; set "
+            f"{unread[0]}: has words without times (files like it: {len(unread)}); set "
             f"corpus.lexicon=FILE (make folder: LEXICON=FILE) to get their phones from a lexicon"
         )
-    if not recordings and not problems:
-        raise DataError(
-            f"{root}: no audio ({', '.join(ENDINGS)}) and no labels ({', '.join(labels.ENDINGS)}) "
-            f"below it"
-        )
+    elif not paired:
+        names = chain.from_iterable(names for _, names in walk(root, []))
+        kinds = Counter("".join(Path(name).suffixes[-2:]).lower() for name in names)
+        problems[:0] = [
+            f"{root}: no recording with its labels; expected audio ({', '.join(ENDINGS)}) and "
+            f"beside each a file of its name with labels ({', '.join(labels.ENDINGS)}), or with "
+            f"corpus.lexicon its words (.lab, .txt); found files that end in "
+            f"{', '.join(f'{kind} ({n})' for kind, n in kinds.most_common(5)) or 'nothing'}"
+        ]
     return recordings
 
 
@@ -235,7 +252,9 @@ def _listed_phones(config: FolderConfig) -> tuple[str, tuple[str, ...]] | None:
     path = Path(wanted)
     if not path.is_file():
         return wanted, phone_set(wanted)
-    rows = read_rows(path)
+    rows = list(read_rows(path))
+    if len(rows) == 1 and len(rows[0][1]) > 1:
+        raise DataError(f"{path}:{rows[0][0]}: found several phones, expected one on each line")
     listed = dict.fromkeys(name(row[0], f"{path}:{number}", "a phone") for number, row in rows)
     return path.name, tuple(phone for phone in listed if phone != BLANK)
 
@@ -263,6 +282,13 @@ def _vocabulary(
         log.warning(
             "%d different labels: if they are words, set corpus.lexicon=FILE for their phones",
             len(counts),
+        )
+    if unwritten := [phone for phone in counts if phone.lower() in lexicon.SPOKEN_NOISE]:
+        log.warning(
+            "%s: %d labels, which aligners give to words that they do not know; leave these "
+            "recordings out, or the phones of such words will be learned as one",
+            ", ".join(unwritten),
+            sum(counts[phone] for phone in unwritten),
         )
     rare = sorted(counts, key=lambda phone: (counts[phone], phone))[:5]
     log.info(

@@ -1,6 +1,7 @@
 """Kaldi data directories, read and written: wav.scp, text, utt2spk, and files beside them."""
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def read(folder: Path, problems: list[str]) -> list[Recording]:
     problems.extend(
         f"{place}: speaker {speaker} has the sex {sex!r}, expected m or f"
         for speaker, (place, sex) in sexes.items()
-        if sex.lower() not in ("m", "f")
+        if sex_of(sex) is None
     )
     recordings = []
     for id_, (place, path) in audio.items():
@@ -63,14 +64,13 @@ def read(folder: Path, problems: list[str]) -> list[Recording]:
             problems.append(f"{place}: {path!r} does not exist; tried {' and '.join(tried)}")
         else:
             line, phones = text[id_]
-            sex = sexes.get(speaker, ("", ""))[1].lower() or None
             try:
                 recordings.append(
                     Recording(
                         name(id_, place, "an utterance"),
                         file,
                         name(speaker, speaker_place, "a speaker"),
-                        sex=sex,
+                        sex=sex_of(sexes.get(unicodedata.normalize("NFC", speaker), ("", ""))[1]),
                         phones=tuple(name(one, line, "a phone or word") for one in phones.split()),
                         place=line,
                     )
@@ -83,6 +83,12 @@ def read(folder: Path, problems: list[str]) -> list[Recording]:
         if id_ not in audio
     )
     return recordings
+
+
+def sex_of(text: str | None) -> str | None:
+    """m or f, also of a whole word; None for any other text."""
+    first = (text or "").lower()[:1]
+    return first if first in ("m", "f") else None
 
 
 def located(path: str, folder: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from asr import audio
-from asr.corpora.kaldi import located
+from asr.corpora.kaldi import located, sex_of
 from asr.corpora.recording import Recording
 from asr.errors import DataError, raise_problems
 from asr.files import atomic_open, decode, name, names
@@ -149,13 +149,12 @@ def _recording(
     symbols, custom = (row.text or "").split(), row.custom or _Custom()
     if not symbols and not row.items:
         raise DataError(f"{where}: {id_} has no text and no alignment of phones")
-    sex = (row.gender or "").lower()[:1]
     return Recording(
         id_,
         located(source.source, folder),
         name(row.speaker, where, "speaker"),
         words=custom.words,
-        sex=sex if sex in ("m", "f") else None,
+        sex=sex_of(row.gender),
         dialect=custom.dialect,
         phones=names(symbols, where, "text"),
         segments=tuple(

@@ -68,7 +68,7 @@ def split_at_random(
     unit_of = attrgetter(by)
     units = sorted({unit_of(recording) for recording in recordings})
     if len(units) < len(SPLITS):
-        what = "speakers" if by == "speaker" else "utterances"
+        what = ("speaker" if by == "speaker" else "utterance") + "s" * (len(units) != 1)
         remedy = (
             "; if these are not the speakers, set corpus.speaker=prefix, or top; to choose the "
             "splits, make folders train, dev and test; to draw utterances, so that the three "

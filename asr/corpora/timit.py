@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
+from asr.audio import ENDINGS
 from asr.corpora.recording import Corpus, CorpusConfig, PhoneSetLabeller, Recording
 from asr.corpora.splits import remove_duplicates, split_by_speaker
 from asr.corpora.trees import Files, pairs, require_folder
@@ -107,7 +108,7 @@ def survey(root: Path) -> tuple[list[Recording], list[str]]:
     root = root.absolute()
     require_folder(root)
     problems: list[str] = []
-    files = pairs(root, (".wav",), (".phn",), problems, any_case=True)
+    files = pairs(root, ENDINGS, (".phn",), problems, any_case=True)
     recordings = [_recording(root, of_one) for of_one in files]
     unique = {"": sorted(recordings, key=attrgetter("id", "audio"))}
     problems += remove_duplicates(unique)

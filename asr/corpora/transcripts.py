@@ -144,7 +144,8 @@ class WordReader:
             kind = unicodedata.category(c)[0]
             if kind not in "LM" and c != "'":
                 what = "digits" if kind == "N" else f"{c!r} (U+{ord(c):04X})"
-                raise DataError(f"{token!r} has {what} in it; write it out as it was spoken")
+                remedy = "remove it" if kind == "C" else "write it out as it was spoken"
+                raise DataError(f"{token!r} has {what} in it; {remedy}")
             if kind == "L" and _script(c) not in self._scripts:
                 raise DataError(
                     f"{token!r} has {c!r}, a letter of a script ({_script(c)}) in which the "

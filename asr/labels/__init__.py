@@ -6,7 +6,9 @@ Nothing here opens audio: its number of samples and sample rate are arguments.
 import math
 import re
 import sys
+import unicodedata
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from asr.errors import DataError, raise_problems
@@ -104,7 +106,7 @@ def _segments(
     if _is_phn(path):
         per_second, overshoot, unit = sample_rate, phn.OVERSHOOT_SAMPLES, "samples"
         wrong = phn.wrong_unit(rows, samples or 0, sample_rate)
-    elif path.suffix.lower() == ".lab" and not problems:  # lines that are lacking change the unit
+    elif path.suffix.lower() == ".lab":
         rows, wrong = lab.in_seconds(rows, samples, sample_rate)
     end = math.inf if samples is None else samples * per_second / sample_rate
     raise_problems([*problems, *(wrong or wrong_times(rows, end, overshoot, unit))])
@@ -114,26 +116,26 @@ def _segments(
 
 
 def stem(path: str | Path) -> str:
-    """The name without its ending: `SA1` of `SA1.PHN`, `SA1.WAV` and `SA1.WAV.wav`."""
-    stem = Path(path).stem
+    """The name without its ending, NFC: `SA1` of `SA1.PHN`, `SA1.WAV` and `SA1.WAV.wav`."""
+    stem = unicodedata.normalize("NFC", Path(path).stem)
     return stem[:-4] if stem.lower().endswith(".wav") else stem
 
 
 def words_beside(audio: str | Path) -> str:
-    """The text of the `.txt` file of an audio file, in any letter case; empty where there is none.
-
-    TIMIT's numbers of the first and last sample before it are left out.
-    """
+    """The `words` of the `.txt` file of an audio file, in any letter case; "": there is none."""
     audio = Path(audio)
     names = sorted(audio.parent.iterdir()) if audio.parent.is_dir() else []
     for path in names:
         if path.suffix.lower() == ".txt" and stem(path).lower() == stem(audio).lower():
-            try:
-                text = " ".join(read_lines(path))
-            except DataError:
-                return ""
-            return " ".join(re.sub(r"^\s*\d+\s+\d+\s", "", text).split())
+            with suppress(DataError):
+                return words(path)
     return ""
+
+
+def words(path: str | Path) -> str:
+    """The text of a file, without TIMIT's numbers of the first and last sample before it."""
+    text = " ".join(" ".join(read_lines(path, utf16=True)).split())
+    return re.sub(r"^0 \d{3,} ", "", text)
 
 
 def beside(audio: str | Path) -> Path | None:

@@ -93,8 +93,14 @@ def _fields(path: Path) -> dict[int, list[str]]:
 
 
 def _is_text(lines: Collection[list[str]]) -> bool:
-    """Whether no line begins with a time, or with what was meant as one."""
-    return bool(lines) and not any(fields[0][0] in "0123456789.+-" for fields in lines)
+    """Whether there are lines, and none with times."""
+    return bool(lines) and not any(map(_has_times, lines))
+
+
+def _has_times(fields: Sequence[str]) -> bool:
+    """Whether a line begins with two times, with one that has a point, or was meant to."""
+    times = (f.lstrip("+-.,")[:1].isdigit() or f.lower() in ("nan", "inf") for f in fields[:2])
+    return all(times) or isinstance(number(fields[0]), float)
 
 
 def _fault(fields: Sequence[str]) -> str:

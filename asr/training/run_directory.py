@@ -2,6 +2,7 @@
 
 exp/EXPERIMENT/SEED/
   manifests/            {train,dev,test}.jsonl, corpus.txt, corpus.png       asr prepare
+                        digests.json, which shows whether they were edited
   audio/                with corpus.resample: the recordings of other rates, converted
   warnings.txt          if there are any; skipped.txt with skip_bad
   vocabulary.txt        written last: the manifests are complete
@@ -60,6 +61,7 @@ class RunDirectory:
         self.path = path = Path(path)
         self.writes = writes
         self.manifests = path / "manifests"
+        self.digests = path / "manifests" / "digests.json"
         self.audio = path / "audio"
         self.warnings = path / "warnings.txt"
         self.skipped = path / "skipped.txt"
