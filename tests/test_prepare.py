@@ -329,7 +329,7 @@ ERRORS: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "18-negative",
         labels(f"-5 {SAMPLES} h#\n"),
-        r"SX1\.PHN:1: found '-5 4800 h#'.*a time is at least 0",
+        r"SX1\.PHN:1: found '-5 4800 h#'.*a time is a number from 0",
     ),
     (
         "18-unsorted",

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from asr import audio
+from asr import audio, labels
 from asr.audio import AudioInfo
 from asr.corpora.recording import Corpus, Recording
 from asr.errors import DataError
-from asr.files import read_lines
 from asr.labels.phn import OVERSHOOT_SAMPLES
 from asr.records import Segment, Utterance
 
@@ -28,8 +27,8 @@ class Checked:
     utterance: Utterance | None
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    content: int | None = None  # hash of the samples; None: silent, or not decoded
-    sentence: int | None = None  # hash of the words; None: not known
+    content: int = 0  # hash of the samples; 0: silent, or not decoded
+    sentence: int = 0  # hash of the words; 0: not known
 
 
 def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
@@ -56,8 +55,13 @@ def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
     problems = [problem.replace(path, recording.audio) for problem in sound.problems]
     if path == recording.audio:
         warnings.extend(sound.warnings)
-    words, unreadable = _words(recording)
-    warnings.extend(unreadable)
+    words = recording.words or ""
+    if recording.text is not None:
+        try:
+            words = labels.words(recording.text)
+        except DataError as error:
+            warnings.extend(error.problems)
+    sentence = " ".join(re.findall(r"[\w']+", words.lower())).encode()
     utterance = None
     header = sound.header
     if header is not None and header.sample_rate == corpus.sample_rate:
@@ -93,21 +97,9 @@ def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
         utterance,
         tuple(problems),
         tuple(warnings),
-        sound.content,
-        int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest()) if words else None,
+        sound.content or 0,
+        int.from_bytes(hashlib.blake2b(sentence, digest_size=8).digest()) if sentence else 0,
     )
-
-
-def _words(recording: Recording) -> tuple[str, list[str]]:
-    """The words in lower case without punctuation, and why they could not be read."""
-    text = recording.words or ""
-    if recording.text is not None:
-        try:
-            text = " ".join(read_lines(recording.text))
-        except DataError as error:
-            return "", list(error.problems)
-        text = re.sub(r"^\s*\d+\s+\d+\s", "", text)  # TIMIT: first and last sample
-    return " ".join(re.findall(r"[\w']+", text.lower())), []
 
 
 def _gaps(

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -98,13 +99,8 @@ def find(config: FolderConfig) -> Corpus:
     in_folders = config.speakers is None and all((root / split).is_dir() for split in SPLITS)
     problems: list[str] = []
     folders = [root / split for split in SPLITS] if in_folders else [root]
-    match layout:
-        case "kaldi":
-            listed = [kaldi.read(folder, problems) for folder in folders]
-        case "lhotse":
-            listed = [lhotse.read(folder, problems) for folder in folders]
-        case _:
-            listed = [_tree(folder, config, problems) for folder in folders]
+    readers = {"kaldi": kaldi.read, "lhotse": lhotse.read, "tree": partial(_tree, config)}
+    listed = [readers[layout](folder, problems) for folder in folders]
     if not any(listed):
         raise_problems(problems)
     endings = {(r.labels or "")[-9:].lower() for recordings in listed for r in recordings}
@@ -117,6 +113,8 @@ def find(config: FolderConfig) -> Corpus:
         how = f"by {config.speakers}"
         splits = split_by_speaker(listed[0], Path(config.speakers))
     else:
+        if (root / "train").is_dir():
+            log.warning("%s: not all of the folders train, dev and test; they are not used", root)
         by = "id" if config.shared_speakers else "speaker"
         how = f"at random by {by}, seed {config.split_seed}"
         try:
@@ -156,7 +154,7 @@ def detect_layout(root: Path) -> str:
     return "tree"
 
 
-def _tree(root: Path, config: FolderConfig, problems: list[str]) -> list[Recording]:
+def _tree(config: FolderConfig, root: Path, problems: list[str]) -> list[Recording]:
     """Audio files with files of labels beside them, or with a lexicon of words."""
     recordings = []
     unread: list[str] = []

@@ -5,7 +5,6 @@ order of the ids, whatever the order on disk and the number of processes. Files 
 given folder; `asr prepare` renames them when all is sound.
 """
 
-import heapq
 import json
 import multiprocessing
 import os
@@ -13,16 +12,15 @@ import signal
 import sys
 import threading
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import groupby, islice, pairwise, starmap
-from operator import attrgetter, itemgetter
+from itertools import islice, pairwise, starmap
+from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +40,7 @@ SHOWN = 10  # warnings that are printed; the file has all
 Hashes = npt.NDArray[np.uint64]  # one for each recording; 0: none
 Check = Callable[[Recording, str, Corpus], Checked]
 Member = tuple[str, Recording]  # split, one of its recordings
+Row = tuple[str, Checked]  # a line of the manifest, or ""; and what was said without the utterance
 
 
 @dataclass
@@ -55,16 +54,6 @@ class Outcome:
     first_warnings: list[str] = field(default_factory=list)
 
 
-class Row(NamedTuple):
-    """The result for one recording: its line of the manifest, or "" and problems."""
-
-    line: str
-    problems: tuple[str, ...]
-    warnings: tuple[str, ...]
-    content: int  # hash of the samples; 0: none
-    sentence: int  # hash of the words; 0: none
-
-
 @dataclass(frozen=True)
 class _Task:
     """Everything that a worker process needs."""
@@ -75,15 +64,12 @@ class _Task:
 
     def __call__(self, split: str, recording: Recording) -> Row:
         checked = self.check(recording, split, self.corpus)
-        problems, utterance = checked.problems, checked.utterance
-        if utterance is not None and self.require is not None and split == "train":
-            problem = self.require(utterance)
-            if problem is not None:
-                problems, utterance = (*problems, problem), None
-        line = ""
-        if utterance is not None:
-            line = json.dumps(utterance.to_dict(), ensure_ascii=False) + "\n"
-        return Row(line, problems, checked.warnings, checked.content or 0, checked.sentence or 0)
+        utterance, rest = checked.utterance, replace(checked, utterance=None)
+        if utterance is None:
+            return "", rest
+        if split == "train" and self.require and (problem := self.require(utterance)):
+            return "", replace(rest, problems=(*rest.problems, problem))
+        return json.dumps(utterance.to_dict(), ensure_ascii=False) + "\n", rest
 
 
 def write(
@@ -123,12 +109,12 @@ def write(
         numbered = enumerate(rows)
         for split, recordings in splits.items():
             with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as manifest:
-                for number, row in islice(numbered, len(recordings)):
-                    manifest.write(row.line)
-                    outcome.bad.extend(row.problems)
-                    outcome.left_out += not row.line
-                    warn(row.warnings)
-                    contents[number], sentences[number] = row.content, row.sentence
+                for number, (line, checked) in islice(numbered, len(recordings)):
+                    manifest.write(line)
+                    outcome.bad.extend(checked.problems)
+                    outcome.left_out += not line
+                    warn(checked.warnings)
+                    contents[number], sentences[number] = checked.content, checked.sentence
                     progress.update()
         leaks, duplicates = _duplicate_audio(members, contents)
         warn(_duplicate_sentences(members, sentences))
@@ -170,27 +156,22 @@ def _rows(task: _Task, members: Sequence[Member], jobs: int) -> Generator[Row, N
     if jobs == 1:
         yield from starmap(task, members)
         return
-    chunks = (members[n : n + CHUNK] for n in range(0, len(members), CHUNK))
     # A forked process has torch already, a spawned one imports it for seconds. The checks use no
     # library that keeps threads or locks.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(jobs, context, _initialise, (task,))
-    pending: deque[tuple[Sequence[Member], Future[list[Row]]]] = deque()
+    first, many = 0, 16 * CHUNK * jobs
     try:
-        while True:
-            for chunk in islice(chunks, 4 * jobs - len(pending)):
-                with warnings.catch_warnings():
-                    # Python 3.12 warns of a fork in a process with threads
-                    warnings.simplefilter("ignore", DeprecationWarning)
-                    pending.append((chunk, pool.submit(_work, chunk)))
-            if not pending:
-                return
-            yield from pending[0][1].result()
-            pending.popleft()
+        for first in range(0, len(members), many):
+            with warnings.catch_warnings():
+                # Python 3.12 warns of a fork in a process with threads
+                warnings.simplefilter("ignore", DeprecationWarning)
+                rows = pool.map(_work, members[first : first + many], chunksize=CHUNK)
+            yield from rows
     except BrokenProcessPool:
-        first, last = (pending[0][0][n][1].audio for n in (0, -1))
+        some = [recording.audio for _, recording in members[first : first + many]]
         raise DataError(
-            f"a process was killed while it checked {first} to {last}; if memory ran out, "
+            f"a process was killed while it checked {some[0]} to {some[-1]}; if memory ran out, "
             f"set jobs=1"
         ) from None
     finally:
@@ -215,25 +196,26 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _work(chunk: Sequence[Member]) -> list[Row]:
-    return list(starmap(_task, chunk))
+def _work(member: Member) -> Row:
+    return _task(*member)
 
 
 # ---------------------------------------------------------------- duplicates
 
 
 def _duplicate_ids(splits: dict[str, list[Recording]]) -> Iterator[str]:
-    def entries(split: str) -> Iterator[tuple[str, str, str]]:
-        return ((r.id, split, r.audio) for r in splits[split])
-
-    for id, group in groupby(heapq.merge(*map(entries, splits)), key=itemgetter(0)):
-        earlier: list[tuple[str, str]] = []
-        for _, split, audio in group:
-            for other, path in earlier:
-                if split == other or _apart(split, other):
-                    yield f"{audio}: {id} is also {path}; expected an id once, rename one of them"
-                    break
-            earlier.append((split, audio))
+    """A problem for each recording of which the id is taken; `test-full` may share ids."""
+    taken: dict[str, dict[str, str]] = {}  # id → split → audio
+    for split, recording in ((s, one) for s, of_split in splits.items() for one in of_split):
+        earlier = taken.setdefault(recording.id, {})
+        for other, path in earlier.items():
+            if split == other or _apart(split, other):
+                yield (
+                    f"{recording.audio}: {recording.id} is also {path}; expected an id once, "
+                    f"rename one of them"
+                )
+                break
+        earlier.setdefault(split, recording.audio)
 
 
 def _equal(hashes: Hashes) -> Iterator[list[int]]:

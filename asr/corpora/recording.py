@@ -97,16 +97,3 @@ class Corpus:
 def with_times(segments: tuple[Segment, ...]) -> Labels:
     """Labels that have times."""
     return tuple(segment.phone for segment in segments), segments
-
-
-def with_phones(
-    splits: dict[str, list[Recording]], absent: Collection[str]
-) -> dict[str, list[Recording]]:
-    """The recordings that have none of the words `absent` from the lexicon."""
-    if not absent:
-        return splits
-    words = frozenset(absent)
-    return {
-        split: [r for r in recordings if words.isdisjoint((r.words or "").split())]
-        for split, recordings in splits.items()
-    }

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from asr.corpora import lexicon
 from asr.corpora.lexicon import SPOKEN_NOISE, Dictionary, Spoken, key, plain
-from asr.corpora.recording import Recording, with_phones
+from asr.corpora.recording import Recording
 from asr.errors import DataError
 
 EDGES = "[]<>{}()+"
@@ -183,7 +183,12 @@ def pronounce(
     spoken = lexicon.pronounce(counts, dictionaries, g2p)
     problems.extend(spoken.problems(first, remedy))
     notes = [*reader.notes(), *(note for dictionary in dictionaries for note in dictionary.notes())]
-    return with_phones(kept, spoken.absent), spoken, notes
+    absent = frozenset(spoken.absent)
+    complete = {
+        split: [r for r in recordings if absent.isdisjoint((r.words or "").split())]
+        for split, recordings in kept.items()
+    }
+    return complete, spoken, notes
 
 
 UNKNOWN = "{!r} stands for speech of which the words are not written; write them, or leave it out"

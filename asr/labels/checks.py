@@ -35,6 +35,21 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def fault(fields: Sequence[str], most: int) -> str:
+    """What is wrong with a line `start end label` of at most `most` fields; "" for nothing."""
+    for field in fields[:2]:
+        time = number(field)
+        if time is None and number(field.replace(",", ".")) is not None:
+            return "write a decimal point, not a comma"
+        if time is None or time < 0:
+            return "a time is a number from 0"
+    if len(fields) < 3:
+        return "a field is missing"
+    if len(fields) > 3 and number(fields[3]) is None:
+        return "a label has no space inside"
+    return "" if len(fields) <= most else "keep start, end and phone, and no other levels of labels"
+
+
 def named(rows: Iterable[Row], problems: list[str]) -> list[Row]:
     """The rows with phones in Unicode's form NFC; those that are no names are problems."""
     sound = []

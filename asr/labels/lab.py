@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from asr.files import read_lines
-from asr.labels.checks import OVERSHOOT_S, Row, named, number
+from asr.labels.checks import OVERSHOOT_S, Row, fault, named, number
 
 HTK = 10_000_000  # units in a second
 EXPECTED = "expected `start end label` with times in 100 ns (HTK) or in seconds with a point"
@@ -34,9 +34,9 @@ def rows(path: Path) -> tuple[list[Row], list[str]]:
     problems: list[str] = []
     labels = []
     for line, fields in lines.items():
-        if fault := _fault(fields):
+        if reason := fault(fields, most=4):
             text = " ".join(fields)[:60]
-            problems.append(f"{path}:{line}: found {text!r}, {EXPECTED}; {fault}")
+            problems.append(f"{path}:{line}: found {text!r}, {EXPECTED}; {reason}")
         else:
             start, end = (number(field) or 0 for field in fields[:2])
             labels.append(Row(f"{path}:{line}", start, end, fields[2]))
@@ -101,18 +101,3 @@ def _has_times(fields: Sequence[str]) -> bool:
     """Whether a line begins with two times, with one that has a point, or was meant to."""
     times = (f.lstrip("+-.,")[:1].isdigit() or f.lower() in ("nan", "inf") for f in fields[:2])
     return all(times) or isinstance(number(fields[0]), float)
-
-
-def _fault(fields: Sequence[str]) -> str:
-    """What is wrong with the fields of a line; "" for nothing."""
-    for field in fields[:2]:
-        time = number(field)
-        if time is None and number(field.replace(",", ".")) is not None:
-            return "write a decimal point, not a comma"
-        if time is None or time < 0:
-            return "a time is a number from 0"
-    if len(fields) < 3:
-        return "a field is missing"
-    if len(fields) > 3 and number(fields[3]) is None:
-        return "a label has no space inside"
-    return "" if len(fields) < 5 else "keep start, end and phone, and no other levels of labels"

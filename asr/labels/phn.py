@@ -6,7 +6,7 @@ from pathlib import Path
 
 from asr.errors import raise_problems
 from asr.files import atomic_open, read_lines
-from asr.labels.checks import Row, named, number, wrong_times
+from asr.labels.checks import Row, fault, named, wrong_times
 from asr.records import Segment
 
 # A label may end this many samples after the audio, as TIMIT's last labels do.
@@ -40,23 +40,13 @@ def rows(path: Path) -> tuple[list[Row], list[str]]:
         if len(parts) == 3 and all(re.fullmatch("[0-9]{1,15}", part) for part in parts[:2]):
             labels.append(Row(f"{path}:{line_number}", int(parts[0]), int(parts[1]), parts[2]))
         elif parts and not line.startswith(";;"):
-            fault = f"found {line.strip()[:60]!r}, {EXPECTED}{_remedy(parts)}"
-            problems.append(f"{path}:{line_number}: {fault}")
+            reason = (
+                fault(parts, most=3) or "these look like seconds: multiply them by the sample rate"
+            )
+            problems.append(
+                f"{path}:{line_number}: found {line.strip()[:60]!r}, {EXPECTED}; {reason}"
+            )
     return named(labels, problems), problems
-
-
-def _remedy(parts: list[str]) -> str:
-    """What the line seems to have instead of `start end label`."""
-    if len(parts) > 3 and None not in map(number, parts[:2]):
-        return "; a label has no space inside"
-    times = [time for part in parts[:2] if (time := number(part)) is not None]
-    if len(times) < 2 or max(times) >= 1e15:
-        return ""
-    if len(parts) < 3:
-        return "; a field is missing"
-    if min(times) < 0:
-        return "; a time is at least 0"
-    return "; these look like seconds: multiply them by the sample rate"
 
 
 def wrong_unit(rows: Sequence[Row], samples: int, sample_rate: int) -> list[str]:
