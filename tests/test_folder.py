@@ -235,7 +235,7 @@ def test_values_that_contradict_are_refused(change: dict[str, Any], says: str) -
 
 def test_a_folder_without_speech_gets_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no speech")
-    with pytest.raises(DataError, match=r"audio \(\.wav, .* labels \(\.phn.* in \.txt \(1\)"):
+    with pytest.raises(DataError, match=r"audio \(\.wav, .* labels \(\.phn.*: \.txt \(1\)"):
         complete(FolderConfig(root=str(tmp_path)))
 
 

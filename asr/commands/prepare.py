@@ -25,12 +25,14 @@ from asr.commands.configured import command
 from asr.config import RunConfig
 from asr.corpora import manifests, summary
 from asr.corpora.manifests import Outcome
-from asr.errors import DataError, raise_problems, said_by_system
+from asr.errors import DataError, grouped, raise_problems, said_by_system
 from asr.files import decode, temporary_folder
 from asr.phones import Vocabulary, phone_set
 from asr.records import Utterance, stream_jsonl
 from asr.training.batches import too_few_frames
 from asr.training.run_directory import RunDirectory
+
+SHOWN = 10  # lines of warnings that are printed; the file has all
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +63,6 @@ def run(config: RunConfig) -> None:
         outcome = manifests.write(
             corpus, staging.manifests, staging.warnings, config.jobs, require=require
         )
-        outcome.bad[:0] = corpus.bad
-        outcome.left_out += len(corpus.bad)
-        outcome.wrong[:0] = corpus.wrong
         if not config.corpus.shared_speakers:
             outcome.wrong.extend(manifests.speakers_in_two_splits(corpus))
         without = "without what is bad, " if config.skip_bad and outcome.bad else ""
@@ -104,10 +103,12 @@ def _judge(
 
     The problem that a split is `empty` comes last, after those of the recordings that it lacks.
     """
-    if outcome.warned:
-        more = outcome.warned - len(outcome.first_warnings)
-        listed = "\n".join(outcome.first_warnings) + (f"\nand {more} more" if more else "")
-        log.warning("warnings: %d (warnings.txt in the run directory):\n%s", outcome.warned, listed)
+    if warnings := staging.warnings.read_text("utf-8").splitlines():
+        listed = list(grouped(warnings))
+        if len(listed) > SHOWN:
+            listed[SHOWN:] = ["…"]
+        text = "\n".join(listed)
+        log.warning("warnings: %d (warnings.txt in the run directory):\n%s", len(warnings), text)
     else:
         staging.warnings.unlink()
     if outcome.wrong or empty or not config.skip_bad:
@@ -165,16 +166,13 @@ def _digest(manifest: Path) -> str:
 
 
 def _require_same_data(run_dir: RunDirectory, paths: list[Path]) -> None:
-    if not run_dir.last.exists():
-        return
-    for path in paths:
+    for path in paths if run_dir.last.exists() else ():
         earlier = run_dir.manifest(path.stem)
         if not earlier.exists() or filecmp.cmp(path, earlier, shallow=False):
             continue
         pairs = zip_longest(stream_jsonl(path, Utterance), stream_jsonl(earlier, Utterance))
-        for line, (now, before) in enumerate(pairs, start=1):
-            differing = _differing(now, before)
-            if differing is not None:
+        for line, pair in enumerate(pairs, start=1):
+            if differing := _differing(*pair):
                 raise DataError(
                     f"{run_dir}: holds a model trained on other data than {path.stem} now has "
                     f"({earlier}:{line}: {differing}); restore the data to continue it, or set "

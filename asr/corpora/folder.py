@@ -99,8 +99,8 @@ def find(config: FolderConfig) -> Corpus:
     in_folders = config.speakers is None and all((root / split).is_dir() for split in SPLITS)
     problems: list[str] = []
     folders = [root / split for split in SPLITS] if in_folders else [root]
-    readers = {"kaldi": kaldi.read, "lhotse": lhotse.read, "tree": partial(_tree, config)}
-    listed = [readers[layout](folder, problems) for folder in folders]
+    read = {"kaldi": kaldi.read, "lhotse": lhotse.read}.get(layout, partial(_tree, config))
+    listed = [read(folder, problems) for folder in folders]
     if not any(listed):
         raise_problems(problems)
     endings = {(r.labels or "")[-9:].lower() for recordings in listed for r in recordings}
@@ -114,7 +114,7 @@ def find(config: FolderConfig) -> Corpus:
         splits = split_by_speaker(listed[0], Path(config.speakers))
     else:
         if (root / "train").is_dir():
-            log.warning("%s: not all of the folders train, dev and test; they are not used", root)
+            log.warning("%s: a folder train without dev and test is no split", root)
         by = "id" if config.shared_speakers else "speaker"
         how = f"at random by {by}, seed {config.split_seed}"
         try:
@@ -197,8 +197,8 @@ def _tree(config: FolderConfig, root: Path, problems: list[str]) -> list[Recordi
         problems[:0] = [
             f"{root}: no recording with its labels; expected audio ({', '.join(ENDINGS)}) and "
             f"beside each a file of its name with labels ({', '.join(labels.ENDINGS)}), or with "
-            f"corpus.lexicon its words (.lab, .txt); found files that end in "
-            f"{', '.join(f'{kind} ({n})' for kind, n in kinds.most_common(5)) or 'nothing'}"
+            f"corpus.lexicon its words (.lab, .txt); files there: "
+            f"{', '.join(f'{kind} ({n})' for kind, n in kinds.most_common(5)) or 'none'}"
         ]
     return recordings
 

@@ -185,7 +185,11 @@ def write(utterances: Sequence[Utterance], folder: Path) -> None:
                 "channel_ids": [0],
             }
         )
-        supervision: dict[str, Any] = {
+        times = [
+            [s.phone, s.start_s, round(s.end_s - s.start_s, 8), None]
+            for s in utterance.segments or ()
+        ]
+        supervision = {
             "id": utterance.id,
             "recording_id": utterance.id,
             "start": 0.0,
@@ -193,19 +197,11 @@ def write(utterances: Sequence[Utterance], folder: Path) -> None:
             "channel": 0,
             "text": " ".join(utterance.phones),
             "speaker": utterance.speaker,
+            "gender": utterance.sex and utterance.sex.upper(),
+            "custom": {key: value for key in CUSTOM if (value := getattr(utterance, key))},
+            "alignment": {"phone": times} if times else None,
         }
-        if utterance.sex:
-            supervision["gender"] = utterance.sex.upper()
-        if custom := {key: value for key in CUSTOM if (value := getattr(utterance, key))}:
-            supervision["custom"] = custom
-        if utterance.segments:
-            supervision["alignment"] = {
-                "phone": [
-                    [s.phone, s.start_s, round(s.end_s - s.start_s, 8), None]
-                    for s in utterance.segments
-                ]
-            }
-        supervisions.append(supervision)
+        supervisions.append({key: v for key, v in supervision.items() if v is not None and v != {}})
     for kind, rows in (("recordings", recordings), ("supervisions", supervisions)):
         with (
             atomic_open(folder / f"{kind}.jsonl.gz", "wb") as raw,

@@ -18,17 +18,11 @@ from asr import labels
 from asr.audio import ENDINGS, AudioInfo
 from asr.corpora import lexicon, transcripts
 from asr.corpora.lexicon import Pronunciation
-from asr.corpora.recording import (
-    Corpus,
-    CorpusConfig,
-    Labels,
-    Recording,
-    with_times,
-)
+from asr.corpora.recording import Corpus, CorpusConfig, Labels, Recording, with_times
 from asr.corpora.splits import SPLITS, by_id, remove_duplicates
 from asr.corpora.trees import require_folder
 from asr.errors import DataError, raise_problems
-from asr.files import read_rows, read_table
+from asr.files import read_lines, read_rows, read_table
 from asr.knobs import knob
 from asr.labels.checks import checked
 from asr.phones import phone_set, table_rows
@@ -74,9 +68,7 @@ class LibriSpeechConfig(CorpusConfig):
                         f"corpus.{taken[subset]}; a subset belongs to one split"
                     )
         if self.phone_set != "arpabet39":
-            raise ValueError(
-                f"corpus.phone_set is {self.phone_set!r}, but the lexicon's phones are arpabet39"
-            )
+            self.refuse("phone_set", "but the lexicon's phones are arpabet39")
 
 
 @dataclass(frozen=True)
@@ -116,13 +108,9 @@ def find(config: LibriSpeechConfig) -> Corpus:
         for subset in subsets(getattr(config, split)):
             before, faults = len(recordings), len(problems)
             chosen = listed.get(subset)
-            chapters = [c for speaker in _folders(root / subset) for c in _folders(speaker)]
-            everything = (_chapter(folder, sexes, problems) for folder in chapters)
-            recordings += (
-                recording
-                for recording in chain.from_iterable(everything)
-                if chosen is None or recording.id in chosen
-            )
+            for chapter in chain.from_iterable(map(_folders, _folders(root / subset))):
+                everything = _chapter(chapter, sexes, problems)
+                recordings += [r for r in everything if chosen is None or r.id in chosen]
             if absent := (chosen or set()) - {r.id for r in recordings[before:]}:
                 wrong.append(_absent(config, root / subset, sorted(absent), len(chosen or ())))
             required = config.complete and chosen is None and len(problems) == faults
@@ -259,7 +247,7 @@ def read_speakers(root: Path) -> dict[str, str]:
     path = root / "SPEAKERS.TXT"
     if not path.is_file():
         return {}
-    rows = (line.split("|") for line in path.read_text(encoding="utf-8-sig").splitlines())
+    rows = (line.split("|") for line in read_lines(path))
     return {
         row[0].strip(): row[1].strip().lower()
         for row in rows

@@ -35,7 +35,6 @@ from asr.records import Utterance
 
 FEW = 256  # below this number of recordings, one process is faster
 CHUNK = 32  # recordings that a process takes at a time
-SHOWN = 10  # warnings that are printed; the file has all
 
 Hashes = npt.NDArray[np.uint64]  # one for each recording; 0: none
 Check = Callable[[Recording, str, Corpus], Checked]
@@ -45,13 +44,11 @@ Row = tuple[str, Checked]  # a line of the manifest, or ""; and what was said wi
 
 @dataclass
 class Outcome:
-    """Problems and warnings of a corpus."""
+    """Problems of a corpus."""
 
     bad: list[str] = field(default_factory=list)  # of recordings, which may be left out
     wrong: list[str] = field(default_factory=list)  # of the corpus as a whole
     left_out: int = 0  # recordings
-    warned: int = 0
-    first_warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -85,10 +82,12 @@ def write(
     `jobs` is the number of processes; 0: one for each core. `require` gives a problem of an
     utterance of train, or None. A recording whose samples are also in another split is a problem
     and is left out of the earlier split, train before dev; sentences in two splits are a warning.
+    The problems begin with those of the corpus.
     """
     in_order = attrgetter("id", "audio")
     splits = {split: sorted(members, key=in_order) for split, members in corpus.splits.items()}
-    outcome = Outcome(wrong=list(_duplicate_ids(splits)))
+    wrong = [*corpus.wrong, *_duplicate_ids(splits)]
+    outcome = Outcome(list(corpus.bad), wrong, left_out=len(corpus.bad))
     members = [(split, recording) for split in splits for recording in splits[split]]
     contents, sentences = np.zeros((2, len(members)), np.uint64)
     task = _Task(replace(corpus, splits={}), require, check)
@@ -98,14 +97,6 @@ def write(
         open(warnings_file, "w", encoding="utf-8") as warned,
         tqdm(total=len(members), desc="recordings", leave=False, disable=None) as progress,
     ):
-
-        def warn(messages: Iterable[str]) -> None:
-            for message in messages:
-                warned.write(message + "\n")
-                outcome.warned += 1
-                if len(outcome.first_warnings) < SHOWN:
-                    outcome.first_warnings.append(message)
-
         numbered = enumerate(rows)
         for split, recordings in splits.items():
             with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as manifest:
@@ -113,12 +104,12 @@ def write(
                     manifest.write(line)
                     outcome.bad.extend(checked.problems)
                     outcome.left_out += not line
-                    warn(checked.warnings)
+                    warned.writelines(f"{warning}\n" for warning in checked.warnings)
                     contents[number], sentences[number] = checked.content, checked.sentence
                     progress.update()
         leaks, duplicates = _duplicate_audio(members, contents)
-        warn(_duplicate_sentences(members, sentences))
-        warn(duplicates)
+        duplicates += _duplicate_sentences(members, sentences)
+        warned.writelines(f"{warning}\n" for warning in duplicates)
     outcome.bad.extend(leaks.values())
     outcome.left_out += _remove(folder, (members[number] for number in leaks))
     return outcome
