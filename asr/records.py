@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar, overload
 
 from asr.errors import DataError
-from asr.files import atomic_open, decode, impossible, moved, name, names
+from asr.files import moved, name, names
+from asr.files.decoding import decode, impossible
+from asr.files.outputs import atomic_open
 
 LONGEST_S = 1e6  # of an utterance
 OVERSHOOT_S = 0.02  # the last segment may end this long after the audio

@@ -10,7 +10,7 @@ import pytest
 from conftest import make
 
 from asr.errors import DataError
-from asr.files import atomic_open, require_new, temporary_folder
+from asr.files.outputs import atomic_open, require_new, temporary_folder
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -21,7 +21,7 @@ def killed(code: str, folder: Path) -> None:
         [
             sys.executable,
             "-c",
-            f"import sys\nfrom pathlib import Path\nfrom asr.files import *\n{code}",
+            f"import sys\nfrom pathlib import Path\nfrom asr.files.outputs import *\n{code}",
         ],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         cwd=folder,

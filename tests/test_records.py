@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import DataError, exit_code
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 from asr.records import Hypothesis, Segment, Utterance, read_jsonl, write_jsonl
 
 letters = st.characters(exclude_categories=("C", "Z"))

@@ -24,7 +24,7 @@ from asr.aligner import Aligner, with_likeliest
 from asr.corpora import lexicon
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code, raise_problems
-from asr.files import atomic_open, require_new
+from asr.files.outputs import atomic_open, require_new
 from asr.phones import Vocabulary, unknown_phone
 from asr.processor.device import choose_device
 from asr.recognizer import encode_all

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from asr.corpora import kaldi, lhotse
 from asr.errors import DataError, exit_code
-from asr.files import require_new
+from asr.files.outputs import require_new
 from asr.records import Utterance, read_jsonl
 
 WRITERS = {"kaldi": kaldi.write, "lhotse": lhotse.write}

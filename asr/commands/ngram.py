@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from asr.errors import DataError, exit_code
-from asr.files import require_new
+from asr.files.outputs import require_new
 from asr.phones import Vocabulary
 from asr.records import Utterance, stream_jsonl
 from asr.search.arpa import write_arpa

@@ -24,7 +24,7 @@ from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
 from asr.features import SpeakerMoments
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 from asr.pictures import Picture, data_url
 from asr.pictures.posteriors import Floats, draw_posteriors
 from asr.recognizer import Recognizer

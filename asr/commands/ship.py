@@ -19,7 +19,7 @@ from asr.checkpoint import Checkpoint
 from asr.commands.configured import overrides, saved
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
-from asr.files import atomic_open, require_new
+from asr.files.outputs import atomic_open, require_new
 from asr.records import Manifest, write_jsonl
 from asr.scoring import ErrorCounts, Score
 from asr.search.arpa import read_arpa

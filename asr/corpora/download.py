@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from asr import __version__
 from asr.errors import FULL, DataError, said_by_system
-from asr.files import temporary_folder
+from asr.files.outputs import temporary_folder
 from asr.phones import table_lines
 
 NOTED = ".downloaded"

@@ -35,7 +35,8 @@ from asr import __version__, checkpoint
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.config import RunConfig, leaves
 from asr.errors import DataError
-from asr.files import atomic_open, convert, decode, impossible
+from asr.files.decoding import convert, decode, impossible
+from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
 from asr.records import Manifest
