@@ -277,7 +277,7 @@ def _unpack_all(archive: Path, work: Path, limit: int) -> None:
     except DataError:
         raise
     except (*DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the disk
             raise
         raise DataError(
             f"{archive}: damaged or truncated ({error}); remove it and fetch it again"

@@ -105,7 +105,7 @@ def find(config: FolderConfig) -> Corpus:
         case _:
             listed = [_tree(folder, config, problems) for folder in folders]
     if not any(listed):
-        raise_problems(problems)
+        raise_problems(problems or [f"{root}: a {layout} layout without utterances"])
     if in_folders:
         how = "by its folders train, dev and test"
         splits = dict(zip(SPLITS, listed, strict=True))
@@ -118,8 +118,7 @@ def find(config: FolderConfig) -> Corpus:
         try:
             splits = split_at_random(listed[0], config.dev, config.test, config.split_seed, by)
         except DataError as error:
-            raise_problems([*problems, *error.problems])
-            raise
+            raise_problems([*problems, f"{root}: {error}"])
     splits = {split: sorted(recordings, key=by_id) for split, recordings in splits.items()}
     problems.extend(remove_duplicates(splits))
     log.info("%s: a %s layout, split %s", root, layout, how)

@@ -28,7 +28,7 @@ from asr.corpora.recording import (
 from asr.corpora.splits import SPLITS, by_id, remove_duplicates
 from asr.corpora.trees import require_folder
 from asr.errors import DataError, raise_problems
-from asr.files import read_rows, read_table
+from asr.files import read_lines, read_rows, read_table
 from asr.knobs import knob
 from asr.labels.checks import checked
 from asr.phones import phone_set, table_rows
@@ -259,7 +259,7 @@ def read_speakers(root: Path) -> dict[str, str]:
     path = root / "SPEAKERS.TXT"
     if not path.is_file():
         return {}
-    rows = (line.split("|") for line in path.read_text(encoding="utf-8-sig").splitlines())
+    rows = (line.split("|") for line in read_lines(path))
     return {
         row[0].strip(): row[1].strip().lower()
         for row in rows

@@ -148,7 +148,7 @@ def _explained(error: Exception, kind: Any, node: Any, where: str, key: str = ""
             node = None
     if lacking := re.search("missing required field `(.*)`", reason):
         key = f"{key}.{lacking[1]}" if key else lacking[1]
-        known = ", ".join(field.name for field in fields(kind)) if is_dataclass(kind) else ""
+        known = ", ".join(get_type_hints(kind))
         return f"{where}: no key {key}, expected {known}; add it"
     if not reason.startswith(("Expected", "Number")):  # a sentence of the dataclass itself
         return f"{where}: {reason}"
