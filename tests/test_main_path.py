@@ -43,7 +43,7 @@ LEAVES: dict[str, set[str]] = {
     },
     "asr.features.padded": {"by_utterance", "extend", "zero_behind"},
     "asr.features.windows": {"Shaping", "for_compiled", "power_spectra"},
-    "asr.files": {"moved", "name", "names"},
+    "asr.files": {"moved", "name", "names", "require_kind"},
     "asr.files.decoding": {"decode", "impossible"},
     "asr.files.outputs": {"atomic_open"},
     "asr.knobs": {"Knobs", "knob"},

@@ -101,3 +101,8 @@ def test_make_clean_spares_what_it_did_not_make(tmp_path: Path) -> None:
         (tmp_path / "data" / name).unlink()
     assert make("-f", str(REPOSITORY / "Makefile"), "clean", folder=tmp_path).returncode == 0
     assert not (tmp_path / "data").exists()
+
+
+def test_two_outputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="name of 2 outputs"):
+        require_new([tmp_path / "a", tmp_path / "b", f"{tmp_path}/a"], overwrite=True)

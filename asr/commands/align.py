@@ -206,13 +206,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     difference = "print how far the times are from the `segments` of the manifest"
     add("--compare", action="store_true", help=difference)
     add("--overwrite", action="store_true", help="replace files that are already there")
+    add("--root", default="", metavar="FOLDER", help="of a corpus that has moved")
     strict = "exit code 1 where a transcript does not seem to be that of its recording"
     add("--strict", action="store_true", help=strict)
     options = parser.parse_args(arguments)
     folders, files = (options.textgrid, options.phn), (options.output, options.ctm)
     if not (options.compare or any(folders + files)):
         parser.error("give --output, --textgrid, --phn, --ctm or --compare")
-    manifest = Manifest(options.manifest)
+    manifest = Manifest(options.manifest, options.root)
     _require_names(manifest, options.compare, folders, files, options.overwrite)
     known = lexicon.read(options.lexicon, lexicon.EITHER) if options.lexicon else None
     result = run(options.checkpoint, manifest, known)

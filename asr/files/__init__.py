@@ -20,6 +20,21 @@ UNFIT = {
 }
 
 
+def require_kind(path: str | Path, expected: str) -> None:
+    """Raise `DataError` for a folder, a checkpoint or JSON lines in place of another of them.
+
+    Audio and other files are left to their readers.
+    """
+    path = Path(path)
+    kind = "a folder" if path.is_dir() else ""
+    if path.is_file():
+        with open(path, "rb") as file:
+            head = file.read(9)
+        kind = "JSON text" if head[:1] == b"{" else "a checkpoint" if head[7:] == b"\0{" else ""
+    if kind and kind not in expected:
+        raise DataError(f"{path}: is {kind}, expected {expected}")
+
+
 def read_lines(path: str | Path, utf16: bool = False) -> list[str]:
     """The lines of a UTF-8 text file with any line ends, without byte order mark.
 
@@ -27,6 +42,7 @@ def read_lines(path: str | Path, utf16: bool = False) -> list[str]:
     Raises `DataError` for a file that cannot be read, or that has another encoding.
     """
     try:
+        require_kind(path, "lines of text or JSON text")
         raw = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read as text ({error.strerror})") from error

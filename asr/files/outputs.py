@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,9 @@ def require_new(paths: Iterable[str | Path], overwrite: bool) -> None:
         nearest = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
         if not nearest.is_dir():
             problems.append(f"{nearest}: is a file, expected a folder to write into")
+    for path, count in Counter(path.absolute() for path in chosen).items():
+        if count > 1:
+            problems.append(f"{path}: is the name of {count} outputs, expected one for each")
     for path in chosen:
         if path.is_dir():
             problems.append(f"{path}: is a folder, expected the name of a file to write")

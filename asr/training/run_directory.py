@@ -124,19 +124,19 @@ class RunDirectory:
 
     # ── what the commands read ───────────────────────────────────────────────────────────────
 
-    def utterances(self, split: str, root: str = "") -> Manifest:
+    def utterances(self, split: str, root: str | None = None) -> Manifest:
         """The manifest of a split; `DataError` where the run is not prepared.
 
-        A corpus that has moved is read from `root`, without which only its text is of use.
+        With `root`, audio must be at hand; that of a corpus that has moved is read from there.
         """
         path = self.manifest(split)
         if not path.exists():
             raise DataError(f"{path}: no manifest; run `asr prepare` with the same overrides")
-        manifest = Manifest(path, root)
-        if root and len(manifest) and not os.path.exists(audio := manifest[0].audio):
+        manifest = Manifest(path, root or "")
+        if root is not None and len(manifest) and not os.path.exists(audio := manifest[0].audio):
             raise DataError(
-                f"{path}:1: {audio} does not exist, and is not in {root}; if the corpus has moved, "
-                f"set corpus.root to where it is now"
+                f"{path}:1: {audio} does not exist{root and f', nor in {root}'}; if it has moved, "
+                f"set corpus.root (asr report and ship: --root) to where it is now"
             )
         return manifest
 
