@@ -17,7 +17,7 @@ from asr import checkpoint
 from asr.errors import DataError, exit_code
 from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
-from asr.records import Hypothesis, Segment, Utterance, read_jsonl, write_jsonl
+from asr.records import Hypothesis, Manifest, Segment, Utterance, read_jsonl, write_jsonl
 from asr.search.arpa import read_arpa
 
 letters = st.characters(exclude_categories=("C", "Z"))
