@@ -16,6 +16,7 @@ exp/EXPERIMENT/SEED/
   SPLIT.hyp.jsonl       hypotheses, and all of them in SPLIT.n-best.jsonl    asr decode
   test.per.txt          their score                                          asr score
   report.html           and utterance.png                                    asr report
+  settings.txt          the last values of Make variables; .lock is held while training
 """
 
 import fcntl
