@@ -25,7 +25,9 @@ from asr.criteria import FrameTimes
 from asr.encoder import Encoder, EncoderConfig
 from asr.errors import DataError, raise_problems
 from asr.features import FeaturesConfig
-from asr.files import atomic_open, convert, impossible, names, require_json
+from asr.files import names, require_kind
+from asr.files.decoding import convert, impossible, require_json
+from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.search import SearchConfig
@@ -149,6 +151,7 @@ class _Header:
 
 
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
+    require_kind(path, "a checkpoint, such as checkpoint-best.safetensors in the folder of a run")
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint")
     try:

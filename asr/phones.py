@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from asr.errors import DataError
-from asr.files import atomic_open, name, read_rows
+from asr.files import name, read_rows
+from asr.files.outputs import atomic_open
 
 TABLES = Path(__file__).parent / "tables"
 BLANK = "<blank>"

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar, overload
 
 from asr.errors import DataError
-from asr.files import atomic_open, decode, impossible, moved, name, names
+from asr.files import moved, name, names, require_kind
+from asr.files.decoding import decode, impossible
+from asr.files.outputs import atomic_open
 
 LONGEST_S = 1e6  # of an utterance
 OVERSHOOT_S = 0.02  # the last segment may end this long after the audio
@@ -152,6 +154,7 @@ def _stream(path: str | Path, record_type: type[R]) -> Iterator[tuple[int, R]]:
     """Records with the offset of their lines in bytes."""
     if not os.access(path, os.R_OK):
         raise DataError(f"{path}: cannot be read, or does not exist")
+    require_kind(path, "JSON text, as in exp/demo/1/manifests/test.jsonl")
     line_of: dict[str, int] = {}
     following = 0
     with open(path, "rb") as lines:
@@ -203,7 +206,7 @@ class Manifest(Sequence[Utterance]):
             file.seek(self._offsets[index])
             where = f"{self.path}, utterance {index}"
             utterance = decode(file.readline(), Utterance, where).checked(where)
-        if not self._now:
+        if not self._now or not utterance.audio.startswith(self._before):
             return utterance
         return replace(utterance, audio=self._now + utterance.audio.removeprefix(self._before))
 

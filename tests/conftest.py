@@ -31,6 +31,11 @@ from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Utterance
 
 REPOSITORY = Path(__file__).parents[1]
+SUMMARY: dict[str, Any] = {  # training.json
+    **{"experiment": "demo", "corpus": "synthetic", "seed": 1, "epochs": 9, "best_epoch": 7},
+    **{"dev_per": 17.5, "parameters": 1234, "seconds": 7200.0, "device": "cpu"},
+    **{"machine": "x86_64, 2 cores", "torch": "2.11.0", "version": "0.1.0"},
+}
 
 settings.register_profile("asr", deadline=None)  # first calls compile, and machines are busy
 settings.load_profile("asr")

@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from conftest import SUMMARY
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
@@ -484,7 +485,7 @@ def read_run(path: Path) -> None:
         case "search.json":
             run.tuned_search()
         case _:
-            configured.overrides(configured.saved(path))
+            configured.saved(path)
 
 
 def read_librispeech(path: Path) -> None:
@@ -506,9 +507,9 @@ def read_librispeech(path: Path) -> None:
     )
     try:
         corpus = corpora.find(config)
+        raise_problems([*corpus.wrong, *corpus.bad])
     except DataError as error:
         raise DataError(str(error).replace(str(root), str(path))) from error
-    raise_problems([*corpus.wrong, *corpus.bad])
 
 
 def read_archive(path: Path) -> None:
@@ -551,7 +552,14 @@ def readers() -> list[Reader]:
     arpa = written(partial(write_arpa, model=model), "x.arpa")
     digest = hashlib.sha256(CHECKPOINT).hexdigest()
     search = json.dumps({"search": asdict(SearchConfig()), "checkpoint": digest})
-    config = b"name: demo\nseed: 1\ncorpus:\n  root: x\n  sample_rate: 16000\n"
+    config = b"""name: demo
+run_dir: exp/demo/1
+seed: 1
+corpus:
+  name: synthetic
+  protocol: strict
+  root: x
+"""
     forged = [header_forged] * 6 + list(BINARY)
     return [
         *(Reader(f"x.{name}", data, BINARY, read_audio) for name, data in AUDIO.items()),
@@ -575,7 +583,7 @@ def readers() -> list[Reader]:
         Reader("vocabulary.txt", b"<blank>\naa\ns\n", TEXT, Vocabulary.load),
         Reader("speakers.txt", b"s0 train\ns1 dev\n", TEXT, read_speaker_splits),
         Reader("config.yaml", config, TEXT, read_run),
-        Reader("training.json", b'{"epochs": 3, "dev_per": 17.5}', JSON, read_run),
+        Reader("training.json", json.dumps(SUMMARY).encode(), JSON, read_run),
         Reader("search.json", search.encode(), JSON, read_run),
         Reader(
             "SPEAKERS.TXT",

@@ -13,7 +13,7 @@ import pytest
 
 from asr.__main__ import COMMANDS, main
 from asr.errors import said_by_system
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 
 REPOSITORY = Path(__file__).parents[1]
 PHONES = "ʃ … é \U0001f600 \udcff"  # in no encoding; the last is a byte of a file name
@@ -133,7 +133,7 @@ def test_a_file_that_does_not_fit_is_named_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if moment != "write":
-        name = {"fsync": "os.fsync", "open": "asr.files.open"}[moment]
+        name = {"fsync": "os.fsync", "open": "asr.files.outputs.open"}[moment]
         monkeypatch.setattr(name, full, raising=False)
     path = tmp_path / "checkpoint"
     path.write_text("before")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import commands_of, recipe
+from conftest import SUMMARY, commands_of, recipe
 
 from asr import checkpoint
 from asr.commands import decode, train
@@ -122,7 +122,7 @@ def write_run(runs: Path, network: str, seed: int, share: float) -> float:
     folder = runs / network / str(seed)
     write_jsonl(folder / "manifests" / "test.jsonl", said)
     write_jsonl(folder / "test.hyp.jsonl", heard)
-    (folder / "training.json").write_text(json.dumps({"dev_per": 30.0 + seed, "parameters": 1234}))
+    (folder / "training.json").write_text(json.dumps(SUMMARY | {"dev_per": 30.0 + seed}))
     phases = [1] * (2 + seed) + [2] * 4
     (folder / "train.jsonl").write_text("".join(f'{{"phase": {phase}}}\n' for phase in phases))
     return 100.0 * float(wrong.mean())

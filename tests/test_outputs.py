@@ -10,7 +10,7 @@ import pytest
 from conftest import make
 
 from asr.errors import DataError
-from asr.files import atomic_open, require_new, temporary_folder
+from asr.files.outputs import atomic_open, require_new, temporary_folder
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -21,7 +21,7 @@ def killed(code: str, folder: Path) -> None:
         [
             sys.executable,
             "-c",
-            f"import sys\nfrom pathlib import Path\nfrom asr.files import *\n{code}",
+            f"import sys\nfrom pathlib import Path\nfrom asr.files.outputs import *\n{code}",
         ],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         cwd=folder,
@@ -101,3 +101,8 @@ def test_make_clean_spares_what_it_did_not_make(tmp_path: Path) -> None:
         (tmp_path / "data" / name).unlink()
     assert make("-f", str(REPOSITORY / "Makefile"), "clean", folder=tmp_path).returncode == 0
     assert not (tmp_path / "data").exists()
+
+
+def test_two_outputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="name of 2 outputs"):
+        require_new([tmp_path / "a", tmp_path / "b", f"{tmp_path}/a"], overwrite=True)

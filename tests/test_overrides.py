@@ -1,10 +1,12 @@
 """Overrides as people type them: text is taken as it stands, and a mistake gets one sentence."""
 
+import json
 import pickle
 import re
 from pathlib import Path
 
 import pytest
+from conftest import SUMMARY
 
 from asr.commands.configured import Task, command, compose, saved
 from asr.commands.overrides import owners, read, read_arguments, run_name
@@ -190,7 +192,7 @@ def run_of(folder: Path, *overrides: str) -> Path:
     run = RunDirectory(folder)
     folder.mkdir(parents=True)
     run.config.write_text(compose(["experiment=demo", f"run_dir={folder}", *overrides]).to_yaml())
-    run.training.write_text('{"dev_per": 12.345}')
+    run.training.write_text(json.dumps(SUMMARY | {"dev_per": 12.345}))
     return folder
 
 
@@ -215,5 +217,5 @@ def test_runs_are_compared_by_what_differs(tmp_path: Path) -> None:
 def test_a_damaged_configuration_of_a_run_is_one_sentence(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"config\.yaml: (damaged|expected the configuration)"):
+    with pytest.raises(DataError, match=r"config\.yaml: (damaged|found|no key)"):
         saved(path)

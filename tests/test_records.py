@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr import checkpoint
 from asr.errors import DataError, exit_code
-from asr.files import atomic_open
-from asr.records import Hypothesis, Segment, Utterance, read_jsonl, write_jsonl
+from asr.files.outputs import atomic_open
+from asr.phones import Vocabulary
+from asr.records import Hypothesis, Manifest, Segment, Utterance, read_jsonl, write_jsonl
+from asr.search.arpa import read_arpa
 
 letters = st.characters(exclude_categories=("C", "Z"))
 names = st.text(letters, min_size=1, max_size=8).map(partial(normalize, "NFC"))
@@ -230,3 +234,21 @@ def test_a_fault_of_the_program_is_not_made_a_sentence() -> None:
 
     with pytest.raises(ValueError, match="shape"):
         command()
+
+
+@pytest.mark.parametrize("read", [Manifest, checkpoint.load, Vocabulary.load, read_arpa])
+@pytest.mark.parametrize("kind", ["a folder", "a checkpoint", "JSON text"])
+def test_what_is_another_kind_of_file_is_called_so(
+    read: Callable[[Path], object], kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x"
+    if kind == "a folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b'{"id": 1}' if kind == "JSON text" else b"\x08" + b"\0" * 7 + b'{"a": 1}')
+    own = {Manifest: "JSON text", checkpoint.load: "a checkpoint"}.get(read)
+    with pytest.raises(DataError, match=re.escape(f"{path}")) as caught:
+        read(path)
+    assert (f"is {kind}, expected" in str(caught.value)) == (
+        kind != own and (kind != "JSON text" or read is checkpoint.load)
+    )

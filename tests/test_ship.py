@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import SUMMARY
 
 from asr import checkpoint, scoring
 from asr import transcriber as transcribe
@@ -44,14 +45,7 @@ def run_dir(tones: list[Utterance], tone_model: Path, tmp_path: Path) -> Path:
     about = {"corpus": "librispeech", "experiment": "librispeech", "seed": 3}
     best = folder / "checkpoint-best.safetensors"
     checkpoint.save(best, Checkpoint(result.recognizer, about, state))
-    training = {
-        **about,
-        "best_epoch": 7,
-        "seconds": 7200.0,
-        "device": "cpu",
-        "machine": "x86_64, 2 cores",
-    }
-    (folder / "training.json").write_text(json.dumps(training))
+    (folder / "training.json").write_text(json.dumps(SUMMARY | about))
     overrides = ["experiment=librispeech", "corpus.root=here", "encoder.hidden=24", "seed=3"]
     (folder / "config.yaml").write_text(compose(overrides).to_yaml())
     write_arpa(folder / "lm.arpa", estimate([one.phones for one in tones], 3, PHONES))
@@ -175,7 +169,7 @@ def test_the_licence_is_that_of_the_corpus(run_dir: Path, tmp_path: Path) -> Non
         (lambda run: (run / "training.json").unlink(), "training.json: no such file"),
         (lambda run: (run / "config.yaml").unlink(), "config.yaml: cannot be read"),
         (lambda run: (run / "lm.arpa").unlink(), "lm.arpa: cannot be read"),
-        (lambda run: (run / "search.json").write_text("{}"), "search.json: expected what"),
+        (lambda run: (run / "search.json").write_text("{}"), "search.json: no key search"),
     ],
 )
 def test_what_cannot_be_shipped_is_refused_before_anything_is_written(

@@ -19,7 +19,7 @@ from asr.criteria import CTC, CTCConfig
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
-from asr.files import convert
+from asr.files.decoding import convert
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl

@@ -24,7 +24,7 @@ from asr.aligner import Aligner, with_likeliest
 from asr.corpora import lexicon
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code, raise_problems
-from asr.files import atomic_open, require_new
+from asr.files.outputs import atomic_open, require_new
 from asr.phones import Vocabulary, unknown_phone
 from asr.processor.device import choose_device
 from asr.recognizer import encode_all
@@ -206,13 +206,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     difference = "print how far the times are from the `segments` of the manifest"
     add("--compare", action="store_true", help=difference)
     add("--overwrite", action="store_true", help="replace files that are already there")
+    add("--root", default="", metavar="FOLDER", help="of a corpus that has moved")
     strict = "exit code 1 where a transcript does not seem to be that of its recording"
     add("--strict", action="store_true", help=strict)
     options = parser.parse_args(arguments)
     folders, files = (options.textgrid, options.phn), (options.output, options.ctm)
     if not (options.compare or any(folders + files)):
         parser.error("give --output, --textgrid, --phn, --ctm or --compare")
-    manifest = Manifest(options.manifest)
+    manifest = Manifest(options.manifest, options.root)
     _require_names(manifest, options.compare, folders, files, options.overwrite)
     known = lexicon.read(options.lexicon, lexicon.EITHER) if options.lexicon else None
     result = run(options.checkpoint, manifest, known)

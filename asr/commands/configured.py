@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -33,6 +33,7 @@ from asr.commands.overrides import (
 )
 from asr.config import SCHEMAS, RunConfig, leaves
 from asr.errors import DataError, exit_code, said_by_system
+from asr.files.decoding import convert
 from asr.processor.device import choose_device
 
 HYDRA_FLAGS = """\
@@ -69,21 +70,37 @@ def saved(path: str | Path) -> dict[str, Any]:
         config = OmegaConf.to_object(OmegaConf.load(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise DataError(f"{path}: damaged, expected YAML as `asr train` writes it") from error
-    if not isinstance(config, dict) or not {"name", "run_dir", "corpus"} <= config.keys():
-        raise DataError(f"{path}: expected the configuration of a run, found {str(config)[:80]!r}")
+    convert(config, _Saved, f"{path}")
+    assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
 
 
+class _SavedCorpus(TypedDict):
+    name: str
+    protocol: str
+
+
+class _Saved(TypedDict):
+    """What every saved configuration has, and commands read."""
+
+    name: str
+    run_dir: str
+    corpus: _SavedCorpus
+
+
 def overrides(saved: Mapping[str, Any]) -> list[str]:
-    """The command line of a saved configuration: its experiment, and what differs from it.
+    """The command line of a saved configuration: its experiment, or else the options of its groups,
+    and what differs from these.
 
     Paths, and what does not change the weights, are left out.
     """
-    experiment = [f"experiment={saved['name']}"]
-    default = leaves(asdict(compose([*experiment, "corpus.root=unused"])))
-    return experiment + [
+    begin = [f"experiment={saved['name']}"]
+    if saved["name"] not in options("experiment"):
+        begin = [f"{group}={saved[group]['name']}" for group in SCHEMAS if group in saved]
+    default = leaves(asdict(compose([*begin, "corpus.root=unused"])))
+    return begin + [
         f"{key}={value}"
         for key, value in leaves(saved).items()
         if value != default.get(key)

@@ -9,7 +9,7 @@ import logging
 
 from asr.commands.configured import command
 from asr.config import RunConfig
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 from asr.processor.device import choose_device
 from asr.recognizer import encode_all
 from asr.records import Hypothesis, write_jsonl

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from asr.corpora import kaldi, lhotse
 from asr.errors import DataError, exit_code
-from asr.files import require_new
+from asr.files.outputs import require_new
 from asr.records import Utterance, read_jsonl
 
 WRITERS = {"kaldi": kaldi.write, "lhotse": lhotse.write}
@@ -26,6 +26,8 @@ def run(format: str, manifest: Path, target: Path, overwrite: bool = False) -> l
     Raises `DataError` where a file of the format is already there, unless `overwrite`.
     """
     places = {manifest: target}
+    if (inner := manifest / "manifests").is_dir():
+        manifest = inner
     if manifest.is_dir():
         places = {path: target / path.stem for path in sorted(manifest.glob("*.jsonl"))}
         if not places:

@@ -18,7 +18,7 @@ from asr.commands import recordings
 from asr.errors import DataError, exit_code
 from asr.explanation.network import LONGEST_S, Network, Sentence, require_length
 from asr.explanation.page import page
-from asr.files import atomic_open, require_new
+from asr.files.outputs import atomic_open, require_new
 from asr.phones import phone_set
 from asr.records import Manifest, Utterance
 from asr.training.run_directory import RunDirectory

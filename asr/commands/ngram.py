@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from asr.errors import DataError, exit_code
-from asr.files import require_new
+from asr.files.outputs import require_new
 from asr.phones import Vocabulary
 from asr.records import Utterance, stream_jsonl
 from asr.search.arpa import write_arpa
@@ -92,8 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = packaged(options.checkpoint, options.vocabulary)
     else:
         model = estimated(options.manifest, options.order, options.vocabulary, options.smoothing)
+    perplexities = [(model.perplexity(_sentences(path)), path) for path in options.perplexity]
     write_arpa(options.output, model)
     counts = ", ".join(f"{model.count(n)} {n}-grams" for n in range(1, model.order + 1))
     print(f"{options.output}: {counts}; {model.about}")
-    for manifest in options.perplexity:
-        print(f"perplexity {model.perplexity(_sentences(manifest)):7.2f}  {manifest}")
+    for perplexity, path in perplexities:
+        print(f"perplexity {perplexity:7.2f}  {path}")

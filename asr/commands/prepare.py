@@ -26,7 +26,8 @@ from asr.config import RunConfig
 from asr.corpora import manifests, summary
 from asr.corpora.manifests import Outcome
 from asr.errors import DataError, grouped, raise_problems, said_by_system
-from asr.files import decode, temporary_folder
+from asr.files.decoding import decode
+from asr.files.outputs import temporary_folder
 from asr.phones import Vocabulary, phone_set
 from asr.records import Utterance, stream_jsonl
 from asr.training.batches import too_few_frames

@@ -24,7 +24,7 @@ from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
 from asr.features import SpeakerMoments
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 from asr.pictures import Picture, data_url
 from asr.pictures.posteriors import Floats, draw_posteriors
 from asr.recognizer import Recognizer
@@ -34,7 +34,7 @@ from asr.training.run_directory import RunDirectory
 CURVE_SIZE = 864, 326  # CSS pixels of the learning curve, 9 by 3.4 inches
 
 
-def run(run_dir: str | Path, utterance: str | None = None) -> Path:
+def run(run_dir: str | Path, utterance: str | None = None, root: str = "") -> Path:
     """Write `report.html`, and `utterance.png` beside it, into a finished run's folder.
 
     The utterance is the test set's median by duration unless its id is given.
@@ -44,7 +44,7 @@ def run(run_dir: str | Path, utterance: str | None = None) -> Path:
     if not run.score.exists():
         raise DataError(f"{run.score}: no such file; score the run first with `asr score`")
     result = run.score.read_text(encoding="utf-8")
-    utterances = run.utterances("test")
+    utterances = run.utterances("test", root)
     chosen = utterances.pick(utterance)
     recognizer = run.recognizer()
     config = recognizer.config.features
@@ -137,8 +137,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="asr report", description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", type=Path, nargs="+", help="folder of a run, e.g. exp/demo/1")
     parser.add_argument("--utterance", metavar="ID", help="the test utterance to draw")
+    parser.add_argument("--root", default="", metavar="FOLDER", help="of a corpus that has moved")
     options = parser.parse_args(argv)
     if len(options.run_dir) > 1:
         print(compared(options.run_dir))
     else:
-        print(run(options.run_dir[0], options.utterance))
+        print(run(options.run_dir[0], options.utterance, options.root))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.errors import DataError, exit_code
-from asr.files import atomic_open, require_new
+from asr.files.outputs import atomic_open, require_new
 
 if TYPE_CHECKING:
     from asr.scoring import Report, Score, Transcripts

@@ -19,7 +19,7 @@ from asr.checkpoint import Checkpoint
 from asr.commands.configured import overrides, saved
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
-from asr.files import atomic_open, require_new
+from asr.files.outputs import atomic_open, require_new
 from asr.records import Manifest, write_jsonl
 from asr.scoring import ErrorCounts, Score
 from asr.search.arpa import read_arpa
@@ -29,7 +29,7 @@ from asr.transcriber import Transcriber, transcribe_all
 HELD_OUT = re.compile(r"\b(?:dev|test)-(?:clean|other)\b(?!-)")  # LibriSpeech's subsets for scores
 
 
-def run(run_dir: str | Path, output: str | Path, overwrite: bool = False) -> Path:
+def run(run_dir: str | Path, output: str | Path, overwrite: bool = False, root: str = "") -> Path:
     """Write the model file and its card, which ends in `.md`; returns the card's path.
 
     Raises `DataError` where one of them is already there, unless `overwrite`.
@@ -42,6 +42,7 @@ def run(run_dir: str | Path, output: str | Path, overwrite: bool = False) -> Pat
         raise DataError(f"{output}: expected a name that ends in .safetensors")
     card = output.with_suffix(".md")
     require_new([output, card], overwrite)
+    manifests = {split: run.utterances(split, root) for split in ("dev", "test")}
     training, config = run.summary(), saved(run.config)
     command = " ".join(["asr train", *overrides(config)])
     train = Manifest(run.manifest("train"))
@@ -49,7 +50,9 @@ def run(run_dir: str | Path, output: str | Path, overwrite: bool = False) -> Pat
     checkpoint.save(output, reduced(run), half=True)
     model = checkpoint.load(output)
     protocol = config["corpus"]["protocol"]
-    scores = {split: score(run, model, split, protocol) for split in ("dev", "test")}
+    scores = {
+        split: score(run, model, split, manifest, protocol) for split, manifest in manifests.items()
+    }
     text = templates.render(
         "model-card.md",
         path=output,
@@ -85,11 +88,12 @@ def reduced(run_dir: RunDirectory) -> Checkpoint:
     return replace(best, search=replace(search, language_model=""), language_model=model)
 
 
-def score(run_dir: RunDirectory, shipped: Checkpoint, split: str, protocol: str) -> Score:
+def score(
+    run_dir: RunDirectory, shipped: Checkpoint, split: str, manifest: Manifest, protocol: str
+) -> Score:
     """The score of a shipped model on a split of the run, with intervals."""
     model = Transcriber(shipped)
     recognizer = model.recognizer
-    manifest = run_dir.utterances(split)
     batches = Batches(manifest, recognizer.vocabulary, model.sample_rate, 16)
     best = transcribe_all(recognizer, batches, model.search, model.graph)
     path = run_dir.hypotheses(split, "shipped")
@@ -115,5 +119,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run_dir", type=Path, help="exp/EXPERIMENT/SEED")
     parser.add_argument("output", type=Path, help="FILE.safetensors; its card is FILE.md")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--root", default="", metavar="FOLDER", help="of a corpus that has moved")
     card = run(**vars(parser.parse_args(arguments)))
     print(card.read_text(encoding="utf-8"), end="")

@@ -21,7 +21,7 @@ from asr.commands import recordings
 from asr.commands.configured import compose
 from asr.errors import DataError, exit_code, raise_problems
 from asr.features import FeaturesConfig
-from asr.files import atomic_open, require_new
+from asr.files.outputs import atomic_open, require_new
 from asr.pictures import Picture
 from asr.pictures.speech import Speech, draw, draw_version
 from asr.pictures.versions import Version, augmented

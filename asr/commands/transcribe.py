@@ -33,7 +33,7 @@ from asr import audio
 from asr.commands import recordings
 from asr.errors import DataError, exit_code, raise_problems
 from asr.features import SpeakerMoments
-from asr.files import atomic_open, require_new
+from asr.files.outputs import atomic_open, require_new
 from asr.labels import textgrid
 from asr.processor.device import choose_device
 from asr.transcriber import Transcriber, Transcript, load

@@ -26,7 +26,7 @@ from asr.batch import pad
 from asr.commands.configured import command
 from asr.config import RunConfig, TuneConfig
 from asr.errors import DataError
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 from asr.processor.device import choose_device
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Manifest, Utterance

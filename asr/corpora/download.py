@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from asr import __version__
 from asr.errors import FULL, DataError, said_by_system
-from asr.files import temporary_folder
+from asr.files.outputs import temporary_folder
 from asr.phones import table_lines
 
 NOTED = ".downloaded"
@@ -277,7 +277,7 @@ def _unpack_all(archive: Path, work: Path, limit: int) -> None:
     except DataError:
         raise
     except (*DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the disk
             raise
         raise DataError(
             f"{archive}: damaged or truncated ({error}); remove it and fetch it again"

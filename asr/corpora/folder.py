@@ -102,7 +102,7 @@ def find(config: FolderConfig) -> Corpus:
     read = {"kaldi": kaldi.read, "lhotse": lhotse.read}.get(layout, partial(_tree, config))
     listed = [read(folder, problems) for folder in folders]
     if not any(listed):
-        raise_problems(problems)
+        raise_problems(problems or [f"{root}: a {layout} layout without utterances"])
     endings = {(r.labels or "")[-9:].lower() for recordings in listed for r in recordings}
     if config.tier is not None and ".textgrid" not in endings:
         raise DataError(f"{root}: corpus.tier is {config.tier!r}, and no labels here are TextGrids")
@@ -120,8 +120,7 @@ def find(config: FolderConfig) -> Corpus:
         try:
             splits = split_at_random(listed[0], config.dev, config.test, config.split_seed, by)
         except DataError as error:
-            raise_problems([*problems, *error.problems])
-            raise
+            raise_problems([*problems, f"{root}: {error}"])
     splits = {split: sorted(recordings, key=by_id) for split, recordings in splits.items()}
     problems.extend(remove_duplicates(splits))
     log.info("%s: a %s layout, split %s", root, layout, how)

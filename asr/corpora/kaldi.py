@@ -8,7 +8,8 @@ from pathlib import Path
 
 from asr.corpora.recording import Recording
 from asr.errors import DataError
-from asr.files import atomic_open, name, read_table
+from asr.files import name, read_table
+from asr.files.outputs import atomic_open
 from asr.records import Utterance
 
 # What `write` writes, the last three where the utterances have it.

@@ -13,7 +13,9 @@ from asr import audio
 from asr.corpora.kaldi import located, sex_of
 from asr.corpora.recording import Recording
 from asr.errors import DataError, raise_problems
-from asr.files import atomic_open, decode, name, names
+from asr.files import name, names
+from asr.files.decoding import decode
+from asr.files.outputs import atomic_open
 from asr.records import Segment, Utterance
 
 T = TypeVar("T")

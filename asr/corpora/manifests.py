@@ -30,7 +30,7 @@ from asr.corpora.checks import Checked, check
 from asr.corpora.recording import Corpus, Recording
 from asr.corpora.splits import SPLITS
 from asr.errors import DataError
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 from asr.records import Utterance
 
 FEW = 256  # below this number of recordings, one process is faster

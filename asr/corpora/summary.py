@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 from asr.records import Utterance, stream_jsonl
 
 RAREST = 8  # phones that are listed

@@ -35,7 +35,7 @@ from asr.augment.sounds import accelerate
 from asr.errors import DataError
 from asr.features import Features
 from asr.features.config import FeaturesConfig
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
 # Fields that static frames do not depend on; another value of any other is another configuration.

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from asr.errors import raise_problems
-from asr.files import atomic_open, read_lines
+from asr.files import read_lines
+from asr.files.outputs import atomic_open
 from asr.labels.checks import Row, fault, named, wrong_times
 from asr.records import Segment
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from asr.errors import DataError
-from asr.files import atomic_open, read_lines
+from asr.files import read_lines
+from asr.files.outputs import atomic_open
 from asr.labels.checks import OVERSHOOT_S, Row, checked, named, number
 from asr.records import Segment
 from asr.templates import render

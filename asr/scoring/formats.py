@@ -11,7 +11,8 @@ from pathlib import Path
 
 from asr import labels
 from asr.errors import DataError, raise_problems
-from asr.files import decode, read_lines
+from asr.files import read_lines
+from asr.files.decoding import decode
 from asr.records import Hypothesis, Utterance, read_jsonl, stream_jsonl
 from asr.scoring import timed
 from asr.scoring.timed import Lines, refuse_alternatives, shown

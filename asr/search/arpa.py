@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import DataError
-from asr.files import atomic_open, name, read_lines
+from asr.files import name, read_lines
+from asr.files.outputs import atomic_open
 from asr.search.ngram import LanguageModel, Ngram, wrong_log10
 
 

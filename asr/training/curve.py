@@ -3,7 +3,7 @@
 from itertools import pairwise
 from pathlib import Path
 
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 from asr.training.schedule import History, best, last_phase
 
 

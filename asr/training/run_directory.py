@@ -17,6 +17,7 @@ exp/EXPERIMENT/SEED/
   SPLIT.hyp.jsonl       hypotheses, and all of them in SPLIT.n-best.jsonl    asr decode
   test.per.txt          their score                                          asr score
   report.html           and utterance.png                                    asr report
+  settings.txt          the last values of Make variables; .lock is held while training
 """
 
 import fcntl
@@ -26,9 +27,9 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -36,7 +37,8 @@ from asr import __version__, checkpoint
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.config import RunConfig, leaves
 from asr.errors import DataError
-from asr.files import atomic_open, convert, decode, impossible
+from asr.files.decoding import decode, impossible
+from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
 from asr.records import Manifest
@@ -48,6 +50,31 @@ from asr.training.schedule import Phase, best, last_phase
 CURVE_AFTER_S = 10.0  # the learning curve is drawn after epochs this long, and at the end
 EPOCH = ("epoch", "phase", "train_loss", "dev_loss", "dev_per", "learning_rate", "seconds")
 PARTS = ("features", "augment", "encoder", "criterion", "optimizer", "training")
+
+
+class Summary(TypedDict):
+    """The result of a complete training, in training.json."""
+
+    experiment: str
+    corpus: str
+    seed: int
+    epochs: int
+    best_epoch: int
+    dev_per: float
+    parameters: int
+    seconds: float
+    device: str
+    machine: str
+    torch: str
+    version: str
+
+
+@dataclass(frozen=True)
+class _Tuned:
+    """What is read of search.json."""
+
+    search: SearchConfig
+    checkpoint: str
 
 
 class RunDirectory:
@@ -100,19 +127,19 @@ class RunDirectory:
 
     # ── what the commands read ───────────────────────────────────────────────────────────────
 
-    def utterances(self, split: str, root: str = "") -> Manifest:
+    def utterances(self, split: str, root: str | None = None) -> Manifest:
         """The manifest of a split; `DataError` where the run is not prepared.
 
-        A corpus that has moved is read from `root`, without which only its text is of use.
+        With `root`, audio must be at hand; that of a corpus that has moved is read from there.
         """
         path = self.manifest(split)
         if not path.exists():
             raise DataError(f"{path}: no manifest; run `asr prepare` with the same overrides")
-        manifest = Manifest(path, root)
-        if root and len(manifest) and not os.path.exists(audio := manifest[0].audio):
+        manifest = Manifest(path, root or "")
+        if root is not None and len(manifest) and not os.path.exists(audio := manifest[0].audio):
             raise DataError(
-                f"{path}:1: {audio} does not exist, and is not in {root}; if the corpus has moved, "
-                f"set corpus.root to where it is now"
+                f"{path}:1: {audio} does not exist{root and f', nor in {root}'}; if it has moved, "
+                f"set corpus.root (asr report and ship: --root) to where it is now"
             )
         return manifest
 
@@ -129,29 +156,25 @@ class RunDirectory:
         with open(self.best, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """The result of the training; `DataError` where it is not complete."""
         if not self.training.exists():
             raise DataError(f"{self.training}: no such file; train the run to the end first")
-        return decode(self.training.read_bytes(), dict[str, Any], f"{self.training}")
+        return decode(self.training.read_bytes(), Summary, f"{self.training}")
 
     def tuned_search(self) -> SearchConfig:
         """The search that `asr tune` chose; `DataError` where it is of another best checkpoint."""
         if not self.search.exists():
             raise DataError(f"{self.search}: no such file; run `asr tune` with the same overrides")
         try:
-            tuned = decode(self.search.read_bytes(), dict[str, Any], f"{self.search}")
-            search = convert(tuned["search"], SearchConfig, f"{self.search}", "search")
-            digest = tuned["checkpoint"]
-        except (KeyError, DataError) as error:
-            raise DataError(
-                f"{self.search}: expected what `asr tune` writes, found {error!r}; run it again"
-            ) from error
-        if digest != self.digest():
+            tuned = decode(self.search.read_bytes(), _Tuned, f"{self.search}", other_keys=True)
+        except DataError as error:
+            raise DataError(f"{error}; run `asr tune` again") from None
+        if tuned.checkpoint != self.digest():
             raise DataError(
                 f"{self.search}: tuned for another checkpoint than {self.best}; run `asr tune`"
             )
-        return search
+        return tuned.search
 
     # ── training ─────────────────────────────────────────────────────────────────────────────
 
@@ -234,10 +257,10 @@ class RunDirectory:
 
     def finish(
         self, config: RunConfig, recognizer: Recognizer, history: list[dict[str, Any]]
-    ) -> dict[str, Any]:
+    ) -> Summary:
         """Draw the learning curve, then write and return the summary of a complete training."""
         chosen, device = best(last_phase(history)), recognizer.device
-        summary = {
+        summary: Summary = {
             "experiment": config.name,
             "corpus": config.corpus.name,
             "seed": config.seed,

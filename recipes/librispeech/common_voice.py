@@ -24,7 +24,8 @@ from tqdm import tqdm
 from asr import audio
 from asr.corpora.librispeech import read_utterance_list
 from asr.errors import DataError, exit_code, raise_problems
-from asr.files import atomic_open, read_lines
+from asr.files import read_lines
+from asr.files.outputs import atomic_open
 
 SUBSETS = "common-voice-v1"  # prefix of the subsets of Common Voice in a list
 TABLE = "cv-valid-dev.csv"

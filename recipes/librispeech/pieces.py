@@ -31,7 +31,7 @@ import numpy as np
 import soundfile
 
 from asr.errors import DataError, exit_code, raise_problems
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 from asr.records import Utterance, stream_jsonl
 from asr.training.run_directory import RunDirectory
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from asr import scoring
 from asr.errors import DataError, exit_code
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 from asr.scoring import ErrorCounts, Score, intervals
 from asr.training.run_directory import RunDirectory
 

@@ -31,7 +31,7 @@ from asr.commands.configured import compose
 from asr.corpora.checks import check
 from asr.errors import DataError, exit_code, pip_install, raise_problems
 from asr.features import SpeakerMoments
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 from asr.phones import phone_set
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 from asr.scoring import Score

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from asr.corpora.timit import survey
 from asr.errors import DataError, exit_code
-from asr.files import atomic_open
+from asr.files.outputs import atomic_open
 from asr.records import Hypothesis, read_jsonl, write_jsonl
 from asr.training.run_directory import RunDirectory
 
