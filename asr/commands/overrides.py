@@ -296,23 +296,21 @@ def unknown_key(key: str, siblings: Sequence[str] = ()) -> str:
     parent, _, name = key.rpartition(".")
     names = {one: one.rpartition(".")[2] for one in owners() if one != key}
     siblings = siblings or [names[one] for one in names if one == f"{parent}.{names[one]}"]
-    top = sorted({*groups(), *(one.partition(".")[0] for one in owners())})
-    inside = f" in {parent}" if parent and siblings else ""
-    known = sorted(siblings) if inside else top
+    inside = bool(parent and siblings)
+    top = {*groups(), *(one.partition(".")[0] for one in owners())}
+    known = sorted(siblings if inside else top)
     wrong = name if inside or key.partition(".")[0] in top else key.partition(".")[0]
-    options_with = [
+    hint = "".join(
         f"; {parent}={option} has it"
         for option, config_type in SCHEMAS.get(parent, {}).items()
         if config_type in owners().get(key, ())
-    ]
+    )
     near = [one for one in names if names[one] == name]
-    near = near or get_close_matches(name.lower(), known if inside or not parent else (), n=1)
-    near = near or get_close_matches(key.lower(), () if inside else names, n=1)
-    similar = get_close_matches(name.lower(), names.values(), n=1)
-    near = near or [one for one in names if names[one] in similar]
-    hint = f"; did you mean {' or '.join(map(repr, near[:3]))}?" if near else ""
-    hint = "".join(options_with) or hint
-    return f"{key}: no key {wrong!r}{inside}{hint} (known: {', '.join(known)})"
+    near = near or get_close_matches(name.lower(), known, n=1)
+    near = near or get_close_matches(key.lower(), names, n=1)
+    if near and not hint:
+        hint = f"; did you mean {' or '.join(map(repr, near[:3]))}?"
+    return f"{key}: no key {wrong!r}{f' in {parent}' * inside}{hint} (known: {', '.join(known)})"
 
 
 def _nearest(wrong: str, known: Sequence[str]) -> str:
