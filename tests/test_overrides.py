@@ -207,14 +207,17 @@ def test_runs_are_compared_by_what_differs(tmp_path: Path) -> None:
     two = run_of(tmp_path / "two", "search=beam-lm", "encoder.hidden=8", "seed=2")
     line = "%PER 4.47 [ 207 / 4631 ] synthetic test, 12 speakers, 95 % by speaker 2.76 … 7.14"
     RunDirectory(two).score.write_text(f"{line}\n")
-    rows = [
-        [cell.strip() for cell in row.split("|")[1:-1]] for row in compared([one, two]).split("\n")
-    ]
+    (tmp_path / "failed").mkdir()
+    table = compared([one, two, tmp_path / "failed"])
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.split("\n")]
     assert rows[0][4:] == ["encoder.hidden", "seed"]
     assert rows[2:] == [
         [str(one), "12.35", "", "", "128", "1"],
         [str(two), "12.35", "4.47", "2.76 … 7.14", "8", "2"],
+        [str(tmp_path / "failed"), "", "", "", "", ""],
     ]
+    with pytest.raises(DataError, match=r"nowhere/config\.yaml: cannot be read"):
+        compared([one, tmp_path / "nowhere"])
 
 
 def test_a_file_is_no_run_directory(tmp_path: Path) -> None:
