@@ -58,5 +58,7 @@ $(foreach name,$(filter $(NUMBERS),$(given)),$(if $(strip $($(name))),\
 	$(foreach one,$($(name)),$(if $(call is_number,$(patsubst -%,%,$(one))),,\
 		$(error $(name) is '$($(name))'$(comma) expected whole numbers$(comma) as in $(name)="1 2 3"))),\
 	$(if $(filter SEEDS,$(name)),$(error SEEDS is empty$(comma) expected whole numbers$(comma) as in SEEDS="1 2 3"))))
+$(if $(ARGS),$(if $(shell sh -nc $(call quoted,set -- $(ARGS)) 2>/dev/null && echo 1),,\
+	$(error ARGS is $(ARGS)$(comma) expected overrides in quotes that the shell can read$(comma) as in ARGS="corpus.root='/a b'")))
 $(if $(filter SEEDS,$(given)),$(if $(call repeated,$(SEEDS)),$(error SEEDS is '$(SEEDS)'$(comma) expected each seed once)))
 endef

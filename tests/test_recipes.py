@@ -235,6 +235,8 @@ def test_help_names_every_target_a_person_wants() -> None:
         ("TUNE=yes", "TUNE is 'yes', expected 1"),
         ("TUNE=0", "TUNE is '0', expected 1"),
         ("ORDER=x", "ORDER is 'x', expected a whole number"),
+        ("ARGS=name=it's", "ARGS is name=it's, expected overrides in quotes"),
+        ("ARGS=corpus.root=/a (2)", "ARGS is corpus.root=/a (2), expected overrides in quotes"),
     ],
 )
 @pytest.mark.parametrize("target", [("demo",), ("-f", "recipes/demo/Makefile")])
