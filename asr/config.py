@@ -30,9 +30,7 @@ class OptimizerConfig(Knobs, group="optimizer"):
     """Base of every optimiser's configuration; `name` says which it is."""
 
     name: str
-    learning_rate: float = knob(
-        1e-3, "the highest; training.schedule lowers it", more_than=0, less_than=math.inf
-    )
+    learning_rate: float = knob(1e-3, "the highest; training.schedule lowers it", more_than=0)
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,9 @@ class TrainingConfig(Knobs, group="training"):
     )
     plateau: int = knob(3, "epochs without a better dev PER before the rate is halved", at_least=1)
     warmup: float = knob(0.1, "share of one_cycle's steps that rise", at_least=0, less_than=1)
-    max_gradient_norm: float = knob(5.0, "gradients are clipped to it; .inf: never", more_than=0)
+    max_gradient_norm: float = knob(
+        5.0, "gradients are clipped to it; inf (in YAML .inf): never", more_than=0, at_most=math.inf
+    )
     initial_range: float = knob(
         0.0, "all weights start uniform within ± this; 0: each module's own default", **NOT_NEGATIVE
     )
@@ -154,7 +154,7 @@ class RunConfig(Knobs):
         "float32", "float16: half the space, values to one part in 2048", one_of=tuple(PRECISIONS)
     )
     device: str = knob("auto", "cpu, cuda or cuda:NUMBER; auto: cuda where there is one")
-    threads: int = knob(0, "of the CPU; 0: one for each core", at_least=0)
+    threads: int = knob(0, "of the CPU; 0: one for each core", at_least=0, at_most=1024)
 
     def __post_init__(self) -> None:
         super().__post_init__()

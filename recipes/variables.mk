@@ -15,10 +15,13 @@ NUMBERS := SEEDS
 NUMBER := ORDER FOLDS JOBS PASSES WIDTH
 SWITCH := TUNE FINETUNE ALIGN ONE_SPEAKER
 
-# Text in quotes of the shell.
-quoted = '$(subst ','\'',$(1))'
+# Text in quotes of the shell, which replaces a first ~/; an option for each path of a list, or for one
+# path with blanks.
+quoted = $(subst '~/,~/','$(subst ','\'',$(1))')
+each = $(if $(shell test -e $(call quoted,$(2)) && echo 1),$(1) $(call quoted,$(2)),$(foreach one,$(2),$(1) $(call quoted,$(one))))
 empty :=
 comma := ,
+# Variables of the environment count too: the first line of the output names them.
 typed := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 nearest = $(shell python3 -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1))' \
 	$(call quoted,$(1)) $(sort $(takes)) 2>/dev/null)
@@ -28,7 +31,7 @@ repeated = $(filter-out $(words $(sort $(1))),$(words $(1)))
 # Paths are taken as they stand, with $ in them, unless Make's own $(NAME) or $$ is there.
 open := (
 literal = $(if $(findstring $$$$,$(value $(1)))$(findstring $$$(open),$(value $(1))),$($(1)),$(value $(1)))
-$(foreach name,ROOT LEXICON LIST LM OUTPUT,$(if $(value $(name)),$(eval override $(name) := $$(call literal,$(name)))))
+$(foreach name,ROOT LEXICON LIST LM OUTPUT TIMES MODEL HEARD,$(if $(value $(name)),$(eval override $(name) := $$(call literal,$(name)))))
 
 # The files and folders of ROOT that fit a pattern.
 in_root = $(if $(ROOT),$(shell cd $(call quoted,$(ROOT)) 2>/dev/null && ls -d $(1) 2>/dev/null))
@@ -44,13 +47,18 @@ $(eval takes := $(EVERYWHERE) $(foreach target,$(1),$(TAKES_$(target))))
 $(foreach name,$(filter-out $(takes),$(typed)),\
 	$(eval near := $(call nearest,$(name)))\
 	$(error $(name) is no variable of make $(1)$(if $(near),; did you mean $(near)?) (known: $(sort $(takes)))))
-$(foreach name,$(filter $(SWITCH),$(typed)),$(if $(filter-out 1,$(or $($(name)),1)),\
+$(eval inherited := $(foreach name,$(filter-out $(EVERYWHERE),$(takes)),$(if $(filter environment,$(origin $(name))),$(name))))
+$(if $(filter 0,$(MAKELEVEL)),$(foreach name,$(inherited),$(info From the environment: $(name)=$(value $(name)))))
+$(eval given := $(typed) $(inherited))
+$(foreach name,$(filter $(SWITCH),$(given)),$(if $(filter-out 1,$(or $($(name)),1)),\
 	$(error $(name) is '$($(name))'$(comma) expected 1$(comma) or leave it out)))
-$(foreach name,$(filter $(NUMBER),$(typed)),$(if $(call is_number,$($(name))),,\
+$(foreach name,$(filter $(NUMBER),$(given)),$(if $(call is_number,$($(name))),,\
 	$(error $(name) is '$($(name))'$(comma) expected a whole number)))
-$(foreach name,$(filter $(NUMBERS),$(typed)),$(if $(strip $($(name))),\
+$(foreach name,$(filter $(NUMBERS),$(given)),$(if $(strip $($(name))),\
 	$(foreach one,$($(name)),$(if $(call is_number,$(patsubst -%,%,$(one))),,\
 		$(error $(name) is '$($(name))'$(comma) expected whole numbers$(comma) as in $(name)="1 2 3"))),\
 	$(if $(filter SEEDS,$(name)),$(error SEEDS is empty$(comma) expected whole numbers$(comma) as in SEEDS="1 2 3"))))
-$(if $(filter SEEDS,$(typed)),$(if $(call repeated,$(SEEDS)),$(error SEEDS is '$(SEEDS)'$(comma) expected each seed once)))
+$(if $(ARGS),$(if $(shell sh -nc $(call quoted,set -- $(ARGS)) 2>/dev/null && echo 1),,\
+	$(error ARGS is $(ARGS)$(comma) expected overrides in quotes that the shell can read$(comma) as in ARGS="corpus.root='/a b'")))
+$(if $(filter SEEDS,$(given)),$(if $(call repeated,$(SEEDS)),$(error SEEDS is '$(SEEDS)'$(comma) expected each seed once)))
 endef

@@ -48,7 +48,9 @@ def test_text_may_also_be_written_as_hydra_reads_it(written: str) -> None:
     assert compose(["experiment=timit", f"corpus.root={written}"]).corpus.root == "a, b"
 
 
-def test_text_may_refer_to_other_keys() -> None:
+def test_text_may_refer_to_the_home_folder_and_to_other_keys() -> None:
+    home = compose(["experiment=timit", "corpus.root=~/a b"]).corpus.root
+    assert home == str(Path.home() / "a b")
     config = compose(["experiment=demo", "run_dir=my runs, all/${name}/${seed}", "seed=3"])
     assert config.run_dir == "my runs, all/demo/3"
     assert compose(["experiment=demo", "search=beam-lm"]).search.language_model == (
@@ -61,13 +63,13 @@ def test_with_m_commas_separate_values_unless_the_text_is_a_path(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     roots = ["-m", "corpus.root=a b,c=d", "seed=1,2", "encoder.hidden=8"]
-    done, swept = read_arguments(roots)
-    assert done == ["-m", "corpus.root='a b','c=d'", "seed=1,2", "encoder.hidden=8"]
-    assert swept == {"corpus.root", "seed"}
+    flags, done, swept = read_arguments(roots)
+    assert (flags, swept) == (["-m"], {"corpus.root", "seed"})
+    assert done == ["corpus.root='a b','c=d'", "seed=1,2", "encoder.hidden=8"]
     Path("a b,c=d").mkdir()
-    assert read_arguments(roots)[0][1] == "corpus.root='a b,c=d'"
-    quoted = ["-m", "run_dir='a,b'", "corpus.root=choice(a,b)"]
-    assert read_arguments(quoted) == (quoted, {"corpus.root"})
+    assert read_arguments(roots)[1][0] == "corpus.root='a b,c=d'"
+    quoted = ["run_dir='a,b'", "corpus.root=choice(a,b)"]
+    assert read_arguments([*quoted, "-m"]) == (["-m"], quoted, {"corpus.root"})
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_with_m_commas_separate_values_unless_the_text_is_a_path(
         ("encoder=3", "blstm"),
         ("encoder=null", "blstm"),
         ("encoder=", "blstm"),
-        ("encoder@x=lstm", "GROUP=OPTION"),
+        ("encoder@x=lstm", "'encoder'"),
         ("encoder.hidden=???", "set encoder.hidden="),
         ("=3", "KEY=VALUE"),
         ("training=3", "training.epochs"),
@@ -115,7 +117,10 @@ def test_with_m_commas_separate_values_unless_the_text_is_a_path(
         ("corpus.protocol=per", "strict"),
         ("tune.bonus=1", "list of numbers"),
         ("tune.bonus=[a]", "list of numbers"),
-        ("tune.bonus=[nan]", "a number"),
+        ("tune.bonus=[nan]", "a finite number"),
+        ("search.lm_weight=inf", "a finite number"),
+        ("encoder.hidden=9999999999", "a finite number below 2^31"),
+        ("threads=100000", "0…1024"),
         ("optimizer.learning_rate=inf", "finite"),
         ("seed=99999999999999999999", "less than"),
         ("run_dir=", "not empty"),
@@ -145,7 +150,10 @@ def test_a_mistake_names_the_key_and_what_is_expected(
     assert names in line.partition(": ")[2]
 
 
-def test_what_is_wrong_in_a_sweep_is_one_value() -> None:
+def test_what_is_wrong_in_a_sweep_is_one_value_or_a_flag() -> None:
+    for flags in (["--cfg", "job"], ["--cfg=job"], ["--info"]):
+        with pytest.raises(DataError, match=r"^--(cfg|info): is for one run; leave out -m"):
+            read_arguments(["seed=1,2", "-m", *flags])
     with pytest.raises(DataError, match=r"^seed is 'x', expected a whole number"):
         read_arguments(["-m", "seed=1,x"])
 
@@ -180,7 +188,7 @@ def test_jobs_do_not_share_a_run_directory(tmp_path: Path, monkeypatch: pytest.M
         assert config.search.language_model.startswith(config.run_dir)
 
     swept = ["seed=1,2", "optimizer.learning_rate=1e-3,3e-4", "encoder.hidden=8"]
-    monkeypatch.setattr("sys.argv", ["asr train", "-m", "search=beam-lm", *swept])
+    monkeypatch.setattr("sys.argv", ["asr train", "search=beam-lm", "-m", *swept])
     assert command(note, "")() == 0
     assert len(set(places)) == 4
     assert places[0] == "exp/default+optimizer.learning_rate-0.001+encoder.hidden-8/1"
@@ -201,14 +209,25 @@ def test_runs_are_compared_by_what_differs(tmp_path: Path) -> None:
     two = run_of(tmp_path / "two", "search=beam-lm", "encoder.hidden=8", "seed=2")
     line = "%PER 4.47 [ 207 / 4631 ] synthetic test, 12 speakers, 95 % by speaker 2.76 … 7.14"
     RunDirectory(two).score.write_text(f"{line}\n")
-    rows = [
-        [cell.strip() for cell in row.split("|")[1:-1]] for row in compared([one, two]).split("\n")
-    ]
+    (tmp_path / "failed").mkdir()
+    table = compared([one, two, tmp_path / "failed"])
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.split("\n")]
     assert rows[0][4:] == ["encoder.hidden", "seed"]
     assert rows[2:] == [
         [str(one), "12.35", "", "", "128", "1"],
         [str(two), "12.35", "4.47", "2.76 … 7.14", "8", "2"],
+        [str(tmp_path / "failed"), "", "", "", "", ""],
     ]
+    with pytest.raises(DataError, match=r"nowhere/config\.yaml: cannot be read"):
+        compared([one, tmp_path / "nowhere"])
+
+
+def test_a_file_is_no_run_directory(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    run = RunDirectory(tmp_path / "run")
+    for read_run in (lambda: run.utterances("dev"), run.summary, run.tuned_search):
+        with pytest.raises(DataError, match="run: a file, expected the folder of a run"):
+            read_run()
 
 
 @pytest.mark.parametrize(

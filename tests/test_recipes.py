@@ -235,6 +235,8 @@ def test_help_names_every_target_a_person_wants() -> None:
         ("TUNE=yes", "TUNE is 'yes', expected 1"),
         ("TUNE=0", "TUNE is '0', expected 1"),
         ("ORDER=x", "ORDER is 'x', expected a whole number"),
+        ("ARGS=name=it's", "ARGS is name=it's, expected overrides in quotes"),
+        ("ARGS=corpus.root=/a (2)", "ARGS is corpus.root=/a (2), expected overrides in quotes"),
     ],
 )
 @pytest.mark.parametrize("target", [("demo",), ("-f", "recipes/demo/Makefile")])
@@ -266,11 +268,32 @@ STRANGE = "/data/Zoë's (2) [a], b=c $x#y:z %"
 @pytest.mark.parametrize("through", [(), ("-f", "recipes/folder/Makefile")])
 def test_a_path_with_any_signs_reaches_every_stage(through: tuple[str, ...]) -> None:
     target = through or ("folder",)
-    printed = make("-n", "--no-print-directory", *target, f"ROOT={STRANGE}").stdout
-    commands = [shlex.split(line) for line in printed.splitlines() if "-m asr prepare" in line]
-    assert [f"corpus.root={STRANGE}" in command for command in commands] == [True]
-    trained = [shlex.split(line) for line in printed.splitlines() if "-m asr train" in line]
-    assert [f"corpus.root={STRANGE}" in command for command in trained] == [True]
+    paths = (f"ROOT={STRANGE}", f"LEXICON={STRANGE}/words")
+    printed = make("-n", "--no-print-directory", *target, *paths).stdout
+    for stage in ("prepare", "train"):
+        (command,) = [
+            shlex.split(line) for line in printed.splitlines() if f"-m asr {stage}" in line
+        ]
+        assert {f"corpus.root={STRANGE}", f"corpus.lexicon={STRANGE}/words"} <= {*command}
+
+
+def test_models_of_peers_are_a_list_or_one_path_with_blanks(tmp_path: Path) -> None:
+    one = tmp_path / "a model's.safetensors"
+    one.touch()
+    for value, options in ((one, ["--checkpoint", str(one)]), ("a b", ["a", "--checkpoint", "b"])):
+        target = ("-n", "-f", "recipes/peers/Makefile", "ROOT=/c", f"MODEL={value}")
+        words = shlex.split(make(*target).stdout)
+        assert [one for one in options if one in words] == options
+
+
+def test_variables_of_the_environment_are_named_and_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NAME", "host")
+    printed = make("-n", "-f", "recipes/demo/Makefile").stdout
+    assert printed.startswith("From the environment: NAME=host\n")
+    monkeypatch.setenv("SEEDS", "a")
+    assert "SEEDS is 'a', expected" in make("-n", "-f", "recipes/demo/Makefile").stderr
 
 
 def test_the_data_of_a_strange_path_are_recognised(tmp_path: Path) -> None:

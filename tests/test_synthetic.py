@@ -355,6 +355,22 @@ def test_a_finished_corpus_is_left_alone(corpus: Path) -> None:
     assert before == {path: os.stat(path).st_mtime_ns for path in corpus.rglob("*")}
 
 
+def test_a_corpus_that_another_process_has_made_meanwhile_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Path] = []
+
+    def speak(folder: Path, *_: object) -> None:
+        begun.append(folder)
+        if len(begun) == 1:
+            generate(tmp_path / "corpus", SMALL)
+
+    monkeypatch.setattr(generation, "_speak_all", speak)
+    generate(tmp_path / "corpus", SMALL)
+    assert len(begun) == 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "corpus"]
+
+
 def test_another_configuration_is_refused(corpus: Path) -> None:
     with pytest.raises(DataError, match="seed is 0, expected 1"):
         generate(corpus, replace(SMALL, seed=1))

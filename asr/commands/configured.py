@@ -2,11 +2,12 @@
 
 import logging
 import os
+import re
 import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict
@@ -189,7 +190,7 @@ class Task:
         except OSError as error:
             _fail(said_by_system(error), 1)
         except (MemoryError, RuntimeError) as error:
-            if "memory" not in f"{type(error)} {error}".lower():
+            if not re.search("memory|size calculation", f"{type(error)} {error}", re.IGNORECASE):
                 raise
             less = "encoder.hidden, encoder.layers or training.batch_size"
             _fail(f"memory is not enough; lower {less}, or set device=cpu", 1)
@@ -213,10 +214,13 @@ def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors instead of printing them
         arguments = sys.argv[1:]
         try:
-            sys.argv[1:], swept = read_arguments(arguments)
-            with _folder_of_multirun(), redirect_stderr(_WithoutLists(sys.stderr)):
-                task = Task(run, swept)
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+            flags, overrides, swept = read_arguments(arguments)
+            # Hydra always writes a multirun.yaml; the user's overrides come later, and win.
+            with tempfile.TemporaryDirectory(prefix="asr-") as folder:
+                sys.argv[1:] = [*flags, f"hydra.sweep.dir={folder}", *overrides]
+                with redirect_stderr(_WithoutLists(sys.stderr)):
+                    task = hydra.main(str(CONF), "config", version_base="1.3")(Task(run, swept))
+                    task()
         except JobError as failure:
             sys.exit(failure.args[0])
         except (HydraException, OmegaConfBaseException, DataError) as error:
@@ -228,19 +232,6 @@ def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]
             os.environ["HYDRA_FULL_ERROR"] = wanted
 
     return main
-
-
-@contextmanager
-def _folder_of_multirun() -> Iterator[None]:
-    """A temporary folder for the multirun.yaml that Hydra always writes."""
-    if not {"-m", "--multirun"} & set(sys.argv):
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix="asr-") as folder:
-        # Before all overrides, so that the user's win; next to them, as argparse requires.
-        place = next((n for n, text in enumerate(sys.argv) if "=" in text), len(sys.argv))
-        sys.argv.insert(place, f"hydra.sweep.dir={folder}")
-        yield
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

@@ -1,9 +1,9 @@
 """Overrides as people type them → Hydra's overrides, or one sentence about what is wrong.
 
 Text (a path, a name) is taken as it stands, whatever characters are in it; `${key}` is replaced by
-the value of that key. Left to Hydra are all other values, and text in quotes of its own or with
-Hydra's backslash before a special character. With -m commas separate values, unless the text is
-the path of an existing file or folder.
+the value of that key, and a first `~/` by the home folder, which shells do not do after a key.
+Left to Hydra are all other values, and text in quotes of its own or with Hydra's backslash before a
+special character. With -m commas separate values, unless the text is an existing path.
 """
 
 import hashlib
@@ -48,8 +48,8 @@ NOT_OF_WEIGHTS = {
 MULTIRUN = {"-m", "--multirun"}
 FLAGS = {*MULTIRUN, "-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run"}
 FLAGS |= {"-sc", "--shell-completion", "-i", "--info"}
-FLAGS_WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn"}
-FLAGS_WITH_VALUE |= {"--config-name", "-cd", "--config-dir", "--experimental-rerun"}
+PLACES = {"-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"}
+FLAGS_WITH_VALUE = {*PLACES, "-c", "--cfg", "-p", "--package", "--experimental-rerun"}
 EXPECTED: dict[Any, str] = {
     int: "a whole number",
     int | None: "a whole number or null",
@@ -111,28 +111,32 @@ def schema(config_type: type) -> DictConfig:
 # ── reading ──────────────────────────────────────────────────────────────────────────────────
 
 
-def read_arguments(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
-    """A command line with its overrides as in `read`, and the keys with several values.
+def read_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], frozenset[str]]:
+    """The flags, the overrides as in `read`, and the keys with several values.
 
     Raises `DataError` also for a flag that Hydra does not have.
     """
     several = bool(MULTIRUN & set(arguments))
-    done: list[str] = []
+    flags: list[str] = []
+    overrides: list[str] = []
     swept: set[str] = set()
     before = ""
     for text in arguments:
         if before in FLAGS_WITH_VALUE:
-            done.append(text)
+            flags.append(text)
         elif not text.startswith("-"):
             override, key = _read(text, several)
-            done.append(override)
+            overrides.append(override)
             swept.add(key)
         elif (flag := text.partition("=")[0]) in FLAGS | FLAGS_WITH_VALUE:
-            done.append(text)
+            flags.append(text)
         else:
             raise DataError(f"{flag}: no such flag; keys are set without dashes, as in seed=1")
         before = text
-    return done, frozenset(swept - {""})
+    names = {text.partition("=")[0] for text in flags}
+    if several and (others := names - MULTIRUN - {"-h", "--help"} - PLACES):
+        raise DataError(f"{min(others)}: is for one run; leave out -m")
+    return flags, overrides, frozenset(swept - {""})
 
 
 def read(overrides: Sequence[str]) -> list[str]:
@@ -149,7 +153,7 @@ def _read(text: str, several: bool) -> tuple[str, str]:
     is_key = key in owners()
     if not key:
         raise DataError(f"{text!r}: no key; expected KEY=VALUE, as in encoder.hidden=320")
-    if not is_key and key.partition("@")[0] not in groups() | _parts():
+    if not is_key and key not in groups() | _parts():
         raise DataError(unknown_key(key))
     expected = _expected(key)
     if typed.startswith("~"):
@@ -182,6 +186,7 @@ def _quoted(value: str, several: bool) -> str:
     parts = [value]
     if several and not os.path.exists(value):
         parts = [part.strip() for part in re.split(r",(?![^{]*\})", value)]
+    parts = [os.path.expanduser(part) if part.startswith("~/") else part for part in parts]
     return ",".join(QuotedString(part, Quote.single).with_quotes() for part in parts)
 
 
@@ -199,10 +204,11 @@ def _fits(key: str, value: Any) -> bool:
 
 def _is_option(key: str, value: Any) -> bool:
     """Whether a value can be of a group: an option, several, or keys in braces."""
-    in_conf, is_part = key.partition("@")[0] in groups(), key in _parts()
+    is_part = key in _parts()
     if isinstance(value, dict):
         return is_part
-    return in_conf and (bool(value) or (value is None and not is_part)) and type(value) is not int
+    is_named = bool(value) or (value is None and not is_part)
+    return key in groups() and is_named and type(value) is not int
 
 
 def run_name(overrides: Sequence[str], swept: Collection[str]) -> str:
@@ -234,11 +240,10 @@ def _types(key: str) -> list[Any]:
 
 def _expected(key: str, of: Sequence[type | None] = ()) -> str:
     """What a key may be, in words; `of` has the configurations that are meant."""
-    group = key.partition("@")[0]
-    if group in groups():
-        return f"one of {', '.join(options(group))}"
-    if group in _parts():
-        return f"a key in it, as in {next(one for one in owners() if one.startswith(group))}=…"
+    if key in groups():
+        return f"one of {', '.join(options(key))}"
+    if key in _parts():
+        return f"a key in it, as in {next(one for one in owners() if one.startswith(key))}=…"
     words: dict[str, None] = {}
     for owner, kind in zip(owners()[key], _types(key), strict=True):
         limits = dict(knobs.limits(owner, key.rpartition(".")[2]))
@@ -291,23 +296,21 @@ def unknown_key(key: str, siblings: Sequence[str] = ()) -> str:
     parent, _, name = key.rpartition(".")
     names = {one: one.rpartition(".")[2] for one in owners() if one != key}
     siblings = siblings or [names[one] for one in names if one == f"{parent}.{names[one]}"]
-    top = sorted({*groups(), *(one.partition(".")[0] for one in owners())})
-    inside = f" in {parent}" if parent and siblings else ""
-    known = sorted(siblings) if inside else top
+    inside = bool(parent and siblings)
+    top = {*groups(), *(one.partition(".")[0] for one in owners())}
+    known = sorted(siblings if inside else top)
     wrong = name if inside or key.partition(".")[0] in top else key.partition(".")[0]
-    options_with = [
+    hint = "".join(
         f"; {parent}={option} has it"
         for option, config_type in SCHEMAS.get(parent, {}).items()
         if config_type in owners().get(key, ())
-    ]
+    )
     near = [one for one in names if names[one] == name]
-    near = near or get_close_matches(name.lower(), known if inside or not parent else (), n=1)
-    near = near or get_close_matches(key.lower(), () if inside else names, n=1)
-    similar = get_close_matches(name.lower(), names.values(), n=1)
-    near = near or [one for one in names if names[one] in similar]
-    hint = f"; did you mean {' or '.join(map(repr, near[:3]))}?" if near else ""
-    hint = "".join(options_with) or hint
-    return f"{key}: no key {wrong!r}{inside}{hint} (known: {', '.join(known)})"
+    near = near or get_close_matches(name.lower(), known, n=1)
+    near = near or get_close_matches(key.lower(), names, n=1)
+    if near and not hint:
+        hint = f"; did you mean {' or '.join(map(repr, near[:3]))}?"
+    return f"{key}: no key {wrong!r}{f' in {parent}' * inside}{hint} (known: {', '.join(known)})"
 
 
 def _nearest(wrong: str, known: Sequence[str]) -> str:

@@ -108,14 +108,16 @@ def _network_output(
 
 
 def compared(paths: Sequence[str | Path]) -> str:
-    """Several runs in Markdown: their PER, and what differs in their configurations."""
+    """Several runs in Markdown: their PER, if there is one, and what differs in their keys."""
     runs = [RunDirectory(path) for path in paths]
     configs = [
         {key: str(value).replace(str(tree["run_dir"]), "…") for key, value in leaves(tree).items()}
-        for tree in (saved(run.config) for run in runs)
+        for run in runs
+        for tree in [saved(run.config) if not run.path.is_dir() or run.config.exists() else {}]
     ]
     keys = dict.fromkeys(key for config in configs for key in config)
-    differing = [key for key in keys if len({config.get(key, "") for config in configs}) > 1]
+    begun = [config for config in configs if config]
+    differing = [key for key in keys if len({config.get(key, "") for config in begun}) > 1]
     lines = [
         " | ".join(["| run | dev PER | test PER | 95 % by speaker", *differing]) + " |",
         "|---|---:|---:|---:|" + "---|" * len(differing),
@@ -125,7 +127,7 @@ def compared(paths: Sequence[str | Path]) -> str:
         test = re.match(r"%PER (\S+)(?:.*95 % by speaker (\S+ … \S+))?", result)
         cells = [
             f"{run}",
-            f"{run.summary()['dev_per']:.2f}",
+            f"{run.summary()['dev_per']:.2f}" if run.training.exists() else "",
             *(test.groups("") if test else ("", "")),
         ]
         lines.append(f"| {' | '.join([*cells, *(config.get(key, '') for key in differing)])} |")
@@ -140,6 +142,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--root", default="", metavar="FOLDER", help="of a corpus that has moved")
     options = parser.parse_args(argv)
     if len(options.run_dir) > 1:
+        if options.utterance:
+            raise DataError("--utterance: is for one run")
         print(compared(options.run_dir))
     else:
         print(run(options.run_dir[0], options.utterance, options.root))

@@ -1,6 +1,5 @@
 """Which frames a model sees: every knob of the features, its default and its limits."""
 
-import math
 from dataclasses import dataclass, fields
 
 from torch import Tensor
@@ -9,8 +8,8 @@ from asr.knobs import Knobs, Limits, knob
 
 FAMILIES = ("kaldi", "librosa")
 WINDOWS = ("povey", "hamming", "hanning", "rectangular", "blackman")
-POSITIVE = Limits(more_than=0, less_than=math.inf)
-NOT_NEGATIVE = Limits(at_least=0, less_than=math.inf)
+POSITIVE = Limits(more_than=0)
+NOT_NEGATIVE = Limits(at_least=0)
 NORMALIZATIONS = ("global", "speaker", "utterance", "active", "sliding", "none")
 # Knobs that have a meaning only where another has one of these values.
 ONLY_WITH: dict[tuple[str, tuple[object, ...]], tuple[str, ...]] = {

@@ -1,5 +1,6 @@
 """Searches for the best labels, and the phone n-grams that weigh them."""
 
+import math
 from dataclasses import dataclass
 
 from asr.knobs import Knobs, knob
@@ -12,7 +13,10 @@ class SearchConfig(Knobs, group="search"):
     beam: int = knob(1, "prefixes (HMM: tokens) kept in a frame; 1: greedy", at_least=1)
     n_best: int = knob(1, "hypotheses of each utterance", at_least=1)
     threshold: float = knob(
-        15.0, "prefixes this many nats below the best of a frame are dropped", more_than=0
+        15.0,
+        "prefixes this many nats below the best of a frame are dropped",
+        more_than=0,
+        at_most=math.inf,
     )
     blank_penalty: float = knob(0.0, "nats subtracted in each frame from blank (HMM: label 0)")
     bonus: float = knob(0.0, "nats added for each phone; beam only")

@@ -134,7 +134,7 @@ class RunDirectory:
         """
         path = self.manifest(split)
         if not path.exists():
-            raise DataError(f"{path}: no manifest; run `asr prepare` with the same overrides")
+            raise self._missing(path, "manifest; run `asr prepare` with the same overrides")
         manifest = Manifest(path, root or "")
         if root is not None and len(manifest) and not os.path.exists(audio := manifest[0].audio):
             raise DataError(
@@ -142,6 +142,11 @@ class RunDirectory:
                 f"set corpus.root (asr report and ship: --root) to where it is now"
             )
         return manifest
+
+    def _missing(self, path: Path, what: str) -> DataError:
+        if self.path.exists() and not self.path.is_dir():
+            return DataError(f"{self}: a file, expected the folder of a run; set another run_dir")
+        return DataError(f"{path}: no {what}")
 
     def phones(self) -> Vocabulary:
         """The vocabulary of the run."""
@@ -159,13 +164,13 @@ class RunDirectory:
     def summary(self) -> Summary:
         """The result of the training; `DataError` where it is not complete."""
         if not self.training.exists():
-            raise DataError(f"{self.training}: no such file; train the run to the end first")
+            raise self._missing(self.training, "such file; train the run to the end first")
         return decode(self.training.read_bytes(), Summary, f"{self.training}")
 
     def tuned_search(self) -> SearchConfig:
         """The search that `asr tune` chose; `DataError` where it is of another best checkpoint."""
         if not self.search.exists():
-            raise DataError(f"{self.search}: no such file; run `asr tune` with the same overrides")
+            raise self._missing(self.search, "such file; run `asr tune` with the same overrides")
         try:
             tuned = decode(self.search.read_bytes(), _Tuned, f"{self.search}", other_keys=True)
         except DataError as error:

@@ -50,14 +50,8 @@ def generate(root: Path, config: SyntheticConfig) -> None:
     else, or if espeak-ng is not installed.
     """
     record = _record(config)
-    if root.exists():
-        try:
-            existing = json.loads((root / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            existing = None
-        if existing == record:
-            return
-        raise DataError(_other_corpus(root, existing, record))
+    if _is_there(root, record):
+        return
     speakers = plan(config)
     root.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
@@ -65,21 +59,35 @@ def generate(root: Path, config: SyntheticConfig) -> None:
         partial.chmod(0o755)
         _speak_all(partial, speakers, config.jobs or os.cpu_count() or 1)
         _describe(partial, record, speakers)
-        partial.rename(root)
+        try:
+            partial.rename(root)
+        except OSError:
+            if not _is_there(root, record):  # made meanwhile by another process
+                raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _other_corpus(root: Path, existing: Any, record: dict[str, Any]) -> str:
-    """The message for a `root` that holds anything else than the corpus of `record`."""
+def _is_there(root: Path, record: dict[str, Any]) -> bool:
+    """Whether `root` holds the corpus of `record`; `DataError` where it holds anything else."""
+    if not root.exists():
+        return False
+    try:
+        existing = json.loads((root / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        existing = None
+    if existing == record:
+        return True
     if not isinstance(existing, dict) or "generator" not in existing:
-        return f"{root}: exists and is not a synthetic corpus; move it or set another corpus.root"
+        raise DataError(
+            f"{root}: exists and is not a synthetic corpus; move it or set another corpus.root"
+        )
     differ = ", ".join(
         f"{key} is {existing.get(key)}, expected {value}"
         for key, value in record.items()
         if existing.get(key) != value
     )
-    return (
+    raise DataError(
         f"{root}: another synthetic corpus ({differ}); remove the folder {root} and run the same "
         f"command again, which makes it in about a minute, or set another corpus.root to keep both"
     )
