@@ -251,6 +251,24 @@ def test_what_is_no_audio_is_named_as_what_it_is(content: bytes, says: str, tmp_
     assert "ffmpeg" not in says or f"'{path}'" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (SPEECH / 1000, "nearly silent"),
+        (np.concatenate([SPEECH, 0 * SPEECH, 0 * SPEECH]), "66.7% of it is exactly 0"),
+        (SPEECH, None),
+    ],
+)
+def test_a_recording_with_hardly_a_sound_is_named(
+    samples: np.ndarray, says: str | None, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "a.wav", samples, RATE)
+    warnings: list[str] = []
+    list(audio.stream(tmp_path / "a.wav", RATE, 400, warnings.append))
+    assert [says in one for one in warnings if says] == [True] * bool(says)
+    assert bool(warnings) == bool(says)
+
+
 # ── channels ─────────────────────────────────────────────────────────────────────────────────
 
 NOISE = 0.1 * np.random.default_rng(1).standard_normal(len(SPEECH))
