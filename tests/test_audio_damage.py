@@ -33,6 +33,7 @@ def written(container: str, subtype: str | None = None) -> bytes:
 
 
 WAV, FLAC, MP3, NIST = written("WAV"), written("FLAC"), written("MP3"), written("NIST")
+CAF = written("CAF")
 OPUS, VORBIS = written("OGG", "OPUS"), written("OGG", "VORBIS")
 GOOD = {
     "wav": WAV,
@@ -41,7 +42,7 @@ GOOD = {
     "float": written("WAV", "FLOAT"),
     "flac": FLAC,
     "aiff": written("AIFF"),
-    "caf": written("CAF"),
+    "caf": CAF,
     "w64": written("W64"),
     "rf64": written("RF64"),
     "au": written("AU"),
@@ -99,6 +100,11 @@ READ: dict[str, bytes] = {
     "flac, length open": flac_total(0),
     "mp3, no count": xing(0),
     "mp3, a tag": b"ID3\x04\0\0\0\0\x02\0" + bytes(256) + MP3 + b"TAG" + bytes(125),
+    "wav, sox of 24 bits": put(WAV, 40, "<I", 0x7FFFEFFF),
+    "mp3, bytes behind": MP3 + b"<xml>" * 40,
+    "flac, a tag, length open": b"ID3\x04\0\0\0\0\x02\0" + bytes(256) + flac_total(0),
+    "caf, length open": put(CAF, CAF.find(b"data") + 4, ">q", -1),
+    "au, size 0": put(GOOD["au"], 8, ">I", 0),
     "au, length open": put(GOOD["au"], 8, ">I", 0xFFFFFFFF),
 }
 
@@ -130,7 +136,7 @@ def test_the_last_frame_of_a_flac_is_seen_however_short(
 
 
 def test_an_mp3_without_a_xing_header_is_read_to_its_end(tmp_path: Path) -> None:
-    length, _ = frames._mp3_frame(MP3[:4]) or (0, 0)
+    length, _ = frames.mp3_frame(MP3[:4]) or (0, 0)
     (tmp_path / "a.mp3").write_bytes(MP3[length:])
     assert len(heard(tmp_path / "a.mp3")) >= len(SPEECH)
 
@@ -162,6 +168,9 @@ NAMED: dict[str, tuple[bytes, str]] = {
     "caf, cut": (GOOD["caf"][:9000], "truncated"),
     "w64, cut": (GOOD["w64"][:9000], "truncated"),
     "rf64, cut": (GOOD["rf64"][:9000], "truncated"),
+    "adpcm, cut": (written("WAV", "MS_ADPCM")[:3000], "bytes of samples, the file holds"),
+    "gsm, cut": (written("WAV", "GSM610")[:1000], "bytes of samples, the file holds"),
+    "alac, cut": (written("CAF", "ALAC_16")[:5000], "bytes of samples, the file holds"),
     "au, cut": (GOOD["au"][:9000], "truncated"),
     "sphere, more": (sphere(b"sample_count -i 9600", b"sample_count -i 96000"), ""),
     "sphere, fewer": (sphere(b"sample_count -i 9600", b"sample_count -i 4800"), "announces 4800"),
@@ -242,6 +251,24 @@ def test_what_is_no_audio_is_named_as_what_it_is(content: bytes, says: str, tmp_
     assert "ffmpeg" not in says or f"'{path}'" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (SPEECH / 1000, "nearly silent"),
+        (np.concatenate([SPEECH, 0 * SPEECH, 0 * SPEECH]), "66.7% of it is exactly 0"),
+        (SPEECH, None),
+    ],
+)
+def test_a_recording_with_hardly_a_sound_is_named(
+    samples: np.ndarray, says: str | None, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "a.wav", samples, RATE)
+    warnings: list[str] = []
+    list(audio.stream(tmp_path / "a.wav", RATE, 400, warnings.append))
+    assert [says in one for one in warnings if says] == [True] * bool(says)
+    assert bool(warnings) == bool(says)
+
+
 # ── channels ─────────────────────────────────────────────────────────────────────────────────
 
 NOISE = 0.1 * np.random.default_rng(1).standard_normal(len(SPEECH))
@@ -258,7 +285,7 @@ HUM = 0.3 * np.sin(2 * np.pi * 50 / RATE * np.arange(len(SPEECH)))
         ((SPEECH, 0 * SPEECH), "channel 2 is silent"),
         ((1e-4 * NOISE, SPEECH), "channel 1 is silent"),
         ((SPEECH, NOISE), "correlation"),
-        ((SPEECH, SPEECH + 4 * HUM), "correlation"),
+        ((SPEECH, SPEECH + 4 * HUM), "1 or 2, after listening"),
         ((SPEECH, SPEECH, NOISE), "channels 1 and 3 are different"),
     ],
 )

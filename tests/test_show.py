@@ -235,7 +235,7 @@ def write(samples: np.ndarray, rate: int = 16_000, subtype: str = "PCM_16") -> C
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "no such file"),
-    "folder": (lambda path: path.mkdir(), "cannot be read (Is a directory)"),
+    "folder": (lambda path: path.mkdir(), "is a folder, expected an audio file"),
     "empty": (lambda path: path.touch(), "not a readable audio file, it holds 0 bytes"),
     "text": (lambda path: path.write_text("speech " * 99), "not a readable audio file"),
     "no samples": (write(np.zeros(0)), "no audio, the file holds zero samples"),

@@ -234,7 +234,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "absent": (lambda path: None, "no such file"),
     "nothing": (lambda path: path.write_bytes(b""), "it holds 0 bytes"),
     "text": (lambda path: path.write_text("no audio " * 200), "not a readable audio file"),
-    "folder": (lambda path: path.mkdir(), "cannot be read (Is a directory)"),
+    "folder": (lambda path: path.mkdir(), "is a folder, expected an audio file"),
     "empty": (lambda path: soundfile.write(path, np.zeros(0), 16_000), "zero samples"),
     "cut": (truncate, "truncated, the header says 14400 samples, the file holds 4478"),
     "nan": (not_a_number, "sample 1234 is nan, expected a finite number"),
@@ -366,6 +366,7 @@ def test_the_ending_of_the_output_is_its_format(
         [*arguments, str(tmp_path / "b.json"), "--format", "text"],
         [str(speech), *arguments, str(tmp_path / "b.json")],
         [*arguments, str(speech / "below")],
+        [*arguments, str(tmp_path / "b.lab")],
     ):
         assert transcribe.main(wrong) == 1
         assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")

@@ -23,7 +23,9 @@ CLIPPED = 5e-3  # warn of clipping: more than this share of the samples at full 
 CLIPPED_BELOW = 2e-2  # or this share at lower extremes; in a clean sine it is less than 1 %
 LOUD = 8192  # a lower peak has few steps, so that many samples are equal
 ZEROS_S = 0.01  # a recorded silence has no run of zeros of this length
-ZEROS = 0.01  # warn when runs of zeros are more than this share of a recording
+ZEROS = 0.01  # warn when runs of zeros are more than this share of a recording of a corpus,
+MOSTLY_ZEROS = 0.5  # or of another one
+QUIET = 128  # warn of a lower peak, 48 dB below full scale
 OFFSET = 0.02  # warn when the mean is further from 0 than this share of full scale
 LINE_FEEDS = 50  # a file with fewer bytes 0x0A may have no 0x0D by chance
 TEXT_BLOCK = 1 << 18  # bytes
@@ -88,6 +90,11 @@ def wrong_extent(path: str | Path, header: AudioInfo, extent: Extent) -> Iterato
             yield f"{path}: truncated, {counts}; fetch it again"
     elif not extent.has_end:
         yield f"{path}: truncated, the Ogg stream has no last page; fetch it again"
+    elif extent.data is not None and extent.data[1] < (extent.data[0] or 0):
+        yield (
+            f"{path}: truncated, the header says {extent.data[0]} bytes of samples, the file holds "
+            f"{extent.data[1]}; fetch it again"
+        )
     elif extent.fault:
         yield (
             f"{path}: the header is wrong, {extent.fault}; write the file again with what recorded "
@@ -143,18 +150,6 @@ def swapped_bytes(path: str | Path, samples: Samples16) -> Iterator[str]:
         )
 
 
-def digital_silence(path: str | Path, samples: Samples16, sample_rate: int) -> Iterator[str]:
-    """A warning where runs of the samples (S,) are exactly 0, which no microphone records."""
-    size = round(ZEROS_S * sample_rate)
-    runs = samples[: len(samples) // size * size].reshape(-1, size)
-    share = float(np.mean(~runs.any(axis=1))) if len(runs) else 0.0
-    if share > ZEROS:
-        yield (
-            f"{path}: cut to digital silence, {share:.1%} of it is exactly 0; features that are "
-            f"normalised by utterance need features.dither_db=45, if it is not set"
-        )
-
-
 def in_16_bits(waveform: Waveform) -> Samples16:
     scaled = np.rint(waveform * np.float32(FULL_SCALE))
     samples: Samples16 = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
@@ -186,6 +181,7 @@ class Channels:
             return
         dead = np.flatnonzero(below < DEAD_DB)
         alive = np.flatnonzero(below >= DEAD_DB)
+        choice = f"{loudest + 1}"
         unrelated = np.argwhere(np.abs(related[np.ix_(alive, alive)]) < RELATED)
         if 10 * np.log10(max(mix, 1e-30) * len(powers) / powers.mean()) < CANCELLED_DB:
             what = "they cancel each other out (opposite phase)"
@@ -197,19 +193,22 @@ class Channels:
                 f"channels {one + 1} and {other + 1} are different (correlation "
                 f"{related[one, other]:.2f}), as with noise, hum or another speaker on one of them"
             )
+            choice = f"{one + 1} or {other + 1}, after listening to both"
         else:
             return
         listed = ", ".join(f"{level:.0f}" for level in levels[:-1])
         yield (
             f"{path}: {what}; the channels are at {listed} dB of full scale, their mix is at "
-            f"{levels[-1]:.0f} dB; choose one with --channel {loudest + 1} (from Python: channel=)"
+            f"{levels[-1]:.0f} dB; choose one with --channel (from Python: channel=), {choice}"
         )
 
 
 @dataclass
 class Levels:
-    """Extremes and mean of 16-bit samples that are added in blocks."""
+    """Extremes, mean and runs of zeros of 16-bit samples that are added in blocks."""
 
+    run: int  # samples of a run of zeros, of all channels
+    zeros: int = 0  # in such runs, which no microphone records
     low: int = FULL_SCALE
     high: int = -FULL_SCALE - 1
     at_low: int = 0
@@ -227,6 +226,8 @@ class Levels:
         self.at_high += int(np.count_nonzero(samples == self.high))
         self.total += int(samples.sum(dtype=np.int64))
         self.count += samples.size
+        runs = samples.ravel()[: samples.size // self.run * self.run].reshape(-1, self.run)
+        self.zeros += self.run * int(np.count_nonzero(~runs.any(axis=1)))
 
     def silent(self, path: str | Path) -> Iterator[str]:
         """A problem where all samples are equal."""
@@ -237,8 +238,13 @@ class Levels:
             )
 
     def distorted(self, path: str | Path) -> Iterator[str]:
-        """Warnings of clipping and of a DC offset."""
+        """Warnings of clipping, of a DC offset, and of a recording with hardly a sound in it."""
         peak = max(self.high, -self.low)
+        if peak < QUIET:
+            yield (
+                f"{path}: nearly silent, no sample is beyond {peak} of {FULL_SCALE}; expected "
+                f"speech, record it louder, or leave it out"
+            )
         if peak >= LOUD:
             share = (self.at_low + self.at_high) / self.count
             if share > (CLIPPED if peak >= FULL_SCALE - 1 else CLIPPED_BELOW):

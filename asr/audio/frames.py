@@ -4,12 +4,12 @@ FLAC: RFC 9639. MP3: ISO/IEC 11172-3 and 13818-3, and the Xing header of LAME an
 frame of silence that holds the number of frames.
 """
 
-import io
 import re
+import shutil
 import struct
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
-FLAC_TAIL = 1 << 15  # bytes of a file's end that hold its last two frames, if these are not longer
+FLAC_TAIL = 1 << 15  # bytes that may follow the frames: tags, zeros
 FLAC_SYNC = re.compile(rb"\xff[\xf8\xf9]")
 TAGS = (b"TAG", b"APE", b"ID3", b"LYR", b"\0\0\0")  # that may follow the frames of an MP3
 KBPS = {  # bit rates by index; version 1, and versions 2 and 2.5
@@ -27,52 +27,29 @@ class Patch(NamedTuple):
     size: int
     value: bytes
 
-
-class Patched(io.RawIOBase):
-    """A file as if a part of it were another; for libsndfile, which trusts headers."""
-
-    def __init__(self, file: BinaryIO, patch: Patch) -> None:
-        self.file, self.patch, self.position = file, patch, 0
-        self.grown = len(patch.value) - patch.size
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        base = (0, self.position, self.file.seek(0, 2) + self.grown)[whence]
-        self.position = max(0, base + offset)
-        return self.position
-
-    def tell(self) -> int:
-        return self.position
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer; fewer bytes only at the end."""
-        start, _, value = self.patch
-        wanted, done = len(buffer), 0
-        while done < wanted:
-            if start <= self.position < start + len(value):
-                part = value[self.position - start :][: wanted - done]
-            else:
-                before = self.position < start
-                self.file.seek(self.position if before else self.position - self.grown)
-                part = self.file.read(min(wanted, start - self.position) if before else wanted)
-                part = part[: wanted - done]
-            if not part:
-                break
-            buffer[done : done + len(part)] = part
-            done += len(part)
-            self.position += len(part)
-        return done
+    def apply(self, file: BinaryIO, copy: BinaryIO) -> None:
+        """Copy a file with these bytes in it, for libsndfile, which trusts headers."""
+        file.seek(0)
+        copy.write(file.read(self.start) + self.value)
+        file.seek(self.start + self.size)
+        shutil.copyfileobj(file, copy)
+        copy.seek(0)
 
 
-def flac(file: BinaryIO, size: int, head: bytes) -> tuple[int | None, int | None, Patch | None]:
+def flac(
+    file: BinaryIO, size: int, head: bytes, start: int
+) -> tuple[int | None, int | None, Patch | None]:
     """Samples promised and stored, and the header of a stream that leaves its length open.
 
-    Stored are the samples up to the last frame, which says with which sample it begins; of what
-    looks like a frame, only those count that begin where another ends.
+    The stream, with this head, starts behind a tag. Stored are the samples up to the last frame,
+    which says with which sample it begins; of what looks like a frame, only those count that begin
+    where another ends.
     """
-    fixed, longest = struct.unpack(">H5xI", head[8:19])
+    fixed, largest = struct.unpack(">HH", head[8:12])
     (fields,) = struct.unpack(">Q", head[18:26])
     promised = fields & (1 << 36) - 1
-    wanted = max(FLAC_TAIL, 2 * (longest >> 8))
+    channels, bits = (fields >> 41 & 7) + 1, (fields >> 36 & 31) + 1
+    wanted = FLAC_TAIL + 2 * largest * channels * (bits + 8) // 8  # the last two frames
     file.seek(max(0, size - wanted))
     tail = file.read(wanted)
     ends = {0}
@@ -84,7 +61,7 @@ def flac(file: BinaryIO, size: int, head: bytes) -> tuple[int | None, int | None
             stored = frame[1] if frame[0] in ends else stored
     if promised or stored is None:
         return promised or None, stored, None
-    return None, stored, Patch(18, 8, struct.pack(">Q", fields | stored))
+    return None, stored, Patch(start + 18, 8, struct.pack(">Q", fields | stored))
 
 
 def _flac_frame(raw: bytes, fixed: int) -> tuple[int, int] | None:
@@ -121,16 +98,14 @@ def _crc8(data: bytes) -> int:
     return crc
 
 
-def first_of_mp3(file: BinaryIO, head: bytes) -> int | None:
-    """Where the first frame of layer III begins, behind a tag; None: it is no such file."""
-    start = 0
-    if head.startswith(b"ID3"):
-        start = 10 + sum((byte & 0x7F) << 7 * n for n, byte in enumerate(head[9:5:-1]))
-    file.seek(start)
-    return start if _mp3_frame(file.read(4)) else None
+def behind_tag(head: bytes) -> int:
+    """The byte behind an ID3 tag at the beginning of a file, else 0."""
+    if not head.startswith(b"ID3"):
+        return 0
+    return 10 + sum((byte & 0x7F) << 7 * n for n, byte in enumerate(head[9:5:-1]))
 
 
-def _mp3_frame(raw: bytes) -> tuple[int, int] | None:
+def mp3_frame(raw: bytes) -> tuple[int, int] | None:
     """Bytes and samples of the frame that begins with four bytes, None where none does."""
     if len(raw) < 4 or raw[0] != 0xFF or raw[1] & 0xE6 != 0xE2:
         return None
@@ -143,29 +118,29 @@ def _mp3_frame(raw: bytes) -> tuple[int, int] | None:
     return samples * kbps * 125 // hz + (raw[2] >> 1 & 1), samples
 
 
-def mp3(file: BinaryIO, size: int, first: int) -> tuple[int | None, int | None, Patch | None, str]:
+def mp3(file: BinaryIO, size: int, first: int) -> tuple[int | None, int | None, Patch | None, int]:
     """Samples of the frames that the Xing header announces, and of those that there are.
 
-    Where no header announces a number, then a patch with the right one. At last what is wrong.
+    Where no header announces a number, then a patch with the right one. At last the bytes behind
+    the frames that are no tag.
     """
     file.seek(first)
     content = file.read(4096)
-    length, samples = _mp3_frame(content[:4]) or (0, 0)
-    place = max(content[:length].find(b"Xing"), content[:length].find(b"Info"))
+    length, samples = mp3_frame(content[:4]) or (0, 0)
+    place = max(content[:length].find(name) for name in (b"Xing", b"Info", b"VBRI"))
     position, count = first + (length if place >= 0 else 0), 0
-    block, begin, fault = b"", position, ""
+    block, begin, left = b"", position, 0
     while position + 4 <= size:
         if not begin <= position <= begin + len(block) - 4:
             file.seek(position)
             block, begin = file.read(READ), position
         raw = block[position - begin :][:4]
-        if (frame := _mp3_frame(raw)) is None:
-            if not raw.startswith(TAGS):
-                fault = f"behind frame {count}, {size - position} bytes are no frame"
+        if (frame := mp3_frame(raw)) is None:
+            left = 0 if raw.startswith(TAGS) else size - position
             break
         count += position + frame[0] <= size
         position += frame[0]
-    if place >= 0 and content[place + 7] & 1:
+    if place >= 0 and content[place + 7] & 1 and content[place:][:4] != b"VBRI":
         (promised,) = struct.unpack(">I", content[place + 8 : place + 12])
         patch = Patch(first + place + 8, 4, struct.pack(">I", count))
     else:
@@ -175,5 +150,5 @@ def mp3(file: BinaryIO, size: int, first: int) -> tuple[int | None, int | None, 
         xing = header + b"Xing" + struct.pack(">II", 1, count)
         patch = Patch(first, length if place >= 0 else 0, xing.ljust(length, b"\0"))
     if promised:
-        return promised * samples, count * samples, None, fault
-    return None, None, patch, fault
+        return promised * samples, count * samples, None, left
+    return None, count * samples, patch, left

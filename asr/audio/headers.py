@@ -15,7 +15,8 @@ from typing import BinaryIO
 from asr.audio import frames
 from asr.errors import DataError
 
-ENDLESS = 0x7FFFF000  # a data chunk of this size or more: length unknown (ffmpeg, sox in a pipe)
+ENDLESS = 0x7FFF0000  # a data chunk of this size or more: length unknown (ffmpeg and arecord in a
+# pipe; sox too, whose 0x7FFFF000 is rounded down to whole samples)
 PADDING = 1024  # bytes that may follow the audio without a word
 WIDTHS = {  # bytes of a sample
     **dict.fromkeys(("PCM_S8", "PCM_U8", "ULAW", "ALAW"), 1),
@@ -97,6 +98,10 @@ def extent_of(path: str | Path, name: str | Path) -> tuple[Extent, bytes]:
     except FileNotFoundError:
         link = f"a link to {os.readlink(path)}, and there is " if Path(path).is_symlink() else ""
         raise DataError(f"{name}: {link}no such file") from None
+    except IsADirectoryError:
+        raise DataError(
+            f"{name}: is a folder, expected an audio file, or a folder with audio (.wav, .flac …)"
+        ) from None
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror})") from None
 
@@ -108,18 +113,27 @@ def _extent(file: BinaryIO, size: int, head: bytes) -> Extent:
         return _sphere(head, size)
     if head.startswith(b".snd"):
         start, length = struct.unpack(">II", head[4:12])
-        known = length < ENDLESS
-        return Extent(data=(length if known else None, max(0, size - start)), endless=not known)
+        stored = max(0, size - start)
+        if 0 < length < ENDLESS or not stored:
+            return Extent(data=(length, stored))
+        value = struct.pack(">I", min(stored, ENDLESS))
+        return Extent(endless=True, data=(None, stored), patch=frames.Patch(8, 4, value))
     if head.startswith(b"OggS"):
         return _ogg(file, size)
+    start = frames.behind_tag(head)
+    file.seek(start)
+    head = file.read(26)
     if head.startswith(b"fLaC"):
-        promised, stored, patch = frames.flac(file, size, head)
+        promised, stored, patch = frames.flac(file, size, head, start)
         return Extent(
             promised, stored, patch is not None, fault=_more(promised, stored), patch=patch
         )
-    if (first := frames.first_of_mp3(file, head)) is not None:
-        promised, stored, patch, fault = frames.mp3(file, size, first)
-        return Extent(promised, stored, fault=fault or _more(promised, stored), patch=patch)
+    if frames.mp3_frame(head) is not None:
+        promised, stored, patch, left = frames.mp3(file, size, start)
+        fault = _more(promised, stored)
+        if left and promised != stored:
+            fault = f"behind sample {stored}, {left} bytes are no frame"
+        return Extent(promised, stored, fault=fault, left=left, patch=patch)
     return Extent()
 
 
@@ -157,11 +171,12 @@ def _chunked(file: BinaryIO, size: int, form: bytes, kind: Chunks) -> Extent:
                 length = wide
             start, length = start + kind.before, length - kind.before
             stored = max(0, size - start)
-            if length >= kind.endless and length > stored:
-                return Extent(endless=True, fault=fault, data=(None, stored))
-            if length <= 0 < stored and not _is_chunks(file, size, start, kind, width):
-                value = struct.pack(kind.size, stored + kind.before + kind.counted)
-                patch = frames.Patch(start - kind.before - len(value), len(value), value)
+            is_open = length >= kind.endless and length > stored
+            if is_open or (length <= 0 < stored and not _is_chunk(file, size, start, kind)):
+                patch = None
+                if form == b"caff" or not is_open:  # libsndfile reads the others to their end
+                    value = struct.pack(kind.size, stored + kind.before + kind.counted)
+                    patch = frames.Patch(start - kind.before - len(value), len(value), value)
                 return Extent(endless=True, fault=fault, data=(None, stored), patch=patch)
             extent = Extent(data=(max(0, length), stored))
             if announced is not None and announced != length:
@@ -181,16 +196,15 @@ def _chunked(file: BinaryIO, size: int, form: bytes, kind: Chunks) -> Extent:
     return replace(extent, fault=fault, left=left)
 
 
-def _is_chunks(file: BinaryIO, size: int, position: int, kind: Chunks, width: int) -> bool:
-    """Whether chunks fill the rest of a file, from `position`."""
-    while position + width <= size:
-        file.seek(position)
-        raw = file.read(width)
-        (length,) = struct.unpack(kind.size, raw[kind.name :])
-        if not (raw[:4].isascii() and raw[:4].decode().isprintable()):
-            return False
-        position += width + length - kind.counted + -length % kind.alignment
-    return size <= position <= size + 1
+def _is_chunk(file: BinaryIO, size: int, position: int, kind: Chunks) -> bool:
+    """Whether a chunk begins at `position`, and ends within the file."""
+    file.seek(position)
+    name, raw = file.read(kind.name)[:4], file.read(struct.calcsize(kind.size))
+    is_name = len(raw) == struct.calcsize(kind.size) and name.isascii()
+    if not is_name or not name.decode().isprintable():
+        return False
+    (length,) = struct.unpack(kind.size, raw)
+    return bool(position + len(raw) + length <= size)
 
 
 def _contradiction(order: str, fields: bytes) -> str:

@@ -45,7 +45,7 @@ CONVERTED_ENDINGS = (".m4a", ".mp4", ".aac", ".wma", ".amr", ".webm", ".mkv", ".
 
 def other_kind(path: str | Path, head: bytes) -> str | None:
     """What a file is, by its first bytes, and what to do; None where it may be readable audio."""
-    convert = f"convert it with `ffmpeg -i {shlex.quote(str(path))} -ar 16000 OUT.wav`"
+    convert = conversion(path)
     if head.startswith(b"NIST_1A") and b"shorten" in head:
         return (
             "SPHERE compressed with shorten, which no library here reads; expand it with "
@@ -66,3 +66,8 @@ def other_kind(path: str | Path, head: bytes) -> str | None:
     if Path(path).suffix.lower() in CONVERTED_ENDINGS:
         return f"not a readable audio file, of a kind that libsndfile does not read; {convert}"
     return None
+
+
+def conversion(path: str | Path) -> str:
+    """What to do with a file that only other programs read."""
+    return f"convert it with `ffmpeg -i {shlex.quote(str(path))} -ar 16000 OUT.wav`"

@@ -23,19 +23,26 @@ import soxr
 
 from asr.audio import checks
 from asr.audio.checks import Channels, Levels, Waveform
-from asr.audio.frames import Patched
 from asr.audio.headers import PADDING, AudioInfo, Extent, extent_of
-from asr.audio.kinds import other_kind
+from asr.audio.kinds import conversion, other_kind
 from asr.errors import DataError, raise_problems
 
 # Of the files that libsndfile reads, in lower case; it ignores the ending and looks at the content.
-ENDINGS = (".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".au", ".sph", ".caf")
+ENDINGS = (
+    *(".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".aifc", ".au"),
+    *(".snd", ".sph", ".nist", ".caf", ".w64", ".rf64"),
+)
 BLOCK = 1 << 18  # samples that `stream` reads at a time
 UNKNOWN_LENGTH = (
     "{}: the header does not say how much audio follows (a stream); all {} samples up to the end "
     "of the file are used"
 )
 NOT_READ = "{}: the last {} bytes are behind the audio, and are not read"
+DIGITAL_SILENCE = (
+    "{}: cut to digital silence, {:.1%} of it is exactly 0; features that are normalised by "
+    "utterance need features.dither_db=45, if it is not set"
+)
+MOSTLY_ZEROS = "{}: {:.1%} of it is exactly 0 (digital silence), expected speech; cut that out"
 STANDARD_INPUT = "-"
 LARGEST_PIPE = 4 << 30  # bytes of a pipe or of standard input
 EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
@@ -100,12 +107,13 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
         if problems := list(checks.no_samples_of_audio(path, samples)):
             return Inspection(header, tuple(problems))
         samples = checks.in_16_bits(samples)
-    levels = Levels()
+    levels = Levels(round(checks.ZEROS_S * header.sample_rate))
     levels.add(samples)
     if problems := [*levels.silent(path), *checks.swapped_bytes(path, samples)]:
         return Inspection(header, tuple(problems))
     warnings.extend(levels.distorted(path))
-    warnings.extend(checks.digital_silence(path, samples, header.sample_rate))
+    if (share := levels.zeros / levels.count) > checks.ZEROS:
+        warnings.append(DIGITAL_SILENCE.format(path, share))
     return Inspection(
         header,
         tuple(checks.too_short(path, header.samples, window_samples, sample_rate)),
@@ -216,7 +224,8 @@ def _converted(
     if changes := list(_changes(header, sample_rate, channel)):
         warn(f"{name}: {', '.join(changes)}")
     resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
-    levels, channels = Levels(), Channels(header.channels)
+    run = round(checks.ZEROS_S * rate * (1 if channel else header.channels))
+    levels, channels = Levels(run), Channels(header.channels)
     done = 0
     for block in blocks:
         raise_problems(checks.no_samples_of_audio(name, block, done))
@@ -236,6 +245,8 @@ def _converted(
     raise_problems(levels.silent(name))
     for warning in (*levels.distorted(name), *channels.unfit_to_mix(name)):
         warn(warning)
+    if (share := levels.zeros / levels.count) > checks.MOSTLY_ZEROS:
+        warn(MOSTLY_ZEROS.format(name, share))
 
 
 def _changes(header: AudioInfo, sample_rate: int, channel: int | None) -> Iterator[str]:
@@ -327,8 +338,12 @@ def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, Ex
         try:
             view: Any = os.fsencode(place)  # soundfile cannot encode every name
             if extent.patch is not None:
-                view = Patched(stack.enter_context(open(place, "rb")), extent.patch)
-            file = stack.enter_context(soundfile.SoundFile(view))
+                # without a name, which a killed process would leave
+                copy = stack.enter_context(tempfile.TemporaryFile())
+                with open(place, "rb") as original:
+                    extent.patch.apply(original, copy)
+                view = copy.fileno()
+            file = stack.enter_context(soundfile.SoundFile(view, closefd=False))
         except (soundfile.LibsndfileError, TypeError) as error:
             raise DataError(_unreadable(path, error, extent)) from error
         extent = extent.in_samples(file.subtype, file.channels)
@@ -338,18 +353,12 @@ def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, Ex
 
 
 def _unreadable(path: str | Path, error: Exception, extent: Extent) -> str:
-    if not extent.has_end:
-        return f"{path}: truncated, the Ogg stream has no last page; fetch it again"
-    if extent.data is not None and extent.data[1] < (extent.data[0] or 0):
-        promised, stored = extent.data
-        return (
-            f"{path}: truncated, the header says {promised} bytes of samples, the file holds "
-            f"{stored}; fetch it again"
-        )
-    reason = getattr(error, "error_string", "").rstrip(".") or "format not recognised"
-    if extent.fault:
-        reason = f"the header is wrong, {extent.fault}"
-    return f"{path}: not a readable audio file ({reason}); fetch it again, or leave it out"
+    for problem in checks.wrong_extent(path, AudioInfo(1, 1, 1), extent):
+        return problem
+    reason = getattr(error, "error_string", "").rstrip(".")
+    if not reason or "not exist" in reason:  # which libsndfile says of some MPEG audio
+        reason = "format not recognised"
+    return f"{path}: not a readable audio file ({reason}); fetch it again, or {conversion(path)}"
 
 
 def _undamaged(header: AudioInfo, extent: Extent) -> AudioInfo | None:

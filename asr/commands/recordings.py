@@ -8,6 +8,7 @@ import numpy as np
 
 from asr import audio
 from asr.audio import AudioInfo, Waveform
+from asr.audio.kinds import CONVERTED_ENDINGS
 from asr.corpora.trees import walk
 from asr.errors import DataError, raise_problems
 from asr.features import FeaturesConfig
@@ -27,8 +28,9 @@ def flags(nargs: str) -> argparse.ArgumentParser:
 def expanded(paths: Sequence[str | Path]) -> Iterator[tuple[str | Path, Path]]:
     """Each file, and all audio below each folder, with the path of its result without ending.
 
-    Below a folder that path is relative to it. A folder without audio is given as it is, and
-    cannot be read. Raises `DataError` for folders that cannot be listed.
+    Below a folder that path is relative to it. Audio of other kinds is among it, and a folder
+    without any is given as it is: readers say why not. Raises `DataError` for folders that cannot
+    be listed.
     """
     problems: list[str] = []
     for path in paths:
@@ -36,7 +38,7 @@ def expanded(paths: Sequence[str | Path]) -> Iterator[tuple[str | Path, Path]]:
             Path(folder, name)
             for folder, names in (walk(Path(path), problems) if Path(path).is_dir() else ())
             for name in names
-            if name.lower().endswith(audio.ENDINGS)
+            if name.lower().endswith(audio.ENDINGS + CONVERTED_ENDINGS)
         ]
         yield from ((one, one.relative_to(path).with_suffix("")) for one in inside)
         if not inside:

@@ -49,7 +49,7 @@ def run(
     run = compose([f"features={features}"])
     config = run.features
     # an utterance without an id has its labels beside the audio
-    wanted = [Utterance("", str(path), 0.0, "", ()) for path in files]
+    wanted = [Utterance("", str(path), 0.0, "", ()) for path, _ in recordings.expanded(files)]
     if manifest is not None:
         wanted += _choose(manifest, utterances)
     inputs = [Path(utterance.audio) for utterance in wanted] + [Path(manifest or "")]

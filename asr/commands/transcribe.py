@@ -16,8 +16,10 @@ gets one line, and the others are transcribed all the same. Nothing is scored.
 import argparse
 import json
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -92,7 +94,8 @@ def run(
 ) -> list[str]:
     """Transcribe files to standard output, or each into a file in the folder `output`.
 
-    Where `output` ends as a format does, it is the file for the only result. With `one_speaker` the
+    Where `output` ends as a format does, it is the file for the only result; `-` is standard
+    output. With `one_speaker` the
     same person speaks in all files, and they are normalised together; `jobs` processes share them.
 
     Returns a sentence for each file that could not be; warnings and these go to standard error too.
@@ -101,6 +104,7 @@ def run(
     """
     started = time.monotonic()
     places = list(recordings.expanded(files))
+    output = None if str(output) == "-" else output
     format, targets = _targets(places, format, output)
     require_new(filter(None, targets), overwrite)
     paths = [path for path, _ in places]
@@ -153,9 +157,10 @@ def _results(worker: Worker, paths: Sequence[str | Path], jobs: int) -> Iterator
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # in the processes, which are ended here
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (worker,)) as pool:
         try:
-            results = pool.map(_transcribe, paths)
+            # not pool.map, which cancels what is left, and breaks where processes end at that time
+            futures = [pool.submit(_transcribe, path) for path in paths]
             signal.signal(signal.SIGINT, before)
-            yield results
+            yield (future.result() for future in futures)
         except BaseException as error:
             for process in multiprocessing.active_children():
                 process.terminate()
@@ -172,6 +177,13 @@ _worker: Worker  # of a process of --jobs
 def _begin(worker: Worker) -> None:
     global _worker
     _worker = worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()  # a killed one leaves its processes waiting for ever
+        os._exit(1)
 
 
 def _transcribe(path: str | Path) -> Result:
@@ -205,7 +217,13 @@ def _targets(
             raise DataError("a TextGrid holds one recording; give --output FOLDER for several")
         return format or "text", [None for _ in places]
     output = Path(output)
-    of_ending = None if output.is_dir() else BY_ENDING.get(output.suffix.lower())
+    ending = "" if output.is_dir() else output.suffix.lower()
+    of_ending = BY_ENDING.get(ending)
+    if of_ending is None and ending[1:].isalpha():
+        raise DataError(
+            f"{output}: expected a name that ends in {', '.join(FORMATS.values())}, or a folder; "
+            f"make a folder of this name first, if it is to be one"
+        )
     if of_ending is None:
         format = format or "text"
         targets = [output / f"{name}{FORMATS[format]}" for _, name in places]
@@ -223,7 +241,10 @@ def _targets(
     for (path, _), target in zip(places, targets, strict=True):
         other = first.setdefault(str(target).lower(), path)
         if other is not path:
-            problems.append(f"{path}: would be written to {target}, and so would {other}")
+            problems.append(
+                f"{path}: would be written to {target}, and so would {other}; rename one, leave "
+                f"one out, or give the folder above them, whose tree is kept"
+            )
         elif target.resolve() in inputs:
             problems.append(f"{path}: would be written to {target}, which is one of the inputs")
     raise_problems(problems)
