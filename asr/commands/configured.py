@@ -147,6 +147,7 @@ class Task:
 
     run: Callable[[RunConfig], object]
     swept: frozenset[str] = frozenset()  # keys that have several values
+    opens_corpus: bool = False
 
     def __call__(self, composed: DictConfig) -> None:
         overrides = HydraConfig.get().overrides.task
@@ -161,6 +162,8 @@ class Task:
                 place = Path(composed.run_dir)
                 name = place.parent.name + run_name(overrides, self.swept)
                 composed.run_dir = str(place.parent.with_name(name) / place.name)
+            if not self.opens_corpus and OmegaConf.is_missing(composed.corpus, "root"):
+                composed.corpus.root = composed.run_dir  # its manifests name the audio
             config = from_omegaconf(composed)
             choose_device(config.device)
         except (OmegaConfBaseException, ValueError) as error:
@@ -178,8 +181,12 @@ class Task:
             _fail(f"memory is not enough; lower {less}, or set device=cpu", 1)
 
 
-def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]:
+def command(
+    run: Callable[[RunConfig], object], about: str, opens_corpus: bool = False
+) -> Callable[[], int]:
     """Make a command of `run`, with `about` first in its help.
+
+    Only one that opens the corpus needs `corpus.root`; the others read manifests.
 
     Exit codes: as in `errors.exit_code`, and 2 for a bad configuration. With `-m` the other jobs
     run after one has failed; the exit code is that of the first that did. Each job of `-m` has a
@@ -198,7 +205,7 @@ def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]
         try:
             sys.argv[1:], swept = read_arguments(arguments)
             with _folder_of_multirun(), redirect_stderr(_WithoutLists(sys.stderr)):
-                task = Task(run, swept)
+                task = Task(run, swept, opens_corpus)
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
         except JobError as failure:
             sys.exit(failure.args[0])
