@@ -3,7 +3,7 @@
     ASR_SHARED=FOLDER python tests/documented.py SANDBOX [--only README.md docs/] [--timeout 300]
 
 runs each of them in SANDBOX, a copy of the tracked files with small experiments and a little speech
-from FOLDER/corpora, without a network, and prints a line for each. An existing SANDBOX is continued.
+from FOLDER/corpora, without a network, and prints a line for each. An existing SANDBOX is used again.
 """
 
 import argparse
@@ -120,6 +120,7 @@ make timit ROOT=timit-sample
 make librispeech ROOT=LibriSpeech DEV=dev-part TEST=test-part LEXICON=cmudict.dict
 asr prepare experiment=librispeech-18h corpus.root=LibriSpeech corpus.lexicon=cmudict.dict
 asr decode experiment=librispeech split=dev
+cd exp/timit/1 && asr ngram manifests/train.jsonl --vocabulary vocabulary.txt --output lm.arpa
 asr tune experiment=timit search=beam-lm tune.trials=2
 asr decode experiment=timit-sample split=dev
 cd exp/timit-sample && cp -r 1 2 && cp -r 1 3 && cd .. && cp -r timit-sample speed
@@ -208,10 +209,10 @@ def prepare(sandbox: Path, shared: Path) -> None:
             (target / transcripts.name).write_text("\n".join(few) + "\n")
             for line in few:
                 shutil.copy(next(transcripts.parent.glob(line.split()[0] + ".*")), target)
-    present = {path.stem for path in books.rglob("*.*")}
+    present = {(path.relative_to(books).parts[0], path.stem) for path in books.rglob("*.*")}
     for path in sandbox.glob("recipes/librispeech/*.txt"):
-        lines = path.read_text().splitlines()
-        path.write_text("".join(f"{x}\n" for x in lines if x[0] == "#" or x.split()[1] in present))
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(x for x in lines if x[0] == "#" or (*x.split(),) in present))
     (sandbox / "data/LibriSpeech").symlink_to(books)
     shutil.copy(corpora / "cmudict/cmudict.dict", sandbox)
     shutil.copy(corpora / "cmudict/cmudict.dict", sandbox / "data/cmudict-0.7b")
