@@ -3,7 +3,7 @@
     ASR_SHARED=FOLDER python tests/documented.py SANDBOX [--only README.md docs/] [--timeout 300]
 
 runs each of them in SANDBOX, a copy of the tracked files with small experiments and a little speech
-from FOLDER/corpora, without a network, and prints a line for each. An existing SANDBOX is used again.
+from FOLDER/corpora, without a network, and prints a line for each. SANDBOX may be used again.
 """
 
 import argparse

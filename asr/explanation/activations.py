@@ -86,6 +86,7 @@ class Spike:
     """A phone in the output of CTC: one run of steps in which it is the most probable label."""
 
     phone: str
+    label: int
     first: int
     last: int
     peak: int
@@ -189,8 +190,8 @@ def activations_of(network: Network, sentences: Sequence[Sentence]) -> Iterator[
             )
             probabilities = None if log_probs is None else log_probs[n, :size].numpy()
             spikes = tuple(
-                Spike(recognizer.vocabulary.decode([label])[0], *steps_of)
-                for label, *steps_of in ([] if probabilities is None else runs(probabilities))
+                Spike(recognizer.vocabulary.decode(run[:1])[0], *run)
+                for run in ([] if probabilities is None else runs(probabilities))
             )
             yield Activations(
                 network,

@@ -176,10 +176,9 @@ def posteriors(course: Course, activations: Activations) -> Figure:
     figure, (axes,) = course.figure((2.0,))
     time, probabilities = activations.times_s, np.exp(activations.log_probs)
     axes.fill_between(time, probabilities[:, 0], color=LINE, alpha=0.45, lw=0)
-    vocabulary = activations.network.recognizer.vocabulary
-    phones = list(dict.fromkeys(spike.phone for spike in activations.spikes))
-    colour_of = {phone: PHONES[n % len(PHONES)] for n, phone in enumerate(phones)}
-    for phone, label in zip(phones, vocabulary.encode(phones), strict=True):
+    label_of = {spike.phone: spike.label for spike in activations.spikes}
+    colour_of = dict(zip(label_of, PHONES * len(label_of), strict=False))
+    for phone, label in label_of.items():
         visible = probabilities[:, label] > 0.01
         nearby = np.convolve(visible, [1, 1, 1], mode="same") > 0
         axes.plot(time, np.where(nearby, probabilities[:, label], np.nan), colour_of[phone], lw=1.3)
