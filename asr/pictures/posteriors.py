@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from asr import pictures
@@ -55,7 +56,7 @@ def draw_posteriors(
         colours = {}
         for phone in dict.fromkeys(phone for phone, _ in spikes):
             (line,) = stack[1].plot(time, posteriors[:, vocabulary.encode([phone])[0]], lw=1.1)
-            colours[phone] = line.get_color()
+            colours[phone] = to_hex(line.get_color())
         stack[1].set(ylim=(0, 1.02), ylabel="posterior")
         answers.write(stack[1], colours=colours)
     stack[-1].set_xlabel("time (s)")
