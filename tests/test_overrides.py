@@ -72,6 +72,15 @@ def test_with_m_commas_separate_values_unless_the_text_is_a_path(
     assert read_arguments([*quoted, "-m"]) == (["-m"], quoted, {"corpus.root"})
 
 
+def test_only_a_command_that_opens_the_corpus_needs_its_root(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[RunConfig] = []
+    monkeypatch.setattr("sys.argv", ["asr train", "corpus=timit", "run_dir=somewhere"])
+    command(given.append, "")()
+    assert given[0].corpus.root == "somewhere"
+
+
 @pytest.mark.parametrize(
     ("override", "names"),
     [
@@ -138,9 +147,9 @@ def test_a_mistake_names_the_key_and_what_is_expected(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["asr train", override])
+    monkeypatch.setattr("sys.argv", ["asr prepare", override])
     with pytest.raises(SystemExit, match=r"^2$"):
-        command(lambda config: None, "")()
+        command(lambda config: None, "", opens_corpus=True)()
     out, err = capsys.readouterr()
     (line,) = err.splitlines()
     assert not out

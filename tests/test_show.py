@@ -362,11 +362,12 @@ def test_labels_that_would_touch_are_in_different_rows() -> None:
     names = ["h#", "ax-h", "dcl", "iy", "s"]
     segments = [Segment(names[n % 5], start, end) for n, (start, end) in enumerate(pairwise(edges))]
     figure, (axes,) = panels(3.0, 2.2, (1.0,), 2.0)
-    pictures.label_phones(axes, segments, 2.2)
+    labels = pictures.Labels.of(segments, 2.2)
+    labels.write(axes)
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in axes.texts]
     for n, box in enumerate(boxes):
         assert not any(box.overlaps(after) for after in boxes[n + 1 :])
     highest = max(box.y1 for box in boxes) - axes.get_window_extent().y1
-    assert highest * 72 / figure.dpi <= pictures.label_points(segments, 2.2) + 1
-    assert pictures.label_points([], 2.2) < pictures.label_points(segments[:1], 2.2)
+    assert highest / figure.dpi <= labels.inches + 1 / 72
+    assert pictures.Labels([], 2.2).inches < pictures.Labels.of(segments[:1], 2.2).inches

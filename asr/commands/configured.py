@@ -165,6 +165,7 @@ class Task:
 
     run: Callable[[RunConfig], object]
     swept: frozenset[str] = frozenset()  # keys that have several values
+    opens_corpus: bool = False
 
     def __call__(self, composed: DictConfig) -> None:
         overrides = HydraConfig.get().overrides.task
@@ -179,6 +180,8 @@ class Task:
                 place = Path(composed.run_dir)
                 name = place.parent.name + run_name(overrides, self.swept)
                 composed.run_dir = str(place.parent.with_name(name) / place.name)
+            if not self.opens_corpus and OmegaConf.is_missing(composed.corpus, "root"):
+                composed.corpus.root = composed.run_dir  # its manifests name the audio
             config = from_omegaconf(composed)
             choose_device(config.device)
         except (OmegaConfBaseException, ValueError) as error:
@@ -196,8 +199,12 @@ class Task:
             _fail(f"memory is not enough; lower {less}, or set device=cpu", 1)
 
 
-def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]:
+def command(
+    run: Callable[[RunConfig], object], about: str, opens_corpus: bool = False
+) -> Callable[[], int]:
     """Make a command of `run`, with `about` first in its help.
+
+    Only one that opens the corpus needs `corpus.root`; the others read manifests.
 
     Exit codes: as in `errors.exit_code`, and 2 for a bad configuration. With `-m` the other jobs
     run after one has failed; the exit code is that of the first that did. Each job of `-m` has a
@@ -219,8 +226,8 @@ def command(run: Callable[[RunConfig], object], about: str) -> Callable[[], int]
             with tempfile.TemporaryDirectory(prefix="asr-") as folder:
                 sys.argv[1:] = [*flags, f"hydra.sweep.dir={folder}", *overrides]
                 with redirect_stderr(_WithoutLists(sys.stderr)):
-                    task = hydra.main(str(CONF), "config", version_base="1.3")(Task(run, swept))
-                    task()
+                    task = Task(run, swept, opens_corpus)
+                    hydra.main(str(CONF), "config", version_base="1.3")(task)()
         except JobError as failure:
             sys.exit(failure.args[0])
         except (HydraException, OmegaConfBaseException, DataError) as error:

@@ -207,7 +207,7 @@ def _publish(staging: Path, run_dir: RunDirectory) -> None:
         os.replace(staging / name, run_dir.path / name)
 
 
-_main = command(run, __doc__)
+_main = command(run, __doc__, opens_corpus=True)
 
 
 def main() -> int:

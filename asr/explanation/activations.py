@@ -19,7 +19,7 @@ from asr.criteria import CTC
 from asr.encoder import stack_frames
 from asr.explanation.memory import half_lives
 from asr.explanation.network import Network, Sentence
-from asr.recognizer import Recognizer
+from asr.pictures.posteriors import runs
 from asr.records import Segment
 from asr.search import SearchConfig
 
@@ -86,6 +86,7 @@ class Spike:
     """A phone in the output of CTC: one run of steps in which it is the most probable label."""
 
     phone: str
+    label: int
     first: int
     last: int
     peak: int
@@ -188,7 +189,10 @@ def activations_of(network: Network, sentences: Sequence[Sentence]) -> Iterator[
                 for direction, trace in zip(("forwards", "backwards"), directions, strict=False)
             )
             probabilities = None if log_probs is None else log_probs[n, :size].numpy()
-            spikes = () if probabilities is None else tuple(_spikes(probabilities, recognizer))
+            spikes = tuple(
+                Spike(recognizer.vocabulary.decode(run[:1])[0], *run)
+                for run in ([] if probabilities is None else runs(probabilities))
+            )
             yield Activations(
                 network,
                 sentence,
@@ -198,14 +202,3 @@ def activations_of(network: Network, sentences: Sequence[Sentence]) -> Iterator[
                 probabilities,
                 spikes,
             )
-
-
-def _spikes(log_probs: Floats, recognizer: Recognizer) -> Iterator[Spike]:
-    best = log_probs.argmax(axis=1)
-    edges = np.flatnonzero(np.diff(best, prepend=-1, append=-1))
-    for first, stop in pairwise(edges):
-        label = int(best[first])
-        if label:
-            peak = int(first) + int(log_probs[first:stop, label].argmax())
-            (phone,) = recognizer.vocabulary.decode([label])
-            yield Spike(phone, int(first), int(stop) - 1, peak)

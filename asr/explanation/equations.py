@@ -158,8 +158,7 @@ def substituted(example: Example) -> Iterator[tuple[str, str]]:
 
 
 def _plus(value: float) -> str:
-    text = signed(value)
-    return f"− {text[1:]}" if text.startswith("−") else f"+ {text}"
+    return ("− " if value < 0 else "+ ") + signed(abs(value))
 
 
 def _bracketed(value: float) -> str:

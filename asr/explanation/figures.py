@@ -26,10 +26,10 @@ from asr.explanation.memory import AtBoundaries, Reach
 from asr.explanation.wording import duration
 from asr.features import Features, FeaturesConfig
 from asr.phones import TABLES
-from asr.pictures import Picture, khz_axis, label_rows, panels, write_above
+from asr.pictures import INK, Labels, Picture, khz_axis, panels
 from asr.records import Segment
 
-INK, FAINT, LINE = "#23211d", "#77726a", "#c9c3b8"
+FAINT, LINE = "#77726a", "#c9c3b8"
 BLUE, GREEN, ORANGE = "#0067a5", "#00835c", "#c8500a"
 PURPLE, OCHRE, RED = "#8a4a9e", "#b87a00", "#b3234b"
 GATES = {"forget": BLUE, "update": BLUE, "input": GREEN, "reset": GREEN, "output": ORANGE}
@@ -41,7 +41,6 @@ INCHES_PER_S = 2.2  # at least
 MOST_S = 6.0  # of speech in a picture
 ROWS = 128  # a heat map has no more: neighbours are averaged
 SHADES = 32  # of a colour, which the eye takes for a continuum, and a PNG is small
-LABEL_POINTS = 8.5
 ANONYMOUS = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # no metadata in the SVG
 PLAIN = " =:/'();,+-._!*@$?[]{}|^"  # what needs no escape in a data URL within double quotes
 FAINTEST = 1e-4  # influence that is still shown
@@ -63,9 +62,6 @@ def sized(draw: Callable[[float], Figure], alt: str) -> dict[str, Picture]:
     """A figure drawn twice, for two widths in inches."""
     widths = {"wide": WIDE, "narrow": NARROW}
     return {name: image(partial(draw, width), alt) for name, width in widths.items()}
-
-
-_write = partial(write_above, size=LABEL_POINTS, colour=INK)
 
 
 # ── a course in time ─────────────────────────────────────────────────────────────────────────
@@ -97,28 +93,19 @@ class Course:
 
     def figure(self, heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
         """Panels one above the other, heights in inches, with the phones above the first."""
-        if self.segments:
-            places = [(s.phone, (s.start_s + min(s.end_s, self.end_s)) / 2) for s in self.segments]
-        else:
-            places = list(self.spikes)
-        labels = self.rows(places)
-        top = 0.06 + 0.135 * (1 + max((row for *_, row in labels), default=-1))
-        margins = (MARGIN_LEFT, MARGIN_RIGHT, top, 0.37)
+        shown = [s._replace(end_s=min(s.end_s, self.end_s)) for s in self.segments]
+        labels = Labels.of(shown, self.width / self.end_s) if shown else self.spike_labels
+        margins = (MARGIN_LEFT, MARGIN_RIGHT, labels.inches + 0.06, 0.37)
         figure, stack = panels(self.end_s, self.width, heights, margins, gap=0.24)
         for axes in stack:
             axes.xaxis.set_major_locator(MultipleLocator(0.5 if self.end_s > 2 else 0.2))
         stack[-1].set_xlabel("seconds", labelpad=1)
-        for phone, middle, row in labels:
-            _write(stack[0], phone, middle, rise=3 + 9.7 * row)
+        labels.write(stack[0])
         return figure, stack
 
-    def rows(self, places: Sequence[tuple[str, float]]) -> list[tuple[str, float, int]]:
-        """Labels and their middles, with the row, counted upwards, in which they touch no other."""
-        spans = [
-            (middle, (0.031 * len(phone) + 0.022) * self.end_s / self.width)  # seconds
-            for phone, middle in places
-        ]
-        return [(*place, row) for place, row in zip(places, label_rows(spans), strict=True)]
+    @property
+    def spike_labels(self) -> Labels:
+        return Labels(self.spikes, self.width / self.end_s)
 
     def lines(self, axes: Axes, colour: str = INK, alpha: float = 0.28) -> None:
         """Where phones begin."""
@@ -189,15 +176,13 @@ def posteriors(course: Course, activations: Activations) -> Figure:
     figure, (axes,) = course.figure((2.0,))
     time, probabilities = activations.times_s, np.exp(activations.log_probs)
     axes.fill_between(time, probabilities[:, 0], color=LINE, alpha=0.45, lw=0)
-    vocabulary = activations.network.recognizer.vocabulary
-    phones = list(dict.fromkeys(spike.phone for spike in activations.spikes))
-    colour_of = {phone: PHONES[n % len(PHONES)] for n, phone in enumerate(phones)}
-    for phone, label in zip(phones, vocabulary.encode(phones), strict=True):
+    label_of = {spike.phone: spike.label for spike in activations.spikes}
+    colour_of = dict(zip(label_of, PHONES * len(label_of), strict=False))
+    for phone, label in label_of.items():
         visible = probabilities[:, label] > 0.01
         nearby = np.convolve(visible, [1, 1, 1], mode="same") > 0
         axes.plot(time, np.where(nearby, probabilities[:, label], np.nan), colour_of[phone], lw=1.3)
-    for phone, moment, row in course.rows(course.spikes):
-        _write(axes, phone, moment, 1 / 1.24, rise=2 + 9.7 * row, colour=colour_of[phone])
+    course.spike_labels.write(axes, 1 / 1.24, colour_of)
     axes.set(ylim=(0, 1.24), yticks=[0, 0.5, 1], ylabel="probability")
     course.lines(axes)
     return figure
@@ -369,8 +354,7 @@ def one_cell(
             axes.axvline(edge, color=INK, lw=0.7, alpha=0.4)
         axes.axvline(moment_s, color=RED, lw=0.9, ls=(0, (2, 2)))
         axes.set_xlim(start - 0.02, end + 0.02)
-    for phone in phones:
-        _write(panels[0, 0], phone.phone, (phone.start_s + phone.end_s) / 2, rise=3)
+    Labels.of(phones, size[0] / (end - start)).write(panels[0, 0])
     panels[-1, 0].set_xlabel("seconds")
     figure.align_ylabels()
     return figure

@@ -50,10 +50,6 @@ class Sentence:
     def duration_s(self) -> float:
         return len(self.waveform) / self.sample_rate
 
-    @property
-    def is_synthetic(self) -> bool:
-        return self.corpus.startswith("synthetic")
-
 
 @dataclass(frozen=True)
 class Network:
@@ -112,15 +108,10 @@ class Network:
 
 
 def require_length(sentence: Sentence, network: Network) -> None:
-    """Raise `DataError` where a sentence is too short or too long for the page."""
+    """Raise `DataError` where a sentence is too short for the page."""
     steps = network.steps_of(len(sentence.waveform))
     if steps < FEWEST_STEPS:
         raise DataError(
             f"{sentence.name}: {duration(sentence.duration_s)} are {plural(steps, 'step')} of "
             f"{network.name}, expected at least {FEWEST_STEPS}; give a longer recording"
-        )
-    if sentence.duration_s > LONGEST_S:
-        raise DataError(
-            f"{sentence.name}: {sentence.duration_s:.0f} s long, expected one sentence of at most "
-            f"{LONGEST_S:.0f} s; cut it"
         )

@@ -104,13 +104,7 @@ def _phones(activations: Activations, course: figures.Course) -> Values:
     values: Values = _score(activations)
     if activations.log_probs is None:
         return values
-    labels = activations.network.recognizer.vocabulary.encode(
-        [spike.phone for spike in activations.spikes]
-    )
-    peaks = [
-        float(np.exp(activations.log_probs[spike.peak, label]))
-        for spike, label in zip(activations.spikes, labels, strict=True)
-    ]
+    peaks = [np.exp(activations.log_probs[spike.peak, spike.label]) for spike in activations.spikes]
     widths = [spike.last - spike.first + 1 for spike in activations.spikes]
     return values | {
         "picture": figures.image(

@@ -48,11 +48,6 @@ class Choice:
         return f"cell {self.cell + 1} of {self.layer.name}"
 
 
-def boundary_window(network: Network) -> int:
-    """Steps on each side of a boundary at which gates are compared."""
-    return max(2, round(AROUND_S / network.step_s))
-
-
 def measure(network: Network, sentences: Sequence[Sentence]) -> Study | None:
     """Measure a network on labelled sentences; None where there are none."""
     series: dict[str, dict[str, list[Floats]]] = {}
@@ -84,11 +79,12 @@ def measure(network: Network, sentences: Sequence[Sentence]) -> Study | None:
             current.append(_class(second))
     if not boundaries:
         return None
+    window = max(2, round(AROUND_S / network.step_s))
     at_boundaries = {
         layer: {
             name: measured
             for name, courses in gates.items()
-            if (measured := memory.at_boundaries(courses, boundaries, boundary_window(network)))
+            if (measured := memory.at_boundaries(courses, boundaries, window))
         }
         for layer, gates in series.items()
     }

@@ -10,10 +10,7 @@ def duration(seconds: float) -> str:
 
 def signed(value: float, places: int = 3) -> str:
     """A decimal number with a true minus sign."""
-    text = f"{value:.{places}f}"
-    if float(text) == 0:
-        text = text.removeprefix("-")
-    return text.replace("-", "−")
+    return f"{value:z.{places}f}".replace("-", "−")
 
 
 def percent(share: float) -> str:

@@ -1,8 +1,8 @@
-"""Figures and sound as data that a page can hold, and phones written above axes."""
+"""Figures and sound as data that a page can hold, panels in time, and labels above them."""
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ from asr.features import Features, FeaturesConfig
 from asr.records import Segment
 
 DPI = 115
-LABEL_POINTS, ROW_POINTS, LABEL_GAP = 8, 9, 3  # of phone labels: size, line, first one's height
+INK = "#23211d"
+LABEL_POINTS, ROW_POINTS, LABEL_GAP = 8.5, 9.7, 3  # of labels: size, line, the first one's height
 
 
 @dataclass(frozen=True)
@@ -100,54 +101,37 @@ def khz_axis(axes: Axes, config: FeaturesConfig, first: float = 0.0) -> None:
     axes.set_ylabel("frequency (kHz)")
 
 
-def label_phones(axes: Axes, segments: Sequence[Segment], inches_per_s: float) -> None:
-    """Write phones above axes whose x is in seconds."""
-    for segment, row in zip(segments, _rows(segments, inches_per_s), strict=True):
-        middle = (segment.start_s + segment.end_s) / 2
-        write_above(axes, segment.phone, middle, rise=LABEL_GAP + row * ROW_POINTS)
+class Labels:
+    """Texts above axes whose x is in seconds, in as many rows as let none touch another."""
 
+    def __init__(self, texts: Iterable[tuple[str, float]], inches_per_s: float) -> None:
+        self.places: list[tuple[str, float, int]] = []  # text, middle in seconds, row
+        ends: list[float] = []  # of each row, in points
+        for text, middle in texts:
+            half = LABEL_POINTS * (0.32 * len(text) + 0.15)
+            at = 72 * inches_per_s * middle
+            row = next((row for row, end in enumerate(ends) if end <= at - half), len(ends))
+            ends[row : row + 1] = [at + half]
+            self.places.append((text, middle, row))
+        self.inches = (LABEL_GAP + ROW_POINTS * len(ends)) / 72
 
-def write_above(
-    axes: Axes,
-    text: str,
-    x: float,
-    y: float = 1,
-    rise: float = 0,
-    size: float = LABEL_POINTS,
-    colour: str = "black",
-) -> None:
-    """Text centred at x in data and y in parts of the axes' height, `rise` points above that."""
-    axes.annotate(
-        text,
-        (x, y),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, rise),
-        textcoords="offset points",
-        ha="center",
-        fontsize=size,
-        color=colour,
-        parse_math=False,
-        annotation_clip=False,
-    )
+    @classmethod
+    def of(cls, segments: Iterable[Segment], inches_per_s: float) -> "Labels":
+        """The phones of segments, each in its middle."""
+        return cls(((s.phone, (s.start_s + s.end_s) / 2) for s in segments), inches_per_s)
 
-
-def label_points(segments: Sequence[Segment], inches_per_s: float) -> float:
-    """The height of the labels of `label_phones`."""
-    return LABEL_GAP + ROW_POINTS * (1 + max(_rows(segments, inches_per_s), default=-1))
-
-
-def _rows(segments: Sequence[Segment], inches_per_s: float) -> list[int]:
-    middles = (72 * inches_per_s * (segment.start_s + segment.end_s) / 2 for segment in segments)
-    halves = (LABEL_POINTS * (0.32 * len(segment.phone) + 0.15) for segment in segments)
-    return label_rows(zip(middles, halves, strict=True))
-
-
-def label_rows(spans: Iterable[tuple[float, float]]) -> list[int]:
-    """The row of each label, given its middle and half its width: the lowest that is free there."""
-    rows = []
-    ends: list[float] = []  # of each row
-    for middle, half in spans:
-        row = next((row for row, end in enumerate(ends) if end <= middle - half), len(ends))
-        ends[row : row + 1] = [middle + half]
-        rows.append(row)
-    return rows
+    def write(self, axes: Axes, y: float = 1, colours: Mapping[str, str] | None = None) -> None:
+        """Write them above y, in parts of the axes' height; `colours` by text."""
+        for text, middle, row in self.places:
+            axes.annotate(
+                text,
+                (middle, y),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, LABEL_GAP + row * ROW_POINTS),
+                textcoords="offset points",
+                ha="center",
+                fontsize=LABEL_POINTS,
+                color=(colours or {}).get(text, INK),
+                parse_math=False,
+                annotation_clip=False,
+            )

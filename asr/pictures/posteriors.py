@@ -1,10 +1,10 @@
 """A figure of an utterance as the network receives it and as it answers."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -30,16 +30,17 @@ def draw_posteriors(
     seconds = utterance.duration_s
     inches_per_s = max(INCHES_PER_S, 7.0 / seconds)
     segments = utterance.segments or ()
-    spikes = [] if posteriors is None else _spikes(posteriors, vocabulary, seconds)
-    spans = [(72 * inches_per_s * time, 3.0 + 2.6 * len(phone)) for phone, time in spikes]
-    rows = pictures.label_rows(spans)
+    labels = pictures.Labels.of(segments, inches_per_s)
+    if posteriors is None:
+        posteriors = np.zeros((0, 1), np.float32)
+    time = (np.arange(len(posteriors)) + 0.5) * seconds / max(len(posteriors), 1)
+    spikes = [(vocabulary.decode([run[0]])[0], time[run[3]]) for run in runs(posteriors)]
+    answers = pictures.Labels(spikes, inches_per_s)
     left, right, bottom = MARGINS_IN
-    above = pictures.label_points(segments, inches_per_s) / 72
-    between = (pictures.LABEL_GAP + pictures.ROW_POINTS * (1 + max(rows, default=0))) / 72
+    margins = left, right, labels.inches + 0.05, bottom
     heights = (2.4, 1.3) if spikes else (2.4,)
-    margins = left, right, above + 0.05, bottom
-    width = inches_per_s * seconds
-    figure, stack = pictures.panels(seconds, width, heights, margins, between + 0.05)
+    width, gap = inches_per_s * seconds, answers.inches + 0.05
+    figure, stack = pictures.panels(seconds, width, heights, margins, gap)
     upper = stack[0]
     extent = (0, seconds, -0.5, len(features) - 0.5)
     upper.imshow(features, origin="lower", aspect="auto", extent=extent, cmap="magma")
@@ -47,44 +48,25 @@ def draw_posteriors(
         pictures.khz_axis(upper, config)
     else:
         upper.set_ylabel("coefficient")
-    pictures.label_phones(upper, segments, inches_per_s)
+    labels.write(upper)
     for segment in segments:
         upper.axvline(segment.end_s, color="white", lw=0.5, alpha=0.6)
-    if posteriors is not None and spikes:
-        colours = _draw_spikes(stack[1], posteriors, vocabulary, seconds)
-        for (phone, time), row in zip(spikes, rows, strict=True):
-            rise = pictures.LABEL_GAP + row * pictures.ROW_POINTS
-            pictures.write_above(stack[1], phone, time, rise=rise, colour=colours[phone])
+    if spikes:
+        stack[1].plot(time, posteriors[:, 0], color="0.75", lw=0.8, ls=":")
+        colours = {}
+        for phone in dict.fromkeys(phone for phone, _ in spikes):
+            (line,) = stack[1].plot(time, posteriors[:, vocabulary.encode([phone])[0]], lw=1.1)
+            colours[phone] = to_hex(line.get_color())
+        stack[1].set(ylim=(0, 1.02), ylabel="posterior")
+        answers.write(stack[1], colours=colours)
     stack[-1].set_xlabel("time (s)")
     return figure
 
 
-def _times(posteriors: Floats, seconds: float) -> npt.NDArray[np.float64]:
-    return (np.arange(len(posteriors)) + 0.5) * seconds / len(posteriors)
-
-
-def _spikes(posteriors: Floats, vocabulary: Vocabulary, seconds: float) -> list[tuple[str, float]]:
-    """Each run of frames with one most probable phone, and the time of its peak."""
+def runs(posteriors: Floats) -> Iterator[tuple[int, int, int, int]]:
+    """The runs of frames with one most probable label but the blank: label, first, last, peak."""
     best = posteriors.argmax(axis=1)
-    edges = np.flatnonzero(np.diff(best, prepend=-1, append=-1))
-    time = _times(posteriors, seconds)
-    spikes = []
-    for start, stop in pairwise(edges.tolist()):
-        if label := int(best[start]):
-            peak = start + int(posteriors[start:stop, label].argmax())
-            spikes.append((vocabulary.decode([label])[0], float(time[peak])))
-    return spikes
-
-
-def _draw_spikes(
-    axes: Axes, posteriors: Floats, vocabulary: Vocabulary, seconds: float
-) -> dict[str, str]:
-    """Posteriors of the blank and of the phones that exceed it; the colour of each phone."""
-    time = _times(posteriors, seconds)
-    axes.plot(time, posteriors[:, 0], color="0.75", lw=0.8, ls=":")
-    colours = {}
-    for label in sorted(set(posteriors.argmax(axis=1).tolist()) - {0}):
-        (line,) = axes.plot(time, posteriors[:, label], lw=1.1)
-        colours[vocabulary.decode([label])[0]] = to_hex(line.get_color())
-    axes.set(ylim=(0, 1.02), ylabel="posterior")
-    return colours
+    edges = np.flatnonzero(np.diff(best, prepend=-1, append=-1)).tolist()
+    for first, stop in pairwise(edges):
+        if label := int(best[first]):
+            yield label, first, stop - 1, first + int(posteriors[first:stop, label].argmax())

@@ -37,12 +37,12 @@ def draw(speech: Speech, config: FeaturesConfig, title: str = "") -> Figure:
     rate = config.sample_rate
     seconds = len(speech.waveform) / rate
     inches_per_s = _inches_per_s(speech.waveform, rate)
-    labels_in = pictures.label_points(speech.segments, inches_per_s) / 72
+    labels = pictures.Labels.of(speech.segments, inches_per_s)
     figure, (wave, spectrum, frames, energy) = panels(
-        seconds, inches_per_s, (0.9, 2.0, 1.7, 0.8), labels_in + (0.3 if title else 0.05)
+        seconds, inches_per_s, (0.9, 2.0, 1.7, 0.8), labels.inches + (0.3 if title else 0.05)
     )
-    wave.set_title(title, loc="left", fontsize=10, pad=72 * labels_in + 4, parse_math=False)
-    pictures.label_phones(wave, speech.segments, inches_per_s)
+    wave.set_title(title, loc="left", fontsize=10, pad=72 * labels.inches + 4, parse_math=False)
+    labels.write(wave)
     wave.plot(np.arange(len(speech.waveform)) / rate, speech.waveform.numpy(), color="0.25", lw=0.4)
     peak = 1.05 * float(speech.waveform.abs().max())
     wave.set(ylabel="amplitude", ylim=(-peak, peak))

@@ -172,8 +172,9 @@ def fill_row(graph: Any, state: int, log_prob: Any, target: Any) -> None:
 
 def load_graph(path: str | Path, phones: Sequence[str]) -> Graph:
     """The graph of an ARPA file, read once for all calls until the file changes."""
-    changed = Path(path).exists() and Path(path).stat().st_mtime_ns
-    return _load_graph(str(path), changed, tuple(phones))
+    if not Path(path).exists():
+        raise DataError(f"{path}: no phone n-gram; make it with `asr ngram`, or set search=beam")
+    return _load_graph(str(path), Path(path).stat().st_mtime_ns, tuple(phones))
 
 
 @lru_cache(maxsize=4)

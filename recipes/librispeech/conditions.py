@@ -8,6 +8,7 @@ speech: 20 s each of zeros, of noise at âˆ’60 dB of full scale and of noise at â
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from asr import audio, checkpoint, scoring
 from asr.augment.sounds import Waveform, add_at, coloured_noise
 from asr.batch import Batch
+from asr.errors import exit_code
 from asr.recognizer import Recognizer
 from asr.records import Manifest, Utterance
 from asr.search import SearchConfig
@@ -30,6 +32,7 @@ LEVELS = (0.0, 10 ** (-60 / 20), 10 ** (-30 / 20))
 Change = Callable[[Waveform, int], Waveform]
 
 
+@exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", type=Path, nargs="+")
@@ -101,4 +104,4 @@ def recognised(recognizer: Recognizer, waveforms: Sequence[Waveform]) -> list[tu
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
