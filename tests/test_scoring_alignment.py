@@ -13,15 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.scoring import (
-    ErrorCounts,
-    Pairs,
-    align,
-    alignment,
-    error_count,
-    score,
-)
-from asr.scoring.alignment import COSTS
+from asr.scoring import ErrorCounts, alignment, score
+from asr.scoring.alignment import COSTS, Pairs, align, error_count
 
 Pair = tuple[list[int], list[int]]
 COST_OF = {

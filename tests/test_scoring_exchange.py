@@ -5,7 +5,6 @@ import os
 import subprocess
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,12 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asr
-from asr import labels
 from asr.commands import score as command
 from asr.commands.transcribe import in_format
 from asr.errors import DataError
 from asr.records import Hypothesis, Segment, Utterance, write_jsonl
-from asr.scoring import protocol, read_transcripts, score_transcripts
+from asr.scoring import protocol, read_transcripts, score, score_transcripts
 from asr.transcriber import Transcript as Transcribed
 
 SHARED = Path(os.environ.get("ASR_SHARED", Path(__file__).parents[1] / ".." / "shared"))
@@ -93,8 +91,12 @@ def as_files(ending: str) -> Callable[[Path, Side], Path]:
             path.parent.mkdir(exist_ok=True)
             if ending in (".json", ".txt"):
                 put(path, in_format(one, ending.replace(".txt", "text").strip(".")))
+            elif ending == ".phn":
+                ticks = [(round(16_000 * t) for t in (p.start_s, p.end_s)) for p in one.phones]
+                named = zip(ticks, one.phones, strict=True)
+                put(path, "".join(f"{a} {b} {p.phone}\n" for (a, b), p in named))
             else:
-                labels.write(path, one.phones, 144_000, 16_000)
+                put(path, in_format(one, "textgrid"))
         return folder / "files"
 
     return write
@@ -141,12 +143,18 @@ def test_every_reader_has_what_every_writer_wrote(side: Side) -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_json_over_several_lines(tmp_path: Path, indent: int | None) -> None:
-    objects = [asdict(one) for one in transcribed({"a": ["s", "iy"], "b": []})]
+@pytest.mark.parametrize("written", ["transcribed", "hypotheses", "manifest"])
+def test_json_over_several_lines(tmp_path: Path, written: str, indent: int | None) -> None:
+    side = {"a": ["s", "iy"], "b": []}
+    objects = [json.loads(in_format(one, "json")) for one in transcribed(side)]
+    if written != "transcribed":
+        lines = (as_jsonl if written == "hypotheses" else as_manifest)(tmp_path, side)
+        objects = [json.loads(line) for line in lines.read_text().splitlines()]
     every = put(tmp_path / "list.json", json.dumps(objects, indent=indent))
     stream = put(tmp_path / "stream", "\n".join(json.dumps(o, indent=indent) for o in objects))
+    blank = put(tmp_path / "blank", "\n\n".join(json.dumps(o, indent=indent) for o in objects))
     expected = {"a": ("s", "iy"), "b": ()}
-    for path in (every, stream):
+    for path in (every, stream, blank):
         assert {i: t.phones for i, t in read_transcripts(path).items.items()} == expected
 
 
@@ -214,6 +222,10 @@ def test_reported_channels_and_stm_have_no_errors() -> None:
         (TWO, TWO, (2, 4, 4, 0, 0, 0)),
         (STM, TWO, (2, 4, 4, 0, 0, 0)),
         (STM, TWO.replace("A", "1").replace("B", "2"), (2, 4, 4, 0, 0, 0)),
+        (STM, TWO.lower().replace("\n", " <NA>\n"), (2, 4, 4, 0, 0, 0)),
+        (STM.replace(",", ", "), TWO, (2, 4, 4, 0, 0, 0)),
+        ("rec A 3 0.0 1.0 t e\nrec B 4 0.2 1.2 s o\n", TWO, (2, 4, 4, 0, 0, 0)),
+        (TWO, TWO.replace("rec", "Rec"), "has 'rec-A': fix the letter case"),
         (TWO, "s o (rec-B)\nt e (rec-A)\n", (2, 4, 4, 0, 0, 0)),
         (ONE, "t e (rec)\n", (1, 2, 2, 0, 0, 0)),
         (STM[: STM.index("rec B")], ONE, (1, 2, 2, 0, 0, 0)),
@@ -294,19 +306,26 @@ def test_parts_are_those_of_sclite(tmp_path: Path, seed: int) -> None:
         ("x", "a 1 nan 0.1 s\n", "x:1: expected a start in seconds.*'nan'"),
         ("x", "a 1 0.0 inf s\n", "x:1: expected a duration.*'inf'"),
         ("x.ctm", "a 1 0.0 0.1 s\n\na 1 -0.5 0.1 s\n", "x.ctm:3: expected a start.*'-0.5'"),
-        ("x.ctm", "a 1 0.0 0.1 s 0.9 lex\n", "x.ctm:1: .*7 fields"),
+        ("x.ctm", "a 1 0.0 0.1 s 0.9 lex\n", "x.ctm:1: expected `utterance-id channel"),
         ("x.ctm", "a 1 0.0 0.1 s high\n", "x.ctm:1: expected a confidence.*'high'"),
         ("x.ctm", "a 1 0_0 0.1 s\n", "x.ctm:1: .*'0_0'"),
+        ("x.ctm", "a 1 * * <ALT_BEGIN>\n", "x.ctm:1: alternatives"),
         ("x.stm", "a 1 s 0.0\n", "x.stm:1: expected `recording"),
         ("x.stm", "a 1 s 0.0 x <o> s\n", "x.stm:1: expected an end.*'x'"),
-        ("x.stm", "a 1 s 1.0 0.5 <o> s\n", "x.stm:1: the end 0.5"),
+        ("x.stm", "a 1 s 1.0 0.5 <o> s\n", "x.stm:1: expected an end that.* 1.0 0.5"),
         ("x.stm", "a 1 s 0 2 <o> s\na 1 s 1 3 <o> s\n", "x.stm:2: .*line 1"),
         ("x.stm", "a 1 s 0 2 <o> { s / t }\n", "x.stm:1: alternatives"),
         ("x", '#!MLF!#\n"*/a.lab"\ns\n', "x:2: .* has no end"),
         ("x", "#!MLF!#\ns\n.\n", "x:2: expected"),
         ("x", '#!MLF!#\n"*/a.lab"\n0.0 0.1 s\n.\n', "x:3: .*100 ns.*'0.0'"),
-        ("x", '#!MLF!#\n"*/a.lab"\n9 1 s\n.\n', "x:3: the end"),
+        ("x", '#!MLF!#\n"*/a.lab"\n9 1 s\n.\n', "x:3: expected an end that"),
         ("x", '#!MLF!#\n"*/a.lab"\ns\n///\nt\n.\n', "x:4: alternatives"),
+        (
+            "x.json",
+            '[\n{"id": "a", "phones": []},\n{"id": "b", "phones": "s"}]',
+            "x.json:3: .*list",
+        ),
+        ("x.json", '[\n{"id": "a", "phones": []},\n', "x.json:1: "),
         ("x.rttm", "", "rttm"),
         ("x.lab", "0 1 s\n", "master label file"),
         ("x.json", '{"file": 1, "phones": []}', "x.json:1: file is 1"),
@@ -375,6 +394,12 @@ def test_any_sequence_of_strings_is_phones() -> None:
     assert asr.score({"a": ["s"], "b": ["s"]}, {"a": ["s"]}, missing="delete").total.dele == 1
 
 
+@pytest.mark.parametrize("options", [{"protocol": ["strict"]}, {"missing": []}, {"speakers": 3}])
+def test_wrong_options_are_one_sentence(options: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=next(iter(options))):
+        score({"a": ["s"]}, {"a": ["s"]}, **options)
+
+
 def test_two_unicode_forms_are_one_phone() -> None:
     assert asr.score({"a": ["e\u0303"]}, {"a": ["\u1ebd"]}, protocol="none").total.err == 0
 
@@ -387,7 +412,7 @@ def config(run: Path, name: str) -> None:
 
 
 def test_the_protocol_is_that_of_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = []
     for seed, name in (("1", "arpabet"), ("2", "arpabet"), ("3", "none")):
@@ -408,12 +433,18 @@ def test_the_protocol_is_that_of_the_run(
     assert {next(iter(one)) for one in every} == {"runs"}
     away = put(tmp_path / "away" / "deep" / "h.trn", "s (a-1)\n")
     assert scored(reference, away)["protocol"] == "arpabet"
+    monkeypatch.chdir(paths[0].parent / "manifests")
+    assert scored("test.trn", "../../1/test.hyp.trn")["protocol"] == "arpabet"
+    assert scored("test.trn", "test.trn")["protocol"] == "arpabet"
+    assert command.main(["test.trn", str(paths[0]), "../test.hyp.trn"]) == 1
+    assert "twice" in capsys.readouterr().err
     alone = put(tmp_path / "away" / "deep" / "r.trn", "s (a-1)\n")
     assert scored(alone, away)["protocol"] == "strict"
-    assert command.main([str(reference), *map(str, paths)]) == 1
-    error = capsys.readouterr().err
-    assert "--protocol" in error
-    assert "arpabet" in error
+    config(paths[1].parent, "kaldi")
+    for wrong in (paths, [paths[1]]):
+        assert command.main([str(reference), *map(str, wrong)]) == 1
+        assert "config.yaml: corpus.protocol is" in (error := capsys.readouterr().err)
+        assert "--protocol" in error
 
 
 @pytest.mark.parametrize("heard", ["aa b", "aa sil"])

@@ -1,7 +1,11 @@
 """Files of every format give the same transcripts; bad ones are refused by name and line."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -129,6 +133,26 @@ def test_textgrid_long_and_short(tmp_path: Path, text: str, encoding: str) -> No
     assert result.times_s[2][1] == 0.5
 
 
+def test_one_file_with_labels(tmp_path: Path) -> None:
+    put(tmp_path / "a" / "b.TextGrid", SHORT_TEXTGRID)
+    put(tmp_path / "a" / "C.PHN", "0 1600 sil\n")
+    assert phones_of(tmp_path / "a" / "b.TextGrid") == {"b": ("sil", "b", "aa")}
+    assert phones_of(tmp_path / "a" / "C.PHN") == {"c": ("sil",)}
+
+
+@pytest.mark.parametrize("name", ["-", "pipe"])
+def test_a_pipe_is_read_once(tmp_path: Path, name: str) -> None:
+    if name == "pipe":
+        name = str(tmp_path / "pipe")
+        os.mkfifo(name)
+        threading.Thread(target=put, args=(Path(name), "aa (s-1)\n"), daemon=True).start()
+    command = f"from asr.scoring import read_transcripts as r; print([*r({name!r}).items])"
+    ran = subprocess.run(
+        [sys.executable, "-c", command], input="aa (s-1)\n", capture_output=True, text=True
+    )
+    assert ran.stdout == "['s-1']\n"
+
+
 def test_bom_crlf_and_no_last_newline(tmp_path: Path) -> None:
     path = tmp_path / "hyp.trn"
     path.write_bytes("\ufeffsil b aa (fcjf0_si1)\r\n(mdab0_sx2)\r\niy (mdab0_sx3)".encode())
@@ -146,7 +170,8 @@ MANIFEST_LINE = '{"id": "a", "phones": ["aa"]}'
         ("x.trn", "aa (s-1) b\n", r"x.trn:1: expected"),
         ("x.trn", "aa (s-1)\n\nb (s-1)\n", r"x.trn:3: .*'s-1'.*line 1"),
         ("x.trn", "{ aa / b } (s-1)\n", r"x.trn:1: alternatives"),
-        ("x.txt", " aa b\n", r"x.txt:1: .* begins with space"),
+        ("x.trn", "aa {aa/b} (s-1)\n", r"x.trn:1: alternatives"),
+        ("x.txt", " aa b\n", r"x.txt:1: .* without space before it"),
         ("x.ctm", "s-1 1 0.0 aa\n", r"x.ctm:1: expected `utterance-id channel start duration"),
         ("x.ctm", "s-1 1 0.0 nan aa\n", r"x.ctm:1: expected"),
         ("x.jsonl", MANIFEST_LINE + "\n{\n", r"x.jsonl:2: found {, expected one JSON value"),
@@ -184,6 +209,9 @@ def test_sides_of_two_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ["--protocol", "kaldi"],
         ["--scorer", "best"],
         ["--bootstrap", "-1"],
+        ["--bootstrap", "100000000000"],
+        ["--seed", "-1"],
+        ["--output", "x", "--json", "./x"],
     ],
 )
 def test_wrong_arguments_are_usage(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,7 +226,7 @@ def test_report_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
     put(tmp_path / "file", "")
     arguments = [str(reference), str(reference), "--output", str(tmp_path / "file" / "out")]
     assert command.main(arguments) == 1
-    assert "file: cannot be read or written" in capsys.readouterr().err
+    assert "file: is a file, expected a folder" in capsys.readouterr().err
 
 
 def test_bad_folders_and_formats(tmp_path: Path) -> None:
@@ -295,6 +323,7 @@ def test_kaldis_map_is_our_folding(tmp_path: Path) -> None:
         (lambda rows: [], "expected lines of two or three columns, found 0"),
         (lambda rows: ["a b c d\n"], "expected lines of two or three columns, found 4"),
         (lambda rows: ["aa x\n"], "the protocol has a rule for sil"),
+        (lambda rows: ["a\u200b x\n"], "map:1: .*invisible"),
     ],
 )
 def test_bad_maps_are_refused(tmp_path: Path, change: object, message: str) -> None:

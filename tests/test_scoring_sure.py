@@ -14,7 +14,6 @@ import pytest
 
 from asr.commands import score as command
 from asr.scoring import (
-    Comparison,
     ErrorCounts,
     Score,
     compare,
@@ -25,7 +24,7 @@ from asr.scoring import (
     score_transcripts,
     with_intervals,
 )
-from asr.scoring.significance import mapsswe, segments
+from asr.scoring.significance import Comparison, mapsswe, segments
 
 SHARED = Path(os.environ.get("ASR_SHARED", Path(__file__).parents[1] / ".." / "shared"))
 SCLITE = SHARED / "conformance" / "sclite"

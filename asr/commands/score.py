@@ -6,9 +6,10 @@ It reads arguments, calls `asr.scoring` and writes the reports; nothing large is
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from asr.files.outputs import atomic_open, require_new
 if TYPE_CHECKING:
     from asr.scoring import Report, Score, Transcripts
 
+MOST_SAMPLES = 100_000  # of the bootstrap, for whose counts memory is needed
 EXAMPLES = """\
   asr score exp/lstm/1/manifests/test.jsonl exp/lstm/1/test.hyp.jsonl
   asr score ref.trn hyp.trn --protocol all --html report.html
@@ -30,12 +32,12 @@ EXAMPLES = """\
 
 @exit_code
 def main(argv: list[str] | None = None) -> None:
-    from asr.scoring import FORMATS, protocol_names
-
     parser = _parser()
     options = parser.parse_args(argv)
-    if options.bootstrap < 0:
-        parser.error("--bootstrap: expected a number of samples, 0 for no intervals")
+    from asr.scoring import FORMATS, protocol_names
+
+    if not 0 <= options.bootstrap <= MOST_SAMPLES or options.seed < 0:
+        parser.error(f"--bootstrap and --seed: expected 0 or more, samples up to {MOST_SAMPLES:,}")
     if options.protocol not in (None, *protocol_names(), "all"):
         parser.error(f"--protocol: known are {', '.join(protocol_names())} and all")
     names = options.format.split(",") if options.format else [None]
@@ -43,8 +45,11 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--format: expected one or two of {', '.join(FORMATS)}, as in jsonl,ctm")
     options.format = names[0], names[-1]
     written = {name: vars(options).pop(name) for name in ("output", "json", "html")}
-    overwrite = vars(options).pop("overwrite")
-    require_new((path for path in written.values() if path not in (None, "-")), overwrite)
+    written["output"] = None if written["output"] == "-" else written["output"]
+    files = [path for path in written.values() if path not in (None, "-")]
+    if len({*map(os.path.abspath, files)}) < len(files):
+        parser.error("--output, --json and --html: expected several files, found one")
+    require_new(files, vars(options).pop("overwrite"))
     with without_garbage_collection():
         _write(run(**vars(options)), **written)
 
@@ -94,6 +99,8 @@ def run(
 
     if protocol is None:
         protocol = "strict" if map is not None else _protocol_of([*hypotheses, reference])
+    if len({os.path.realpath(path) for path in hypotheses}) < len(hypotheses):
+        raise DataError("a file of hypotheses is given twice; expected one file of each run")
     reports = []
     for chosen in scoring.protocols_named(protocol, map):
         scores = [scored(path, chosen) for path in hypotheses]
@@ -122,19 +129,22 @@ def run(
 
 def _protocol_of(paths: Sequence[str | Path]) -> str:
     """The protocol of the runs whose folders files are in, by their `config.yaml`; else strict."""
+    from asr.scoring import protocol_names
+
     named: dict[str, Path] = {}
-    for folder in (folder for path in paths for folder in [*Path(path).parents][:2]):
+    for folder in (folder for path in paths for folder in [*Path(path).resolve().parents][:2]):
         config = folder / "config.yaml"
         if config.is_file():
             import yaml
 
-            try:
-                named.setdefault(yaml.safe_load(config.read_bytes())["corpus"]["protocol"], config)
-            except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
-                continue
-    if len(named) > 1:
-        listed = ", ".join(f"{name} ({path})" for name, path in named.items())
-        raise DataError(f"the runs have several protocols: {listed}; choose one with --protocol")
+            with suppress(yaml.YAMLError, LookupError, TypeError, ValueError, RecursionError):
+                name = yaml.safe_load(config.read_bytes())["corpus"]["protocol"]
+                named.setdefault(str(name), config)
+    if len(named) > 1 or not named.keys() <= {*protocol_names()}:
+        listed = ", ".join(f"{config}: corpus.protocol is {name}" for name, config in named.items())
+        raise DataError(
+            f"{listed}; expected one of {', '.join(protocol_names())}: choose it with --protocol"
+        )
     return next(iter(named), "strict")
 
 
@@ -175,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
         "reference",
         metavar="REF",
         help="manifest or hypotheses (.jsonl), sclite .trn, Kaldi text, ctm, stm, HTK's mlf, what "
-        "`asr transcribe` writes, a folder of .phn or TextGrid files",
+        "`asr transcribe` writes, .phn or TextGrid: a file, or a folder; - is standard input",
     )
     same = "the same; several are runs of one system"
     add("hypotheses", metavar="HYP", nargs="+", help=same)

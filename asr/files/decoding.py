@@ -68,7 +68,7 @@ def decode(line: bytes | str, kind: type[T], where: str, other_keys: bool = Fals
         if isinstance(error, DataError):
             raise
         reason = "a number with too many digits"
-    text = _short(raw.decode(errors="backslashreplace").strip()) or "nothing"
+    text = _short(" ".join(raw.decode(errors="backslashreplace").split())) or "nothing"
     raise DataError(f"{where}: found {text}, expected one JSON value in UTF-8 ({reason})")
 
 

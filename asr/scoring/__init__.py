@@ -22,16 +22,12 @@ from asr.scoring.formats import FORMATS, read_transcripts
 from asr.scoring.pairing import pair
 from asr.scoring.protocols import Protocol, protocol, protocol_names, protocols_named
 from asr.scoring.result import LENGTH_BIN, Score, runs, with_intervals
-from asr.scoring.significance import Comparison, compare
+from asr.scoring.significance import compare
 from asr.scoring.transcripts import Transcript, Transcripts, keyed, phones_of, speaker_of
 
 __all__ = [
     "FORMATS",
-    "SCORERS",
-    "Alignment",
-    "Comparison",
     "ErrorCounts",
-    "Pairs",
     "Protocol",
     "Report",
     "Score",
@@ -39,10 +35,8 @@ __all__ = [
     "Timing",
     "Transcript",
     "Transcripts",
-    "align",
     "compare",
     "compare_times",
-    "error_count",
     "protocol",
     "protocol_names",
     "protocols_named",
@@ -71,6 +65,8 @@ def score(
     maps ids to speakers; without it the speaker is the part of the id before the first "-", or
     else the first "_", as in sclite. No interval is computed: see `with_intervals`.
     """
+    if not isinstance(speakers or {}, Mapping):
+        raise DataError(f"speakers: found {type(speakers).__name__}, expected a dictionary by id")
     sides = []
     for title, side in (("reference", references), ("hypothesis", hypotheses)):
         if not isinstance(side, Mapping):

@@ -161,24 +161,15 @@ class Report:
         return Boundaries(len(off_s), within, durations) if steps else None
 
     @cached_property
-    def never_recognised(self) -> dict[str, int]:
-        """How often the references have each phone that no hypothesis has, the most frequent first.
-
-        A system that has no label for silence, for instance, has it in none.
-        """
-        said: Counter[str] = Counter()
-        for (phone, _), number in self.score.confusions.items():
-            if phone is not None:
-                said[phone] += number
-        heard = {phone for _, phone in self.score.confusions}
-        return {phone: number for phone, number in said.most_common() if phone not in heard}
-
-    @cached_property
     def warnings(self) -> list[str]:
         """What makes the rate another one than its reader may think."""
-        score, warnings = self.score, list[str]()
-        if never := self.never_recognised:
-            listed = ", ".join(f"{phone} ({n}×)" for phone, n in list(never.items())[:MOST_LISTED])
+        score, warnings, never = self.score, list[str](), Counter[str]()
+        heard = {phone for _, phone in score.confusions}
+        for (phone, _), number in score.confusions.items():
+            if phone is not None and phone not in heard:  # silence, where a system has none
+                never[phone] += number
+        if never:
+            listed = ", ".join(f"{phone} ({n}×)" for phone, n in never.most_common(MOST_LISTED))
             more = f" and {len(never) - MOST_LISTED} more" if len(never) > MOST_LISTED else ""
             warnings.append(
                 f"phones of the references that no hypothesis has: {listed}{more}; each counts as "

@@ -4,33 +4,30 @@ The format is detected from the name and the first line unless it is given. Ever
 line, what was found and how to fix it.
 """
 
+import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from asr import labels
-from asr.errors import DataError, raise_problems
+from asr.errors import DataError
 from asr.files import read_lines
 from asr.files.decoding import decode
-from asr.records import Hypothesis, Utterance, read_jsonl, stream_jsonl
-from asr.scoring import timed
-from asr.scoring.timed import Lines, refuse_alternatives, shown
-from asr.scoring.transcripts import Transcript, Transcripts, keyed, named_by_file
+from asr.records import Hypothesis, Utterance
+from asr.scoring import text
+from asr.scoring.text import Lines
+from asr.scoring.transcripts import Transcript, Transcripts, keyed
 
-FORMATS = ("jsonl", "trn", "text", "ctm", "stm", "mlf", "phn", "textgrid")
 PHN_SAMPLE_RATE = 16_000  # .phn files count samples and do not say of what
 FOLDERS = {".phn": "phn", ".textgrid": "textgrid", ".json": "jsonl", ".txt": "text"}
 OTHERS = {  # that are known, and not read
     ".rttm": "speakers without phones",
     ".eaf": "annotations of ELAN; export them as TextGrid",
-    ".srt": "subtitles",
-    ".vtt": "subtitles",
     ".lab": "HTK's labels of one file; give a master label file (#!MLF!#), or TextGrids",
-    ".lat": "a lattice",
-    ".slf": "a lattice",
 }
-TRANSCRIBED = re.compile(r"# (.+), (\d+\.\d\d) s:(.*)")  # the first line of `asr transcribe`
+NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?|nan|inf", re.I)
 
 
 @dataclass(frozen=True)
@@ -57,189 +54,167 @@ def read_transcripts(
 ) -> Transcripts:
     """Read one side of a comparison; without `format_name` the format is detected.
 
-    `tier` is the name of the tier of phones of TextGrids.
+    `tier` is the name of the tier of phones of TextGrids; `path` "-" is standard input.
     """
-    path = Path(path)
-    if not path.exists():
+    if format_name not in (None, *FORMATS):
+        raise DataError(f"unknown format {format_name!r}: known are {', '.join(FORMATS)}")
+    file = Path("/dev/stdin" if str(path) == "-" else path)
+    if not file.exists():
         raise DataError(f"{path}: no such file or folder")
-    name = format_name or detect_format(path)
-    if name not in FORMATS:
-        raise DataError(f"unknown format {name!r}: known are {', '.join(FORMATS)}")
-    if path.is_dir():
-        if name not in FOLDERS.values():
-            raise DataError(f"{path}: expected a file of format {name}, found a folder")
-        return Transcripts(str(path), keyed(str(path), _read_folder(path, name, tier)))
+    read = _read_folder if file.is_dir() else _read_file
+    items = keyed(str(path), read(file, format_name, tier))
+    corpora = {one.corpus for one in items.values()} - {""}
+    splits = {one.split for one in items.values()} - {""}
+    return Transcripts(str(path), items, "+".join(sorted(corpora)), "+".join(sorted(splits)))
+
+
+def _read_file(path: Path, name: str | None, tier: str | None) -> Iterator[Transcript]:
+    name = name or _named_by_ending(path.suffix.lower(), path)
     if name in ("phn", "textgrid"):
-        raise DataError(f"{path}: expected a folder of .{name} files, found a file")
-    if name == "jsonl":
-        return _read_json(path)
-    if name == "stm":
-        return timed.read_stm(str(path), _lines(path))
-    read = {"trn": _read_trn, "text": _read_text, "ctm": timed.read_ctm, "mlf": timed.read_mlf}
-    transcripts = read[name](str(path), _lines(path))
-    if name == "mlf" or (name == "text" and _is_transcribed(path)):
-        transcripts = iter(named_by_file(transcripts))
-    return Transcripts(str(path), keyed(str(path), transcripts))
+        yield _read_labels(path, name, tier)
+        return
+    lines = [  # read once: it may be a pipe
+        (number, line)
+        for number, line in enumerate(read_lines(path), start=1)
+        if line and not line.isspace() and not line.startswith(";;")
+    ]
+    if lines:
+        yield from READERS[name or _format_of(lines[0][1])](str(path), lines)
 
 
-def detect_format(path: Path) -> str:
-    """The format of a file or folder, by the ending of its name, or else by its first line."""
-    if path.is_dir():
-        endings = {p.suffix.lower() for p in path.rglob("*") if not p.name.startswith(".")}
-        kinds = endings & {".phn", ".textgrid"} or endings & {".json"} or endings & {".txt"}
-        if len(kinds) != 1:
-            raise DataError(
-                f"{path}: expected a folder of .phn or of .TextGrid files, or of the .json or "
-                f".txt files of `asr transcribe`, found "
-                + ("both .phn and .TextGrid; name the format with --format" if kinds else "neither")
-            )
-        return FOLDERS[kinds.pop()]
-    ending = path.suffix.lower()
+def _named_by_ending(ending: str, path: Path) -> str | None:
     if ending in OTHERS:
         raise DataError(f"{path}: {ending} is {OTHERS[ending]}; read are {', '.join(FORMATS)}")
-    if ending in (".jsonl", ".json"):
+    return "jsonl" if ending == ".json" else ending[1:] if ending[1:] in FORMATS else None
+
+
+def _format_of(line: str) -> str:
+    """The format by the first line."""
+    fields = line.split()
+    numbers = {n for n, field in enumerate(fields[:5]) if NUMBER.fullmatch(field)}
+    if line.lstrip().startswith(("{", "[")):
         return "jsonl"
-    if ending[1:] in ("trn", "ctm", "stm", "mlf"):
-        return ending[1:]
-    for _, line in _lines(path):
-        fields = line.split()
-        numbers = {n for n, field in enumerate(fields[:5]) if _is_number(field)}
-        if line.startswith(("{", "[")):
-            return "jsonl"
-        if line.startswith("#!MLF!#"):
-            return "mlf"
-        if re.search(r"\([^()]+\)\s*$", line):
-            return "trn"
-        if {3, 4} <= numbers and (2 not in numbers or (fields[5:] and fields[5][0] == "<")):
-            return "stm"
-        if {2, 3} <= numbers and len(fields) > 4 and not (fields[2] + fields[3]).isdecimal():
-            return "ctm"
-        return "text"
+    if line.startswith("#!MLF!#"):
+        return "mlf"
+    if re.search(r"\([^()]+\)\s*$", line):
+        return "trn"
+    if {3, 4} <= numbers and (2 not in numbers or len(fields) > 6 or fields[-1][0] == "<"):
+        return "stm"
+    if {2, 3} <= numbers and len(fields) > 4 and not (fields[2] + fields[3]).isdecimal():
+        return "ctm"
     return "text"
 
 
-def _lines(path: Path) -> Lines:
-    """Lines that are neither empty nor a `;;` comment, with their number."""
-    for number, line in enumerate(read_lines(path), start=1):
-        if line and not line.isspace() and not line.startswith(";;"):
-            yield number, line
-
-
-def _is_transcribed(path: Path) -> bool:
-    """Whether `asr transcribe` wrote the file."""
-    line = next((line for _, line in _lines(path)), "")
-    in_json = re.match(r'[\[{]\s*$|(?!.*"(id|audio)"\s*:).*"file"\s*:', line)
-    return bool(TRANSCRIBED.fullmatch(line) or in_json)
-
-
-def _read_json(path: Path) -> Transcripts:
-    if _is_transcribed(path):
-        return Transcripts(str(path), keyed(str(path), named_by_file(_read_transcribed(path))))
-    first = next((line for _, line in _lines(path)), "")
-    if not re.search(r'"audio"\s*:', first):
-        hypotheses = enumerate(stream_jsonl(path, Hypothesis), start=1)
-        read = (Transcript(one.id, one.phones, number) for number, one in hypotheses)
-        return Transcripts(str(path), keyed(str(path), read))
-    utterances = read_jsonl(path, Utterance)
-    corpora, splits = (
-        "+".join(sorted({getattr(one, key) for one in utterances} - {""}))
-        for key in ("corpus", "split")
-    )
-    read = (_from_manifest(one, number) for number, one in enumerate(utterances, start=1))
-    return Transcripts(str(path), keyed(str(path), read), corpora, splits)
-
-
-def _read_transcribed(path: Path) -> Iterator[Transcript]:
-    """A JSON object a line, or objects over several lines, or a list of them."""
-    line = 1
-    for text in re.split(r"(?<=\})\n(?=\{)", "\n".join(read_lines(path)).strip()):
-        where = f"{path}:{line}"
-        if text.startswith("["):
-            every = decode(text, list[Transcribed], where)
+def _read_json(path: str, lines: Lines) -> Iterator[Transcript]:
+    """Manifests, hypotheses, or what `asr transcribe` writes."""
+    keys: set[str] | None = None  # of the first object
+    for number, value in _objects(lines):
+        if keys is None:
+            with suppress(ValueError, RecursionError):
+                first = json.loads(value)
+                keys = {*first} if isinstance(first, dict) else None
+            keys = keys or {"id"}
+        where = f"{path}:{number}"
+        if "audio" in keys:
+            yield _from_manifest(decode(value, Utterance, where).checked(where), number)
+        elif "file" in keys and "id" not in keys:
+            yield _from_transcribed(decode(value, Transcribed, where), where, number)
         else:
-            every = [decode(text, Transcribed, where)]
-        for one in every:
-            times = tuple((segment.start_s, segment.end_s) for segment in one.phones)
-            wrong = next((start for start, end in times if not 0 <= start <= end), None)
-            if wrong is not None:
-                raise DataError(f"{where}: a phone starts at {wrong:g} s, expected 0 to its end_s")
-            phones = tuple(segment.phone for segment in one.phones)
-            yield Transcript("", phones, line, times, file=one.file)
-        line += text.count("\n") + 1
+            one = decode(value, Hypothesis, where).checked(where)
+            yield Transcript(one.id, one.phones, number)
 
 
-def _from_manifest(utterance: Utterance, line: int) -> Transcript:
-    segments = utterance.segments
-    times = None
-    if segments is not None and len(segments) == len(utterance.phones):
-        times = tuple((segment.start_s, segment.end_s) for segment in segments)
-    about = utterance.speaker or None, utterance.sex, utterance.dialect
-    return Transcript(utterance.id, utterance.phones, line, times, *about)
+def _objects(lines: Lines) -> Iterator[tuple[int, str]]:
+    """JSON values and their lines: one a line, or over several lines, in a list or without."""
+    with suppress(ValueError, RecursionError):
+        if isinstance(json.loads(lines[0][1]), dict):
+            yield from lines
+            return
+    document, between, at, line = "\n".join(line for _, line in lines), r"\s*", 0, 0
+    with suppress(ValueError, RecursionError):
+        if isinstance(json.loads(document), list):
+            between = r"[\s,\[\]]*"
+    while True:
+        gap = re.compile(between).match(document, at)
+        start = gap.end() if gap else at
+        if start == len(document):
+            return
+        line += document.count("\n", at, start)
+        try:
+            _, at = json.JSONDecoder().raw_decode(document, start)
+        except (ValueError, RecursionError):
+            at = len(document)
+        yield lines[line][0], document[start:at]
+        line += document.count("\n", start, at)
 
 
-def _read_trn(path: str, lines: Lines) -> Iterator[Transcript]:
-    for number, line in lines:
-        text, parenthesis, id_and_end = line.rpartition("(")
-        id_, closed, rest = id_and_end.partition(")")
-        if not (parenthesis and closed and id_.strip()) or rest.strip():
+def _from_transcribed(one: Transcribed, where: str, line: int) -> Transcript:
+    times = tuple((phone.start_s, phone.end_s) for phone in one.phones)
+    for start_s, end_s in times:
+        if not 0 <= start_s <= end_s:
+            raise DataError(f"{where}: a phone starts at {start_s:g} s, expected 0 to its end_s")
+    return Transcript("", tuple(one.phone for one in one.phones), line, times, file=one.file)
+
+
+def _from_manifest(one: Utterance, line: int) -> Transcript:
+    times = tuple((segment.start_s, segment.end_s) for segment in one.segments or ())
+    transcript = Transcript(one.id, one.phones, line, None if one.segments is None else times)
+    return transcript._replace(
+        speaker=one.speaker or None,
+        sex=one.sex,
+        dialect=one.dialect,
+        corpus=one.corpus,
+        split=one.split,
+    )
+
+
+def _read_folder(root: Path, name: str | None, tier: str | None) -> Iterator[Transcript]:
+    paths: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() in FOLDERS and path.name[0] != ".":
+            paths.setdefault(FOLDERS[path.suffix.lower()], []).append(path)
+    if name is None:
+        labelled = paths.keys() & {"phn", "textgrid"}
+        kinds = labelled or paths.keys() & {"jsonl"} or [*paths]
+        if len(kinds) != 1:
             raise DataError(
-                f"{path}:{number}: expected `phone phone (utterance-id)`, found {shown(line)}"
+                f"{root}: expected a folder of .phn or of .TextGrid files, or of the .json or "
+                f".txt files of `asr transcribe`, found "
+                + ("both .phn and .TextGrid; name the format with --format" if kinds else "neither")
             )
-        phones = tuple(text.split())
-        if "{" in line:
-            refuse_alternatives(phones, f"{path}:{number}")
-        yield Transcript(id_.strip(), phones, number)
-
-
-def _read_text(path: str, lines: Lines) -> Iterator[Transcript]:
-    """Kaldi's `id phone phone`, or `# file, seconds s: phone phone` and a line for each phone."""
-    file = ""
-    for number, line in lines:
-        if file and line[0].isspace():
-            continue  # the times of a phone of the line above
-        if transcribed := TRANSCRIBED.fullmatch(line):
-            file = transcribed[1]
-            yield Transcript("", tuple(transcribed[3].split()), number, file=file)
+        (name,) = kinds
+    if name not in paths:
+        raise DataError(f"{root}: expected a file of format {name}, found a folder without any")
+    for path in paths[name]:
+        if name in ("phn", "textgrid"):
+            yield _read_labels(path, name, tier, root)
             continue
-        if line[0].isspace():
-            raise DataError(
-                f"{path}:{number}: expected `utterance-id phone phone`, "
-                f"found a line that begins with space: {shown(line)}"
-            )
-        id_, *phones = line.split()
-        yield Transcript(id_, tuple(phones), number)
+        for one in _read_file(path, name, tier):
+            if not one.file:
+                raise DataError(f"{path}: expected a file of `asr transcribe`")
+            yield one._replace(line=0)
 
 
-def _read_folder(root: Path, kind: str, tier: str | None) -> Iterator[Transcript]:
-    (ending,) = (ending for ending, name in FOLDERS.items() if name == kind)
-    paths = [p for p in sorted(root.rglob("*")) if p.suffix.lower() == ending and p.name[0] != "."]
-    if kind in ("jsonl", "text"):
-        others = [path for path in paths if not _is_transcribed(path)]
-        raise_problems(f"{path}: expected a file of `asr transcribe`" for path in others[:3])
-        read = [one for path in paths for one in read_transcripts(path, kind).items.values()]
-        yield from (one._replace(line=0) for one in named_by_file(read))
-        return
-    for path in paths:
-        segments = labels.read(path, PHN_SAMPLE_RATE, tier)
-        id_, speaker = _id_from_path(root, path, kind)
-        phones = tuple(segment.phone for segment in segments)
-        times = tuple((segment.start_s, segment.end_s) for segment in segments)
-        yield Transcript(id_, phones, 0, times, speaker, file=str(path))
+def _read_labels(path: Path, kind: str, tier: str | None, root: Path | None = None) -> Transcript:
+    """`DR1/FCJF0/SI648.PHN` is fcjf0_si648, as in our manifests; else the id is the stem."""
+    segments = labels.read(path, PHN_SAMPLE_RATE, tier)
+    id_, folder, speaker = path.stem, path.parent.name, None
+    if kind == "phn":
+        id_, folder = id_.lower(), folder.lower()
+    if root not in (None, path.parent):
+        speaker = re.sub(r"^dr\d-", "", folder)
+        id_ = id_ if id_.startswith(speaker) else f"{speaker}_{id_}"
+    phones = tuple(segment.phone for segment in segments)
+    times = tuple((segment.start_s, segment.end_s) for segment in segments)
+    return Transcript(id_, phones, 0, times, speaker, file=str(path))
 
 
-def _id_from_path(root: Path, path: Path, kind: str) -> tuple[str, str | None]:
-    """Id and speaker: `DR1/FCJF0/SI648.PHN` is fcjf0_si648, as in our manifests; else the stem."""
-    stem = path.stem.lower() if kind == "phn" else path.stem
-    if path.parent == root:
-        return stem, None
-    folder = path.parent.name.lower() if kind == "phn" else path.parent.name
-    speaker = re.sub(r"^dr\d-", "", folder)
-    return (stem if stem.startswith(speaker) else f"{speaker}_{stem}"), speaker
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+READERS = {
+    "jsonl": _read_json,
+    "trn": text.read_trn,
+    "text": text.read_text,
+    "ctm": text.read_ctm,
+    "stm": text.read_stm,
+    "mlf": text.read_mlf,
+}
+FORMATS = (*READERS, "phn", "textgrid")

@@ -28,17 +28,20 @@ def pair(
         f"{hypotheses.where(heard[id_])}: {id_} is of channel {heard[id_].channel}, and in "
         f"{references.path} of channel {one.channel}; expected one channel on both sides"
         for id_, one in said.items()
-        if id_ in heard and {one.channel, heard[id_].channel} == {"A", "B"}
+        if one.channel and id_ in heard and {one.channel, heard[id_].channel} == {"A", "B"}
     ]
+    lowered = {id_.lower(): id_ for id_ in said} if extra else {}
+    hints = []
+    for t in extra[:MOST_NAMED]:
+        like = lowered.get(t.id.lower())
+        hints.append(f"; the reference has {like!r}: fix the letter case" if like else "")
     if extra and len(absent) == len(said) and len(said) + len(extra) > 2:
         raise DataError(
             f"{hypotheses.path}: no id in common with the references: {extra[0].id!r} is the first "
             f"here, {references.path} has {absent[0].id!r}; expected the same ids on both sides"
+            f"{hints[0]}"
         )
-    lowered = {id_.lower(): id_ for id_ in said} if extra else {}
-    for t in extra[:MOST_NAMED]:
-        like = lowered.get(t.id.lower())
-        hint = f"; the reference has {like!r}: fix the letter case" if like else ""
+    for t, hint in zip(extra, hints, strict=False):
         problems.append(f"{hypotheses.where(t)}: id {t.id!r} is not in {references.path}{hint}")
     if len(extra) > MOST_NAMED:
         problems.append(f"… and {len(extra) - MOST_NAMED} more ids that are not in the reference")
@@ -50,7 +53,7 @@ def pair(
             f"as deletions with {hypotheses.option('missing', 'delete')}"
         )
     raise_problems(problems)
-    ordered = {id_: heard.get(id_, Transcript(id_, ())) for id_ in said}
+    ordered = {id_: heard[id_] if id_ in heard else Transcript(id_, ()) for id_ in said}
     return *_in_parts(references, replace(hypotheses, items=ordered)), len(absent)
 
 
@@ -60,30 +63,23 @@ def _renamed(references: Transcripts, hypotheses: Transcripts) -> Transcripts:
     A recording alone is its only channel. A file is the utterance that has its name, or its
     name after names of its folders; or else the only one whose id ends in "-" or "_" and its name.
     """
-    said = references.items
+    said, names, problems = references.items, dict[str, str](), list[str]()
     unknown = [one for id_, one in hypotheses.items.items() if id_ not in said]
-    if not any(one.file or one.channel for one in unknown):
-        return hypotheses
-    whole: dict[str, list[str]] = {}
-    for id_ in said:
-        whole.setdefault(_plain(id_), []).append(id_)
-    ending: dict[str, list[str]] = {}
-    for plain, ids in whole.items():
-        words = plain.split("_")
-        for begin in range(1, len(words)):
-            ending.setdefault("_".join(words[begin:]), []).extend(ids)
-    names: dict[str, str] = {}
-    problems = []
+    by_ending: dict[str, list[str]] = {}
+    for id_ in said if any(one.file for one in unknown) else ():
+        words = _plain(id_).split("_")
+        for begin in range(len(words)):
+            by_ending.setdefault("_".join(words[begin:]), []).append(id_)
     for one in unknown:
+        ids: list[str] = []
         if one.file:
             parts = parts_of(one.file)
             ends = [_plain("_".join(parts[-n:])) for n in range(1, len(parts) + 1)]
-            fit = next((whole[end] for end in ends if end in whole), None)
-            ids = fit or ending.get(ends[0], [])
-        else:
-            ids = [f"{one.id}-{one.channel}", one.id.removesuffix(f"-{one.channel}")]
-            same = (None, one.channel)
-            ids = [id_ for id_ in ids if id_ in said and said[id_].channel in same]
+            whole = ([i for i in by_ending.get(end, ()) if _plain(i) == end] for end in ends)
+            ids = next((fit for fit in whole if fit), by_ending.get(ends[0], []))
+        elif one.channel:
+            like = f"{one.id}-{one.channel}", one.id.removesuffix(f"-{one.channel}")
+            ids = [i for i in like if i in said and said[i].channel in (None, one.channel)]
         if len(ids) > 1:
             problems.append(
                 f"{hypotheses.where(one)}: {one.file or one.id} can be {ids[0]!r} or {ids[1]!r} of "
@@ -92,16 +88,16 @@ def _renamed(references: Transcripts, hypotheses: Transcripts) -> Transcripts:
         elif ids:
             names[one.id] = ids[0]
     items: dict[str, Transcript] = {}
-    for id_, one in hypotheses.items.items():
+    for id_, one in hypotheses.items.items() if names else ():
         new = names.get(id_, id_)
         first = items.setdefault(new, one._replace(id=new))
-        if first.line != one.line or first.file != one.file:
+        if (first.line, first.file) != (one.line, one.file):
             problems.append(
                 f"{hypotheses.where(one)}: {one.file or id_} is a duplicate of {new!r}, as "
                 f"{first.file or new} is; keep one of them"
             )
     raise_problems(problems)
-    return replace(hypotheses, items=items)
+    return replace(hypotheses, items=items) if names else hypotheses
 
 
 def _plain(id_: str) -> str:
@@ -114,15 +110,14 @@ def _in_parts(references: Transcripts, hypotheses: Transcripts) -> tuple[Transcr
     A phone belongs to the first part that ends after the phone's middle, or else to the last.
     Recordings whose hypothesis has no times stay whole.
     """
-    if not references.segments:
+    if not any(one.parts for one in references.items.values()):
         return references, hypotheses
     said: dict[str, Transcript] = {}
     heard: dict[str, Transcript] = {}
     for id_, reference in references.items.items():
         hypothesis = hypotheses.items[id_]
-        parts = references.segments.get(id_, ())
-        times = hypothesis.times_s
-        if hypothesis.phones and times is None:
+        parts, times = reference.parts, hypothesis.times_s
+        if parts and hypothesis.phones and times is None:
             if any(part.phones is None for part in parts):
                 raise DataError(
                     f"{hypotheses.where(hypothesis)}: {id_} has no times, and {references.path} "
@@ -131,8 +126,9 @@ def _in_parts(references: Transcripts, hypotheses: Transcripts) -> tuple[Transcr
             parts = ()
         if not parts:
             said[id_], heard[id_] = reference, hypothesis
-        ends = [part.end_s for part in parts]
-        places = [bisect_right(ends[:-1], (start + end) / 2) for start, end in times or ()]
+            continue
+        ends = [part.end_s for part in parts[:-1]]
+        places = [bisect_right(ends, (start + end) / 2) for start, end in times or ()]
         for n, part in enumerate(parts):
             if part.phones is None:
                 continue

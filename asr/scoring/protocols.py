@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from asr.errors import DataError
-from asr.files import read_rows
+from asr.files import names, read_rows
 from asr.phones import TABLES, fold_to_39, fold_to_arpabet, phone_set, unknown_phone
 from asr.scoring.transcripts import Transcripts
 
@@ -91,8 +91,8 @@ class Protocol:
         return DataError(
             f"{transcripts.where(first)}: the {side} holds {len(outside)} labels outside "
             f"{self.set_name}, first in {first.id}: {listed}{more}; {hint}; "
-            f"score with {transcripts.option('protocol', 'none')}"
-            + ("" if transcripts.in_memory else " or give --map")
+            f"set {transcripts.option('protocol', 'none')}"
+            + ("" if transcripts.in_memory else " without --map, or give a --map that has them")
         )
 
 
@@ -109,14 +109,13 @@ def protocols_named(name: str, map_file: str | Path | None = None) -> list[Proto
     return [protocol(p.name, map_file) for p in every if map_file is None or not p.releases]
 
 
-@cache
 def protocol(name: str, map_file: str | Path | None = None) -> Protocol:
     """The protocol of this name; `DataError` names the known ones.
 
     `map_file` replaces the folding: two columns `label phone`, or Kaldi's three of 61, 48 and 39
     phones; a label alone on its line is deleted.
     """
-    if name not in _definitions():
+    if name not in protocol_names():
         known = ", ".join(protocol_names())
         raise DataError(f"unknown protocol {name!r}: known are {known}")
     entry = _definitions()[name]
@@ -174,7 +173,10 @@ def _target(
 
 def _read_map(path: Path) -> dict[str, str | None]:
     """Label → phone; the labels of every column but the last are mapped to the last."""
-    rows = list(read_rows(path, comment="# "))
+    rows = [
+        (number, names(row, f"{path}:{number}", "label"))
+        for number, row in read_rows(path, comment="# ")
+    ]
     columns = max((len(row) for _, row in rows), default=0)
     if columns not in (2, 3):
         raise DataError(f"{path}: expected lines of two or three columns, found {columns}")
@@ -201,7 +203,7 @@ def _read_map(path: Path) -> dict[str, str | None]:
     return target
 
 
-def _require_61_48_39(path: Path, rows: list[tuple[int, list[str]]]) -> None:
+def _require_61_48_39(path: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> None:
     """Three columns are Lee & Hon's sets: all 61 labels, 48 and 39 classes."""
     absent = sorted(set(phone_set("timit61")) - {row[0] for _, row in rows})
     if absent:

@@ -121,5 +121,4 @@ def runs(scores: Sequence[Score]) -> Runs | None:
         return None
     rates = [score.total.per for score in scores]
     mean = sum(rates) / len(rates)
-    sd = (sum((rate - mean) ** 2 for rate in rates) / (len(rates) - 1)) ** 0.5
-    return Runs(len(rates), mean, sd)
+    return Runs(len(rates), mean, (sum((r - mean) ** 2 for r in rates) / (len(rates) - 1)) ** 0.5)

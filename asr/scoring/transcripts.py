@@ -3,20 +3,32 @@
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from pathlib import PurePath
+from dataclasses import dataclass
+from pathlib import Path
 from reprlib import repr as shortened
 from typing import NamedTuple
 
+from asr import labels
 from asr.errors import DataError
 from asr.files import name
+
+
+class Part(NamedTuple):
+    """The phones of a recording between two times; None: it is not to be scored."""
+
+    start_s: float
+    end_s: float
+    phones: tuple[str, ...] | None
+    speaker: str
+    line: int
 
 
 class Transcript(NamedTuple):
     """The phones of one utterance on one side, and what else its file says about it.
 
     `times_s` are (start, end) of every phone in seconds. `line` is 0 where there is no file of
-    lines. `channel` is that of the recording, `file` the path that the id was made of.
+    lines. `channel` is that of the recording, `file` the path that the id was made of. `parts`, in
+    order of time, are those of a recording that is scored part by part.
     """
 
     id: str
@@ -28,13 +40,15 @@ class Transcript(NamedTuple):
     dialect: str | None = None
     channel: str | None = None
     file: str = ""
+    parts: tuple[Part, ...] = ()
+    corpus: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True)
 class Transcripts:
     """One side of a comparison: transcripts by id, in the order of their file.
 
-    `segments` are the parts, in order of time, of recordings that are scored part by part.
     `in_memory`: the side is an argument of `asr.score`.
     """
 
@@ -42,7 +56,6 @@ class Transcripts:
     items: Mapping[str, Transcript]
     corpus: str = ""
     split: str = ""
-    segments: Mapping[str, tuple["Part", ...]] = field(default_factory=dict)
     in_memory: bool = False
 
     def where(self, transcript: Transcript) -> str:
@@ -52,16 +65,6 @@ class Transcripts:
     def option(self, option: str, value: str) -> str:
         """An option as this side's user sets it: on the command line, or as an argument."""
         return f'{option}="{value}"' if self.in_memory else f"--{option} {value}"
-
-
-class Part(NamedTuple):
-    """The phones of a recording between two times; None: it is not to be scored."""
-
-    start_s: float
-    end_s: float
-    phones: tuple[str, ...] | None
-    speaker: str
-    line: int
 
 
 def speaker_of(transcript: Transcript) -> str | None:
@@ -78,41 +81,43 @@ def speaker_of(transcript: Transcript) -> str | None:
 def keyed(path: str, transcripts: Iterable[Transcript]) -> dict[str, Transcript]:
     """The transcripts by id, ids and phones as `files.name` returns them.
 
+    Those without an id get the name of their `file` without its ending, and before it as many of
+    its folders, with "_" between them, as tell all of these apart.
     Raises `DataError` for a duplicate id, and for an id or a phone that is no word.
     """
     items: dict[str, Transcript] = {}
+    nameless: list[tuple[str, Transcript]] = []
     for one in transcripts:
         where = f"{path}:{one.line}" if one.line else one.file or f"{path} {shortened(one.id)}"
-        id_ = name_of(one.id, where, "id") if type(one.id) is not str else name(one.id, where, "id")
-        if id_ in items:
-            first = items[id_]
-            place = f"line {first.line}" if first.line else first.file or "the same side"
-            raise DataError(f"{where}: duplicate id {one.id!r}, first in {place}; keep one of them")
-        if one.speaker is not None:
-            name_of(one.speaker, where, "speaker")
-        items[id_] = Transcript(id_, phones_of(one.phones, where), *one[2:])
+        phones = phones_of(one.phones, where)
+        if one.file and not one.id:
+            nameless.append((where, Transcript("", phones, *one[2:])))
+        else:
+            _add(items, where, Transcript(name_of(one.id, where, "id"), phones, *one[2:]))
+    of_files = {one.file: parts_of(one.file) for _, one in nameless}
+    names: dict[str, str] = {}
+    for number in range(1, max(map(len, of_files.values()), default=0) + 1):
+        names = {file: "_".join(parts[-number:]) for file, parts in of_files.items()}
+        if len({*names.values()}) == len(names):
+            break
+    for where, one in nameless:
+        _add(items, where, one._replace(id=name_of(names[one.file], where, "id")))
     return items
+
+
+def _add(items: dict[str, Transcript], where: str, one: Transcript) -> None:
+    first = items.setdefault(one.id, one)
+    if first is not one:
+        place = f"line {first.line}" if first.line else first.file or "the same side"
+        raise DataError(f"{where}: duplicate id {one.id!r}, first in {place}; keep one of them")
+    if one.speaker is not None:
+        name_of(one.speaker, where, "speaker")
 
 
 def parts_of(file: str) -> list[str]:
     """The folders of a path, and the name of the file without its ending."""
-    path = PurePath(unicodedata.normalize("NFC", file).replace("\\", "/"))
-    stem = path.stem.removesuffix(".wav").removesuffix(".WAV")
-    return [*(part for part in path.parts[:-1] if part not in ("/", "*", "..")), stem]
-
-
-def named_by_file(transcripts: Iterable[Transcript]) -> list[Transcript]:
-    """The transcripts with ids made of `file`: its name without ending.
-
-    As many folders come before it, with "_" between them, as tell all files apart.
-    """
-    every = list(transcripts)
-    parts = [parts_of(one.file) for one in every]
-    for number in range(1, max(map(len, parts), default=0) + 1):
-        ids = ["_".join(of_one[-number:]) for of_one in parts]
-        if len({*ids}) == len(ids):
-            break
-    return [one._replace(id=id_) for one, id_ in zip(every, ids, strict=True)] if every else []
+    path = Path(unicodedata.normalize("NFC", file).replace("\\", "/"))
+    return [*(part for part in path.parts[:-1] if part not in ("/", "*", "..")), labels.stem(path)]
 
 
 def name_of(value: object, where: str, what: str) -> str:
