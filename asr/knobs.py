@@ -3,10 +3,11 @@
     layers: int = knob(3, "recurrent layers; 0: the encoder stacks frames only", at_least=0)
 
 Limits are checked when a configuration is made, and printed by `asr train --help`; a number without
-an upper limit of its own is below 2^31. What two keys may not be at the same time is code, in the
-configuration's own `__post_init__`.
+an upper limit of its own is finite, and below 2^31 if it is whole. What two keys may not be at the
+same time is code, in the configuration's own `__post_init__`.
 """
 
+import math
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields
@@ -65,16 +66,15 @@ class Knobs:
             if not all(IS_WITHIN[name](value, limit) for name, limit in within.items()):
                 self.refuse(part.name, f"expected {in_words(within)}")
             numbers = value if isinstance(value, list) else [value]
-            if not within.keys() & {"at_most", "less_than"} and not all(map(_is_usable, numbers)):
-                self.refuse(part.name, "expected a finite number below 2^31")
+            if not within.keys() & {"at_most", "less_than"}:
+                if any(isinstance(one, float) and not math.isfinite(one) for one in numbers):
+                    self.refuse(part.name, "expected a finite number")
+                if any(isinstance(one, int) and abs(one) >= 2**31 for one in numbers):
+                    self.refuse(part.name, "expected a whole number below 2^31")
 
     def refuse(self, key: str, reason: str) -> NoReturn:
         """ValueError for the value of a key: its full key, the value, and what is wrong."""
         raise ValueError(f"{full_key(type(self), key)} is {getattr(self, key)!r}, {reason}")
-
-
-def _is_usable(value: object) -> bool:
-    return not isinstance(value, int | float) or abs(value) < 2**31
 
 
 def full_key(knobs: type[Knobs], name: str) -> str:

@@ -550,7 +550,7 @@ def test_widths(config: FeaturesConfig, width: int) -> None:
         ({"energy": False, "energy_floor": 1.0}, "features.energy_floor is 1.0, but features.en"),
         ({"energy": False, "raw_energy": False}, "features.raw_energy is False, but features.en"),
         ({"dither": -1.0}, "features.dither is -1.0, expected at least 0"),
-        ({"dither": math.inf}, "features.dither is inf, expected at least 0"),
+        ({"dither": math.inf}, "features.dither is inf, expected a finite number"),
         ({"active_db": 20.0}, "features.active_db is 20.0, but features.normalization is 'global'"),
         (
             {"normalization": "active", "active_db": 0.0},

@@ -128,7 +128,7 @@ def test_only_a_command_that_opens_the_corpus_needs_its_root(
         ("tune.bonus=[a]", "list of numbers"),
         ("tune.bonus=[nan]", "a finite number"),
         ("search.lm_weight=inf", "a finite number"),
-        ("encoder.hidden=9999999999", "a finite number below 2^31"),
+        ("encoder.hidden=9999999999", "a whole number below 2^31"),
         ("threads=100000", "0…1024"),
         ("optimizer.learning_rate=inf", "finite"),
         ("seed=99999999999999999999", "less than"),
