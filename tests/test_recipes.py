@@ -86,7 +86,7 @@ def test_a_new_root_makes_everything_stale(finished: Path) -> None:
 def test_a_run_is_not_made_over_from_other_data(finished: Path, tmp_path: Path) -> None:
     run = run_of(finished)
     before = (run / "manifests" / "train.jsonl").read_bytes()
-    refused = demo(finished, f"ROOT={tmp_path / 'new'}")
+    refused = demo(finished, f"ROOT={tmp_path / 'new'}", "CORPUS=corpus.seed=1")
     assert refused.returncode != 0
     assert "holds a model trained on other data" in refused.stderr
     assert (run / "manifests" / "train.jsonl").read_bytes() == before
