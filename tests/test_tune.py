@@ -170,7 +170,7 @@ def test_what_was_tuned_for_other_weights_is_refused(config: RunConfig) -> None:
     with pytest.raises(DataError, match=r"search\.json: tuned for another checkpoint than"):
         decode.run(tuned)
     (Path(config.run_dir) / "search.json").write_text('{"search": {"beam": 0}}')
-    with pytest.raises(DataError, match=r"search\.json: expected what `asr tune` writes"):
+    with pytest.raises(DataError, match=r"search\.json: .*run `asr tune` again"):
         decode.run(tuned)
 
 
