@@ -31,12 +31,14 @@ from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.search import SearchConfig
+from asr.search.graph import require_phones
 from asr.search.ngram import LanguageModel
 
 MOST_BINS = 10_000
 MOST_SAMPLES = 1_000_000  # of a window
 LARGEST = 1e10  # weight
 SHOWN = 10  # problems of tensors
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 FORMAT = 2  # 1: before the family of recurrent cells, when weights had other names
 
 
@@ -119,6 +121,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
         training = _training_state(header.training, tensors, f"{path}")
     if header.language_model is not None:
         language_model = _unpacked(header.language_model, tensors, f"{path}")
+        require_phones(language_model, recognizer.vocabulary.phones, f"{path}: ")
     recognizer = recognizer.to(device).eval()
     return Checkpoint(recognizer, header.about, training, header.search, language_model)
 
@@ -316,9 +319,11 @@ def _unpacked(header: _Ngrams, tensors: Mapping[str, Tensor], where: str) -> Lan
     shape = (len(numbers[0]) if numbers[0].dim() else -1, header.order)
     for key, tensor in zip(keys, parts, strict=True):
         expected = shape if key == "ngrams" else shape[:1]
-        if tuple(tensor.shape) != expected or tensor.is_floating_point() != (key != "ngrams"):
-            found = f"{tuple(tensor.shape)} {tensor.dtype}"
-            raise impossible(where, f"language_model.{key}", found, f"{expected}, as its order is")
+        is_right = tensor.dtype in INTEGERS if key == "ngrams" else tensor.is_floating_point()
+        if tuple(tensor.shape) != expected or not is_right:
+            described = f"{tuple(tensor.shape)} {tensor.dtype}"
+            wanted = f"{expected}, as its order is"
+            raise impossible(where, f"language_model.{key}", described, wanted)
     symbols = ["", *names(header.symbols, where, "language_model.symbols")]
     if ngrams.numel() and not (int(ngrams.min()) >= 0 and int(ngrams.max()) < len(symbols)):
         worst = max(abs(int(ngrams.min())), int(ngrams.max()))

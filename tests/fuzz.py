@@ -197,7 +197,7 @@ def values_changed(rng: random.Random, data: bytes) -> bytes:
     place = rng.choice([n for n, line in enumerate(lines) if line.strip()] or [0])
     try:
         record = json.loads(lines[place])
-    except ValueError:
+    except (ValueError, RecursionError):
         return tokens_changed(rng, data)
     for _ in range(rng.choice((1, 1, 1, 2))):
         record = _value_changed(rng, record)

@@ -1,5 +1,6 @@
 """Kaldi data directories, read and written: wav.scp, text, utt2spk, and files beside them."""
 
+import os
 import re
 import unicodedata
 from collections import defaultdict
@@ -60,7 +61,7 @@ def read(folder: Path, problems: list[str]) -> list[Recording]:
             problems.append(f"{place}: {id_} has no line in {folder / 'utt2spk'}")
         elif not text[id_][1]:
             problems.append(f"{text[id_][0]}: {id_} has no phones")
-        elif not Path(file := located(path, folder)).exists():
+        elif not os.path.exists(file := located(path, folder)):
             tried = {str(Path(path).absolute()): None, str(folder / path): None}
             problems.append(f"{place}: {path!r} does not exist; tried {' and '.join(tried)}")
         else:
@@ -96,7 +97,7 @@ def located(path: str, folder: Path) -> str:
     """The absolute path of a file, named from where Kaldi's scripts run or from the data folder."""
     if Path(path).is_absolute():
         return path
-    return str(Path(path).absolute() if Path(path).exists() else folder / path)
+    return str(Path(path).absolute() if os.path.exists(path) else folder / path)
 
 
 def write(utterances: Sequence[Utterance], folder: Path) -> None:

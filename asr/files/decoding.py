@@ -130,13 +130,17 @@ def _require_known(keys: Any, kind: Any, where: str, key: str = "") -> None:
             _require_known(within, parts[0], where, f"{key}.{name}" if key else name)
 
 
+def _unless_none(kind: Any) -> Any:
+    """The first type of a union with None; any other type as it is."""
+    options = [part for part in get_args(kind) if part is not NoneType]
+    return options[0] if NoneType in get_args(kind) and options else kind
+
+
 def _explained(error: Exception, kind: Any, node: Any, where: str, key: str = "") -> str:
     """A sentence in the file's terms about msgspec's error: `Expected `float`, got `str` - at …`"""
     reason, _, path = str(error).partition(" - at ")
     for name, index in re.findall(r"\.([^.\[`]+)|\[(\d+)\]", path):
-        options = [part for part in get_args(kind) if part is not NoneType]
-        if NoneType in get_args(kind) and options:
-            kind = options[0]
+        kind = _unless_none(kind)
         if index and hasattr(kind, "_fields"):
             name = kind._fields[int(index)]
         key += (f".{name}" if key else name) if name else f"[{index}]"
@@ -148,7 +152,7 @@ def _explained(error: Exception, kind: Any, node: Any, where: str, key: str = ""
             node = None
     if lacking := re.search("missing required field `(.*)`", reason):
         key = f"{key}.{lacking[1]}" if key else lacking[1]
-        known = ", ".join(get_type_hints(kind))
+        known = ", ".join(get_type_hints(_unless_none(kind)))
         return f"{where}: no key {key}, expected {known}; add it"
     if not reason.startswith(("Expected", "Number")):  # a sentence of the dataclass itself
         return f"{where}: {reason}"

@@ -55,18 +55,27 @@ def graph_of(model: LanguageModel, phones: Sequence[str]) -> Graph:
     """The graph of a model in which phone k has label k + 1.
 
     A model of CMUdict's phones also serves labels that fold to them, such as TIMIT's. Raises
-    `DataError` that names the phones which only one side has.
+    `DataError` as `require_phones`.
     """
-    absent, extra = set(phones) - set(model.phones), set(model.phones) - set(phones)
-    if not (absent or extra):
+    require_phones(model, phones)
+    if set(phones) == set(model.phones):
         return _graph(model, phones)
-    if model.phones != phone_set("arpabet39") or not set(phones) <= fold_to_arpabet().target.keys():
+    return _folding_graph(_graph(model, model.phones), model.phones, phones)
+
+
+def require_phones(model: LanguageModel, phones: Sequence[str], where: str = "") -> None:
+    """Raise `DataError`, begun with `where`, that names the phones which only one side has."""
+    absent, extra = set(phones) - set(model.phones), set(model.phones) - set(phones)
+    folds = (
+        model.phones == phone_set("arpabet39") and set(phones) <= fold_to_arpabet().target.keys()
+    )
+    if (absent or extra) and not folds:
         sides = {"missing": absent, "not in the recogniser": extra}.items()
         differences = [f"{what} {', '.join(sorted(names))}" for what, names in sides if names]
         raise DataError(
-            f"the language model has other phones than the recogniser: {'; '.join(differences)}"
+            f"{where}the language model has other phones than the recogniser: "
+            f"{'; '.join(differences)}"
         )
-    return _folding_graph(_graph(model, model.phones), model.phones, phones)
 
 
 def _graph(model: LanguageModel, phones: Sequence[str]) -> Graph:
