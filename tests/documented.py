@@ -108,6 +108,7 @@ REPLACED = {
     r"--timit FOLDER": "--timit timit-sample",
     r"--lexicon FILE …": "--lexicon whole.dict --output aligned.jsonl",
     r"\$run": "exp/timit/1",
+    r"asr tune experiment=timit-sample-finetuned": "asr tune experiment=timit",
     r"SEEDS=\"[\d ]*\"": "SEEDS=1",
     r"FOLDS=6": "FOLDS=2",
     r"^make graves2013(?!.*NETWORKS)": "make graves2013 NETWORKS=ctc-1l-250h",
