@@ -147,7 +147,7 @@ class _Header:
     format: int
     recognizer: _Parts
     vocabulary: list[str]
-    about: dict[str, str | float | None] = field(default_factory=dict)
+    about: dict[str, str | int | float | None] = field(default_factory=dict)
     training: dict[str, Any] | None = None
     search: SearchConfig | None = None
     language_model: _Ngrams | None = None

@@ -163,6 +163,7 @@ def test_sizes_beyond_the_file_are_refused_by_key(
 
 def test_the_sound_one_is_read(sound: Path) -> None:
     result = checkpoint.load(sound)
+    assert repr(result.about) == "{'seed': 1}"  # no 1.0
     assert result.search == SearchConfig()
     assert result.language_model is not None
     assert result.language_model.phones == PHONES
