@@ -252,3 +252,14 @@ def test_what_is_another_kind_of_file_is_called_so(
     assert (f"is {kind}, expected" in str(caught.value)) == (
         kind != own and (kind != "JSON text" or read is checkpoint.load)
     )
+
+
+REPORTED = ["speaker", "duration_s", "duration_s", "id", "audio", "segments[0]", "phones[0]", ""]
+
+
+@pytest.mark.parametrize(("number", "key"), list(enumerate(REPORTED)))
+def test_manifests_that_were_reported(shared: Path, number: int, key: str) -> None:
+    path = shared / "conformance" / "reports" / "manifest" / f"{number}.jsonl"
+    with pytest.raises(DataError, match=re.escape(f"{path}:1: {key}")) as error:
+        Manifest(path)
+    assert "expected" in str(error.value)
