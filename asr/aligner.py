@@ -62,10 +62,11 @@ class Aligner:
 
     def require_room(self, phones: Sequence[str], samples: int) -> None:
         """Raise `DataError` where audio is too short for its phones, or a phone is unknown."""
+        is_list = isinstance(phones, Sequence) and not isinstance(phones, str)
+        if not is_list or not all(isinstance(phone, str) for phone in phones):
+            raise DataError(f"phones are {phones!r}, expected a list of strings")
         if not phones:
             raise DataError("no phones to align; remove the utterance")
-        if isinstance(phones, str):
-            raise DataError(f"phones are the string {phones!r}, expected a list of phones")
         vocabulary = self.recognizer.vocabulary
         for phone in phones:
             if phone not in vocabulary:
