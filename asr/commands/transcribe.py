@@ -16,10 +16,8 @@ gets one line, and the others are transcribed all the same. Nothing is scored.
 import argparse
 import json
 import multiprocessing
-import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -38,6 +36,7 @@ from asr.features import SpeakerMoments
 from asr.files.outputs import atomic_open, require_new
 from asr.labels import textgrid
 from asr.processor.device import choose_device
+from asr.processor.workers import end_with_parent
 from asr.transcriber import Transcriber, Transcript, load
 
 FORMATS = {"text": ".txt", "json": ".json", "textgrid": ".TextGrid"}
@@ -177,13 +176,7 @@ _worker: Worker  # of a process of --jobs
 def _begin(worker: Worker) -> None:
     global _worker
     _worker = worker
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()  # a killed one leaves its processes waiting for ever
-        os._exit(1)
+    end_with_parent()
 
 
 def _transcribe(path: str | Path) -> Result:

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -31,6 +30,7 @@ from asr.corpora.recording import Corpus, Recording
 from asr.corpora.splits import SPLITS
 from asr.errors import DataError
 from asr.files.outputs import atomic_open
+from asr.processor.workers import end_with_parent
 from asr.records import Utterance
 
 FEW = 256  # below this number of recordings, one process is faster
@@ -176,15 +176,7 @@ def _initialise(task: _Task) -> None:
     global _task
     _task = task
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent shuts the pool down
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    """Exit when the parent was killed, which leaves workers of a pool waiting for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _work(member: Member) -> Row:

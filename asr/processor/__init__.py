@@ -1,1 +1,1 @@
-"""What depends on the processor: compiled functions and their cache."""
+"""What depends on the processor: compiled functions and their cache, devices, worker processes."""
