@@ -157,7 +157,7 @@ def test_utterances_of_a_manifest_come_with_its_phones(manifest: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--utterance", "faab0_sx11"], "no utterance 'faab0_sx11'; the nearest is faab0_sx1"),
+        (["--utterance", "faab0_sx11"], "no utterance 'faab0_sx11'; did you mean 'faab0_sx1'?"),
         ([], "2 utterances; choose one or more, for example --utterance faab0_sx1"),
     ],
 )

@@ -12,7 +12,6 @@ import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from omegaconf.errors import (
 
 from asr import knobs
 from asr.config import SCHEMAS, RunConfig
-from asr.errors import DataError, pip_install
+from asr.errors import DataError, did_you_mean, pip_install
 
 PACKAGE = Path(__file__).parents[1]
 # Installed, conf/ is inside the package; in a checkout beside it.
@@ -272,7 +271,9 @@ def explain(error: BaseException, typed: Sequence[str] = ()) -> str:
         known = [name for name in error.options if not name.endswith("_schema")]
         if group in groups():
             known = sorted({*known, *options(group)})
-        return f"{wanted}: no such option{_nearest(option, known)}"
+        inside = [one for one in known if one.endswith(f"/{option}")]
+        hint = did_you_mean(option, inside, cutoff=0) or did_you_mean(option, known)
+        return f"{wanted}: no such option{hint} (known: {', '.join(sorted(known))})"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return f"{' '.join(typed)}: cannot be combined; expected KEY=VALUE or GROUP=OPTION"
     return str(error)
@@ -305,15 +306,7 @@ def unknown_key(key: str, siblings: Sequence[str] = ()) -> str:
         for option, config_type in SCHEMAS.get(parent, {}).items()
         if config_type in owners().get(key, ())
     )
-    near = [one for one in names if names[one] == name]
-    near = near or get_close_matches(name.lower(), known, n=1)
-    near = near or get_close_matches(key.lower(), names, n=1)
-    if near and not hint:
-        hint = f"; did you mean {' or '.join(map(repr, near[:3]))}?"
+    if alike := [repr(one) for one in names if names[one] == name][:3]:
+        hint = hint or f"; did you mean {' or '.join(alike)}?"
+    hint = hint or did_you_mean(name.lower(), known) or did_you_mean(key.lower(), names)
     return f"{key}: no key {wrong!r}{f' in {parent}' * inside}{hint} (known: {', '.join(known)})"
-
-
-def _nearest(wrong: str, known: Sequence[str]) -> str:
-    near = [one for one in known if one.endswith(f"/{wrong}")] or get_close_matches(wrong, known)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint} (known: {', '.join(sorted(known))})"

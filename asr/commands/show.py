@@ -10,7 +10,6 @@ Waveform, spectrogram, features, energy, and the phones where they are labelled:
 
 import argparse
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from asr import labels, pictures, templates
 from asr.commands import recordings
 from asr.commands.configured import compose
-from asr.errors import DataError, exit_code, raise_problems
+from asr.errors import DataError, did_you_mean, exit_code, raise_problems
 from asr.features import FeaturesConfig
 from asr.files.outputs import atomic_open, require_new
 from asr.pictures import Picture
@@ -82,22 +81,16 @@ def run(
 
 
 def _choose(manifest: str | Path, ids: Sequence[str]) -> list[Utterance]:
-    chosen: dict[str, Utterance] = {}
-    known = []
-    for utterance in stream_jsonl(manifest, Utterance):
-        known.append(utterance.id)
-        if utterance.id in ids:
-            chosen[utterance.id] = utterance
+    by_id = {utterance.id: utterance for utterance in stream_jsonl(manifest, Utterance)}
     if not ids:
-        example = f", for example --utterance {known[0]}" if known else ""
-        raise DataError(f"{manifest}: {len(known)} utterances; choose one or more{example}")
+        example = f", for example --utterance {next(iter(by_id))}" if by_id else ""
+        raise DataError(f"{manifest}: {len(by_id)} utterances; choose one or more{example}")
     raise_problems(
-        f"{manifest}: no utterance {id!r}; the nearest is "
-        f"{', '.join(get_close_matches(id, known, n=1, cutoff=0.0)) or 'none'}"
+        f"{manifest}: no utterance {id!r}{did_you_mean(id, by_id, cutoff=0.0)}"
         for id in ids
-        if id not in chosen
+        if id not in by_id
     )
-    return [chosen[id] for id in ids]
+    return [by_id[id] for id in ids]
 
 
 def _require_output(output: Path, inputs: Sequence[Path]) -> None:
