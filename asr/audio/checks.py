@@ -33,10 +33,8 @@ LOWEST_RATE = 4_000  # below it there is no speech, and the resampled audio woul
 HIGHEST_RATE = 1_000_000
 MOST_CHANNELS = 64
 LOUDEST = 16.0  # times full scale; above it, the samples are not in [-1, 1] at all
-DEAD_DB, CANCELLED_DB = (
-    -60.0,
-    -10.0,
-)  # below the loudest channel; below a mix of unrelated ones
+DEAD_DB = -60.0  # relative to the loudest channel
+CANCELLED_DB = -10.0  # of a mix, relative to one of unrelated channels
 RELATED = 0.8  # a lower correlation of two channels: something is on one of them only
 SWAPPED_BLOCK = 1 << 16  # samples in which swapped bytes are looked for
 
@@ -80,14 +78,14 @@ def too_short(
 def wrong_extent(path: str | Path, header: AudioInfo, extent: Extent) -> Iterator[str]:
     """A problem where the file does not hold what its header promises, or no samples."""
     if extent.promised and extent.stored is not None and extent.stored < extent.promised:
-        counts = f"the header says {extent.promised} samples, the file holds {extent.stored}"
+        cause, more = "truncated", "; fetch it again"
         if _transferred_as_text(path):
-            yield (
-                f"{path}: damaged by a transfer in text mode, {counts} and no byte 0x0D; fetch it "
-                f"again as binary"
-            )
-        else:
-            yield f"{path}: truncated, {counts}; fetch it again"
+            cause = "damaged by a transfer in text mode"
+            more = " and no byte 0x0D; fetch it again as binary"
+        yield (
+            f"{path}: {cause}, the header says {extent.promised} samples, the file holds "
+            f"{extent.stored}{more}"
+        )
     elif not extent.has_end:
         yield f"{path}: truncated, the Ogg stream has no last page; fetch it again"
     elif extent.data is not None and extent.data[1] < (extent.data[0] or 0):
@@ -123,16 +121,10 @@ def no_samples_of_audio(
     if not sound.all():
         first, *channel = (int(n) for n in np.unravel_index(np.argmin(sound), sound.shape))
         value = waveform[first, *channel]
+        expected = "a finite number; write the file again"
         if np.isfinite(value):
-            yield (
-                f"{path}: sample {start + first} is {value:g}, expected numbers in [-1, 1]; divide "
-                f"by full scale, which is 32768 for samples of 16 bits"
-            )
-        else:
-            yield (
-                f"{path}: sample {start + first} is {value}, expected a finite number; write the "
-                f"file again"
-            )
+            expected = "numbers in [-1, 1]; divide by full scale, which is 32768 for 16 bits"
+        yield f"{path}: sample {start + first} is {value:g}, expected {expected}"
 
 
 def swapped_bytes(path: str | Path, samples: Samples16) -> Iterator[str]:
