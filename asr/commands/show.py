@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
 from asr import labels, pictures, templates
 from asr.commands import recordings
@@ -44,15 +46,17 @@ def run(
     `features` names a file of `conf/features`. Raises `DataError`, with nothing written, where any
     input is bad, `output` is one of the inputs, or, unless `overwrite`, `output` is there already.
     """
-    output = Path(output)
-    run = compose([f"features={features}"])
+    output, run = Path(output), compose([f"features={features}"])
     config = run.features
     # an utterance without an id has its labels beside the audio
     wanted = [Utterance("", str(path), 0.0, "", ()) for path, _ in recordings.expanded(files)]
     if manifest is not None:
         wanted += _choose(manifest, utterances)
-    inputs = [Path(utterance.audio) for utterance in wanted] + [Path(manifest or "")]
-    _require_output(output, inputs)
+    inputs = [Path(manifest or ""), *(Path(utterance.audio) for utterance in wanted)]
+    if output.suffix not in (".html", ".png"):
+        raise DataError(f"{output}: expected a name that ends in .html or .png")
+    if output.exists() and any(path.exists() and output.samefile(path) for path in inputs):
+        raise DataError(f"{output}: is one of the inputs, expected the name of a file to write")
     require_new([output], overwrite)
     speech = _read(wanted, config, channel)
     versions: list[list[Version]] = [[] for _ in speech]
@@ -93,13 +97,6 @@ def _choose(manifest: str | Path, ids: Sequence[str]) -> list[Utterance]:
     return [by_id[id] for id in ids]
 
 
-def _require_output(output: Path, inputs: Sequence[Path]) -> None:
-    if output.suffix not in (".html", ".png"):
-        raise DataError(f"{output}: expected a name that ends in .html or .png")
-    if output.exists() and any(path.exists() and output.samefile(path) for path in inputs):
-        raise DataError(f"{output}: is one of the inputs, expected the name of a file to write")
-
-
 def _read(wanted: Sequence[Utterance], config: FeaturesConfig, channel: int | None) -> list[Speech]:
     """Read all, and raise one `DataError` with all problems."""
     problems: list[str] = []
@@ -135,22 +132,18 @@ def _sections(
     one: Speech, versions: Sequence[Version], config: FeaturesConfig
 ) -> Iterator[dict[str, Any]]:
     """What the page has of an utterance, and then of each of its versions."""
-    rate = config.sample_rate
+
+    def section(heading: str, wave: Tensor | None, figure: Figure, alt: str) -> dict[str, Any]:
+        sound = None if wave is None else pictures.flac(wave.numpy(), config.sample_rate)
+        picture = Picture.png(figure, alt)
+        return {"heading": heading, "facts": (), "sound": sound, "picture": picture}
+
     alt = "waveform, spectrogram, features and energy, with the phones"
-    yield {
-        "heading": one.name,
-        "facts": one.facts,
-        "sound": pictures.flac(one.waveform.numpy(), rate),
-        "picture": Picture.png(draw(one, config), alt),
-    }
+    yield section(one.name, one.waveform, draw(one, config), alt) | {"facts": one.facts}
     for version in versions:
+        wave = version.waveform if version.audible else None
         figure = draw_version(version, versions[0], config)
-        yield {
-            "heading": version.kind,
-            "facts": (),
-            "sound": version.audible and pictures.flac(version.waveform.numpy(), rate),
-            "picture": Picture.png(figure, f"features, {version.kind}"),
-        }
+        yield section(version.kind, wave, figure, f"features, {version.kind}")
 
 
 @exit_code
@@ -162,19 +155,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--manifest", help="draw utterances of this manifest")
-    add(
-        "--utterance",
-        dest="utterances",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="an utterance of the manifest; may be repeated",
-    )
-    named = "a file of conf/features (default: %(default)s)"
-    add("--features", default="fbank123", metavar="NAME", help=named)
+    repeated: dict[str, Any] = {"dest": "utterances", "action": "append", "default": []}
+    add("--utterance", metavar="ID", help="one of the manifest; may be repeated", **repeated)
+    add("--features", default="fbank123", metavar="NAME", help="a file of conf/features (fbank123)")
     add("--augment", action="store_true", help="also draw them after each kind of augmentation")
-    written = "page (.html) or picture (.png) to write (default: %(default)s)"
-    add("--output", default="show.html", help=written)
+    add("--output", default="show.html", help="page (.html) or picture (.png) (%(default)s)")
     options = parser.parse_args(argv)
     if not options.files and not options.manifest:
         parser.error("give audio files, or --manifest with --utterance")
