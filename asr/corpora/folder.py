@@ -287,14 +287,11 @@ def _vocabulary(
             ", ".join(unwritten),
             sum(counts[phone] for phone in unwritten),
         )
-    rare = sorted(counts, key=lambda phone: (counts[phone], phone))[:5]
-    log.info(
-        "vocabulary of %d phones, from the labels: %s; rarest: %s",
-        len(counts),
-        " ".join(sorted(counts)),
-        ", ".join(f"{phone} {counts[phone]}×" for phone in rare),
-    )
-    return tuple(sorted(counts)), "the labels of this folder"
+    phones = tuple(sorted(counts))
+    rarest = [f"{p} {counts[p]}×" for p in sorted(phones, key=counts.__getitem__)[:5]]
+    said = "vocabulary of %d phones, from the labels: %s; rarest: %s"
+    log.info(said, len(phones), " ".join(phones), ", ".join(rarest))
+    return phones, "the labels of this folder"
 
 
 def _phones_of(recording: Recording, tier: str | None) -> Iterable[str]:

@@ -101,12 +101,9 @@ def remove_duplicates(splits: dict[str, list[Recording]]) -> list[str]:
     duplicates: set[int] = set()  # as `id` numbers objects
     for kept, recording in pairwise(heapq.merge(*splits.values(), key=by_id)):
         if kept.id == recording.id:
-            problems.append(
-                f"{recording.audio}: {recording.id} is also {kept.audio}; keep one of them, or "
-                f"rename it"
-            )
+            again = f"{recording.id} is also {kept.audio}; keep one of them, or rename it"
+            problems.append(f"{recording.audio}: {again}")
             duplicates.add(id(recording))
-    if duplicates:
-        for split, recordings in splits.items():
-            splits[split] = [r for r in recordings if id(r) not in duplicates]
+    for split, recordings in splits.items() if duplicates else ():
+        splits[split] = [r for r in recordings if id(r) not in duplicates]
     return problems

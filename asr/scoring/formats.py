@@ -69,7 +69,11 @@ def read_transcripts(
 
 
 def _read_file(path: Path, name: str | None, tier: str | None) -> Iterator[Transcript]:
-    name = name or _named_by_ending(path.suffix.lower(), path)
+    ending = path.suffix.lower()
+    if name is None and ending in OTHERS:
+        raise DataError(f"{path}: {ending} is {OTHERS[ending]}; read are {', '.join(FORMATS)}")
+    if name is None and ending[1:] in (*FORMATS, "json"):
+        name = "jsonl" if ending == ".json" else ending[1:]
     if name in ("phn", "textgrid"):
         yield _read_labels(path, name, tier)
         return
@@ -80,12 +84,6 @@ def _read_file(path: Path, name: str | None, tier: str | None) -> Iterator[Trans
     ]
     if lines:
         yield from READERS[name or _format_of(lines[0][1])](str(path), lines)
-
-
-def _named_by_ending(ending: str, path: Path) -> str | None:
-    if ending in OTHERS:
-        raise DataError(f"{path}: {ending} is {OTHERS[ending]}; read are {', '.join(FORMATS)}")
-    return "jsonl" if ending == ".json" else ending[1:] if ending[1:] in FORMATS else None
 
 
 def _format_of(line: str) -> str:
