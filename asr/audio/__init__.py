@@ -102,7 +102,10 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
                 *checks.wrong_extent(path, header, extent),
             ]
             if problems:
-                return Inspection(_undamaged(header, extent), tuple(problems))
+                # the header before any damage, so that the labels can be checked against it
+                samples = max(header.samples, extent.promised or 0, extent.stored or 0)
+                known = replace(header, samples=samples) if samples and extent.has_end else None
+                return Inspection(known, tuple(problems))
             warnings.extend(_remarks(path, header, extent))
             dtype = "int16" if file.subtype in EXACT_IN_INT16 else "float32"
             samples = _read(path, file, header.samples, dtype)
@@ -226,8 +229,13 @@ def _converted(
     shortest = window_samples * rate / sample_rate
     raise_problems(checks.beyond_use(name, header))
     raise_problems(checks.too_short(name, header.samples, shortest, rate))
-    if changes := list(_changes(header, sample_rate, channel)):
-        warn(f"{name}: {', '.join(changes)}")
+    changes = {
+        f"{header.channels} channels mixed into one": header.channels != 1 and channel is None,
+        f"resampled from {rate} Hz to {sample_rate} Hz": rate != sample_rate,
+        f"nothing above {rate // 2} Hz is in it, so expect more errors": rate < sample_rate,
+    }
+    if any(changes.values()):
+        warn(f"{name}: {', '.join(change for change, is_made in changes.items() if is_made)}")
     resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
     run = round(checks.ZEROS_S * rate * (1 if channel else header.channels))
     levels, channels = Levels(run), Channels(header.channels)
@@ -252,15 +260,6 @@ def _converted(
         warn(warning)
     if (share := levels.zeros / levels.count) > checks.MOSTLY_ZEROS:
         warn(MOSTLY_ZEROS.format(name, share))
-
-
-def _changes(header: AudioInfo, sample_rate: int, channel: int | None) -> Iterator[str]:
-    if header.channels != 1 and channel is None:
-        yield f"{header.channels} channels mixed into one"
-    if header.sample_rate != sample_rate:
-        yield f"resampled from {header.sample_rate} Hz to {sample_rate} Hz"
-    if header.sample_rate < sample_rate:
-        yield f"nothing above {header.sample_rate // 2} Hz is in it, so expect more errors"
 
 
 def _remarks(path: str | Path, header: AudioInfo, extent: Extent) -> Iterator[str]:
@@ -362,12 +361,6 @@ def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, Ex
         # Behind the samples that a SPHERE header promises, libsndfile reads whatever follows.
         samples = file.frames if extent.promised is None else min(file.frames, extent.promised)
         yield file, AudioInfo(samples, file.samplerate, file.channels), extent
-
-
-def _undamaged(header: AudioInfo, extent: Extent) -> AudioInfo | None:
-    """The header before any damage to the file, so that the labels can be checked against it."""
-    samples = max(header.samples, extent.promised or 0, extent.stored or 0)
-    return replace(header, samples=samples) if samples and extent.has_end else None
 
 
 def _read(

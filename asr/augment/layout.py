@@ -81,13 +81,10 @@ def breaks(utterance: Utterance) -> list[float]:
 def pieces(utterance: Utterance, shortest_s: float, longest_s: float) -> list[Part]:
     """All parts between two breaks or ends that last long enough, also for their phones."""
     ends = (0.0, *breaks(utterance), utterance.duration_s)
+    begins = [phone.start_s for phone in utterance.segments or ()]
     return [
         (start, end)
         for start, end in combinations(ends, 2)
         if shortest_s <= end - start <= longest_s
-        and _phones_in(utterance, (start, end)) * SHORTEST_PHONE_S < end - start
+        and SHORTEST_PHONE_S * sum(start <= begin < end for begin in begins) < end - start
     ]
-
-
-def _phones_in(utterance: Utterance, part: Part) -> int:
-    return sum(part[0] <= one.start_s < part[1] for one in utterance.segments or ())

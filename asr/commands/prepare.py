@@ -84,10 +84,8 @@ def run(config: RunConfig) -> None:
             (staging.manifests / name).write_text(text, encoding="utf-8")
         summary.draw(staging.manifests / "corpus.png", summaries, phones)
         if count := sum(1 for _ in staging.audio.glob("*")):
-            rate = config.corpus.sample_rate
-            log.warning(
-                "%d recordings converted to %d Hz, one channel: %s", count, rate, run_dir.audio
-            )
+            converted = "%d recordings converted to %d Hz, one channel: %s"
+            log.warning(converted, count, config.corpus.sample_rate, run_dir.audio)
         digests = {path.name: _digest(path) for path in paths}
         staging.digests.write_text(json.dumps(digests), encoding="utf-8")
         # ── publish ───────────────────────────────────────────────────────────────────────────
@@ -113,12 +111,9 @@ def _judge(
         raise_problems([*outcome.wrong, *outcome.bad, *empty])
     if outcome.bad:
         staging.skipped.write_text("".join(f"{one}\n" for one in outcome.bad), encoding="utf-8")
-        log.warning(
-            "%d problems, %d recordings left out: see %s",
-            len(outcome.bad),
-            outcome.left_out,
-            RunDirectory(config.run_dir).skipped,
-        )
+        skipped = RunDirectory(config.run_dir).skipped
+        said = "%d problems, %d recordings left out: see %s"
+        log.warning(said, len(outcome.bad), outcome.left_out, skipped)
 
 
 @contextmanager

@@ -29,12 +29,8 @@ def split_by_speaker(recordings: Sequence[Recording], path: Path) -> dict[str, l
             f"{unlisted[0]!r}; expected lines `speaker train|dev|test`"
         )
     if unlisted:
-        log.warning(
-            "%d speakers are in no split of %s and are left out: %s",
-            len(unlisted),
-            path,
-            " ".join(unlisted),
-        )
+        said = "%d speakers are in no split of %s and are left out: %s"
+        log.warning(said, len(unlisted), path, " ".join(unlisted))
     return {
         split: [r for r in recordings if split_of.get(r.speaker.lower()) == split]
         for split in SPLITS

@@ -93,11 +93,11 @@ def _fields(path: Path) -> dict[int, list[str]]:
 
 
 def _is_text(lines: Collection[list[str]]) -> bool:
-    """Whether there are lines, and none with times."""
-    return bool(lines) and not any(map(_has_times, lines))
+    """Whether there are lines, and none begins with two times, or with one that has a point."""
 
+    def is_time(field: str) -> bool:
+        return field.lstrip("+-.,")[:1].isdigit() or field.lower() in ("nan", "inf")
 
-def _has_times(fields: Sequence[str]) -> bool:
-    """Whether a line begins with two times, with one that has a point, or was meant to."""
-    times = (f.lstrip("+-.,")[:1].isdigit() or f.lower() in ("nan", "inf") for f in fields[:2])
-    return all(times) or isinstance(number(fields[0]), float)
+    return bool(lines) and not any(
+        all(map(is_time, fields[:2])) or isinstance(number(fields[0]), float) for fields in lines
+    )
