@@ -78,9 +78,6 @@ def _checkpoints(
     return best[-1], compare or {name: path for name, path in beside.items() if path.exists()}
 
 
-# ── the sentence ─────────────────────────────────────────────────────────────────────────────
-
-
 def _utterance(
     file: str | Path | None, id: str | None, listed: Manifest | None
 ) -> Utterance | None:
@@ -141,9 +138,6 @@ def _study(
         if network.steps_of(len(waveform)) and sentence.duration_s <= LONGEST_S:
             taken += 1
             yield sentence
-
-
-# ── the command ──────────────────────────────────────────────────────────────────────────────
 
 
 @exit_code

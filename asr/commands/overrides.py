@@ -76,15 +76,15 @@ def groups() -> frozenset[str]:
 
 
 @cache
-def owners() -> dict[str, list[type[knobs.Knobs]]]:
-    """Every key with a value of its own, dotted, and the configurations that have it."""
+def owners() -> dict[str, dict[type[knobs.Knobs], Any]]:
+    """Every key with a value of its own, dotted: the configurations that have it, and its types."""
     parts: list[Any] = [part.type for part in fields(RunConfig) if is_dataclass(part.type)]
     choices = [config_type for group in SCHEMAS.values() for config_type in group.values()]
-    by_key: dict[str, list[type[knobs.Knobs]]] = {}
+    by_key: dict[str, dict[type[knobs.Knobs], Any]] = {}
     for owner in (RunConfig, *parts, *choices):
         for one in fields(owner):
             if not is_dataclass(one.type):
-                by_key.setdefault(knobs.full_key(owner, one.name), []).append(owner)
+                by_key.setdefault(knobs.full_key(owner, one.name), {})[owner] = one.type
     return by_key
 
 
@@ -155,7 +155,7 @@ def _read(text: str, several: bool) -> tuple[str, str]:
         raise DataError(f"{text}: a key cannot be removed; set {key}=…, expected {expected}")
     if not equals:
         raise DataError(f"{key}: no value; set {key}=…, expected {expected}")
-    is_text = is_key and not {str, str | None}.isdisjoint(_types(key))
+    is_text = is_key and not {str, str | None}.isdisjoint(owners()[key].values())
     expected += "; ${KEY} is the value of another key" if is_text and "${" in value else ""
     meant = _quoted(value, several) if is_text else value
     try:
@@ -187,7 +187,7 @@ def _quoted(value: str, several: bool) -> str:
 
 def _fits(key: str, value: Any) -> bool:
     """Whether a configuration has this value; of numbers only 0 and 1 are true or false."""
-    if bool in _types(key) and type(value) is int and value not in (0, 1):
+    if bool in owners()[key].values() and type(value) is int and value not in (0, 1):
         return False
     for owner in owners()[key]:
         with suppress(OmegaConfBaseException, ValueError):
@@ -228,11 +228,6 @@ def run_name(overrides: Sequence[str], swept: Collection[str]) -> str:
 # ── one sentence ─────────────────────────────────────────────────────────────────────────────
 
 
-def _types(key: str) -> list[Any]:
-    name = key.rpartition(".")[2]
-    return [part.type for owner in owners()[key] for part in fields(owner) if part.name == name]  # type: ignore[arg-type]
-
-
 def _expected(key: str, of: Sequence[type | None] = ()) -> str:
     """What a key may be, in words; `of` has the configurations that are meant."""
     if key in groups():
@@ -240,7 +235,7 @@ def _expected(key: str, of: Sequence[type | None] = ()) -> str:
     if key in _parts():
         return f"a key in it, as in {next(one for one in owners() if one.startswith(key))}=…"
     words: dict[str, None] = {}
-    for owner, kind in zip(owners()[key], _types(key), strict=True):
+    for owner, kind in owners()[key].items():
         limits = dict(knobs.limits(owner, key.rpartition(".")[2]))
         if kind in EXPECTED:
             limits.pop("filled", None)
@@ -283,7 +278,7 @@ def _explain_key(error: OmegaConfBaseException) -> str:
         known = [one.name for one in fields(error.object_type or RunConfig)]
         return unknown_key(key, known)
     expected = "expected KEY=VALUE"
-    if error.object_type in owners().get(key, ()):
+    if error.object_type in owners().get(key, {}):
         expected = f"expected {_expected(key, [error.object_type])}"
     return f"{key}: the value does not fit, {expected}"
 
@@ -300,7 +295,7 @@ def unknown_key(key: str, siblings: Sequence[str] = ()) -> str:
     hint = "".join(
         f"; {parent}={option} has it"
         for option, config_type in SCHEMAS.get(parent, {}).items()
-        if config_type in owners().get(key, ())
+        if config_type in owners().get(key, {})
     )
     if alike := [repr(one) for one in names if names[one] == name][:3]:
         hint = hint or f"; did you mean {' or '.join(alike)}?"

@@ -81,9 +81,6 @@ def run(
     return output
 
 
-# ---------------------------------------------------------------- inputs
-
-
 def _choose(manifest: str | Path, ids: Sequence[str]) -> list[Utterance]:
     by_id = {utterance.id: utterance for utterance in stream_jsonl(manifest, Utterance)}
     if not ids:

@@ -50,9 +50,6 @@ def _letter(match: re.Match[str]) -> str:
     return f"<var{colour}>{match[1]}</var>{'′' if match[2] else ''}"
 
 
-# ── one step of one cell ─────────────────────────────────────────────────────────────────────
-
-
 @dataclass(frozen=True)
 class Sum:
     """A sum and the value of the gate, candidate or output that it is squeezed into."""

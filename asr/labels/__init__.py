@@ -12,6 +12,7 @@ from pathlib import Path
 
 from asr.errors import DataError, raise_problems
 from asr.files import read_lines
+from asr.files.outputs import atomic_open
 from asr.labels import lab, phn, textgrid
 from asr.labels.checks import OVERSHOOT_S, Row, checked, unknown_phones, wrong_times
 from asr.records import Segment
@@ -67,11 +68,14 @@ def write(path: str | Path, segments: Sequence[Segment], samples: int, sample_ra
 
     Raises `DataError`, and writes nothing, where `read_checked` would refuse the file.
     """
-    segments = checked(str(path), segments, samples / sample_rate)
-    if _is_phn(Path(path)):
-        phn.write(Path(path), segments, samples, sample_rate)
+    path, duration_s = Path(path), samples / sample_rate
+    segments = checked(str(path), segments, duration_s)
+    if _is_phn(path):
+        text = phn.text_of(path, segments, samples, sample_rate)
     else:
-        textgrid.write(Path(path), segments, samples / sample_rate)
+        text = textgrid.text_of({"phones": segments}, duration_s)
+    with atomic_open(path) as file:
+        file.write(text)
 
 
 def _is_phn(path: Path) -> bool:

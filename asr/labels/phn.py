@@ -6,7 +6,6 @@ from pathlib import Path
 
 from asr.errors import raise_problems
 from asr.files import read_lines
-from asr.files.outputs import atomic_open
 from asr.labels.checks import Row, fault, named, wrong_times
 from asr.records import Segment
 
@@ -16,20 +15,14 @@ RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000)
 EXPECTED = "expected `start end label` in samples"
 
 
-def write(path: Path, segments: Iterable[Segment], samples: int, sample_rate: int) -> None:
-    """Write times rounded to samples; raises `DataError` where a label gets none."""
-    rows = [
-        Row(
-            f"{path}: {one.phone!r} at {one.start_s:g} s",
-            round(one.start_s * sample_rate),
-            round(one.end_s * sample_rate),
-            one.phone,
-        )
-        for one in segments
-    ]
+def text_of(path: Path, segments: Iterable[Segment], samples: int, sample_rate: int) -> str:
+    """The text of a file, times rounded to samples; `DataError` where a label gets none."""
+    rows = []
+    for one in segments:
+        start, end = (round(time * sample_rate) for time in (one.start_s, one.end_s))
+        rows.append(Row(f"{path}: {one.phone!r} at {one.start_s:g} s", start, end, one.phone))
     raise_problems(wrong_times(rows, samples, OVERSHOOT_SAMPLES, "samples"))
-    with atomic_open(path) as file:
-        file.writelines(f"{row.start} {row.end} {row.phone}\n" for row in rows)
+    return "".join(f"{row.start} {row.end} {row.phone}\n" for row in rows)
 
 
 def rows(path: Path) -> tuple[list[Row], list[str]]:

@@ -12,7 +12,6 @@ from typing import NamedTuple, NoReturn
 
 from asr.errors import DataError
 from asr.files import read_lines
-from asr.files.outputs import atomic_open
 from asr.labels.checks import OVERSHOOT_S, Row, checked, named, number
 from asr.records import Segment
 from asr.templates import render
@@ -46,13 +45,6 @@ def rows(path: Path, tier: str | None = None) -> tuple[list[Row], list[str]]:
     problems: list[str] = []
     stripped = (row._replace(phone=row.phone.strip()) for row in chosen)
     return named((row for row in stripped if row.phone), problems), problems
-
-
-def write(path: Path, segments: Sequence[Segment], duration_s: float) -> None:
-    """Write one tier, `phones`; raises `DataError` for segments that could not be read again."""
-    text = text_of({"phones": segments}, duration_s)
-    with atomic_open(path) as file:
-        file.write(text)
 
 
 def read_tiers(path: Path) -> list[Tier]:

@@ -155,15 +155,9 @@ def _from_transcribed(one: Transcribed, where: str, line: int) -> Transcript:
 
 
 def _from_manifest(one: Utterance, line: int) -> Transcript:
-    times = tuple((segment.start_s, segment.end_s) for segment in one.segments or ())
-    transcript = Transcript(one.id, one.phones, line, None if one.segments is None else times)
-    return transcript._replace(
-        speaker=one.speaker or None,
-        sex=one.sex,
-        dialect=one.dialect,
-        corpus=one.corpus,
-        split=one.split,
-    )
+    times = one.segments and tuple((segment.start_s, segment.end_s) for segment in one.segments)
+    about = {key: getattr(one, key) for key in ("sex", "dialect", "corpus", "split")}
+    return Transcript(one.id, one.phones, line, times, one.speaker or None, **about)
 
 
 def _read_folder(root: Path, name: str | None, tier: str | None) -> Iterator[Transcript]:
