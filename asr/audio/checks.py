@@ -162,17 +162,15 @@ class Channels:
 
     def unfit_to_mix(self, path: str | Path) -> Iterator[str]:
         """A warning where the mean of the channels is worse than one of them."""
-        powers = self.products.diagonal()
+        powers, mix = self.products.diagonal(), self.products.mean()
         loudest = int(powers.argmax())
-        mix = self.products.mean()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            levels = 10 * np.log10(np.append(powers, mix) / self.samples)
-            below = levels[:-1] - levels[loudest]
-            related = self.products / np.sqrt(np.outer(powers, powers))
         if not powers[loudest]:
             return
-        dead = np.flatnonzero(below < DEAD_DB)
-        alive = np.flatnonzero(below >= DEAD_DB)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            levels = 10 * np.log10(np.append(powers, mix) / self.samples)
+            related = self.products / np.sqrt(np.outer(powers, powers))
+        is_dead = levels[:-1] - levels[loudest] < DEAD_DB
+        dead, alive = np.flatnonzero(is_dead), np.flatnonzero(~is_dead)
         choice = f"{loudest + 1}"
         unrelated = np.argwhere(np.abs(related[np.ix_(alive, alive)]) < RELATED)
         if 10 * np.log10(max(mix, 1e-30) * len(powers) / powers.mean()) < CANCELLED_DB:

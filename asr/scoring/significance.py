@@ -97,13 +97,10 @@ class Comparison:
         if self.difference == 0.0:
             return "The systems make equally many errors: nothing tells them apart."
         words = f"A difference of {size} cannot be told apart on this test set"
-        if self.utterances_needed is not None:
-            words += (
-                f": about {self.utterances_needed} utterances like these would be needed "
-                f"(there are {self.total_a.utterances})"
-            )
-        smallest = self.smallest_difference
-        if smallest is not None:
+        if (needed := self.utterances_needed) is not None:
+            there = self.total_a.utterances
+            words += f": about {needed} utterances like these would be needed (there are {there})"
+        if (smallest := self.smallest_difference) is not None:
             words += f"; it tells differences from about {smallest:.2f} points"
         return words + "."
 
