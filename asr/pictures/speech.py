@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from asr import pictures
@@ -59,7 +58,7 @@ def draw(speech: Speech, config: FeaturesConfig, title: str = "") -> Figure:
     static, _ = Features(config).static(
         speech.waveform.unsqueeze(0), torch.tensor([len(speech.waveform)])
     )
-    _draw_frames(frames, static[0], static[0], config)
+    pictures.draw_frames(frames, static[0], static[0], config)
     windows = speech.waveform.unfold(0, config.window_samples, config.hop_samples)
     power = windows.square().mean(dim=1).clamp(min=10 ** (QUIETEST_DB / 10))
     time = (np.arange(len(power)) * config.hop_samples + config.window_samples / 2) / rate
@@ -84,7 +83,7 @@ def draw_version(
         0.3 if title else 0.05,
     )
     axes.set_title(title, loc="left", fontsize=10)
-    _draw_frames(axes, version.frames, original.frames, config)
+    pictures.draw_frames(axes, version.frames, original.frames, config)
     return figure
 
 
@@ -104,36 +103,6 @@ def panels(
         axes.yaxis.label.set_fontsize(9)
     stack[-1].set(xlabel="time (s)")
     return figure, stack
-
-
-def _draw_frames(axes: Axes, frames: Tensor, scale: Tensor, config: FeaturesConfig) -> None:
-    """Static frames (T, static width) without the energy, coloured by what is usual in `scale`."""
-    first = int(config.energy)
-    shown, scale = frames[:, first:], scale[:, first:]
-    if config.kind == "mfcc":  # coefficients differ in size
-        mean, std = scale.mean(dim=0), scale.std(dim=0, correction=0).clamp(min=1e-6)
-        shown, scale = (shown - mean) / std, (scale - mean) / std
-    low, high = np.quantile(scale.numpy(), (0.01, 0.999))
-    # A frame stands for one hop around the middle of its window.
-    hop_s = config.hop_samples / config.sample_rate
-    start_s = 0.0 if config.family == "kaldi" else -hop_s / 2
-    if config.family == "kaldi" and config.snip_edges:
-        start_s = (config.window_samples / config.sample_rate - hop_s) / 2
-    axes.imshow(
-        shown.T.numpy(),
-        origin="lower",
-        aspect="auto",
-        extent=(start_s, start_s + len(shown) * hop_s, first - 0.5, first + shown.shape[1] - 0.5),
-        interpolation="nearest",
-        cmap="magma",
-        vmin=low,
-        vmax=high,
-    )
-    if config.kind == "fbank":
-        pictures.khz_axis(axes, config, first)
-    else:
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set(ylabel="coefficient")
 
 
 def _spectrogram(waveform: Tensor, rate: int) -> Tensor:
