@@ -43,11 +43,7 @@ UNKNOWN_LENGTH = (
     "of the file are used"
 )
 NOT_READ = "{}: the last {} bytes are behind the audio, and are not read"
-DIGITAL_SILENCE = (
-    "{}: cut to digital silence, {:.1%} of it is exactly 0; features that are normalised by "
-    "utterance need features.dither_db=45, if it is not set"
-)
-MOSTLY_ZEROS = "{}: {:.1%} of it is exactly 0 (digital silence), expected speech; cut that out"
+DITHER = "features that are normalised by utterance need features.dither_db=45, if it is not set"
 STANDARD_INPUT = "-"
 LARGEST_PIPE = 4 << 30  # bytes of a pipe or of standard input
 EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
@@ -119,9 +115,7 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
     levels.add(samples)
     if problems := [*levels.silent(path), *checks.swapped_bytes(path, samples)]:
         return Inspection(header, tuple(problems))
-    warnings.extend(levels.distorted(path))
-    if (share := levels.zeros / levels.count) > checks.ZEROS:
-        warnings.append(DIGITAL_SILENCE.format(path, share))
+    warnings.extend(levels.distorted(path, checks.ZEROS, DITHER))
     return Inspection(
         header,
         tuple(checks.too_short(path, header.samples, window_samples, sample_rate)),
@@ -256,10 +250,9 @@ def _converted(
             mono = resampler.resample_chunk(mono, last=done == header.samples)
         yield mono
     raise_problems(levels.silent(name))
-    for warning in (*levels.distorted(name), *channels.unfit_to_mix(name)):
+    distorted = levels.distorted(name, checks.MOSTLY_ZEROS, "expected speech; cut that out")
+    for warning in (*distorted, *channels.unfit_to_mix(name)):
         warn(warning)
-    if (share := levels.zeros / levels.count) > checks.MOSTLY_ZEROS:
-        warn(MOSTLY_ZEROS.format(name, share))
 
 
 def _remarks(path: str | Path, header: AudioInfo, extent: Extent) -> Iterator[str]:

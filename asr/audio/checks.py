@@ -227,8 +227,8 @@ class Levels:
                 f"leave it out"
             )
 
-    def distorted(self, path: str | Path) -> Iterator[str]:
-        """Warnings of clipping, of a DC offset, and of a recording with hardly a sound in it."""
+    def distorted(self, path: str | Path, most_zeros: float, remedy: str) -> Iterator[str]:
+        """Warnings of clipping, of a DC offset, of digital silence, and of hardly any sound."""
         peak = max(self.high, -self.low)
         if peak < QUIET:
             yield (
@@ -245,3 +245,5 @@ class Levels:
         offset = self.total / self.count / FULL_SCALE
         if abs(offset) > OFFSET:
             yield f"{path}: the mean is {offset:+.2%} of full scale, expected about 0 (DC offset)"
+        if (share := self.zeros / self.count) > most_zeros:
+            yield f"{path}: {share:.1%} of it is exactly 0 (digital silence); {remedy}"

@@ -166,14 +166,11 @@ def _require_names(
             for u in utterances
             if Path(u.id).name != u.id
         )
-    for file in filter(None, files):
-        if file.exists() and file.samefile(utterances.path):
-            raise DataError(f"{file}: is the input manifest; write to another file")
     outputs = list(filter(None, files))
     for folder, ending in zip(folders, (".TextGrid", ".phn"), strict=True):
         if folder:
             outputs += [folder / f"{utterance.id}{ending}" for utterance in utterances]
-    require_new(outputs, overwrite)
+    require_new(outputs, overwrite, [utterances.path])
     if without := [u.id for u in utterances if with_times and not u.segments]:
         raise DataError(
             f"{utterances.path}: --compare needs `segments`; {len(without)} utterances have none, "

@@ -52,12 +52,9 @@ def run(
     wanted = [Utterance("", str(path), 0.0, "", ()) for path, _ in recordings.expanded(files)]
     if manifest is not None:
         wanted += _choose(manifest, utterances)
-    inputs = [Path(manifest or ""), *(Path(utterance.audio) for utterance in wanted)]
     if output.suffix not in (".html", ".png"):
         raise DataError(f"{output}: expected a name that ends in .html or .png")
-    if output.exists() and any(path.exists() and output.samefile(path) for path in inputs):
-        raise DataError(f"{output}: is one of the inputs, expected the name of a file to write")
-    require_new([output], overwrite)
+    require_new([output], overwrite, [manifest or "", *(one.audio for one in wanted)])
     speech = _read(wanted, config, channel)
     versions: list[list[Version]] = [[] for _ in speech]
     if augment:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from asr.errors import raise_problems
-from asr.files import read_lines
+from asr.files import read_rows
 from asr.labels.checks import Row, fault, named, wrong_times
 from asr.records import Segment
 
@@ -29,17 +29,13 @@ def rows(path: Path) -> tuple[list[Row], list[str]]:
     """The labels with times in samples, and a sentence for each line that has none."""
     labels: list[Row] = []
     problems: list[str] = []
-    for line_number, line in enumerate(read_lines(path), start=1):
-        parts = line.split()
-        if len(parts) == 3 and all(re.fullmatch("[0-9]{1,15}", part) for part in parts[:2]):
-            labels.append(Row(f"{path}:{line_number}", int(parts[0]), int(parts[1]), parts[2]))
-        elif parts and not line.startswith(";;"):
-            reason = (
-                fault(parts, most=3) or "these look like seconds: multiply them by the sample rate"
-            )
-            problems.append(
-                f"{path}:{line_number}: found {line.strip()[:60]!r}, {EXPECTED}; {reason}"
-            )
+    seconds = "these look like seconds: multiply them by the sample rate"
+    for line, fields in read_rows(path, comment=";;"):
+        if len(fields) == 3 and all(re.fullmatch("[0-9]{1,15}", time) for time in fields[:2]):
+            labels.append(Row(f"{path}:{line}", int(fields[0]), int(fields[1]), fields[2]))
+        else:
+            text, reason = " ".join(fields)[:60], fault(fields, most=3) or seconds
+            problems.append(f"{path}:{line}: found {text!r}, {EXPECTED}; {reason}")
     return named(labels, problems), problems
 
 
