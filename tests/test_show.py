@@ -21,8 +21,7 @@ from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary
-from asr.pictures.speech import panels
-from asr.pictures.versions import augmented
+from asr.pictures.speech import augmented, panels
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Hypothesis, Segment, Utterance, write_jsonl
 

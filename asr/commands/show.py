@@ -24,8 +24,7 @@ from asr.errors import DataError, did_you_mean, exit_code, raise_problems
 from asr.features import FeaturesConfig
 from asr.files.outputs import atomic_open, require_new
 from asr.pictures import Picture
-from asr.pictures.speech import Speech, draw, draw_version
-from asr.pictures.versions import Version, augmented
+from asr.pictures.speech import Speech, Version, augmented, draw, draw_version
 from asr.records import Utterance, stream_jsonl
 
 LONGEST_S = 60.0
