@@ -62,7 +62,8 @@ def run(
     aligner = Aligner(recognizer)
     wrong = list(problems(aligner, utterances, known))
     listed = [f"{id}: {problem}" for id, problem in wrong]
-    chosen = [utterance for utterance in utterances if utterance.id not in dict(wrong)]
+    bad = {id for id, _ in wrong}
+    chosen = [utterance for utterance in utterances if utterance.id not in bad]
     if not chosen:
         raise_problems(listed)
     for problem in listed:

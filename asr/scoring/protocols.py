@@ -126,8 +126,8 @@ def protocol(name: str, map_file: str | Path | None = None) -> Protocol:
         return frozenset(entry.get(key, ()))
 
     merged = {side: rule(f"merge_{side}") for side in ("reference", "hypothesis")}
-    about = name, says, entry["source"], set_name
-    return Protocol(*about, target, _releases(entry), merged, rule("optional"))
+    releases, optional = _releases(entry), rule("optional")
+    return Protocol(name, says, entry["source"], set_name, target, releases, merged, optional)
 
 
 @cache

@@ -24,7 +24,8 @@ def _values(reports: Sequence[Report]) -> dict[str, Any]:
     main = next((r for r in reports if r.score.protocol == "strict"), reports[0])
 
     def share_of_errors(alignment: Alignment) -> tuple[float, str]:
-        return alignment.counts.err / -max(alignment.counts.ref, 1), alignment.reference.id
+        counts = alignment.counts
+        return -counts.err / max(counts.ref, 1), alignment.reference.id
 
     worst = sorted(main.score.alignments, key=share_of_errors)
     return {

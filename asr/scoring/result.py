@@ -71,6 +71,7 @@ class Score:
 
     def described(self) -> str:
         """What a rate has to carry: data, protocol, scorer, size, interval."""
+        interval = self.intervals.get("speaker")
         speakers = f" of {len(self.speakers)} speakers" if self.speakers else ""
         parts = [
             self.name,
@@ -78,7 +79,7 @@ class Score:
             f"scorer {self.scorer}",
             f"{self.total.utterances} utterances{speakers}",
             f"{self.missing} missing hypotheses counted as deletions" if self.missing else "",
-            *(f"95 % by speaker {i}" for unit, i in self.intervals.items() if unit == "speaker"),
+            f"95 % by speaker {interval}" if interval else "",
         ]
         return ", ".join(filter(None, parts))
 
