@@ -115,8 +115,9 @@ def protocol(name: str, map_file: str | Path | None = None) -> Protocol:
     `map_file` replaces the folding: two columns `label phone`, or Kaldi's three of 61, 48 and 39
     phones; a label alone on its line is deleted.
     """
-    if (entry := _definitions().get(name)) is None:
+    if name not in protocol_names():
         raise DataError(f"unknown protocol {name!r}: known are {', '.join(protocol_names())}")
+    entry = _definitions()[name]
     target, set_name = _target(entry, map_file)
     says = entry["says"]
     if map_file is not None:
