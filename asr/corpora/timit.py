@@ -18,7 +18,8 @@ from asr.knobs import knob
 from asr.phones import TABLES, phone_set, table_lines
 
 # TIMIT testset.doc without SA; dev as in Kaldi egs/timit/s5.
-COMPLETE = {"train": 3696, "dev": 400, "test": 192, "test-full": 1344}
+COMPLETE = {"train": 3696, "dev": 400, "test": 192}
+FULL_TEST = {"test-full": 1344}
 SAMPLE = TABLES / "timit-sample-speakers.txt"
 
 
@@ -60,10 +61,11 @@ def find(config: TimitConfig) -> Corpus:
         splits = _standard_protocol(recordings)
         if config.full_test:
             splits["test-full"] = [r for r in recordings if r.part == "test"]
+        expected = COMPLETE | FULL_TEST
         differing = [
-            f"{split} has {len(recordings)} of {COMPLETE[split]} utterances"
+            f"{split} has {len(recordings)} of {expected[split]} utterances"
             for split, recordings in splits.items()
-            if len(recordings) != COMPLETE[split]
+            if len(recordings) != expected[split]
         ]
         if config.complete and not bad and differing:
             wrong.append(
