@@ -3,13 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
-from asr.errors import DataError
+from asr.errors import DataError, did_you_mean
 from asr.files import name, read_rows
 from asr.files.outputs import atomic_open
 
@@ -98,8 +97,7 @@ def _unless_deleted(phone: str) -> str | None:
 
 def unknown_phone(phone: str, known: Iterable[str], set_name: str) -> str:
     """A sentence about a phone outside a set, with the nearest one in the set."""
-    near = get_close_matches(phone.lower(), list(known), n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(phone.lower(), known, cutoff=0.4)
     return f"phone {phone!r} is not in {set_name}{hint}"
 
 

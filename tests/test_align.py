@@ -534,7 +534,7 @@ def test_a_transcript_of_another_recording_is_named(
     [
         ({"segments": None}, ["--compare"], "--compare needs `segments`"),
         ({"id": "a/b"}, ["--phn", "phn"], "'a/b': cannot be the name of a file"),
-        ({}, ["--output", "in.jsonl"], "is the input manifest"),
+        ({}, ["--output", "in.jsonl"], "is one of the inputs"),
         ({}, ["--ctm", "."], "is a folder"),
         ({}, ["--textgrid", "in.jsonl"], "is a file, expected a folder"),
     ],

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr import audio
-from asr.audio import frames, reader
+from asr.audio import frames
 from asr.errors import DataError
 
 RATE = 16_000
@@ -353,7 +353,7 @@ def test_a_pipe_is_read_as_often_as_a_file(tmp_path: Path) -> None:
 
 
 def test_what_has_no_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "LARGEST_PIPE", 10_000)
+    monkeypatch.setattr(audio, "LARGEST_PIPE", 10_000)
     with pytest.raises(DataError, match=r"/dev/fd/\d+: more than"):
         through_a_pipe(WAV, lambda path: list(audio.stream(path, RATE, 400, str)))
     for device in ("/dev/zero", "/dev/null"):

@@ -147,7 +147,7 @@ def test_every_wrong_value_is_named_by_line_and_key(
         (b"[" * 3000, "expected"),
         (b'{"id":' + b"[" * 3000 + b"]" * 3000 + b"}", "brackets"),
         (b'{"id": "a"}', "phones"),
-        (b'{"id": "a", "phones": [], "phone": []}', "did you mean phones"),
+        (b'{"id": "a", "phones": [], "phone": []}', "did you mean 'phones'"),
         (b'{"id": "a", "phones": ["t"], "phones": ["e"]}', "'phones'"),
         (b'{"id": "\xe9", "phones": []}', "UTF-8"),
         (b'{"id": "a", "phones": []} {}', "expected"),

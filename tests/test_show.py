@@ -21,8 +21,7 @@ from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary
-from asr.pictures.speech import panels
-from asr.pictures.versions import augmented
+from asr.pictures.speech import augmented, panels
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Hypothesis, Segment, Utterance, write_jsonl
 
@@ -157,7 +156,7 @@ def test_utterances_of_a_manifest_come_with_its_phones(manifest: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--utterance", "faab0_sx11"], "no utterance 'faab0_sx11'; the nearest is faab0_sx1"),
+        (["--utterance", "faab0_sx11"], "no utterance 'faab0_sx11'; did you mean 'faab0_sx1'?"),
         ([], "2 utterances; choose one or more, for example --utterance faab0_sx1"),
     ],
 )

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from asr import audio, checkpoint, labels
 from asr import transcriber as transcriber_module
-from asr.audio import Waveform, reader
+from asr.audio import Waveform
 from asr.batch import Batch
 from asr.checkpoint import Checkpoint
 from asr.commands import transcribe
@@ -101,7 +101,7 @@ def test_one_channel_of_two_is_not_lost(tmp_path: Path, tone_model: Path) -> Non
 def test_a_stream_is_what_load_reads_and_resampling_knows_no_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "BLOCK", 1000)
+    monkeypatch.setattr(audio, "BLOCK", 1000)
     speech = tones_of(PHONES)
     soundfile.write(tmp_path / "a.wav", speech, 16_000)
     streamed = np.concatenate(list(audio.stream(tmp_path / "a.wav", 16_000, 400, pytest.fail)))

@@ -1,33 +1,381 @@
 """Audio files to waveforms through soundfile, with the checks that libraries leave out.
 
-Reads what libsndfile reads: RIFF, NIST SPHERE (also inside `.wav`), FLAC, Ogg/Opus and more. A
-file that holds less than its header promises is an error.
+`load` and `inspect` read recordings of a corpus, and never resample or mix channels; `stream` reads
+any recording, does both, and gives a warning. Files are what libsndfile reads: RIFF, NIST SPHERE
+(also inside `.wav`), FLAC, Ogg/Opus and more. Memory is bounded by what a file holds, whatever its
+header announces.
 """
 
-from asr.audio.checks import Waveform
-from asr.audio.headers import AudioInfo
-from asr.audio.reader import (
-    ENDINGS,
-    Inspection,
-    convert,
-    from_array,
-    info,
-    inspect,
-    load,
-    on_disk,
-    stream,
-)
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from numbers import Real
+from pathlib import Path
+from typing import Any
 
-__all__ = [
-    "ENDINGS",
-    "AudioInfo",
-    "Inspection",
-    "Waveform",
-    "convert",
-    "from_array",
-    "info",
-    "inspect",
-    "load",
-    "on_disk",
-    "stream",
-]
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from asr.audio import checks
+from asr.audio.checks import Channels, Levels, Waveform
+from asr.audio.headers import PADDING, AudioInfo, Extent, extent_of
+from asr.audio.kinds import conversion, other_kind
+from asr.errors import DataError, raise_problems
+
+__all__ = ["ENDINGS", "AudioInfo", "Inspection", "Waveform", "convert", "from_array"]
+__all__ += ["info", "inspect", "load", "on_disk", "stream"]
+
+# Of the files that libsndfile reads, in lower case; it ignores the ending and looks at the content.
+ENDINGS = (
+    *(".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".aifc", ".au"),
+    *(".snd", ".sph", ".nist", ".caf", ".w64", ".rf64"),
+)
+BLOCK = 1 << 18  # samples that `stream` reads at a time
+UNKNOWN_LENGTH = (
+    "{}: the header does not say how much audio follows (a stream); all {} samples up to the end "
+    "of the file are used"
+)
+NOT_READ = "{}: the last {} bytes are behind the audio, and are not read"
+DITHER = "features that are normalised by utterance need features.dither_db=45, if it is not set"
+STANDARD_INPUT = "-"
+LARGEST_PIPE = 4 << 30  # bytes of a pipe or of standard input
+EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Results of `inspect`; without a header, the file could not be opened."""
+
+    header: AudioInfo | None
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    content: int | None = None  # 64-bit hash of the 16-bit samples; None: silent, or not decoded
+
+
+def info(path: str | Path, sample_rate: int | None = None) -> AudioInfo:
+    """The header; `DataError` if the file is unreadable, truncated or empty.
+
+    With `sample_rate` also if it is not mono, or sampled at another rate.
+    """
+    with _open(path) as (_, header, extent):
+        if sample_rate is not None:
+            raise_problems(checks.wrong_format(path, header, sample_rate))
+        raise_problems(checks.wrong_extent(path, header, extent))
+    return header
+
+
+def load(path: str | Path, sample_rate: int = 16_000) -> Waveform:
+    """The waveform (S,) as float32 in [-1, 1].
+
+    Raises `DataError` for a file that is unreadable, truncated, empty, not mono, not at
+    `sample_rate`, or that holds a sample that is not a finite number.
+    """
+    with _open(path) as (file, header, extent):
+        raise_problems(checks.wrong_format(path, header, sample_rate))
+        raise_problems(checks.wrong_extent(path, header, extent))
+        waveform: Waveform = _read(path, file, header.samples, "float32")
+    raise_problems(checks.no_samples_of_audio(path, waveform))
+    return waveform
+
+
+def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Inspection:
+    """Decode a file once and check all of it; problems are returned, nothing is raised.
+
+    `window_samples` is the length of one analysis window of the features.
+    """
+    warnings: list[str] = []
+    try:
+        with _open(path) as (file, header, extent):
+            problems = [
+                *checks.wrong_format(path, header, sample_rate),
+                *checks.wrong_extent(path, header, extent),
+            ]
+            if problems:
+                # the header before any damage, so that the labels can be checked against it
+                samples = max(header.samples, extent.promised or 0, extent.stored or 0)
+                known = replace(header, samples=samples) if samples and extent.has_end else None
+                return Inspection(known, tuple(problems))
+            warnings.extend(_remarks(path, header, extent))
+            dtype = "int16" if file.subtype in EXACT_IN_INT16 else "float32"
+            samples = _read(path, file, header.samples, dtype)
+    except DataError as error:
+        return Inspection(None, error.problems)
+    if dtype == "float32":
+        if problems := list(checks.no_samples_of_audio(path, samples)):
+            return Inspection(header, tuple(problems))
+        samples = checks.in_16_bits(samples)
+    levels = Levels(round(checks.ZEROS_S * header.sample_rate))
+    levels.add(samples)
+    if problems := [*levels.silent(path), *checks.swapped_bytes(path, samples)]:
+        return Inspection(header, tuple(problems))
+    warnings.extend(levels.distorted(path, checks.ZEROS, DITHER))
+    return Inspection(
+        header,
+        tuple(checks.too_short(path, header.samples, window_samples, sample_rate)),
+        tuple(warnings),
+        int.from_bytes(hashlib.blake2b(samples.data, digest_size=8).digest(), byteorder="little"),
+    )
+
+
+def stream(
+    path: str | Path,
+    sample_rate: int,
+    window_samples: int,
+    warn: Callable[[str], object],
+    channel: int | None = None,
+) -> Iterator[Waveform]:
+    """Yield a file in blocks (S,), its channels mixed into one, at `sample_rate`.
+
+    With `channel`, counted from 1, only that channel. The path may be a pipe, or `-` for standard
+    input, which can be read once (`on_disk`). `warn` is called with a sentence for each change and
+    each distortion. Raises `DataError` as `load` does, for a file that is shorter than one window
+    of `window_samples` or of a rate that is not used, and after the last block of a silent file.
+    """
+    with on_disk(path), _open(path) as (file, header, extent):
+        raise_problems(checks.wrong_extent(path, header, extent))
+        for remark in _remarks(path, header, extent):
+            warn(remark)
+        size = max(1, BLOCK // header.channels)
+        sizes = (min(size, header.samples - n) for n in range(0, header.samples, size))
+        blocks = (_read(path, file, header.samples, "float32", wanted) for wanted in sizes)
+        yield from _converted(path, header, blocks, sample_rate, window_samples, warn, channel)
+
+
+def from_array(
+    samples: npt.ArrayLike,
+    rate: int,
+    sample_rate: int,
+    shortest: int,
+    warn: Callable[[str], object] = lambda _: None,
+    channel: int | None = None,
+) -> Waveform:
+    """An array (S,), or (S, channels), sampled at `rate` Hz, as `stream` reads its file: (S',).
+
+    Integers of 8, 16 and 32 bits are scaled to [-1, 1]. Raises `DataError` for another type, shape
+    or rate, for fewer than `shortest` samples at `sample_rate`, for silence, and for samples that
+    are NaN, infinite, or far beyond [-1, 1].
+    """
+    array, most = np.asarray(samples), checks.MOST_CHANNELS
+    if array.dtype.kind != "f" and array.dtype.name not in ("int8", "uint8", "int16", "int32"):
+        raise DataError(
+            f"the array: {array.dtype}, expected floats in [-1, 1], or integers of 8, 16 or 32 bits"
+        )
+    if array.ndim not in (1, 2) or (array.ndim == 2 and not 0 < array.shape[1] <= most):
+        hint = "; transpose it" if array.ndim == 2 and 0 < len(array) <= most else ""
+        raise DataError(
+            f"the array: shape {array.shape}, expected (samples,) or (samples, channels) with at "
+            f"most {most} channels{hint}"
+        )
+    if not isinstance(rate, Real) or not 0 < rate <= checks.HIGHEST_RATE:
+        raise DataError(f"the sample rate is {rate!r}, expected Hz, at most {checks.HIGHEST_RATE}")
+    if array.dtype.kind == "f":
+        raise_problems(checks.no_samples_of_audio("the array", array))
+        block: Waveform = array.astype(np.float32)
+    else:
+        middle = 128 if array.dtype == np.uint8 else 0
+        block = ((array - float(middle)) * 2.0 ** (1 - 8 * array.itemsize)).astype(np.float32)
+    header = AudioInfo(len(block), rate, 1 if block.ndim == 1 else block.shape[1])
+    name = "the array"
+    return np.concatenate(
+        list(_converted(name, header, [block], sample_rate, shortest, warn, channel))
+    )
+
+
+def convert(
+    path: str | Path, target: Path, sample_rate: int, window_samples: int, channel: int | None
+) -> list[str]:
+    """Write what `stream` reads as FLAC of 16 bits, and return its warnings."""
+    warnings: list[str] = []
+    try:
+        with soundfile.SoundFile(target, "w", sample_rate, 1, "PCM_16", format="FLAC") as file:
+            for block in stream(path, sample_rate, window_samples, warnings.append, channel):
+                file.write(block)
+    except BaseException as error:
+        target.unlink(missing_ok=True)
+        if isinstance(error, soundfile.LibsndfileError):
+            raise DataError(f"{target}: cannot be written ({error}); is the disk full?") from error
+        raise
+    return warnings
+
+
+def _converted(
+    name: str | Path,
+    header: AudioInfo,
+    blocks: Iterable[Waveform],
+    sample_rate: int,
+    window_samples: int,
+    warn: Callable[[str], object],
+    channel: int | None,
+) -> Iterator[Waveform]:
+    """Blocks (S,) or (S, channels), checked, mixed and resampled, each (S',)."""
+    rate = header.sample_rate
+    if channel is not None and not 1 <= channel <= header.channels:
+        raise DataError(
+            f"{name}: no channel {channel}, expected 1 to {header.channels}, which are in it"
+        )
+    shortest = window_samples * rate / sample_rate
+    raise_problems(checks.beyond_use(name, header))
+    raise_problems(checks.too_short(name, header.samples, shortest, rate))
+    changes = {
+        f"{header.channels} channels mixed into one": header.channels != 1 and channel is None,
+        f"resampled from {rate} Hz to {sample_rate} Hz": rate != sample_rate,
+        f"nothing above {rate // 2} Hz is in it, so expect more errors": rate < sample_rate,
+    }
+    if any(changes.values()):
+        warn(f"{name}: {', '.join(change for change, is_made in changes.items() if is_made)}")
+    resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
+    run = round(checks.ZEROS_S * rate * (1 if channel else header.channels))
+    levels, channels = Levels(run), Channels(header.channels)
+    done = 0
+    for block in blocks:
+        raise_problems(checks.no_samples_of_audio(name, block, done))
+        if block.ndim == 2 and channel is None:
+            channels.add(block)
+        elif block.ndim == 2:
+            block = block[:, (channel or 1) - 1]
+        samples = checks.in_16_bits(block)
+        if not done:
+            raise_problems(checks.swapped_bytes(name, samples.reshape(len(block), -1)[:, 0]))
+        levels.add(samples)
+        done += len(block)
+        mono: Waveform = block.mean(axis=1) if block.ndim == 2 else block
+        if resampler is not None:
+            mono = resampler.resample_chunk(mono, last=done == header.samples)
+        yield mono
+    raise_problems(levels.silent(name))
+    distorted = levels.distorted(name, checks.MOSTLY_ZEROS, "expected speech; cut that out")
+    for warning in (*distorted, *channels.unfit_to_mix(name)):
+        warn(warning)
+
+
+def _remarks(path: str | Path, header: AudioInfo, extent: Extent) -> Iterator[str]:
+    if extent.endless:
+        yield UNKNOWN_LENGTH.format(path, header.samples)
+    if extent.left > PADDING:
+        yield NOT_READ.format(path, extent.left)
+
+
+# ── pipes ────────────────────────────────────────────────────────────────────────────────────
+
+_copies: dict[str, str] = {}  # of pipes that are being read → files with what came
+
+
+@contextmanager
+def on_disk(path: str | Path) -> Iterator[None]:
+    """While this is open, a pipe or standard input (`-`) can be read as often as a file.
+
+    It is copied to a temporary file, of at most `LARGEST_PIPE` bytes. Raises `DataError` for a
+    device, a socket, or a terminal.
+    """
+    name = str(path)
+    is_input = name == STANDARD_INPUT
+    if name in _copies or not (is_input or _is_special(path)):
+        yield
+        return
+    with ExitStack() as stack:
+        copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="asr-audio-"))
+        try:
+            opened = sys.stdin.buffer if is_input else stack.enter_context(open(path, "rb"))
+            mode = os.fstat(opened.fileno()).st_mode
+            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                kind = "a terminal" if opened.isatty() else "a device"
+                raise DataError(f"{name}: is {kind}, expected audio from a file or a pipe")
+            size = 0
+            while block := opened.read(1 << 20):
+                size += len(block)
+                if size > LARGEST_PIPE:
+                    raise DataError(
+                        f"{name}: more than {LARGEST_PIPE >> 20} MB came; write it to a file first"
+                    )
+                copy.write(block)
+            copy.flush()
+        except (OSError, ValueError, AttributeError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{name}: cannot be read ({error})") from error
+        _copies[name] = copy.name
+        try:
+            yield
+        finally:
+            del _copies[name]
+
+
+def _is_special(path: str | Path) -> bool:
+    """Whether a path is neither a file nor a folder, nor absent."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, Extent]]:
+    place = _copies.get(str(path), path)
+    if place is path and _is_special(path):
+        raise DataError(f"{path}: is a pipe or a device, expected a file; copy it to one")
+    extent, head = extent_of(place, path)
+    if not head:
+        raise DataError(f"{path}: not a readable audio file, it holds 0 bytes; fetch it again")
+    if (kind := other_kind(path, head)) is not None:
+        raise DataError(f"{path}: {kind}")
+    if head.startswith((b"ID3", b"\xff")):  # of a damaged MP3, libmpg123 prints warnings
+        raise_problems(checks.wrong_extent(path, AudioInfo(1, 1, 1), extent))
+    with ExitStack() as stack:
+        try:
+            view: Any = os.fsencode(place)  # soundfile cannot encode every name
+            if extent.patch is not None:
+                # without a name, which a killed process would leave
+                copy = stack.enter_context(tempfile.TemporaryFile())
+                with open(place, "rb") as original:
+                    extent.patch.apply(original, copy)
+                view = copy.fileno()
+            file = stack.enter_context(soundfile.SoundFile(view, closefd=False))
+        except (soundfile.LibsndfileError, TypeError) as error:
+            raise_problems(checks.wrong_extent(path, AudioInfo(1, 1, 1), extent))
+            reason = getattr(error, "error_string", "").rstrip(".")
+            if not reason or "not exist" in reason:  # which libsndfile says of some MPEG audio
+                reason = "format not recognised"
+            raise DataError(
+                f"{path}: not a readable audio file ({reason}); fetch it again, or "
+                f"{conversion(path)}"
+            ) from error
+        extent = extent.in_samples(file.subtype, file.channels)
+        # Behind the samples that a SPHERE header promises, libsndfile reads whatever follows.
+        samples = file.frames if extent.promised is None else min(file.frames, extent.promised)
+        yield file, AudioInfo(samples, file.samplerate, file.channels), extent
+
+
+def _read(
+    path: str | Path, file: soundfile.SoundFile, samples: int, dtype: str, wanted: int | None = None
+) -> npt.NDArray[Any]:
+    """The next `wanted` samples of a file of `samples`, by default all of them."""
+    parts: list[npt.NDArray[Any]] = []
+    left = samples if wanted is None else wanted
+    while left or not parts:
+        size = min(left, BLOCK)  # memory for what is there, not for what was announced
+        try:
+            part = file.read(size, dtype=dtype)
+        except (soundfile.LibsndfileError, AssertionError) as error:
+            raise DataError(
+                f"{path}: truncated or damaged, the {file.format} stream cannot be decoded; "
+                f"fetch it again"
+            ) from error
+        if len(part) < size:
+            raise DataError(
+                f"{path}: truncated, the header says {samples} samples, the file holds "
+                f"{file.tell()}; fetch it again"
+            )
+        parts.append(part)
+        left -= size
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -33,10 +33,8 @@ LOWEST_RATE = 4_000  # below it there is no speech, and the resampled audio woul
 HIGHEST_RATE = 1_000_000
 MOST_CHANNELS = 64
 LOUDEST = 16.0  # times full scale; above it, the samples are not in [-1, 1] at all
-DEAD_DB, CANCELLED_DB = (
-    -60.0,
-    -10.0,
-)  # below the loudest channel; below a mix of unrelated ones
+DEAD_DB = -60.0  # relative to the loudest channel
+CANCELLED_DB = -10.0  # of a mix, relative to one of unrelated channels
 RELATED = 0.8  # a lower correlation of two channels: something is on one of them only
 SWAPPED_BLOCK = 1 << 16  # samples in which swapped bytes are looked for
 
@@ -80,14 +78,14 @@ def too_short(
 def wrong_extent(path: str | Path, header: AudioInfo, extent: Extent) -> Iterator[str]:
     """A problem where the file does not hold what its header promises, or no samples."""
     if extent.promised and extent.stored is not None and extent.stored < extent.promised:
-        counts = f"the header says {extent.promised} samples, the file holds {extent.stored}"
+        cause, more = "truncated", "; fetch it again"
         if _transferred_as_text(path):
-            yield (
-                f"{path}: damaged by a transfer in text mode, {counts} and no byte 0x0D; fetch it "
-                f"again as binary"
-            )
-        else:
-            yield f"{path}: truncated, {counts}; fetch it again"
+            cause = "damaged by a transfer in text mode"
+            more = " and no byte 0x0D; fetch it again as binary"
+        yield (
+            f"{path}: {cause}, the header says {extent.promised} samples, the file holds "
+            f"{extent.stored}{more}"
+        )
     elif not extent.has_end:
         yield f"{path}: truncated, the Ogg stream has no last page; fetch it again"
     elif extent.data is not None and extent.data[1] < (extent.data[0] or 0):
@@ -123,16 +121,10 @@ def no_samples_of_audio(
     if not sound.all():
         first, *channel = (int(n) for n in np.unravel_index(np.argmin(sound), sound.shape))
         value = waveform[first, *channel]
+        expected = "a finite number; write the file again"
         if np.isfinite(value):
-            yield (
-                f"{path}: sample {start + first} is {value:g}, expected numbers in [-1, 1]; divide "
-                f"by full scale, which is 32768 for samples of 16 bits"
-            )
-        else:
-            yield (
-                f"{path}: sample {start + first} is {value}, expected a finite number; write the "
-                f"file again"
-            )
+            expected = "numbers in [-1, 1]; divide by full scale, which is 32768 for 16 bits"
+        yield f"{path}: sample {start + first} is {value:g}, expected {expected}"
 
 
 def swapped_bytes(path: str | Path, samples: Samples16) -> Iterator[str]:
@@ -170,17 +162,15 @@ class Channels:
 
     def unfit_to_mix(self, path: str | Path) -> Iterator[str]:
         """A warning where the mean of the channels is worse than one of them."""
-        powers = self.products.diagonal()
+        powers, mix = self.products.diagonal(), self.products.mean()
         loudest = int(powers.argmax())
-        mix = self.products.mean()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            levels = 10 * np.log10(np.append(powers, mix) / self.samples)
-            below = levels[:-1] - levels[loudest]
-            related = self.products / np.sqrt(np.outer(powers, powers))
         if not powers[loudest]:
             return
-        dead = np.flatnonzero(below < DEAD_DB)
-        alive = np.flatnonzero(below >= DEAD_DB)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            levels = 10 * np.log10(np.append(powers, mix) / self.samples)
+            related = self.products / np.sqrt(np.outer(powers, powers))
+        is_dead = levels[:-1] - levels[loudest] < DEAD_DB
+        dead, alive = np.flatnonzero(is_dead), np.flatnonzero(~is_dead)
         choice = f"{loudest + 1}"
         unrelated = np.argwhere(np.abs(related[np.ix_(alive, alive)]) < RELATED)
         if 10 * np.log10(max(mix, 1e-30) * len(powers) / powers.mean()) < CANCELLED_DB:
@@ -237,8 +227,8 @@ class Levels:
                 f"leave it out"
             )
 
-    def distorted(self, path: str | Path) -> Iterator[str]:
-        """Warnings of clipping, of a DC offset, and of a recording with hardly a sound in it."""
+    def distorted(self, path: str | Path, most_zeros: float, remedy: str) -> Iterator[str]:
+        """Warnings of clipping, of a DC offset, of digital silence, and of hardly any sound."""
         peak = max(self.high, -self.low)
         if peak < QUIET:
             yield (
@@ -255,3 +245,5 @@ class Levels:
         offset = self.total / self.count / FULL_SCALE
         if abs(offset) > OFFSET:
             yield f"{path}: the mean is {offset:+.2%} of full scale, expected about 0 (DC offset)"
+        if (share := self.zeros / self.count) > most_zeros:
+            yield f"{path}: {share:.1%} of it is exactly 0 (digital silence); {remedy}"

@@ -98,13 +98,6 @@ def _crc8(data: bytes) -> int:
     return crc
 
 
-def behind_tag(head: bytes) -> int:
-    """The byte behind an ID3 tag at the beginning of a file, else 0."""
-    if not head.startswith(b"ID3"):
-        return 0
-    return 10 + sum((byte & 0x7F) << 7 * n for n, byte in enumerate(head[9:5:-1]))
-
-
 def mp3_frame(raw: bytes) -> tuple[int, int] | None:
     """Bytes and samples of the frame that begins with four bytes, None where none does."""
     if len(raw) < 4 or raw[0] != 0xFF or raw[1] & 0xE6 != 0xE2:

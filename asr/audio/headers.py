@@ -120,7 +120,9 @@ def _extent(file: BinaryIO, size: int, head: bytes) -> Extent:
         return Extent(endless=True, data=(None, stored), patch=frames.Patch(8, 4, value))
     if head.startswith(b"OggS"):
         return _ogg(file, size)
-    start = frames.behind_tag(head)
+    # behind an ID3 tag, whose size has 7 bits a byte
+    tag = head[9:5:-1] if head.startswith(b"ID3") else b""
+    start = len(tag) and 10 + sum((byte & 0x7F) << 7 * n for n, byte in enumerate(tag))
     file.seek(start)
     head = file.read(26)
     if head.startswith(b"fLaC"):

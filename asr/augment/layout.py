@@ -1,7 +1,7 @@
 """Which parts of a recording an example plays, and the pauses between them."""
 
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import accumulate, chain, combinations, pairwise
 
 import numpy as np
 
@@ -26,16 +26,15 @@ class Layout:
     digital: bool = False  # whether samples in the pauses are exactly 0
 
     @property
-    def duration_s(self) -> float:
-        return sum(self.pauses) + sum(end - start for start, end in self.parts)
+    def edges_s(self) -> list[float]:
+        """Where pauses and parts begin in the example, in turn, and at last its end."""
+        lengths = [end - start for start, end in self.parts]
+        in_turn = chain.from_iterable(zip(self.pauses, lengths, strict=False))
+        return [0.0, *accumulate((*in_turn, self.pauses[-1]))]
 
-    def begins(self) -> list[float]:
-        """The start of each part in the example, in seconds."""
-        begins, now = [], 0.0
-        for (start, end), pause in zip(self.parts, self.pauses, strict=False):
-            begins.append(now + pause)
-            now = begins[-1] + end - start
-        return begins
+    @property
+    def duration_s(self) -> float:
+        return self.edges_s[-1]
 
     def waveform(self, samples: Waveform, sample_rate: int) -> Waveform:
         """(S,) → (S',): the parts, and zeros in the pauses."""
@@ -47,11 +46,10 @@ class Layout:
 
     def silence(self, samples: Waveform, sample_rate: float) -> Waveform:
         """Zeros in the pauses of a changed `waveform`, (S,), whose rate may be that of a pace."""
-        silent, now = samples.copy(), 0.0
-        for begin, (start, end) in zip(self.begins(), self.parts, strict=True):
-            silent[round(now * sample_rate) : round(begin * sample_rate)] = 0.0
-            now = begin + end - start
-        silent[round(now * sample_rate) :] = 0.0
+        silent = samples.copy()
+        edges = [round(edge * sample_rate) for edge in self.edges_s[:-1]]
+        for first, behind in zip(edges[::2], [*edges[1::2], None], strict=True):
+            silent[first:behind] = 0.0
         return silent
 
     def utterance(self, utterance: Utterance) -> Utterance:
@@ -61,7 +59,7 @@ class Layout:
             return replace(utterance, phones=phones, duration_s=self.duration_s)
         moved = tuple(
             Segment(one.phone, one.start_s - start + begin, one.end_s - start + begin)
-            for begin, (start, end) in zip(self.begins(), self.parts, strict=True)
+            for begin, (start, end) in zip(self.edges_s[1:-1:2], self.parts, strict=True)
             for one in utterance.segments
             if start <= (one.start_s + one.end_s) / 2 < end
         )
@@ -81,13 +79,10 @@ def breaks(utterance: Utterance) -> list[float]:
 def pieces(utterance: Utterance, shortest_s: float, longest_s: float) -> list[Part]:
     """All parts between two breaks or ends that last long enough, also for their phones."""
     ends = (0.0, *breaks(utterance), utterance.duration_s)
+    begins = [phone.start_s for phone in utterance.segments or ()]
     return [
         (start, end)
         for start, end in combinations(ends, 2)
         if shortest_s <= end - start <= longest_s
-        and _phones_in(utterance, (start, end)) * SHORTEST_PHONE_S < end - start
+        and SHORTEST_PHONE_S * sum(start <= begin < end for begin in begins) < end - start
     ]
-
-
-def _phones_in(utterance: Utterance, part: Part) -> int:
-    return sum(part[0] <= one.start_s < part[1] for one in utterance.segments or ())

@@ -12,7 +12,6 @@ aligned. docs/alignment.md describes how boundaries are found.
 
 import argparse
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,26 +60,23 @@ def run(
     """
     recognizer = checkpoint.load(checkpoint_path, choose_device("auto")).recognizer
     aligner = Aligner(recognizer)
-    wrong: dict[str, list[str]] = defaultdict(list)
-    for id, problem in problems(aligner, utterances, known):
-        wrong[id].append(f"{id}: {problem}")
-    listed = [problem for of_one in wrong.values() for problem in of_one]
-    chosen = [utterance for utterance in utterances if utterance.id not in wrong]
+    wrong = list(problems(aligner, utterances, known))
+    listed = [f"{id}: {problem}" for id, problem in wrong]
+    bad = {id for id, _ in wrong}
+    chosen = [utterance for utterance in utterances if utterance.id not in bad]
     if not chosen:
         raise_problems(listed)
     for problem in listed:
         print(f"error: {problem}", file=sys.stderr)
-    words: dict[str, list[tuple[lexicon.Pronunciation, ...]]] = {}
-    if known is not None:
-        words = {u.id: [known[w.lower()] for w in (u.words or "").split()] for u in chosen}
+    words = {one.id: (one.words or "").lower().split() for one in chosen}
     sample_rate = recognizer.config.features.sample_rate
     batches = Batches(chosen, recognizer.vocabulary, sample_rate, BATCH_SIZE)
     aligned: dict[str, Segments] = {}
     doubts: list[str] = []
     with tqdm(total=len(chosen), desc="aligned", leave=False, disable=None) as bar:
         for batch, encoded, lengths in encode_all(recognizer, batches):
-            if words:
-                said = [words[id] for id in batch.ids]
+            if known is not None:
+                said = [[known[word] for word in words[id]] for id in batch.ids]
                 batch = with_likeliest(recognizer, batch, encoded, lengths, said)
             aligned |= zip(batch.ids, aligner(batch, encoded, lengths), strict=True)
             judged = zip(batch.ids, aligner.doubts(batch, encoded, lengths), strict=True)
@@ -98,8 +94,8 @@ def problems(
     recognizer = aligner.recognizer
     for utterance in utterances:
         if known is not None:
-            for problem in _without_pronunciation(utterance, known, recognizer.vocabulary):
-                yield utterance.id, problem
+            wrong = _without_pronunciation(utterance, known, recognizer.vocabulary)
+            yield from ((utterance.id, problem) for problem in wrong)
         try:
             header = audio.info(utterance.audio, recognizer.config.features.sample_rate)
             aligner.require_room(utterance.phones, header.samples)
@@ -147,11 +143,11 @@ def write(
                 for s in aligned[utterance.id]
             )
     if output:
-        without_confidences = {
-            id: tuple(one._replace(confidence=None) for one in segments)
-            for id, segments in aligned.items()
-        }
-        write_jsonl(output, (replace(u, segments=without_confidences[u.id]) for u in utterances))
+        timed = (
+            replace(u, segments=tuple(s._replace(confidence=None) for s in aligned[u.id]))
+            for u in utterances
+        )
+        write_jsonl(output, timed)
 
 
 def _require_names(
@@ -171,16 +167,12 @@ def _require_names(
             for u in utterances
             if Path(u.id).name != u.id
         )
-    for file in filter(None, files):
-        if file.exists() and file.samefile(utterances.path):
-            raise DataError(f"{file}: is the input manifest; write to another file")
     outputs = list(filter(None, files))
     for folder, ending in zip(folders, (".TextGrid", ".phn"), strict=True):
         if folder:
             outputs += [folder / f"{utterance.id}{ending}" for utterance in utterances]
-    require_new(outputs, overwrite)
-    without = [u.id for u in utterances if not u.segments] if with_times else []
-    if without:
+    require_new(outputs, overwrite, [utterances.path])
+    if without := [u.id for u in utterances if with_times and not u.segments]:
         raise DataError(
             f"{utterances.path}: --compare needs `segments`; {len(without)} utterances have none, "
             f"the first of them {without[0]}"
@@ -198,17 +190,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("checkpoint", type=Path, help="checkpoint-best.safetensors of a run")
     add("manifest", type=Path, help="phones and audio (.jsonl)")
     add("--output", type=Path, metavar="FILE", help="write a manifest with `segments`")
-    choose = "choose among its pronunciations of each word"
-    add("--lexicon", type=Path, metavar="FILE", help=choose)
+    add("--lexicon", type=Path, metavar="FILE", help="choose among its pronunciations of words")
     add("--textgrid", type=Path, metavar="FOLDER", help="write ID.TextGrid files")
     add("--phn", type=Path, metavar="FOLDER", help="write ID.phn, in samples")
     add("--ctm", type=Path, metavar="FILE", help="write a ctm, with confidences")
-    difference = "print how far the times are from the `segments` of the manifest"
-    add("--compare", action="store_true", help=difference)
+    add("--compare", action="store_true", help="print how far the manifest's `segments` differ")
     add("--overwrite", action="store_true", help="replace files that are already there")
     add("--root", default="", metavar="FOLDER", help="of a corpus that has moved")
-    strict = "exit code 1 where a transcript does not seem to be that of its recording"
-    add("--strict", action="store_true", help=strict)
+    add("--strict", action="store_true", help="exit code 1 where a transcript seems another's")
     options = parser.parse_args(arguments)
     folders, files = (options.textgrid, options.phn), (options.output, options.ctm)
     if not (options.compare or any(folders + files)):
@@ -237,10 +226,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(times.text())
     for path in filter(None, folders + files):
         print(path)
-    for problem, count in (
-        ("not aligned", len(manifest) - len(aligned)),
-        ("seem to have another's transcript", len(result.doubts)),
-    ):
+    missing = len(manifest) - len(aligned), "not aligned"
+    doubtful = len(result.doubts), "seem to have another's transcript"
+    for count, problem in (missing, doubtful):
         if count:
             print(f"{count} of {len(manifest)} utterances {problem}", file=sys.stderr)
     return int(bool(result.problems or (options.strict and result.doubts)))

@@ -188,10 +188,8 @@ class Task:
             _fail(explain(error, overrides), 2)
         try:
             self.run(config)
-        except DataError as error:
-            _fail(str(error), 1)
-        except OSError as error:
-            _fail(said_by_system(error), 1)
+        except (DataError, OSError) as error:
+            _fail(said_by_system(error) if isinstance(error, OSError) else str(error), 1)
         except (MemoryError, RuntimeError) as error:
             if not re.search("memory|size calculation", f"{type(error)} {error}", re.IGNORECASE):
                 raise

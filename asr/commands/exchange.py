@@ -16,8 +16,7 @@ from asr.errors import DataError, exit_code
 from asr.files.outputs import require_new
 from asr.records import Utterance, read_jsonl
 
-WRITERS = {"kaldi": kaldi.write, "lhotse": lhotse.write}
-FILES = {"kaldi": kaldi.FILES, "lhotse": lhotse.FILES}
+WRITERS = {"kaldi": (kaldi.write, kaldi.FILES), "lhotse": (lhotse.write, lhotse.FILES)}
 
 
 def run(format: str, manifest: Path, target: Path, overwrite: bool = False) -> list[Path]:
@@ -34,12 +33,12 @@ def run(format: str, manifest: Path, target: Path, overwrite: bool = False) -> l
             raise DataError(
                 f"{manifest}: no manifests (*.jsonl); give exp/…/manifests, or one of it"
             )
-    written = (folder / name for folder in places.values() for name in FILES[format])
-    require_new(written, overwrite)
+    write, files = WRITERS[format]
+    require_new((folder / name for folder in places.values() for name in files), overwrite)
     for path, folder in places.items():
         if not (utterances := read_jsonl(path, Utterance)):
             raise DataError(f"{path}: no utterances in it, expected at least one")
-        WRITERS[format](utterances, folder)
+        write(utterances, folder)
     return list(places.values())
 
 
@@ -50,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Write manifests as Kaldi data directories or as Lhotse manifests.",
         epilog="To read either: asr prepare experiment=folder corpus.root=FOLDER",
     )
-    parser.add_argument("format", choices=sorted(WRITERS))
-    manifest = "a manifest, or the folder of a run's manifests"
-    parser.add_argument("manifest", type=Path, help=manifest)
-    parser.add_argument("target", type=Path, help="folder to write into")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    add = parser.add_argument
+    add("format", choices=sorted(WRITERS))
+    add("manifest", type=Path, help="a manifest, or the folder of a run's manifests")
+    add("target", type=Path, help="folder to write into")
+    add("--overwrite", action="store_true", help="replace files that are there")
     for folder in run(**vars(parser.parse_args(arguments))):
         print(folder)

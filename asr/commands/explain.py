@@ -47,10 +47,8 @@ def run(
     path, others = _checkpoints(checkpoint, compare)
     network = Network.of(checkpoints.load(path))
     compared = [Network.of(checkpoints.load(other), name) for name, other in others.items()]
-    listed = None
     beside = RunDirectory(path.parent).manifest("test")
-    if manifest is not None or beside.exists():
-        listed = Manifest(manifest or beside)
+    listed = Manifest(manifest or beside) if manifest or beside.exists() else None
     chosen = _utterance(file, utterance, listed)
     sentence = _sentence(network, str(file), chosen, channel)
     for one in (network, *compared):
@@ -80,9 +78,6 @@ def _checkpoints(
     return best[-1], compare or {name: path for name, path in beside.items() if path.exists()}
 
 
-# ── the sentence ─────────────────────────────────────────────────────────────────────────────
-
-
 def _utterance(
     file: str | Path | None, id: str | None, listed: Manifest | None
 ) -> Utterance | None:
@@ -104,13 +99,8 @@ def _sentence(
     path = file if utterance is None else utterance.audio
     config = network.recognizer.features.config
     waveform, header, warnings = recordings.read(path, config, LONGEST_S, channel)
-    plain = Sentence(
-        Path(path).stem,
-        waveform,
-        config.sample_rate,
-        warnings=warnings,
-        words=labels.words_beside(path),
-    )
+    words = labels.words_beside(path)
+    plain = Sentence(Path(path).stem, waveform, config.sample_rate, words=words, warnings=warnings)
     if utterance is not None:
         return replace(
             plain,
@@ -120,16 +110,14 @@ def _sentence(
             labels_from="the manifest",
             speaker=utterance.speaker,
             corpus=utterance.corpus,
-            words=utterance.words or plain.words,
+            words=utterance.words or words,
         )
-    beside = labels.beside(path)
-    if beside is None:
+    if (beside := labels.beside(path)) is None:
         return plain
     vocabulary = network.recognizer.vocabulary.phones
     known = frozenset({*vocabulary, *phone_set("timit61"), *phone_set("arpabet39")})
-    segments = labels.read_checked(
-        beside, header.samples, header.sample_rate, known, "the phones of TIMIT and CMUdict"
-    )
+    about = header.samples, header.sample_rate, known, "the phones of TIMIT and CMUdict"
+    segments = labels.read_checked(beside, *about)
     phones = tuple(segment.phone for segment in segments)
     return replace(plain, phones=phones, segments=segments, labels_from=beside.name)
 
@@ -150,9 +138,6 @@ def _study(
         if network.steps_of(len(waveform)) and sentence.duration_s <= LONGEST_S:
             taken += 1
             yield sentence
-
-
-# ── the command ──────────────────────────────────────────────────────────────────────────────
 
 
 @exit_code
@@ -176,8 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--utterance", metavar="ID", help="an utterance of the manifest, instead of FILE")
     add("--output", type=Path, default=Path("explain.html"), help="default: %(default)s")
     options = parser.parse_args(argv)
-    pairs = [text.partition("=")[::2] for text in options.compare]
-    if any(not name or not path for name, path in pairs):
+    options.compare = dict(text.partition("=")[::2] for text in options.compare)
+    if "" in {*options.compare, *options.compare.values()}:
         parser.error("--compare: expected NAME=CHECKPOINT, as in tanh=exp/explain/tanh/1/…")
-    options.compare = dict(pairs)
     print(run(**vars(options)))

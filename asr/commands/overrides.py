@@ -12,7 +12,6 @@ import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    InterpolationKeyError,
-    MissingMandatoryValue,
-    OmegaConfBaseException,
-)
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from asr import knobs
 from asr.config import SCHEMAS, RunConfig
-from asr.errors import DataError, pip_install
+from asr.errors import DataError, did_you_mean, pip_install
 
 PACKAGE = Path(__file__).parents[1]
 # Installed, conf/ is inside the package; in a checkout beside it.
@@ -81,15 +76,15 @@ def groups() -> frozenset[str]:
 
 
 @cache
-def owners() -> dict[str, list[type[knobs.Knobs]]]:
-    """Every key with a value of its own, dotted, and the configurations that have it."""
+def owners() -> dict[str, dict[type[knobs.Knobs], Any]]:
+    """Every key with a value of its own, dotted: the configurations that have it, and its types."""
     parts: list[Any] = [part.type for part in fields(RunConfig) if is_dataclass(part.type)]
     choices = [config_type for group in SCHEMAS.values() for config_type in group.values()]
-    by_key: dict[str, list[type[knobs.Knobs]]] = {}
+    by_key: dict[str, dict[type[knobs.Knobs], Any]] = {}
     for owner in (RunConfig, *parts, *choices):
         for one in fields(owner):
             if not is_dataclass(one.type):
-                by_key.setdefault(knobs.full_key(owner, one.name), []).append(owner)
+                by_key.setdefault(knobs.full_key(owner, one.name), {})[owner] = one.type
     return by_key
 
 
@@ -160,7 +155,7 @@ def _read(text: str, several: bool) -> tuple[str, str]:
         raise DataError(f"{text}: a key cannot be removed; set {key}=…, expected {expected}")
     if not equals:
         raise DataError(f"{key}: no value; set {key}=…, expected {expected}")
-    is_text = is_key and not {str, str | None}.isdisjoint(_types(key))
+    is_text = is_key and not {str, str | None}.isdisjoint(owners()[key].values())
     expected += "; ${KEY} is the value of another key" if is_text and "${" in value else ""
     meant = _quoted(value, several) if is_text else value
     try:
@@ -192,7 +187,7 @@ def _quoted(value: str, several: bool) -> str:
 
 def _fits(key: str, value: Any) -> bool:
     """Whether a configuration has this value; of numbers only 0 and 1 are true or false."""
-    if bool in _types(key) and type(value) is int and value not in (0, 1):
+    if bool in owners()[key].values() and type(value) is int and value not in (0, 1):
         return False
     for owner in owners()[key]:
         with suppress(OmegaConfBaseException, ValueError):
@@ -233,11 +228,6 @@ def run_name(overrides: Sequence[str], swept: Collection[str]) -> str:
 # ── one sentence ─────────────────────────────────────────────────────────────────────────────
 
 
-def _types(key: str) -> list[Any]:
-    name = key.rpartition(".")[2]
-    return [part.type for owner in owners()[key] for part in fields(owner) if part.name == name]  # type: ignore[arg-type]
-
-
 def _expected(key: str, of: Sequence[type | None] = ()) -> str:
     """What a key may be, in words; `of` has the configurations that are meant."""
     if key in groups():
@@ -245,7 +235,7 @@ def _expected(key: str, of: Sequence[type | None] = ()) -> str:
     if key in _parts():
         return f"a key in it, as in {next(one for one in owners() if one.startswith(key))}=…"
     words: dict[str, None] = {}
-    for owner, kind in zip(owners()[key], _types(key), strict=True):
+    for owner, kind in owners()[key].items():
         limits = dict(knobs.limits(owner, key.rpartition(".")[2]))
         if kind in EXPECTED:
             limits.pop("filled", None)
@@ -272,7 +262,9 @@ def explain(error: BaseException, typed: Sequence[str] = ()) -> str:
         known = [name for name in error.options if not name.endswith("_schema")]
         if group in groups():
             known = sorted({*known, *options(group)})
-        return f"{wanted}: no such option{_nearest(option, known)}"
+        inside = [one for one in known if one.endswith(f"/{option}")]
+        hint = did_you_mean(option, inside, cutoff=0) or did_you_mean(option, known)
+        return f"{wanted}: no such option{hint} (known: {', '.join(sorted(known))})"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return f"{' '.join(typed)}: cannot be combined; expected KEY=VALUE or GROUP=OPTION"
     return str(error)
@@ -286,7 +278,7 @@ def _explain_key(error: OmegaConfBaseException) -> str:
         known = [one.name for one in fields(error.object_type or RunConfig)]
         return unknown_key(key, known)
     expected = "expected KEY=VALUE"
-    if error.object_type in owners().get(key, ()):
+    if error.object_type in owners().get(key, {}):
         expected = f"expected {_expected(key, [error.object_type])}"
     return f"{key}: the value does not fit, {expected}"
 
@@ -303,17 +295,9 @@ def unknown_key(key: str, siblings: Sequence[str] = ()) -> str:
     hint = "".join(
         f"; {parent}={option} has it"
         for option, config_type in SCHEMAS.get(parent, {}).items()
-        if config_type in owners().get(key, ())
+        if config_type in owners().get(key, {})
     )
-    near = [one for one in names if names[one] == name]
-    near = near or get_close_matches(name.lower(), known, n=1)
-    near = near or get_close_matches(key.lower(), names, n=1)
-    if near and not hint:
-        hint = f"; did you mean {' or '.join(map(repr, near[:3]))}?"
+    if alike := [repr(one) for one in names if names[one] == name][:3]:
+        hint = hint or f"; did you mean {' or '.join(alike)}?"
+    hint = hint or did_you_mean(name.lower(), known) or did_you_mean(key.lower(), names)
     return f"{key}: no key {wrong!r}{f' in {parent}' * inside}{hint} (known: {', '.join(known)})"
-
-
-def _nearest(wrong: str, known: Sequence[str]) -> str:
-    near = [one for one in known if one.endswith(f"/{wrong}")] or get_close_matches(wrong, known)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint} (known: {', '.join(sorted(known))})"

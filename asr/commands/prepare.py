@@ -80,15 +80,12 @@ def run(config: RunConfig) -> None:
         summaries = [summary.summarise(path) for path in paths]
         in_words = summary.in_words(summaries, phones)
         in_words += "".join(f"{note}\n" for note in corpus.notes)
-        (staging.manifests / "corpus.txt").write_text(in_words, encoding="utf-8")
-        summary.draw(staging.manifests / "corpus.png", summaries, phones)
-        for name, text in corpus.report.items():
+        for name, text in {"corpus.txt": in_words, **corpus.report}.items():
             (staging.manifests / name).write_text(text, encoding="utf-8")
+        summary.draw(staging.manifests / "corpus.png", summaries, phones)
         if count := sum(1 for _ in staging.audio.glob("*")):
-            rate = config.corpus.sample_rate
-            log.warning(
-                "%d recordings converted to %d Hz, one channel: %s", count, rate, run_dir.audio
-            )
+            converted = "%d recordings converted to %d Hz, one channel: %s"
+            log.warning(converted, count, config.corpus.sample_rate, run_dir.audio)
         digests = {path.name: _digest(path) for path in paths}
         staging.digests.write_text(json.dumps(digests), encoding="utf-8")
         # ── publish ───────────────────────────────────────────────────────────────────────────
@@ -106,9 +103,7 @@ def _judge(
     """
     if warnings := staging.warnings.read_text("utf-8").splitlines():
         listed = list(grouped(warnings))
-        if len(listed) > SHOWN:
-            listed[SHOWN:] = ["…"]
-        text = "\n".join(listed)
+        text = "\n".join(listed[:SHOWN] + ["…"] * (len(listed) > SHOWN))
         log.warning("warnings: %d (warnings.txt in the run directory):\n%s", len(warnings), text)
     else:
         staging.warnings.unlink()
@@ -116,12 +111,9 @@ def _judge(
         raise_problems([*outcome.wrong, *outcome.bad, *empty])
     if outcome.bad:
         staging.skipped.write_text("".join(f"{one}\n" for one in outcome.bad), encoding="utf-8")
-        log.warning(
-            "%d problems, %d recordings left out: see %s",
-            len(outcome.bad),
-            outcome.left_out,
-            RunDirectory(config.run_dir).skipped,
-        )
+        skipped = RunDirectory(config.run_dir).skipped
+        said = "%d problems, %d recordings left out: see %s"
+        log.warning(said, len(outcome.bad), outcome.left_out, skipped)
 
 
 @contextmanager
@@ -167,13 +159,22 @@ def _digest(manifest: Path) -> str:
 
 
 def _require_same_data(run_dir: RunDirectory, paths: list[Path]) -> None:
+    """Raise `DataError` where a model was trained on other utterances; audio may have moved."""
     for path in paths if run_dir.last.exists() else ():
         earlier = run_dir.manifest(path.stem)
         if not earlier.exists() or filecmp.cmp(path, earlier, shallow=False):
             continue
         pairs = zip_longest(stream_jsonl(path, Utterance), stream_jsonl(earlier, Utterance))
-        for line, pair in enumerate(pairs, start=1):
-            if differing := _differing(*pair):
+        for line, (now, before) in enumerate(pairs, start=1):
+            if now and before:
+                was = vars(before)
+                keys = [key for key in was if vars(now)[key] != was[key] and key != "audio"]
+                differing = f"{before.id} has another {', '.join(keys)}" if keys else ""
+            elif before:
+                differing = f"{before.id} is no longer there"
+            else:
+                differing = f"{now and now.id} is new"
+            if differing:
                 raise DataError(
                     f"{run_dir}: holds a model trained on other data than {path.stem} now has "
                     f"({earlier}:{line}: {differing}); restore the data to continue it, or set "
@@ -181,20 +182,10 @@ def _require_same_data(run_dir: RunDirectory, paths: list[Path]) -> None:
                 )
 
 
-def _differing(now: Utterance | None, before: Utterance | None) -> str | None:
-    """What differs between two utterances, but for the place of their audio."""
-    if now is None or before is None:
-        return f"{before.id} is no longer there" if before else f"{now.id} is new" if now else None
-    was = vars(before)
-    keys = [key for key, value in vars(now).items() if value != was[key] and key != "audio"]
-    return f"{before.id} has another {', '.join(keys)}" if keys else None
-
-
 def _publish(staging: Path, run_dir: RunDirectory) -> None:
     """Give every staged file its final name; without `vocabulary.txt` they are not complete."""
-    for folder in (run_dir.manifests, run_dir.audio):
-        if folder.name == "manifests" or (staging / folder.name).exists():
-            folder.mkdir(parents=True, exist_ok=True)
+    for folder in filter(Path.is_dir, staging.iterdir()):  # manifests, and audio where it converts
+        (run_dir.path / folder.name).mkdir(parents=True, exist_ok=True)
     run_dir.vocabulary.unlink(missing_ok=True)
     staged = [path.relative_to(staging) for path in staging.rglob("*") if path.is_file()]
     earlier = [*run_dir.manifests.glob("*.jsonl"), *run_dir.audio.glob("*.flac")]
@@ -207,11 +198,8 @@ def _publish(staging: Path, run_dir: RunDirectory) -> None:
         os.replace(staging / name, run_dir.path / name)
 
 
-_main = command(run, __doc__, opens_corpus=True)
-
-
 def main() -> int:
     """The command; `--skip-bad` is the same as skip_bad=true, `--overwrite` as overwrite=true."""
     flags = {"--skip-bad": "skip_bad=true", "--overwrite": "overwrite=true"}
     sys.argv = [flags.get(argument, argument) for argument in sys.argv]
-    return _main()
+    return command(run, __doc__, opens_corpus=True)()

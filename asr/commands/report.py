@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from asr import audio, labels, pictures, templates
 from asr.audio import Waveform
@@ -53,8 +54,8 @@ def run(run_dir: str | Path, utterance: str | None = None, root: str = "") -> Pa
         Batches(by_same_speaker, recognizer.vocabulary, config.sample_rate, batch_size=16)
     )
     waveform = audio.load(chosen.audio, config.sample_rate)
-    log_mel, posteriors = _network_output(recognizer, waveform, chosen.speaker, moments)
-    figure = draw_posteriors(chosen, log_mel, config, posteriors, recognizer.vocabulary)
+    frames, posteriors = _network_output(recognizer, waveform, chosen.speaker, moments)
+    figure = draw_posteriors(chosen, frames, config, posteriors, recognizer.vocabulary)
     drawn = pictures.png(figure, dpi=130)
     with atomic_open(run.picture, "wb") as png:
         png.write(drawn)
@@ -94,17 +95,14 @@ def scored(run: RunDirectory, line: str) -> list[Report]:
 @torch.no_grad()
 def _network_output(
     recognizer: Recognizer, waveform: Waveform, speaker: str, moments: SpeakerMoments | None
-) -> tuple[Floats, Floats | None]:
-    """Static features (F, T) without the energy, and the posteriors (T', V) of CTC."""
+) -> tuple[Tensor, Floats | None]:
+    """Static frames (T, F), and the posteriors (T', V) of CTC."""
     batch = Batch.of([torch.from_numpy(waveform)], [speaker])
-    features = recognizer.features
-    first = int(features.config.kind == "fbank" and features.config.energy)
-    frames, _ = features.static(batch.waveforms, batch.waveform_lengths)
-    log_mel = frames[0, :, first : features.config.static_width].T.numpy()
+    frames, _ = recognizer.features.static(batch.waveforms, batch.waveform_lengths)
     if not isinstance(recognizer.criterion, CTC):
-        return log_mel, None
+        return frames[0], None
     encoded, _ = recognizer.encode_batch(batch, moments=moments)
-    return log_mel, recognizer.criterion.emissions(encoded)[0].exp().numpy()
+    return frames[0], recognizer.criterion.emissions(encoded)[0].exp().numpy()
 
 
 def compared(paths: Sequence[str | Path]) -> str:

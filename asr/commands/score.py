@@ -115,15 +115,8 @@ def run(
             comparison = None
             if other is not None and score.total.ref:
                 comparison = scoring.compare(score, other, chosen, bootstrap, seed)
-            reports.append(
-                scoring.Report(
-                    scoring.with_intervals(score, bootstrap, seed),
-                    comparison,
-                    runs,
-                    replicates=bootstrap,
-                    seed=seed,
-                )
-            )
+            sure = scoring.with_intervals(score, bootstrap, seed)
+            reports.append(scoring.Report(sure, comparison, runs, bootstrap, seed))
     return reports
 
 
@@ -181,47 +174,27 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add(
-        "reference",
-        metavar="REF",
-        help="manifest or hypotheses (.jsonl), sclite .trn, Kaldi text, ctm, stm, HTK's mlf, what "
-        "`asr transcribe` writes, .phn or TextGrid: a file, or a folder; - is standard input",
-    )
-    same = "the same; several are runs of one system"
-    add("hypotheses", metavar="HYP", nargs="+", help=same)
-    add(
-        "--protocol",
-        metavar="NAME|all",
-        help="strict, sil-optional, sil-merged, q-as-sil, collapsed, no-sil, arpabet, none, "
-        "or all in one table (default: that of the run that HYP is in, or else strict)",
-    )
-    add(
-        "--scorer",
-        default="levenshtein",
-        choices=("levenshtein", "sclite"),
-        help="fewest errors, or the alignment of NIST sclite -s (default: levenshtein)",
-    )
-    add(
-        "--format",
-        metavar="NAME[,NAME]",
-        help="format of both, or of REF and of HYP: jsonl, trn, text, ctm, stm, mlf, phn or "
-        "textgrid (jsonl and text are also those of `asr transcribe`); "
-        "detected from the files if not given",
-    )
+    files = """manifest or hypotheses (.jsonl), sclite .trn, Kaldi text, ctm, stm, HTK's mlf, what
+        `asr transcribe` writes, .phn or TextGrid: a file, or a folder; - is standard input"""
+    add("reference", metavar="REF", help=files)
+    add("hypotheses", metavar="HYP", nargs="+", help="the same; several are runs of one system")
+    protocols = """strict, sil-optional, sil-merged, q-as-sil, collapsed, no-sil, arpabet, none, or
+        all in one table (default: that of the run that HYP is in, or else strict)"""
+    add("--protocol", metavar="NAME|all", help=protocols)
+    scorer = "fewest errors, or the alignment of NIST sclite -s (default: levenshtein)"
+    add("--scorer", default="levenshtein", choices=("levenshtein", "sclite"), help=scorer)
+    formats = """format of both, or of REF and of HYP: jsonl, trn, text, ctm, stm, mlf, phn or
+        textgrid (jsonl and text are also those of `asr transcribe`); detected if not given"""
+    add("--format", metavar="NAME[,NAME]", help=formats)
     add("--tier", metavar="NAME", help="TextGrid tier of phones (default: the one named so)")
     add("--map", metavar="FILE", help="file to fold by: two columns, or Kaldi's 60-48-39")
-    add(
-        "--missing",
-        default="error",
-        choices=("error", "delete"),
-        help="utterances without hypothesis: an error, or their phones count as deleted",
-    )
+    missing = "utterances without hypothesis: an error, or their phones count as deleted"
+    add("--missing", default="error", choices=("error", "delete"), help=missing)
     add("--compare", metavar="HYP_B", help="test HYP against another system")
     samples = "number of bootstrap samples; 0: no intervals (default: 1000)"
     add("--bootstrap", type=int, default=1000, metavar="N", help=samples)
     add("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
-    text = "write the text report to FILE, print only the %%PER line"
-    add("--output", metavar="FILE", help=text)
+    add("--output", metavar="FILE", help="write the text report, and print only the %%PER line")
     add("--json", metavar="FILE|-", help="write JSON to FILE; - is standard output")
     add("--html", metavar="FILE", help="write an HTML report to FILE")
     add("--overwrite", action="store_true", help="replace these files if they are already there")

@@ -10,21 +10,21 @@ Waveform, spectrogram, features, energy, and the phones where they are labelled:
 
 import argparse
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
 from asr import labels, pictures, templates
 from asr.commands import recordings
 from asr.commands.configured import compose
-from asr.errors import DataError, exit_code, raise_problems
+from asr.errors import DataError, did_you_mean, exit_code, raise_problems
 from asr.features import FeaturesConfig
 from asr.files.outputs import atomic_open, require_new
 from asr.pictures import Picture
-from asr.pictures.speech import Speech, draw, draw_version
-from asr.pictures.versions import Version, augmented
+from asr.pictures.speech import Speech, Version, augmented, draw, draw_version
 from asr.records import Utterance, stream_jsonl
 
 LONGEST_S = 60.0
@@ -45,16 +45,15 @@ def run(
     `features` names a file of `conf/features`. Raises `DataError`, with nothing written, where any
     input is bad, `output` is one of the inputs, or, unless `overwrite`, `output` is there already.
     """
-    output = Path(output)
-    run = compose([f"features={features}"])
+    output, run = Path(output), compose([f"features={features}"])
     config = run.features
     # an utterance without an id has its labels beside the audio
     wanted = [Utterance("", str(path), 0.0, "", ()) for path, _ in recordings.expanded(files)]
     if manifest is not None:
         wanted += _choose(manifest, utterances)
-    inputs = [Path(utterance.audio) for utterance in wanted] + [Path(manifest or "")]
-    _require_output(output, inputs)
-    require_new([output], overwrite)
+    if output.suffix not in (".html", ".png"):
+        raise DataError(f"{output}: expected a name that ends in .html or .png")
+    require_new([output], overwrite, [manifest or "", *(one.audio for one in wanted)])
     speech = _read(wanted, config, channel)
     versions: list[list[Version]] = [[] for _ in speech]
     if augment:
@@ -78,33 +77,17 @@ def run(
     return output
 
 
-# ---------------------------------------------------------------- inputs
-
-
 def _choose(manifest: str | Path, ids: Sequence[str]) -> list[Utterance]:
-    chosen: dict[str, Utterance] = {}
-    known = []
-    for utterance in stream_jsonl(manifest, Utterance):
-        known.append(utterance.id)
-        if utterance.id in ids:
-            chosen[utterance.id] = utterance
+    by_id = {utterance.id: utterance for utterance in stream_jsonl(manifest, Utterance)}
     if not ids:
-        example = f", for example --utterance {known[0]}" if known else ""
-        raise DataError(f"{manifest}: {len(known)} utterances; choose one or more{example}")
+        example = f", for example --utterance {next(iter(by_id))}" if by_id else ""
+        raise DataError(f"{manifest}: {len(by_id)} utterances; choose one or more{example}")
     raise_problems(
-        f"{manifest}: no utterance {id!r}; the nearest is "
-        f"{', '.join(get_close_matches(id, known, n=1, cutoff=0.0)) or 'none'}"
+        f"{manifest}: no utterance {id!r}{did_you_mean(id, by_id, cutoff=0.0)}"
         for id in ids
-        if id not in chosen
+        if id not in by_id
     )
-    return [chosen[id] for id in ids]
-
-
-def _require_output(output: Path, inputs: Sequence[Path]) -> None:
-    if output.suffix not in (".html", ".png"):
-        raise DataError(f"{output}: expected a name that ends in .html or .png")
-    if output.exists() and any(path.exists() and output.samefile(path) for path in inputs):
-        raise DataError(f"{output}: is one of the inputs, expected the name of a file to write")
+    return [by_id[id] for id in ids]
 
 
 def _read(wanted: Sequence[Utterance], config: FeaturesConfig, channel: int | None) -> list[Speech]:
@@ -142,22 +125,18 @@ def _sections(
     one: Speech, versions: Sequence[Version], config: FeaturesConfig
 ) -> Iterator[dict[str, Any]]:
     """What the page has of an utterance, and then of each of its versions."""
-    rate = config.sample_rate
+
+    def section(heading: str, wave: Tensor | None, figure: Figure, alt: str) -> dict[str, Any]:
+        sound = None if wave is None else pictures.flac(wave.numpy(), config.sample_rate)
+        picture = Picture.png(figure, alt)
+        return {"heading": heading, "facts": (), "sound": sound, "picture": picture}
+
     alt = "waveform, spectrogram, features and energy, with the phones"
-    yield {
-        "heading": one.name,
-        "facts": one.facts,
-        "sound": pictures.flac(one.waveform.numpy(), rate),
-        "picture": Picture.png(draw(one, config), alt),
-    }
+    yield section(one.name, one.waveform, draw(one, config), alt) | {"facts": one.facts}
     for version in versions:
+        wave = version.waveform if version.audible else None
         figure = draw_version(version, versions[0], config)
-        yield {
-            "heading": version.kind,
-            "facts": (),
-            "sound": version.audible and pictures.flac(version.waveform.numpy(), rate),
-            "picture": Picture.png(figure, f"features, {version.kind}"),
-        }
+        yield section(version.kind, wave, figure, f"features, {version.kind}")
 
 
 @exit_code
@@ -169,19 +148,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--manifest", help="draw utterances of this manifest")
-    add(
-        "--utterance",
-        dest="utterances",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="an utterance of the manifest; may be repeated",
-    )
-    named = "a file of conf/features (default: %(default)s)"
-    add("--features", default="fbank123", metavar="NAME", help=named)
+    repeated: dict[str, Any] = {"dest": "utterances", "action": "append", "default": []}
+    add("--utterance", metavar="ID", help="one of the manifest; may be repeated", **repeated)
+    add("--features", default="fbank123", metavar="NAME", help="a file of conf/features (fbank123)")
     add("--augment", action="store_true", help="also draw them after each kind of augmentation")
-    written = "page (.html) or picture (.png) to write (default: %(default)s)"
-    add("--output", default="show.html", help=written)
+    add("--output", default="show.html", help="page (.html) or picture (.png) (%(default)s)")
     options = parser.parse_args(argv)
     if not options.files and not options.manifest:
         parser.error("give audio files, or --manifest with --utterance")

@@ -62,8 +62,7 @@ def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
         except DataError as error:
             warnings.extend(error.problems)
     sentence = " ".join(re.findall(r"[\w']+", words.lower())).encode()
-    utterance = None
-    header = sound.header
+    utterance, header = None, sound.header
     if header is not None and header.sample_rate == corpus.sample_rate:
         labelled = original or header
         try:

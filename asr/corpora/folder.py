@@ -276,25 +276,19 @@ def _vocabulary(
     if not counts:
         raise_problems([*problems, *unread, f"{config.root}: no label in any file"])
     if len(counts) > MANY and config.lexicon is None:
-        log.warning(
-            "%d different labels: if they are words, set corpus.lexicon=FILE for their phones",
-            len(counts),
-        )
+        said = "%d different labels: if they are words, set corpus.lexicon=FILE for their phones"
+        log.warning(said, len(counts))
     if unwritten := [phone for phone in counts if phone.lower() in lexicon.SPOKEN_NOISE]:
-        log.warning(
+        said = (
             "%s: %d labels, which aligners give to words that they do not know; leave these "
-            "recordings out, or the phones of such words will be learned as one",
-            ", ".join(unwritten),
-            sum(counts[phone] for phone in unwritten),
+            "recordings out, or the phones of such words will be learned as one"
         )
-    rare = sorted(counts, key=lambda phone: (counts[phone], phone))[:5]
-    log.info(
-        "vocabulary of %d phones, from the labels: %s; rarest: %s",
-        len(counts),
-        " ".join(sorted(counts)),
-        ", ".join(f"{phone} {counts[phone]}×" for phone in rare),
-    )
-    return tuple(sorted(counts)), "the labels of this folder"
+        log.warning(said, ", ".join(unwritten), sum(counts[phone] for phone in unwritten))
+    phones = tuple(sorted(counts))
+    rarest = [f"{p} {counts[p]}×" for p in sorted(phones, key=counts.__getitem__)[:5]]
+    said = "vocabulary of %d phones, from the labels: %s; rarest: %s"
+    log.info(said, len(phones), " ".join(phones), ", ".join(rarest))
+    return phones, "the labels of this folder"
 
 
 def _phones_of(recording: Recording, tier: str | None) -> Iterable[str]:

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from asr.corpora.recording import Recording
@@ -13,8 +13,8 @@ from asr.files import name, read_table
 from asr.files.outputs import atomic_open
 from asr.records import Utterance
 
-# What `write` writes, the last three where the utterances have it.
-FILES = ("wav.scp", "text", "utt2spk", "utt2dur", "spk2utt", "spk2gender", "words", "phones.ctm")
+OPTIONAL = ("spk2gender", "words", "phones.ctm")  # which `write` writes where utterances have it
+FILES = ("wav.scp", "text", "utt2spk", "utt2dur", "spk2utt", *OPTIONAL)
 
 
 def read(folder: Path, problems: list[str]) -> list[Recording]:
@@ -115,27 +115,23 @@ def write(utterances: Sequence[Utterance], folder: Path) -> None:
             raise DataError(f"{utterance.id}: Kaldi cannot read the path {utterance.audio!r}")
         of_speaker[utterance.speaker].append(utterance)
     speakers = sorted(of_speaker, key=str.encode)
-    _write(folder / "wav.scp", (f"{u.id} {u.audio}" for u in ordered))
-    _write(folder / "text", (" ".join([u.id, *u.phones]) for u in ordered))
-    _write(folder / "utt2spk", (f"{u.id} {u.speaker}" for u in ordered))
-    _write(folder / "utt2dur", (f"{u.id} {u.duration_s:.6f}" for u in ordered))
-    _write(folder / "spk2utt", (" ".join([s, *(u.id for u in of_speaker[s])]) for s in speakers))
     sexes = {s: {u.sex for u in of_speaker[s]} for s in speakers}
-    if all(len(of_one) == 1 and None not in of_one for of_one in sexes.values()):
-        _write(folder / "spk2gender", (f"{s} {next(iter(sexes[s]))}" for s in speakers))
-    if any(u.words for u in ordered):
-        _write(folder / "words", (f"{u.id} {u.words}" for u in ordered if u.words))
-    if any(u.segments for u in ordered):
-        _write(
-            folder / "phones.ctm",
-            (
-                f"{u.id} 1 {s.start_s:.6f} {s.end_s - s.start_s:.6f} {s.phone}"
-                for u in ordered
-                for s in u.segments or ()
-            ),
-        )
-
-
-def _write(path: Path, lines: Iterable[str]) -> None:
-    with atomic_open(path) as file:
-        file.writelines(f"{line}\n" for line in lines)
+    known = all(len(of_one) == 1 and None not in of_one for of_one in sexes.values())
+    lines = {
+        "wav.scp": [f"{u.id} {u.audio}" for u in ordered],
+        "text": [" ".join([u.id, *u.phones]) for u in ordered],
+        "utt2spk": [f"{u.id} {u.speaker}" for u in ordered],
+        "utt2dur": [f"{u.id} {u.duration_s:.6f}" for u in ordered],
+        "spk2utt": [" ".join([s, *(u.id for u in of_speaker[s])]) for s in speakers],
+        "spk2gender": [f"{s} {next(iter(sexes[s]))}" for s in speakers if known],
+        "words": [f"{u.id} {u.words}" for u in ordered if u.words],
+        "phones.ctm": [
+            f"{u.id} 1 {s.start_s:.6f} {s.end_s - s.start_s:.6f} {s.phone}"
+            for u in ordered
+            for s in u.segments or ()
+        ],
+    }
+    for file_name, of_file in lines.items():
+        if of_file or file_name not in OPTIONAL:
+            with atomic_open(folder / file_name) as file:
+                file.writelines(f"{line}\n" for line in of_file)

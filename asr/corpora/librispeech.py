@@ -207,9 +207,8 @@ def _listed(config: LibriSpeechConfig) -> dict[str, set[str]]:
 def _absent(config: LibriSpeechConfig, folder: Path, ids: list[str], listed: int) -> str:
     """A sentence about listed utterances that are not in the subset."""
     few = ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
-    remedy = "see docs/corpora.md"
-    if folder.name in published():
-        remedy = f"with `python -m asr download {folder.name}`"
+    known = folder.name in published()
+    remedy = f"with `python -m asr download {folder.name}`" if known else "see docs/corpora.md"
     return (
         f"{folder}: {len(ids)} of the {listed} utterances that {config.utterance_list} lists for "
         f"{folder.name} do not exist ({few}); get the whole subset, {remedy}, or remove them from "
@@ -233,9 +232,9 @@ def find_root(root: Path, config: LibriSpeechConfig) -> Path:
     if inner.is_dir() and not any((root / name).is_dir() for name in wanted):
         root = inner
     names = [folder.name for folder in _folders(root)]
+    remedy = "set corpus.train=, corpus.dev= and corpus.test= (make: TRAIN=, DEV=, TEST=)"
     raise_problems(
-        f"{root / subset}: no such subset; there are {', '.join(names) or 'no folders'}; "
-        f"set corpus.train=, corpus.dev= and corpus.test= (make: TRAIN=, DEV=, TEST=)"
+        f"{root / subset}: no such subset; there are {', '.join(names) or 'no folders'}; {remedy}"
         for subset in wanted
         if subset not in names
     )
@@ -245,14 +244,9 @@ def find_root(root: Path, config: LibriSpeechConfig) -> Path:
 def read_speakers(root: Path) -> dict[str, str]:
     """The sex, "m" or "f", of each speaker in SPEAKERS.TXT; empty where the tree has none."""
     path = root / "SPEAKERS.TXT"
-    if not path.is_file():
-        return {}
-    rows = (line.split("|") for line in read_lines(path))
-    return {
-        row[0].strip(): row[1].strip().lower()
-        for row in rows
-        if len(row) > 2 and row[1].strip() in ("M", "F")
-    }
+    lines = read_lines(path) if path.is_file() else []
+    rows = (re.match(r"\s*(\S+)\s*\|\s*([MF])\s*\|", line) for line in lines)
+    return {row[1]: row[2].lower() for row in rows if row}
 
 
 def _chapter(folder: Path, sexes: dict[str, str], problems: list[str]) -> Iterator[Recording]:
@@ -327,12 +321,10 @@ def _with_alignments(
     if len(without) == everything:
         raise DataError(f"{folder}: no TextGrid of any of the {everything} utterances")
     if without:
-        log.warning(
+        said = (
             "%d of %d utterances keep the lexicon's phones, without times, since %s has no usable "
-            "TextGrid of them; manifests/not-aligned.txt lists them",
-            len(without),
-            everything,
-            folder,
+            "TextGrid of them; manifests/not-aligned.txt lists them"
         )
+        log.warning(said, len(without), everything, folder)
         report["not-aligned.txt"] = "".join(without)
     return splits

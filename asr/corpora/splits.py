@@ -29,12 +29,8 @@ def split_by_speaker(recordings: Sequence[Recording], path: Path) -> dict[str, l
             f"{unlisted[0]!r}; expected lines `speaker train|dev|test`"
         )
     if unlisted:
-        log.warning(
-            "%d speakers are in no split of %s and are left out: %s",
-            len(unlisted),
-            path,
-            " ".join(unlisted),
-        )
+        said = "%d speakers are in no split of %s and are left out: %s"
+        log.warning(said, len(unlisted), path, " ".join(unlisted))
     return {
         split: [r for r in recordings if split_of.get(r.speaker.lower()) == split]
         for split in SPLITS
@@ -101,12 +97,9 @@ def remove_duplicates(splits: dict[str, list[Recording]]) -> list[str]:
     duplicates: set[int] = set()  # as `id` numbers objects
     for kept, recording in pairwise(heapq.merge(*splits.values(), key=by_id)):
         if kept.id == recording.id:
-            problems.append(
-                f"{recording.audio}: {recording.id} is also {kept.audio}; keep one of them, or "
-                f"rename it"
-            )
+            again = f"{recording.id} is also {kept.audio}; keep one of them, or rename it"
+            problems.append(f"{recording.audio}: {again}")
             duplicates.add(id(recording))
-    if duplicates:
-        for split, recordings in splits.items():
-            splits[split] = [r for r in recordings if id(r) not in duplicates]
+    for split, recordings in splits.items() if duplicates else ():
+        splits[split] = [r for r in recordings if id(r) not in duplicates]
     return problems

@@ -61,8 +61,17 @@ def find(config: TimitConfig) -> Corpus:
         splits = _standard_protocol(recordings)
         if config.full_test:
             splits["test-full"] = [r for r in recordings if r.part == "test"]
-        if config.complete and not bad:
-            wrong = _missing(root, splits)
+        expected = COMPLETE | FULL_TEST
+        differing = [
+            f"{split} has {len(recordings)} of {expected[split]} utterances"
+            for split, recordings in splits.items()
+            if len(recordings) != expected[split]
+        ]
+        if config.complete and not bad and differing:
+            wrong.append(
+                f"{root}: not the whole of TIMIT: {', '.join(differing)} (SA sentences not "
+                f"counted); to use a part of it set corpus.complete=false"
+            )
     else:
         splits = split_by_speaker(recordings, SAMPLE)
         if config.full_test:
@@ -81,21 +90,6 @@ def _standard_protocol(recordings: list[Recording]) -> dict[str, list[Recording]
         "dev": [r for r in in_test if r.speaker in dev],
         "test": [r for r in in_test if r.speaker in core_test],
     }
-
-
-def _missing(root: Path, splits: dict[str, list[Recording]]) -> list[str]:
-    """A sentence for splits that have another number of utterances than published."""
-    expected = COMPLETE | FULL_TEST
-    wrong = [
-        f"{split} has {len(recordings)} of {expected[split]} utterances"
-        for split, recordings in splits.items()
-        if len(recordings) != expected[split]
-    ]
-    sentence = (
-        f"{root}: not the whole of TIMIT: {', '.join(wrong)} (SA sentences not counted); "
-        f"to use a part of it set corpus.complete=false"
-    )
-    return [sentence] if wrong else []
 
 
 def survey(root: Path) -> tuple[list[Recording], list[str]]:

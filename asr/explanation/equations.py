@@ -50,9 +50,6 @@ def _letter(match: re.Match[str]) -> str:
     return f"<var{colour}>{match[1]}</var>{'′' if match[2] else ''}"
 
 
-# ── one step of one cell ─────────────────────────────────────────────────────────────────────
-
-
 @dataclass(frozen=True)
 class Sum:
     """A sum and the value of the gate, candidate or output that it is squeezed into."""
@@ -105,25 +102,20 @@ def example(activations: Activations, layer: Layer, cell: int, step: int) -> Exa
     module = recurrent.cells[0]
     with torch.no_grad():
         below = module.inputs(torch.from_numpy(layer.inputs[step])).view(-1, module.hidden)
-        before = module.recurrent(torch.from_numpy(layer.hidden[step - 1])).view(-1, module.hidden)
+        recalled = module.recurrent(torch.from_numpy(layer.hidden[step - 1]))
+        recalled = recalled.view(-1, module.hidden)
     sums = []
     for row, block in enumerate(module.blocks):
         value = float(layer.gates.get(block, layer.hidden)[step, cell])
-        of_below, of_before, own = float(below[row, cell]), float(before[row, cell]), 0.0
+        of_below, of_before, own = float(below[row, cell]), float(recalled[row, cell]), 0.0
         if kind == "peephole" and block != "candidate":
             own = float(np.log(value) - np.log1p(-value)) - of_below - of_before
         if kind == "gru" and block == "candidate":  # r ∘ (U h + b')
             of_before = float(np.arctanh(value)) - of_below
         sums.append(Sum(SYMBOL_OF[block], of_below, of_before, own, value))
-    return Example(
-        layer,
-        cell,
-        step,
-        tuple(sums),
-        float(layer.state[step - 1, cell]),
-        float(layer.state[step, cell]),
-        None if kind == "projected" else float(layer.hidden[step, cell]),
-    )
+    before, after = (float(layer.state[at, cell]) for at in (step - 1, step))
+    output = None if kind == "projected" else float(layer.hidden[step, cell])
+    return Example(layer, cell, step, tuple(sums), before, after, output)
 
 
 def substituted(example: Example) -> Iterator[tuple[str, str]]:

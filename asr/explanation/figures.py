@@ -20,13 +20,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator, NullFormatter
 
-from asr.batch import Batch
 from asr.explanation.activations import Activations, Floats, Layer
 from asr.explanation.memory import AtBoundaries, Reach
 from asr.explanation.wording import duration
 from asr.features import Features, FeaturesConfig
 from asr.phones import TABLES
-from asr.pictures import INK, Labels, Picture, khz_axis, panels
+from asr.pictures import INK, Labels, Picture, draw_frames, panels
 from asr.records import Segment
 
 FAINT, LINE = "#77726a", "#c9c3b8"
@@ -114,7 +113,7 @@ class Course:
 
 
 def sound(course: Course, activations: Activations) -> Figure:
-    """The waveform above its mel spectrogram."""
+    """The waveform above its mel spectrogram, less what is usual in each band of the sentence."""
     figure, (upper, lower) = course.figure((0.8, 1.9))
     sentence, config = activations.sentence, activations.network.recognizer.features.config
     rate = sentence.sample_rate
@@ -126,48 +125,16 @@ def sound(course: Course, activations: Activations) -> Figure:
     peak = 1.05 * float(np.abs(waveform).max())
     upper.set(ylim=(-peak, peak), yticks=[], ylabel="pressure")
     course.lines(upper)
-    level = mel_spectrogram(activations)
-    hop = config.hop_samples / rate
-    start = (config.window_samples / rate - hop) / 2
-    low, high = np.quantile(level, [0.02, 0.998])
-    lower.imshow(
-        level,
-        origin="lower",
-        aspect="auto",
-        extent=(start, start + level.shape[1] * hop, -0.5, len(level) - 0.5),
-        cmap="magma",
-        vmin=low,
-        vmax=high,
-        interpolation="none",
-    )
-    khz_axis(lower, config)
+    if config.kind != "fbank":  # the mel filters that the cepstra are made of
+        shared = ("family", "bins", "sample_rate", "window_ms", "hop_ms", "low_hz", "high_hz")
+        config = FeaturesConfig(**{key: getattr(config, key) for key in shared}, energy=False)
+    whole = torch.from_numpy(sentence.waveform).unsqueeze(0)
+    static = Features(config).static(whole, torch.tensor([whole.shape[1]]))[0][0]
+    usual = static.mean(dim=0)
+    draw_frames(lower, static - usual, static - usual, config)
     lower.set(xlim=(0, course.end_s), ylabel="kHz")
     course.lines(lower, "white", 0.45)
     return figure
-
-
-def mel_spectrogram(activations: Activations) -> Floats:
-    """Log energy in mel filters as in the network's input, (bins, T).
-
-    Where the input is cepstra, their filters, less the mean of each.
-    """
-    config = activations.network.recognizer.features.config
-    if config.kind == "fbank":
-        first = config.context * config.dynamic_width + int(config.energy)
-        return activations.frames[:, first : first + config.bins].T.numpy()
-    filters = Features(
-        FeaturesConfig(
-            **{key: getattr(config, key) for key in ("family", "bins", "sample_rate")},
-            **{key: getattr(config, key) for key in ("window_ms", "hop_ms", "low_hz", "high_hz")},
-            energy=False,
-            deltas=0,
-            normalization="utterance",
-        )
-    )
-    waveform = torch.from_numpy(activations.sentence.waveform)
-    frames, _ = filters(Batch.of([waveform]))
-    mel: Floats = frames[0].T.numpy()
-    return mel
 
 
 def posteriors(course: Course, activations: Activations) -> Figure:

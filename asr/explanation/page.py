@@ -218,7 +218,11 @@ def _cell(activations: Activations, known: Study | None, chosen: Choice) -> Valu
     means = {name: float(states[classes == name].mean()) for name in set(known.previous)}
     order = sorted(means, key=lambda name: (means[name], name))
     usual = [name for name in order if (classes == name).sum() >= 10] or order
-    low, high = ({"name": _class_name(one), "mean": means[one]} for one in (usual[0], usual[-1]))
+    manners = {manner for manner, _ in phone_classes().values()} - {"silence"}
+    low, high = (
+        {"name": f"{name}s" if name in manners else name, "mean": means[name]}
+        for name in (usual[0], usual[-1])
+    )
     label = "output" if layer.cell is None else "cell state"
     transition = study.clearest_transition(activations, layer, cell)
     values: Values = {
@@ -244,12 +248,6 @@ def _cell(activations: Activations, known: Study | None, chosen: Choice) -> Valu
         ),
         "kept": None if layer.keep is None else float(layer.keep[last + 1 : step + 1, cell].prod()),
     }
-
-
-def _class_name(name: str) -> str:
-    if name == "silence" or name not in {manner for manner, _ in phone_classes().values()}:
-        return name
-    return f"{name}s"
 
 
 # ── reach ────────────────────────────────────────────────────────────────────────────────────

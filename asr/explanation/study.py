@@ -51,13 +51,9 @@ class Choice:
 def measure(network: Network, sentences: Sequence[Sentence]) -> Study | None:
     """Measure a network on labelled sentences; None where there are none."""
     series: dict[str, dict[str, list[Floats]]] = {}
-    boundaries: list[list[int]] = []
-    before: list[Floats] = []
-    after: list[Floats] = []
-    kept: list[Floats] = []
-    since: list[float] = []
-    previous: list[str] = []
-    current: list[str] = []
+    boundaries, since = list[list[int]](), list[float]()
+    before, after, kept = list[Floats](), list[Floats](), list[Floats]()
+    previous, current = list[str](), list[str]()
     owners: tuple[tuple[int, int], ...] = ()
     for activations in activations_of(network, sentences):
         boundaries.append(activations.boundaries())
@@ -142,17 +138,10 @@ def measure_reach(network: Network, sentence: Sentence, most_s: float) -> Reach:
     both = network.config.bidirectional
     longest = min(round(REACH_S / network.step_s), (steps - 1) // (3 if both else 2))
     times = np.linspace(longest, steps - 1 - (longest if both else 0), MOMENTS)
-    directions = torch.randn(
-        DIRECTIONS,
-        network.recognizer.encoder.output_size,
-        generator=torch.Generator().manual_seed(0),
-    )
-    return memory.reach(
-        network.recognizer.encoder,
-        frames,
-        sorted({round(float(time)) for time in times}),
-        range(-longest if both else 0, longest + 1),
-        directions / directions.norm(dim=1, keepdim=True),
-        network.config.subsampling,
-        network.step_s,
-    )
+    seed = torch.Generator().manual_seed(0)
+    directions = torch.randn(DIRECTIONS, network.recognizer.encoder.output_size, generator=seed)
+    moments = sorted({round(float(time)) for time in times})
+    lags = range(-longest if both else 0, longest + 1)
+    unit = directions / directions.norm(dim=1, keepdim=True)
+    stack = network.config.subsampling, network.step_s
+    return memory.reach(network.recognizer.encoder, frames, moments, lags, unit, *stack)

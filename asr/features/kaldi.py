@@ -79,10 +79,8 @@ def _taper(name: str, size: int) -> Tensor:
     """The window function: (size,)."""
     if name == "rectangular":
         return torch.ones(size)
-    if name == "hamming":
-        return torch.hamming_window(size, periodic=False)
-    if name == "blackman":
-        angle = 2 * math.pi * torch.arange(size) / (size - 1)
-        return 0.42 - 0.5 * torch.cos(angle) + 0.08 * torch.cos(2 * angle)
+    if name in ("hamming", "blackman"):
+        window: Tensor = getattr(torch, f"{name}_window")(size, periodic=False)
+        return window
     # hanning; Povey's window is a Hann window that falls less steeply
     return torch.hann_window(size, periodic=False).pow(0.85 if name == "povey" else 1.0)

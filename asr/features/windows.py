@@ -1,6 +1,5 @@
 """Power spectra of one utterance's windows on a CPU: compiled loops around torch's FFT."""
 
-import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -40,15 +39,17 @@ def power_spectra(
 
     Fills `energy` (T, 1). The spectra are a buffer that the next ones overwrite.
     """
-    buffers = _buffers.of(fft_size, len(how.taper))
-    shaped, spectrum = map(torch.from_numpy, buffers)
-    power = shaped[:, : spectrum.shape[1]]
+    most, bins = min(CPU_FRAMES, len(energy)), fft_size // 2 + 1
+    # Windows, zero behind their samples, then powers in their place: a window has more samples than
+    # a spectrum has values, so powers never overwrite the zeros.
+    shaped = torch.zeros(most, fft_size)
+    spectrum = torch.empty(most, bins, dtype=torch.complex64)
     for start in range(0, len(energy), CPU_FRAMES):
         size = min(CPU_FRAMES, len(energy) - start)
-        shape_windows(signal.numpy(), start, size, how, buffers[0], energy.numpy())
+        shape_windows(signal.numpy(), start, size, how, shaped.numpy(), energy.numpy())
         torch.fft.rfft(shaped[:size], out=spectrum[:size])
-        squared_magnitude(buffers[1], size, buffers[0])
-        yield slice(start, start + size), power[:size]
+        squared_magnitude(spectrum.numpy(), size, shaped.numpy())
+        yield slice(start, start + size), shaped[:size, :bins]
 
 
 @fast
@@ -88,25 +89,3 @@ def squared_magnitude(spectrum: Any, count: int, power: Any) -> None:
         values, row = spectrum[t], power[t]
         for i in range(len(values)):
             row[i] = values[i].real * values[i].real + values[i].imag * values[i].imag
-
-
-class _Buffers(threading.local):
-    """Memory for CPU_FRAMES windows and spectra, one for each thread, which keeps it."""
-
-    size = (0, 0)
-
-    def of(self, fft_size: int, window: int) -> tuple[Any, Any]:
-        """(T, fft) windows, zero behind their samples, then powers; (T, fft/2 + 1) complex spectra.
-
-        A window has more samples than a spectrum has values, so powers never overwrite the zeros.
-        """
-        if self.size != (fft_size, window):
-            self.size = fft_size, window
-            self.arrays = (
-                np.zeros((CPU_FRAMES, fft_size), np.float32),
-                np.empty((CPU_FRAMES, fft_size // 2 + 1), np.complex64),
-            )
-        return self.arrays
-
-
-_buffers = _Buffers()

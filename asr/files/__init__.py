@@ -76,10 +76,10 @@ def read_lines(path: str | Path, utf16: bool = False) -> list[str]:
 
 
 def read_rows(
-    path: str | Path, maxsplit: int = -1, comment: str = "#"
+    path: str | Path, maxsplit: int = -1, comment: str = "#", utf16: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
     """Number and fields of each line of a text file, without blank lines and comments."""
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, utf16), start=1):
         if line.strip() and not line.startswith(comment):
             yield number, line.strip().split(maxsplit=maxsplit)
 

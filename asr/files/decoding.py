@@ -5,12 +5,11 @@ import re
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from functools import cache
 from types import NoneType
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
-from asr.errors import DataError
+from asr.errors import DataError, did_you_mean
 
 T = TypeVar("T")
 
@@ -117,12 +116,9 @@ def _require_known(keys: Any, kind: Any, where: str, key: str = "") -> None:
     known = [field.name for field in fields(kind)]
     for unknown in keys:
         if unknown not in known:
-            near = get_close_matches(unknown, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            path = f"{key}.{unknown}" if key else unknown
-            raise DataError(
-                f"{where}: unknown key {_short(path)!r}, expected {', '.join(known)}{hint}"
-            )
+            path = _short(f"{key}.{unknown}" if key else unknown)
+            hint = did_you_mean(unknown, known)
+            raise DataError(f"{where}: unknown key {path!r}, expected {', '.join(known)}{hint}")
     for name, hint in get_type_hints(kind).items() if isinstance(keys, Mapping) else ():
         parts = [part for part in (hint, *get_args(hint)) if is_dataclass(part)]
         within = keys.get(name)

@@ -15,12 +15,15 @@ from typing import IO, Any
 from asr.errors import FULL, raise_problems
 
 
-def require_new(paths: Iterable[str | Path], overwrite: bool) -> None:
+def require_new(
+    paths: Iterable[str | Path], overwrite: bool, inputs: Iterable[str | Path] = ()
+) -> None:
     """Raise one `DataError` for all files that cannot be written, before the work.
 
-    It names each that is already there, unless `overwrite`; each that is a folder; and each file
-    where a folder is needed.
+    It names each that is already there, unless `overwrite`; each that is a folder, or one of the
+    `inputs`; and each file where a folder is needed.
     """
+    read = [Path(path) for path in inputs if os.path.exists(path)]
     chosen = [Path(path) for path in paths]
     problems = []
     for folder in dict.fromkeys(path.parent for path in chosen):
@@ -33,6 +36,8 @@ def require_new(paths: Iterable[str | Path], overwrite: bool) -> None:
     for path in chosen:
         if path.is_dir():
             problems.append(f"{path}: is a folder, expected the name of a file to write")
+        elif path.exists() and any(map(path.samefile, read)):
+            problems.append(f"{path}: is one of the inputs, expected the name of another file")
         elif not overwrite and (path.is_file() or path.is_symlink()):
             problems.append(
                 f"{path}: already exists and would be overwritten; choose another place, move it "

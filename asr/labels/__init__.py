@@ -5,7 +5,6 @@ Nothing here opens audio: its number of samples and sample rate are arguments.
 
 import math
 import re
-import sys
 import unicodedata
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from asr.errors import DataError, raise_problems
 from asr.files import read_lines
+from asr.files.outputs import atomic_open
 from asr.labels import lab, phn, textgrid
 from asr.labels.checks import OVERSHOOT_S, Row, checked, unknown_phones, wrong_times
 from asr.records import Segment
@@ -68,11 +68,14 @@ def write(path: str | Path, segments: Sequence[Segment], samples: int, sample_ra
 
     Raises `DataError`, and writes nothing, where `read_checked` would refuse the file.
     """
-    segments = checked(str(path), segments, samples / sample_rate)
-    if _is_phn(Path(path)):
-        phn.write(Path(path), segments, samples, sample_rate)
+    path, duration_s = Path(path), samples / sample_rate
+    segments = checked(str(path), segments, duration_s)
+    if _is_phn(path):
+        text = phn.text_of(path, segments, samples, sample_rate)
     else:
-        textgrid.write(Path(path), segments, samples / sample_rate)
+        text = textgrid.text_of({"phones": segments}, duration_s)
+    with atomic_open(path) as file:
+        file.write(text)
 
 
 def _is_phn(path: Path) -> bool:
@@ -81,20 +84,15 @@ def _is_phn(path: Path) -> bool:
 
 def _rows(path: Path, tier: str | None) -> tuple[list[Row], list[str]]:
     """The labels of a file with times in its unit, and a sentence for each bad one."""
-    match path.suffix.lower():
-        case ".phn":
-            return phn.rows(path)
-        case ".textgrid":
-            return textgrid.rows(path, tier)
-        case ".lab":
-            return lab.rows(path)
+    if path.suffix.lower() == ".textgrid":
+        return textgrid.rows(path, tier)
+    if path.suffix.lower() in ENDINGS:
+        return phn.rows(path) if _is_phn(path) else lab.rows(path)
     raise DataError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
 
 
 def _lowered(path: Path, rows: list[Row]) -> list[Row]:
-    if not _is_phn(path):
-        return rows
-    return [row._replace(phone=sys.intern(row.phone.lower())) for row in rows]
+    return [row._replace(phone=row.phone.lower()) for row in rows] if _is_phn(path) else rows
 
 
 def _segments(
@@ -123,12 +121,9 @@ def stem(path: str | Path) -> str:
 
 def words_beside(audio: str | Path) -> str:
     """The `words` of the `.txt` file of an audio file, in any letter case; "": there is none."""
-    audio = Path(audio)
-    names = sorted(audio.parent.iterdir()) if audio.parent.is_dir() else []
-    for path in names:
-        if path.suffix.lower() == ".txt" and stem(path).lower() == stem(audio).lower():
-            with suppress(DataError):
-                return words(path)
+    for path in _beside(Path(audio), [".txt"]):
+        with suppress(DataError):
+            return words(path)
     return ""
 
 
@@ -143,12 +138,15 @@ def beside(audio: str | Path) -> Path | None:
 
     Raises `DataError` where there are several.
     """
-    audio = Path(audio)
-    paths = [
-        path
-        for path in sorted(audio.parent.iterdir())
-        if path.suffix.lower() in ENDINGS and stem(path).lower() == stem(audio).lower()
-    ]
+    paths = _beside(Path(audio), ENDINGS)
     if len(paths) > 1:
         raise DataError(f"{audio}: ambiguous, keep one of {', '.join(map(str, paths))}")
     return paths[0] if paths else None
+
+
+def _beside(audio: Path, endings: Collection[str]) -> list[Path]:
+    return [
+        path
+        for path in sorted(audio.parent.glob("*"))
+        if path.suffix.lower() in endings and stem(path).lower() == stem(audio).lower()
+    ]

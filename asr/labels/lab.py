@@ -7,10 +7,11 @@ A fourth field that is a number is HTK's score, which is not used.
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from asr.files import read_lines
+from asr.files import read_rows
 from asr.labels.checks import OVERSHOOT_S, Row, fault, named, number
 
 HTK = 10_000_000  # units in a second
+NONE = "\0"  # no line is a comment
 EXPECTED = "expected `start end label` with times in 100 ns (HTK) or in seconds with a point"
 # Seconds from one label to the next, on average; times that give others are in another unit.
 MEAN_S = (0.005, 60.0)
@@ -24,7 +25,7 @@ def rows(path: Path) -> tuple[list[Row], list[str]]:
 
     Times are `int` where they have no point.
     """
-    lines = _fields(path)
+    lines = dict(read_rows(path, comment=NONE, utf16=True))
     if _is_text(lines.values()):
         words = " ".join(next(iter(lines.values())))
         return [], [
@@ -45,7 +46,7 @@ def rows(path: Path) -> tuple[list[Row], list[str]]:
 
 def is_text(path: str | Path) -> bool:
     """Whether a file holds words and no times, as users of forced aligners write it."""
-    return _is_text(_fields(Path(path)).values())
+    return _is_text([fields for _, fields in read_rows(path, comment=NONE, utf16=True)])
 
 
 def in_seconds(
@@ -86,18 +87,12 @@ def in_seconds(
     ], []
 
 
-def _fields(path: Path) -> dict[int, list[str]]:
-    """The fields of each line that has some, by its number."""
-    lines = enumerate(read_lines(path, utf16=True), start=1)
-    return {line: text.split() for line, text in lines if text.strip()}
-
-
 def _is_text(lines: Collection[list[str]]) -> bool:
-    """Whether there are lines, and none with times."""
-    return bool(lines) and not any(map(_has_times, lines))
+    """Whether there are lines, and none begins with two times, or with one that has a point."""
 
+    def is_time(field: str) -> bool:
+        return field.lstrip("+-.,")[:1].isdigit() or field.lower() in ("nan", "inf")
 
-def _has_times(fields: Sequence[str]) -> bool:
-    """Whether a line begins with two times, with one that has a point, or was meant to."""
-    times = (f.lstrip("+-.,")[:1].isdigit() or f.lower() in ("nan", "inf") for f in fields[:2])
-    return all(times) or isinstance(number(fields[0]), float)
+    return bool(lines) and not any(
+        all(map(is_time, fields[:2])) or isinstance(number(fields[0]), float) for fields in lines
+    )

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from asr.errors import raise_problems
-from asr.files import read_lines
-from asr.files.outputs import atomic_open
+from asr.files import read_rows
 from asr.labels.checks import Row, fault, named, wrong_times
 from asr.records import Segment
 
@@ -16,37 +15,27 @@ RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000)
 EXPECTED = "expected `start end label` in samples"
 
 
-def write(path: Path, segments: Iterable[Segment], samples: int, sample_rate: int) -> None:
-    """Write times rounded to samples; raises `DataError` where a label gets none."""
-    rows = [
-        Row(
-            f"{path}: {one.phone!r} at {one.start_s:g} s",
-            round(one.start_s * sample_rate),
-            round(one.end_s * sample_rate),
-            one.phone,
-        )
-        for one in segments
-    ]
+def text_of(path: Path, segments: Iterable[Segment], samples: int, sample_rate: int) -> str:
+    """The text of a file, times rounded to samples; `DataError` where a label gets none."""
+    rows = []
+    for one in segments:
+        start, end = (round(time * sample_rate) for time in (one.start_s, one.end_s))
+        rows.append(Row(f"{path}: {one.phone!r} at {one.start_s:g} s", start, end, one.phone))
     raise_problems(wrong_times(rows, samples, OVERSHOOT_SAMPLES, "samples"))
-    with atomic_open(path) as file:
-        file.writelines(f"{row.start} {row.end} {row.phone}\n" for row in rows)
+    return "".join(f"{row.start} {row.end} {row.phone}\n" for row in rows)
 
 
 def rows(path: Path) -> tuple[list[Row], list[str]]:
     """The labels with times in samples, and a sentence for each line that has none."""
     labels: list[Row] = []
     problems: list[str] = []
-    for line_number, line in enumerate(read_lines(path), start=1):
-        parts = line.split()
-        if len(parts) == 3 and all(re.fullmatch("[0-9]{1,15}", part) for part in parts[:2]):
-            labels.append(Row(f"{path}:{line_number}", int(parts[0]), int(parts[1]), parts[2]))
-        elif parts and not line.startswith(";;"):
-            reason = (
-                fault(parts, most=3) or "these look like seconds: multiply them by the sample rate"
-            )
-            problems.append(
-                f"{path}:{line_number}: found {line.strip()[:60]!r}, {EXPECTED}; {reason}"
-            )
+    seconds = "these look like seconds: multiply them by the sample rate"
+    for line, fields in read_rows(path, comment=";;"):
+        if len(fields) == 3 and all(re.fullmatch("[0-9]{1,15}", time) for time in fields[:2]):
+            labels.append(Row(f"{path}:{line}", int(fields[0]), int(fields[1]), fields[2]))
+        else:
+            text, reason = " ".join(fields)[:60], fault(fields, most=3) or seconds
+            problems.append(f"{path}:{line}: found {text!r}, {EXPECTED}; {reason}")
     return named(labels, problems), problems
 
 

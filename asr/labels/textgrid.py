@@ -12,7 +12,6 @@ from typing import NamedTuple, NoReturn
 
 from asr.errors import DataError
 from asr.files import read_lines
-from asr.files.outputs import atomic_open
 from asr.labels.checks import OVERSHOOT_S, Row, checked, named, number
 from asr.records import Segment
 from asr.templates import render
@@ -46,13 +45,6 @@ def rows(path: Path, tier: str | None = None) -> tuple[list[Row], list[str]]:
     problems: list[str] = []
     stripped = (row._replace(phone=row.phone.strip()) for row in chosen)
     return named((row for row in stripped if row.phone), problems), problems
-
-
-def write(path: Path, segments: Sequence[Segment], duration_s: float) -> None:
-    """Write one tier, `phones`; raises `DataError` for segments that could not be read again."""
-    text = text_of({"phones": segments}, duration_s)
-    with atomic_open(path) as file:
-        file.write(text)
 
 
 def read_tiers(path: Path) -> list[Tier]:
@@ -104,25 +96,24 @@ def _intervals(
     """The intervals or points of a tier, and what to say where the next value does not fit."""
     what = "interval" if has_ends else "point"
     count = values.count(f"size, the number of {what}s of tier {tier!r}")
-    size = f"size in line {values.line}"
-    values.of = f" of {count} ({size}) of tier {tier!r}"
+    of = f" of {count} (size in line {values.line}) of tier {tier!r}"
     rows: list[Row] = []
     reached = limits[0] - OVERSHOOT_S
     for place in range(1, count + 1):
-        start = values.number("the time", what, place)
+        where = f"of {what} {place}{of}"
+        start = values.number(f"the time {where}")
         line = values.line
-        end = values.number("the end", what, place) if has_ends else start
+        end = values.number(f"the end {where}") if has_ends else start
         if not reached - 1e-6 <= start <= end <= limits[1] + OVERSHOOT_S:
             raise DataError(
-                f"{values.path}:{line}: found {start:.9g} to {end:.9g} s of {what} {place}"
-                f"{values.of}, expected an end after the start, no overlap with the one before, "
-                f"and times between xmin {limits[0]:.9g} and xmax {limits[1]:.9g} of the tier and "
-                f"the file"
+                f"{values.path}:{line}: found {start:.9g} to {end:.9g} s {where}, expected an end "
+                f"after the start, no overlap with the one before, and times between xmin "
+                f"{limits[0]:.9g} and xmax {limits[1]:.9g} of the tier and the file"
             )
-        label = values.text("the label", what, place)
+        label = values.text(f"the label {where}")
         rows.append(Row(f"{values.path}:{values.line}", start, end, label))
         reached = end
-    return rows, f" and {what} {count}{values.of}; correct a wrong size"
+    return rows, f" and {what} {count}{of}; correct a wrong size"
 
 
 def _chosen(path: Path, tiers: Sequence[Tier], wanted: str | None) -> list[Row]:
@@ -158,7 +149,7 @@ class _Values:
     """The values of a TextGrid in the order of the file; `line` is that of the last one."""
 
     def __init__(self, path: Path, text: str) -> None:
-        self.path, self.line, self.of = path, 1, ""
+        self.path, self.line = path, 1
         self._text, self._matches, self._reached = text, VALUE.finditer(text), 0
         self._token = ""
 
@@ -171,10 +162,10 @@ class _Values:
         self._reached, self._token = match.start(1), match[1]
         return self._token
 
-    def text(self, *what: str | int) -> str:
+    def text(self, what: str) -> str:
         token = self.next()
         if len(token) < 2 or token[0] != '"':
-            self.fail(f"{self._named(*what)}, in quotes")
+            self.fail(f"{what}, in quotes")
         return token[1:-1].replace('""', '"')
 
     def one_of(self, *expected: str, of: str = "") -> str:
@@ -183,10 +174,10 @@ class _Values:
             self.fail(" or ".join(map(repr, expected)) + of)
         return token
 
-    def number(self, *what: str | int) -> float:
+    def number(self, what: str) -> float:
         value = number(self.next())
         if value is None:
-            self.fail(f"{self._named(*what)}, a number")
+            self.fail(f"{what}, a number")
         return value
 
     def count(self, what: str) -> int:
@@ -194,9 +185,6 @@ class _Values:
         if not isinstance(value, int):
             self.fail(f"{what}, a whole number from 0")
         return value
-
-    def _named(self, what: str | int, part: str | int = "", place: str | int = 0) -> str:
-        return f"{what} of {part} {place}{self.of}" if part else str(what)
 
     def fail(self, expected: str) -> NoReturn:
         shown = self._token if len(self._token) <= 40 else f"{self._token[:39]}…"

@@ -11,6 +11,8 @@ import soundfile
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from asr.features import Features, FeaturesConfig
 from asr.records import Segment
@@ -99,6 +101,36 @@ def khz_axis(axes: Axes, config: FeaturesConfig, first: float = 0.0) -> None:
     rows = np.interp([1000 * khz for khz in ticks], hz, first + np.arange(len(hz)))
     axes.set_yticks(rows, [f"{khz:g}" for khz in ticks])
     axes.set_ylabel("frequency (kHz)")
+
+
+def draw_frames(axes: Axes, frames: Tensor, scale: Tensor, config: FeaturesConfig) -> None:
+    """Static frames (T, static width) without the energy, coloured by what is usual in `scale`."""
+    first = int(config.energy)
+    shown, scale = frames[:, first:], scale[:, first:]
+    if config.kind == "mfcc":  # coefficients differ in size
+        mean, std = scale.mean(dim=0), scale.std(dim=0, correction=0).clamp(min=1e-6)
+        shown, scale = (shown - mean) / std, (scale - mean) / std
+    low, high = np.quantile(scale.numpy(), (0.01, 0.999))
+    # A frame stands for one hop around the middle of its window.
+    hop_s = config.hop_samples / config.sample_rate
+    start_s = 0.0 if config.family == "kaldi" else -hop_s / 2
+    if config.family == "kaldi" and config.snip_edges:
+        start_s = (config.window_samples / config.sample_rate - hop_s) / 2
+    axes.imshow(
+        shown.T.numpy(),
+        origin="lower",
+        aspect="auto",
+        extent=(start_s, start_s + len(shown) * hop_s, first - 0.5, first + shown.shape[1] - 0.5),
+        interpolation="nearest",
+        cmap="magma",
+        vmin=low,
+        vmax=high,
+    )
+    if config.kind == "fbank":
+        khz_axis(axes, config, first)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set(ylabel="coefficient")
 
 
 class Labels:

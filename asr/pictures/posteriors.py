@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from asr import pictures
 from asr.features import FeaturesConfig
@@ -21,12 +22,12 @@ MARGINS_IN = 0.7, 0.15, 0.45  # left, right, bottom
 
 def draw_posteriors(
     utterance: Utterance,
-    features: Floats,
+    frames: Tensor,
     config: FeaturesConfig,
     posteriors: Floats | None,
     vocabulary: Vocabulary,
 ) -> Figure:
-    """Features (F, T) with the labelled phones, above the posteriors (T', V) of CTC, if any."""
+    """Static frames (T, F) with the labelled phones, above posteriors (T', V) of CTC, if any."""
     seconds = utterance.duration_s
     inches_per_s = max(INCHES_PER_S, 7.0 / seconds)
     segments = utterance.segments or ()
@@ -42,12 +43,8 @@ def draw_posteriors(
     width, gap = inches_per_s * seconds, answers.inches + 0.05
     figure, stack = pictures.panels(seconds, width, heights, margins, gap)
     upper = stack[0]
-    extent = (0, seconds, -0.5, len(features) - 0.5)
-    upper.imshow(features, origin="lower", aspect="auto", extent=extent, cmap="magma")
-    if config.kind == "fbank":
-        pictures.khz_axis(upper, config)
-    else:
-        upper.set_ylabel("coefficient")
+    pictures.draw_frames(upper, frames, frames, config)
+    upper.set_xlim(0, seconds)
     labels.write(upper)
     for segment in segments:
         upper.axvline(segment.end_s, color="white", lw=0.5, alpha=0.6)

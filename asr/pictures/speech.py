@@ -1,18 +1,18 @@
-"""Figures of an utterance: waveform, spectrogram, features and energy, with its phones."""
+"""Figures of an utterance: waveform, spectrogram, features, energy and phones; and augmented."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from asr import pictures
+from asr.augment import Augment, AugmentConfig
 from asr.features import Features, FeaturesConfig
-from asr.pictures.versions import Version
 from asr.records import Segment
 
 INCHES_PER_S = 2.2
@@ -30,6 +30,19 @@ class Speech:
     waveform: Tensor
     segments: tuple[Segment, ...]
     facts: tuple[str, ...]  # sentences
+
+
+@dataclass(frozen=True)
+class Version:
+    """An utterance after one kind of augmentation: waveform (S,), static frames (T, static width).
+
+    `audible` is false where the waveform is the recorded one.
+    """
+
+    kind: str
+    waveform: Tensor
+    frames: Tensor
+    audible: bool = True
 
 
 def draw(speech: Speech, config: FeaturesConfig, title: str = "") -> Figure:
@@ -59,7 +72,7 @@ def draw(speech: Speech, config: FeaturesConfig, title: str = "") -> Figure:
     static, _ = Features(config).static(
         speech.waveform.unsqueeze(0), torch.tensor([len(speech.waveform)])
     )
-    _draw_frames(frames, static[0], static[0], config)
+    pictures.draw_frames(frames, static[0], static[0], config)
     windows = speech.waveform.unfold(0, config.window_samples, config.hop_samples)
     power = windows.square().mean(dim=1).clamp(min=10 ** (QUIETEST_DB / 10))
     time = (np.arange(len(power)) * config.hop_samples + config.window_samples / 2) / rate
@@ -84,7 +97,7 @@ def draw_version(
         0.3 if title else 0.05,
     )
     axes.set_title(title, loc="left", fontsize=10)
-    _draw_frames(axes, version.frames, original.frames, config)
+    pictures.draw_frames(axes, version.frames, original.frames, config)
     return figure
 
 
@@ -106,36 +119,6 @@ def panels(
     return figure, stack
 
 
-def _draw_frames(axes: Axes, frames: Tensor, scale: Tensor, config: FeaturesConfig) -> None:
-    """Static frames (T, static width) without the energy, coloured by what is usual in `scale`."""
-    first = int(config.energy)
-    shown, scale = frames[:, first:], scale[:, first:]
-    if config.kind == "mfcc":  # coefficients differ in size
-        mean, std = scale.mean(dim=0), scale.std(dim=0, correction=0).clamp(min=1e-6)
-        shown, scale = (shown - mean) / std, (scale - mean) / std
-    low, high = np.quantile(scale.numpy(), (0.01, 0.999))
-    # A frame stands for one hop around the middle of its window.
-    hop_s = config.hop_samples / config.sample_rate
-    start_s = 0.0 if config.family == "kaldi" else -hop_s / 2
-    if config.family == "kaldi" and config.snip_edges:
-        start_s = (config.window_samples / config.sample_rate - hop_s) / 2
-    axes.imshow(
-        shown.T.numpy(),
-        origin="lower",
-        aspect="auto",
-        extent=(start_s, start_s + len(shown) * hop_s, first - 0.5, first + shown.shape[1] - 0.5),
-        interpolation="nearest",
-        cmap="magma",
-        vmin=low,
-        vmax=high,
-    )
-    if config.kind == "fbank":
-        pictures.khz_axis(axes, config, first)
-    else:
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set(ylabel="coefficient")
-
-
 def _spectrogram(waveform: Tensor, rate: int) -> Tensor:
     """Decibels below the loudest point, (frequencies, times); with pre-emphasis."""
     raised = torch.cat([waveform[:1], waveform[1:] - 0.97 * waveform[:-1]])
@@ -151,3 +134,50 @@ def _spectrogram(waveform: Tensor, rate: int) -> Tensor:
     )
     power = spectrum.abs().square()
     return 10 * (power / power.max()).clamp(min=1e-12).log10()
+
+
+def augmented(
+    waveform: Tensor, others: Sequence[Tensor], config: FeaturesConfig, mel_bins: Sequence[int]
+) -> Iterator[Version]:
+    """An utterance (S,) as it is, and after each kind of augmentation; babble is of `others`.
+
+    `mel_bins` are those of the frames, as in `Augment`.
+    """
+    rate = config.sample_rate
+    features = Features(config)
+    bins = mel_bins[: config.static_width]
+
+    def frames_of(waveform: Tensor, warps: Tensor | None = None) -> Tensor:
+        lengths = torch.tensor([len(waveform)])
+        return features.static(waveform.unsqueeze(0), lengths, warps)[0][0]
+
+    def changed(kind: str, augment: AugmentConfig, factor: float = 1.0) -> Version:
+        applied = Augment(augment, rate, bins)
+        results = (
+            applied.waveform(waveform, seed, lambda number: others[number % len(others)])
+            for seed in count()
+        )
+        result = next(result for result, applied_factor in results if applied_factor == factor)
+        return Version(kind, result, frames_of(result))
+
+    original = frames_of(waveform)
+    yield Version("as recorded", waveform, original, audible=False)
+    yield changed("speed 0.9", AugmentConfig(speed=0.1), 0.9)
+    yield changed("speed 1.1", AugmentConfig(speed=0.1), 1.1)
+    warped = frames_of(waveform, torch.tensor([1.1]))
+    yield Version("VTLP 1.1 (frames only)", waveform, warped, audible=False)
+    noise = AugmentConfig(noise=1.0, snr_min_db=10.0, snr_max_db=10.0)
+    yield changed("coloured noise, SNR 10 dB", noise)
+    if others:
+        babble = replace(noise, noise=0.0, babble=1.0, voices=min(4, len(others)))
+        yield changed("babble of the other files, SNR 10 dB", babble)
+    yield changed(
+        "reverberation, RT60 0.4 s, direct sound as loud as its echo",
+        AugmentConfig(reverb=1.0, rt60_min_s=0.4, rt60_max_s=0.4, drr_min_db=0.0, drr_max_db=0.0),
+    )
+    masks = AugmentConfig(time_masks=2, frequency_masks=2 if max(bins) >= 0 else 0)
+    mean = original.mean(dim=0)
+    masked = Augment(masks, rate, bins).mask(
+        (original - mean).unsqueeze(0), torch.tensor([len(original)]), (2,)
+    )
+    yield Version("masks (frames only)", waveform, masked[0] + mean, audible=False)

@@ -25,27 +25,10 @@ from asr.scoring.result import LENGTH_BIN, Score, runs, with_intervals
 from asr.scoring.significance import compare
 from asr.scoring.transcripts import Transcript, Transcripts, keyed, phones_of, speaker_of
 
-__all__ = [
-    "FORMATS",
-    "ErrorCounts",
-    "Protocol",
-    "Report",
-    "Score",
-    "TimedPair",
-    "Timing",
-    "Transcript",
-    "Transcripts",
-    "compare",
-    "compare_times",
-    "protocol",
-    "protocol_names",
-    "protocols_named",
-    "read_transcripts",
-    "runs",
-    "score",
-    "score_transcripts",
-    "with_intervals",
-]
+__all__ = ["FORMATS", "ErrorCounts", "Protocol", "Report", "Score", "TimedPair", "Timing"]
+__all__ += ["Transcript", "Transcripts", "compare", "compare_times", "protocol", "protocol_names"]
+__all__ += ["protocols_named", "read_transcripts", "runs", "score", "score_transcripts"]
+__all__ += ["with_intervals"]
 
 
 def score(

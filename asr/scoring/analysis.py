@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 
 from asr.phones import table_rows
 from asr.scoring import counts
@@ -175,7 +176,8 @@ class Report:
                 f"phones of the references that no hypothesis has: {listed}{more}; each counts as "
                 f"an error under {score.protocol}, of {score.total.err} errors"
             )
-        if score.is_same_file:
+        paths = [Path(path).resolve() for path in (score.reference, score.hypothesis) if path]
+        if len(paths) == 2 and paths[0] == paths[1]:
             warnings.append("the reference and the hypotheses are the same file")
         return warnings
 

@@ -20,6 +20,7 @@ from asr.scoring.intervals import Interval
 
 TOLERANCES_S = (0.010, 0.020, 0.030, 0.050)
 FRAME_S = 0.010
+REPLICATES = 1000  # of the bootstrap
 ROUNDING_S = 1e-9  # 0.31 − 0.30 is a little more than 0.01 in binary
 
 BySpeaker = Mapping[str, ErrorCounts]
@@ -70,7 +71,7 @@ class Timing:
         return "\n".join(lines)
 
 
-def compare_times(pairs: Iterable[TimedPair], replicates: int = 1000, seed: int = 0) -> Timing:
+def compare_times(pairs: Iterable[TimedPair]) -> Timing:
     """Errors of an aligner's times against hand-made ones, with 95 % intervals by speaker.
 
     The outer edges of an utterance are no boundaries. A boundary that two phones share on both
@@ -107,7 +108,7 @@ def compare_times(pairs: Iterable[TimedPair], replicates: int = 1000, seed: int 
         raise DataError("no boundary to compare: no utterance has two phones with times")
     right_in = {}
     for name, speakers in rates.items():
-        if wrong := intervals.by_speaker(speakers, replicates, seed):
+        if wrong := intervals.by_speaker(speakers, REPLICATES, seed=0):
             right_in[name] = Interval(100.0 - wrong.high, 100.0 - wrong.low)
     return Timing(len(pairs), np.concatenate(errors), rates, right_in)
 

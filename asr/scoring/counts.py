@@ -107,13 +107,7 @@ def confusions(said: Array, heard: Array, phones: Sequence[str], ops: Sequence[s
     columns[(letters != ord(DELETED)) & (letters != ord(OPTIONAL))] = heard
     rows *= dtype(size)
     rows += columns
-    cells = rows[letters != ord(OPTIONAL)]
-    if size < 2000:
-        numbers = np.bincount(cells, minlength=size * size)
-        cells = np.flatnonzero(numbers)
-        numbers = numbers[cells]
-    else:  # of words: the table of all pairs would not fit into memory
-        cells, numbers = np.unique(cells, return_counts=True)
+    cells, numbers = np.unique(rows[letters != ord(OPTIONAL)], return_counts=True)
     return {
         (names[cell // size], names[cell % size]): number
         for cell, number in zip(cells.tolist(), numbers.tolist(), strict=True)

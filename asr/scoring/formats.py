@@ -69,7 +69,11 @@ def read_transcripts(
 
 
 def _read_file(path: Path, name: str | None, tier: str | None) -> Iterator[Transcript]:
-    name = name or _named_by_ending(path.suffix.lower(), path)
+    ending = path.suffix.lower()
+    if name is None and ending in OTHERS:
+        raise DataError(f"{path}: {ending} is {OTHERS[ending]}; read are {', '.join(FORMATS)}")
+    if name is None and ending[1:] in (*FORMATS, "json"):
+        name = "jsonl" if ending == ".json" else ending[1:]
     if name in ("phn", "textgrid"):
         yield _read_labels(path, name, tier)
         return
@@ -80,12 +84,6 @@ def _read_file(path: Path, name: str | None, tier: str | None) -> Iterator[Trans
     ]
     if lines:
         yield from READERS[name or _format_of(lines[0][1])](str(path), lines)
-
-
-def _named_by_ending(ending: str, path: Path) -> str | None:
-    if ending in OTHERS:
-        raise DataError(f"{path}: {ending} is {OTHERS[ending]}; read are {', '.join(FORMATS)}")
-    return "jsonl" if ending == ".json" else ending[1:] if ending[1:] in FORMATS else None
 
 
 def _format_of(line: str) -> str:
@@ -157,15 +155,9 @@ def _from_transcribed(one: Transcribed, where: str, line: int) -> Transcript:
 
 
 def _from_manifest(one: Utterance, line: int) -> Transcript:
-    times = tuple((segment.start_s, segment.end_s) for segment in one.segments or ())
-    transcript = Transcript(one.id, one.phones, line, None if one.segments is None else times)
-    return transcript._replace(
-        speaker=one.speaker or None,
-        sex=one.sex,
-        dialect=one.dialect,
-        corpus=one.corpus,
-        split=one.split,
-    )
+    times = one.segments and tuple((segment.start_s, segment.end_s) for segment in one.segments)
+    about = {key: getattr(one, key) for key in ("sex", "dialect", "corpus", "split")}
+    return Transcript(one.id, one.phones, line, times, one.speaker or None, **about)
 
 
 def _read_folder(root: Path, name: str | None, tier: str | None) -> Iterator[Transcript]:

@@ -116,25 +116,19 @@ def protocol(name: str, map_file: str | Path | None = None) -> Protocol:
     phones; a label alone on its line is deleted.
     """
     if name not in protocol_names():
-        known = ", ".join(protocol_names())
-        raise DataError(f"unknown protocol {name!r}: known are {known}")
+        raise DataError(f"unknown protocol {name!r}: known are {', '.join(protocol_names())}")
     entry = _definitions()[name]
     target, set_name = _target(entry, map_file)
     says = entry["says"]
     if map_file is not None:
         says = f"map {Path(map_file).name}" + (f", {says}" if "fold" in entry else "")
-    return Protocol(
-        name=name,
-        says=says,
-        source=entry["source"],
-        set_name=set_name,
-        target=target,
-        releases=_releases(entry),
-        merged={
-            side: frozenset(entry.get(f"merge_{side}", ())) for side in ("reference", "hypothesis")
-        },
-        optional=frozenset(entry.get("optional", ())),
-    )
+
+    def rule(key: str) -> frozenset[str]:
+        return frozenset(entry.get(key, ()))
+
+    merged = {side: rule(f"merge_{side}") for side in ("reference", "hypothesis")}
+    releases, optional = _releases(entry), rule("optional")
+    return Protocol(name, says, entry["source"], set_name, target, releases, merged, optional)
 
 
 @cache
@@ -188,12 +182,10 @@ def _read_map(path: Path) -> dict[str, str | None]:
                 f"{path}:{number}: expected {columns} columns as in the other lines, or the label "
                 f"alone to delete it, found {len(row)}: {' '.join(row)!r}"
             )
-        if row[0] in first_seen:
+        if (first := first_seen.setdefault(row[0], number)) != number:
             raise DataError(
-                f"{path}:{number}: duplicate label {row[0]!r}, first in line {first_seen[row[0]]}; "
-                f"keep one of them"
+                f"{path}:{number}: duplicate label {row[0]!r}, first in line {first}; keep one"
             )
-        first_seen[row[0]] = number
         target[row[0]] = row[-1] if len(row) > 1 else None
     if columns == 3:
         _require_61_48_39(path, rows)

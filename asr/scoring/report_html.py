@@ -22,7 +22,12 @@ def section(reports: Sequence[Report]) -> str:
 
 def _values(reports: Sequence[Report]) -> dict[str, Any]:
     main = next((r for r in reports if r.score.protocol == "strict"), reports[0])
-    worst = sorted(main.score.alignments, key=_share_of_errors)
+
+    def share_of_errors(alignment: Alignment) -> tuple[float, str]:
+        counts = alignment.counts
+        return -counts.err / max(counts.ref, 1), alignment.reference.id
+
+    worst = sorted(main.score.alignments, key=share_of_errors)
     return {
         "headline": str(main.runs) if main.runs else main.score.total.rate(),
         "report": main,
@@ -34,8 +39,3 @@ def _values(reports: Sequence[Report]) -> dict[str, Any]:
         "utterances": worst[:SHOWN_UTTERANCES],
         "left_out": max(len(worst) - SHOWN_UTTERANCES, 0),
     }
-
-
-def _share_of_errors(alignment: Alignment) -> tuple[float, str]:
-    counts = alignment.counts
-    return -counts.err / max(counts.ref, 1), alignment.reference.id

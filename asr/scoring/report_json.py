@@ -72,17 +72,13 @@ def _all_but_utterances(report: Report) -> dict[str, Any]:
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
+    fields = asdict(comparison)
+    derived = ("difference", "told_apart", "utterances_needed", "smallest_difference")
     return {
-        "a": comparison.a,
-        "b": comparison.b,
+        **{name: fields[name] for name in ("a", "b", "mapsswe", "bootstrap")},
+        **{name: getattr(comparison, name) for name in derived},
         "per_a": comparison.total_a.per,
         "per_b": comparison.total_b.per,
-        "difference": comparison.difference,
-        "mapsswe": asdict(comparison.mapsswe),
-        "bootstrap": comparison.bootstrap and asdict(comparison.bootstrap),
-        "told_apart": comparison.told_apart,
-        "utterances_needed": comparison.utterances_needed,
-        "smallest_difference": comparison.smallest_difference,
         "verdict": comparison.verdict(),
     }
 

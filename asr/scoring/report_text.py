@@ -89,13 +89,12 @@ def _details(report: Report, named: bool) -> list[str]:
     if report.frequent:
         rows = [[error.count, error, "   ".join(error.examples)] for error in report.frequent]
         lines += ["", *_table(["count", "confusion", "where"], rows, left=(1, 2))]
-    for matrix in report.matrices:
-        if matrix.title in SMALL_MATRICES:
-            rows = [
-                [name, *(count or "·" for count in counts)]
-                for name, counts in zip(matrix.labels, matrix.counts, strict=True)
-            ]
-            lines += ["", *_table([f"{matrix.title}, said ↓ heard →", *matrix.labels], rows)]
+    for matrix in (one for one in report.matrices if one.title in SMALL_MATRICES):
+        rows = [
+            [name, *(count or "·" for count in counts)]
+            for name, counts in zip(matrix.labels, matrix.counts, strict=True)
+        ]
+        lines += ["", *_table([f"{matrix.title}, said ↓ heard →", *matrix.labels], rows)]
     if boundaries := report.boundaries:
         if boundaries.starts:
             shares = boundaries.shares(", ")
@@ -107,9 +106,9 @@ def _details(report: Report, named: bool) -> list[str]:
 
 def _comparison_lines(comparison: Comparison) -> list[str]:
     test, drawn = comparison.mapsswe, comparison.bootstrap
+    a, b = comparison.total_a.per, comparison.total_b.per
     lines = [
-        f"A {comparison.a}: PER {comparison.total_a.per:.2f}   "
-        f"B {comparison.b}: PER {comparison.total_b.per:.2f}   "
+        f"A {comparison.a}: PER {a:.2f}   B {comparison.b}: PER {b:.2f}   "
         f"difference {comparison.difference:+.2f}",
         f"MAPSSWE (NIST sc_stats): {test.segments} segments, mean {test.mean:.3f}, "
         f"sd {test.sd:.3f}, z {test.z:.3f}, p {test.p:.3g}",

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path
+from statistics import fmean, stdev
 
 from asr.scoring import intervals
 from asr.scoring.alignment import SCORERS, Alignment
@@ -43,15 +44,7 @@ class Score:
     def name(self) -> str:
         """Corpus and split as the reference names them, or else the name of its file."""
         named = " ".join(part for part in (self.corpus, self.split) if part)
-        return named or PurePath(self.reference).name
-
-    @property
-    def is_same_file(self) -> bool:
-        """Whether reference and hypotheses are one file, which has no errors."""
-        return (
-            bool(self.hypothesis)
-            and Path(self.reference).resolve() == Path(self.hypothesis).resolve()
-        )
+        return named or Path(self.reference).name
 
     @property
     def is_synthetic(self) -> bool:
@@ -78,16 +71,17 @@ class Score:
 
     def described(self) -> str:
         """What a rate has to carry: data, protocol, scorer, size, interval."""
-        utterances = f"{self.total.utterances} utterances"
-        if self.speakers:
-            utterances += f" of {len(self.speakers)} speakers"
-        rule = f"{self.protocol} ({self.says})"
-        parts = [self.name, rule, f"scorer {self.scorer}", utterances]
-        if self.missing:
-            parts.append(f"{self.missing} missing hypotheses counted as deletions")
-        if "speaker" in self.intervals:
-            parts.append(f"95 % by speaker {self.intervals['speaker']}")
-        return ", ".join(part for part in parts if part)
+        interval = self.intervals.get("speaker")
+        speakers = f" of {len(self.speakers)} speakers" if self.speakers else ""
+        parts = [
+            self.name,
+            f"{self.protocol} ({self.says})",
+            f"scorer {self.scorer}",
+            f"{self.total.utterances} utterances{speakers}",
+            f"{self.missing} missing hypotheses counted as deletions" if self.missing else "",
+            f"95 % by speaker {interval}" if interval else "",
+        ]
+        return ", ".join(filter(None, parts))
 
     def line(self) -> str:
         """The %PER line of Kaldi, followed by what it is the rate of."""
@@ -120,5 +114,4 @@ def runs(scores: Sequence[Score]) -> Runs | None:
     if len(scores) < 2 or any(score.total.ref == 0 for score in scores):
         return None
     rates = [score.total.per for score in scores]
-    mean = sum(rates) / len(rates)
-    return Runs(len(rates), mean, (sum((r - mean) ** 2 for r in rates) / (len(rates) - 1)) ** 0.5)
+    return Runs(len(rates), fmean(rates), stdev(rates))

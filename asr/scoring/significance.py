@@ -5,6 +5,7 @@ errors. The bootstrap draws speakers, both systems together.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -97,13 +98,10 @@ class Comparison:
         if self.difference == 0.0:
             return "The systems make equally many errors: nothing tells them apart."
         words = f"A difference of {size} cannot be told apart on this test set"
-        if self.utterances_needed is not None:
-            words += (
-                f": about {self.utterances_needed} utterances like these would be needed "
-                f"(there are {self.total_a.utterances})"
-            )
-        smallest = self.smallest_difference
-        if smallest is not None:
+        if (needed := self.utterances_needed) is not None:
+            there = self.total_a.utterances
+            words += f": about {needed} utterances like these would be needed (there are {there})"
+        if (smallest := self.smallest_difference) is not None:
             words += f"; it tells differences from about {smallest:.2f} points"
         return words + "."
 
@@ -160,34 +158,19 @@ def segments(ops_a: str, ops_b: str) -> list[tuple[int, int]]:
     A segment is bounded by two phones that both systems have right, or by the ends of the
     utterance (mtchprs.c, test_comp_sents). Both strings align the same reference.
     """
-    errors = []
-    i = j = 0  # steps of A and of B
-    good_a = good_b = 0  # the last phone that both had right before the errors
-    state, good = "b", 0
-    while i < len(ops_a):
-        while i < len(ops_a) and ops_a[i] == INSERTED:
-            i, state = i + 1, "e"
-        while j < len(ops_b) and ops_b[j] == INSERTED:
-            j, state = j + 1, "e"
-        steps = ops_a[i : i + 1], ops_b[j : j + 1]
-        if not all(step in (CORRECT, OPTIONAL) for step in steps):
-            state = "e"
-        elif state == "b":
-            good_a, good_b = i, j
-        else:
-            good = 1 if state == "e" else good + 1
-            state = "g"
-            if good == BOUNDARY:
-                errors.append((_errors(ops_a, good_a, i), _errors(ops_b, good_b, j)))
-                good_a, good_b, state = i, j, "b"
-        i, j = min(i + 1, len(ops_a)), min(j + 1, len(ops_b))
-    if state != "b" or j < len(ops_b):  # errors, or insertions of B behind the last phone
-        errors.append((_errors(ops_a, good_a, len(ops_a)), _errors(ops_b, good_b, len(ops_b))))
+    sides = (re.findall(f"({INSERTED}*)(.?)", ops) for ops in (ops_a, ops_b))
+    steps: list[tuple[str, str]] = []  # of A and B: insertions before a phone, and the phone
+    for (inserted_a, phone_a), (inserted_b, phone_b) in zip(*sides, strict=False):
+        if inserted_a or inserted_b:
+            steps.append((inserted_a, inserted_b))
+        steps.append((phone_a, phone_b))
+    right = {CORRECT, OPTIONAL}
+    marks = "".join("+" if right.issuperset(both) else "-" for both in steps)
+    errors = []  # of wrong steps with fewer than BOUNDARY right ones between them
+    for match in re.finditer(rf"-(\+{{0,{BOUNDARY - 1}}}-)*", marks):
+        a, b = zip(*steps[match.start() : match.end()], strict=True)
+        errors.append((errors_in("".join(a)), errors_in("".join(b))))
     return [both for both in errors if both != (0, 0)]
-
-
-def _errors(ops: str, good: int, last: int) -> int:
-    return errors_in(ops[max(good - (BOUNDARY - 1), 0) : last + 1])
 
 
 def paired_bootstrap(

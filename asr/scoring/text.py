@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, pairwise
 
 from asr.errors import DataError
+from asr.labels.checks import number as as_number
 from asr.scoring.transcripts import Part, Transcript, phones_of
 
 CHANNELS = {"1": "A", "2": "B"}
@@ -155,11 +156,8 @@ def _unlike(expected: str, path: str, number: int, line: str) -> DataError:
 
 
 def _number(text: str, what: str, path: str, number: int) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < LATEST_S or "_" in text:
+    value = as_number(text)
+    if value is None or not 0 <= value < LATEST_S:
         raise _unlike(f"{what}, at least 0", path, number, text)
     return value
 

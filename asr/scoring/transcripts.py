@@ -4,6 +4,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import NamedTuple
@@ -147,19 +148,13 @@ def phones_of(phones: object, where: str) -> tuple[str, ...]:
             f"of strings, as in ['s', 'ih', 't']"
         )
     try:
-        return tuple(map(_PHONES.__getitem__, listed))
+        return tuple(map(_phone, listed))
     except (DataError, TypeError):
         for one in listed:
             name_of(one, where, "phones: label")
         raise
 
 
-class _Phones(dict[str, str]):
-    """Phones by their form in a file."""
-
-    def __missing__(self, phone: str) -> str:
-        self[phone] = checked = sys.intern(name(str.__str__(phone), "", "phones: label"))
-        return checked
-
-
-_PHONES = _Phones()
+@cache
+def _phone(phone: str) -> str:
+    return sys.intern(name(str.__str__(phone), "", "phones: label"))

@@ -46,17 +46,12 @@ def training_batches(
 
 def require_trainable(config: RunConfig, train: Iterable[Utterance]) -> None:
     """Raise one `DataError` that names every utterance without phones or, with CTC, frames."""
+    none = "no phones, expected one or more in the training set; leave it out"
     raise_problems(
         problem
-        for utterance in train
-        if (problem := _no_phones(utterance) or too_few_frames(config, utterance))
+        for one in train
+        if (problem := too_few_frames(config, one) if one.phones else f"{one.id}: {none}")
     )
-
-
-def _no_phones(utterance: Utterance) -> str | None:
-    if utterance.phones:
-        return None
-    return f"{utterance.id}: no phones, expected one or more in the training set; leave it out"
 
 
 def too_few_frames(config: RunConfig, utterance: Utterance) -> str | None:

@@ -97,15 +97,15 @@ def carry_over(path: str, recognizer: Recognizer) -> tuple[str, ...]:
     recognizer.encoder.load_state_dict(source.encoder.state_dict(), strict=not deeper)
     if deeper:
         return ("features", "encoder")
-    shapes = [
-        {name: tensor.shape for name, tensor in each.criterion.state_dict().items()}
+    alike = [
+        (
+            each.vocabulary.phones,
+            each.config.criterion.name,
+            {name: tensor.shape for name, tensor in each.criterion.state_dict().items()},
+        )
         for each in both
     ]
-    if (
-        source.vocabulary == recognizer.vocabulary
-        and source.config.criterion.name == recognizer.config.criterion.name
-        and shapes[0] == shapes[1]
-    ):
+    if alike[0] == alike[1]:
         recognizer.criterion.load_state_dict(source.criterion.state_dict())
         return ("features", "encoder", "criterion")
     labels = recognizer.vocabulary.counterparts(source.vocabulary)

@@ -78,15 +78,10 @@ class _Tuned:
 
 
 class RunDirectory:
-    """The paths of a run, and what training reads and writes there.
+    """The paths of a run, and what training reads and writes there."""
 
-    With `writes` False nothing is written or locked: for all but one process of a training that
-    several share.
-    """
-
-    def __init__(self, path: str | Path, writes: bool = True) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = path = Path(path)
-        self.writes = writes
         self.manifests = path / "manifests"
         self.digests = path / "manifests" / "digests.json"
         self.audio = path / "audio"
@@ -186,9 +181,6 @@ class RunDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Refuse a second training in the directory, until the end or the death of the process."""
-        if not self.writes:
-            yield
-            return
         with open(self.path / ".lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -215,9 +207,8 @@ class RunDirectory:
         for n, record in enumerate(last.training.history):
             for key in EPOCH:
                 if not isinstance(value := record.get(key), int | float):
-                    raise impossible(
-                        f"{self.last}", f"training.history[{n}].{key}", value, "a number"
-                    )
+                    place = f"training.history[{n}].{key}"
+                    raise impossible(f"{self.last}", place, value, "a number")
         defaults = {part: asdict(type(getattr(config, part))()) for part in PARTS}
         begun = leaves(defaults) | leaves(last.training.run)  # an older run lacks newer keys
         for key, value in leaves(unchanging).items():
@@ -231,17 +222,14 @@ class RunDirectory:
 
     def begin(self, config: RunConfig) -> None:
         """Write the configuration."""
-        if self.writes:
-            with atomic_open(self.config) as file:
-                file.write(config.to_yaml())
+        with atomic_open(self.config) as file:
+            file.write(config.to_yaml())
 
     def keep(self, config: RunConfig, learner: Learner, state: TrainingState, phase: Phase) -> None:
         """Write the result of an epoch, the last checkpoint last.
 
         `state.history` ends with the epoch's record; the state of the learner is taken anew.
         """
-        if not self.writes:
-            return
         history = state.history
         about = {
             "version": __version__,
@@ -279,11 +267,9 @@ class RunDirectory:
             "torch": torch.__version__,
             "version": __version__,
         }
-        if self.writes:
-            curve.draw(self.curve, history, f"{config.corpus.name} dev")
-            with atomic_open(self.training) as file:
-                json.dump(summary, file, indent=2)
-                file.write("\n")
+        curve.draw(self.curve, history, f"{config.corpus.name} dev")
+        with atomic_open(self.training) as file:
+            file.write(json.dumps(summary, indent=2) + "\n")
         return summary
 
 

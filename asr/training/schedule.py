@@ -43,8 +43,7 @@ class Phase:
 
     def is_finished(self, history: History) -> bool:
         """Whether all epochs are done, or the last `patience` of them brought no better one."""
-        records = self.records(history)
-        if not records:
+        if not (records := self.records(history)):
             return False
         waited = records[-1]["epoch"] - best(records, self.criterion)["epoch"]
         return len(records) >= self.training.epochs or waited >= self.training.patience

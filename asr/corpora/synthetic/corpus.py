@@ -24,8 +24,7 @@ from tqdm import tqdm
 
 from asr.corpora.recording import Corpus, CorpusConfig, PhoneSetLabeller
 from asr.corpora.splits import split_by_speaker
-from asr.corpora.synthetic.config import SyntheticConfig
-from asr.corpora.synthetic.speakers import Speaker, plan
+from asr.corpora.synthetic.speakers import Speaker, SyntheticConfig, plan
 from asr.corpora.timit import survey
 from asr.errors import DataError, pip_install
 from asr.phones import TABLES, phone_set

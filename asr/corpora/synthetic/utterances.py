@@ -11,11 +11,10 @@ import numpy.typing as npt
 import soxr
 
 from asr.corpora.synthetic.boundaries import label
-from asr.corpora.synthetic.config import RATE
 from asr.corpora.synthetic.espeak import GLOTTAL_STOP, SPEAK_RATE, Espeak, Floats, Sound
 from asr.corpora.synthetic.habits import Habits, reshape
 from asr.corpora.synthetic.sentences import words_of
-from asr.corpora.synthetic.speakers import Speaker
+from asr.corpora.synthetic.speakers import RATE, Speaker
 from asr.errors import DataError
 from asr.phones import table_rows
 
