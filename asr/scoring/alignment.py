@@ -1,15 +1,14 @@
 """Alignment of hypotheses with their references, step by step as each scorer does it.
 
-`levenshtein` is rapidfuzz's alignment with the fewest errors, which is also jiwer's. `sclite` is
-NIST sclite's with -s (letter case counts): substitutions cost 4, insertions and deletions 3; all
-utterances are aligned at once.
+`levenshtein` is jiwer's alignment with the fewest errors. `sclite` is NIST sclite's with -s (letter
+case counts): substitutions cost 4, insertions and deletions 3; all utterances are aligned at once.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -31,7 +30,8 @@ SCORERS = ("levenshtein", "sclite")
 # sclite 2 of 4/3/3 (word.c, wwd_WORD), levenshtein 0 of 1/1/1.
 COSTS = {"sclite": (4, 3, 2), "levenshtein": (1, 1, 0)}
 
-LETTERS = {"equal": CORRECT, "replace": SUBSTITUTED, "delete": DELETED, "insert": INSERTED}
+LETTERS = {"equal": CORRECT, "substitute": SUBSTITUTED, "delete": DELETED, "insert": INSERTED}
+BLOCK = 1_000  # utterances that jiwer aligns together: its alignments are large
 
 # A cell of the table of choices is a sum of these; none of the first two is a deletion.
 INSERT, PAIR, DIFFERS, IS_OPTIONAL, STOP = 1, 2, 4, 8, 16
@@ -127,16 +127,25 @@ def error_count(pairs: Pairs, scorer: str) -> int:
 
 
 def _fewest_errors(pairs: Pairs) -> list[str]:
-    from rapidfuzz.distance.Levenshtein import opcodes
+    """jiwer's alignments; phones are its words, left as they are."""
+    import jiwer
 
-    said, heard, _ = pairs.coded
-    return [
-        "".join(
-            LETTERS[op.tag] * max(op.src_end - op.src_start, op.dest_end - op.dest_start)
-            for op in opcodes(one, other)
+    unchanged = jiwer.Compose([])
+    letters = []
+    for start in range(0, len(pairs.said), BLOCK):
+        said, heard = (
+            cast("Any", [list(phones) for phones in side[start : start + BLOCK]])
+            for side in (pairs.said, pairs.heard)
         )
-        for one, other in zip(said.strings, heard.strings, strict=True)
-    ]
+        for chunks in jiwer.process_words(said, heard, unchanged, unchanged).alignments:
+            letters.append(
+                "".join(
+                    LETTERS[c.type]
+                    * max(c.ref_end_idx - c.ref_start_idx, c.hyp_end_idx - c.hyp_start_idx)
+                    for c in chunks
+                )
+            )
+    return letters
 
 
 def _cheapest(pairs: Pairs, costs: tuple[int, int, int]) -> list[str]:
