@@ -21,7 +21,8 @@ from asr.scoring import protocol
 from asr.search.arpa import read_arpa, write_arpa
 from asr.search.graph import Graph, graph_of, load_graph, no_language_model
 from asr.search.ngram import END, START, LanguageModel, Sentences, estimate
-from asr.search.pruning import _kept, prune
+from asr.search.packing import STEP, pack, unpack
+from asr.search.pruning import _kept, prune, prune_to_size
 from asr.transcriber import MODEL
 
 PHONES = ("aa", "b", "d", "iy", "m", "ow", "r", "s", "sh", "t")
@@ -301,6 +302,41 @@ def test_a_bad_file_is_refused(tmp_path: Path, was: str, becomes: str, says: str
     (tmp_path / "lm.arpa").write_text(FOREIGN.replace(was, becomes))
     with pytest.raises(DataError, match=says):
         read_arpa(tmp_path / "lm.arpa")
+
+
+# ── packed ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("size", [40, 400])  # symbols of one byte and of two
+def test_a_packed_model_is_the_same_but_for_rounding(size: int) -> None:
+    draw = random.Random(size)
+    names = [f"w{n}" for n in range(size)]
+    weights = [1 / n for n in range(1, size + 1)]
+    model = estimate([draw.choices(names, weights, k=8) for _ in range(400)], 3, names)
+    packed, streams = pack(model)
+    result = unpack(packed, streams, "a model")
+    for key in ("order", "symbols", "about"):
+        assert getattr(result, key) == getattr(model, key)
+    assert np.array_equal(result.children, model.children)
+    assert np.array_equal(result.symbol, model.symbol)
+    for key in ("log10_prob", "log10_backoff"):
+        ours, theirs = getattr(result, key), getattr(model, key)
+        assert ours == pytest.approx(theirs, abs=STEP / 2 + 1e-6, nan_ok=True)
+    smaller = prune_to_size(model, 3000)
+    assert 2700 < sum(len(data) for data in pack(smaller)[1].values()) <= 3000
+
+
+def test_the_packed_n_grams_of_others_keep_their_values(tmp_path: Path) -> None:
+    lacking = FOREIGN.replace("ngram 2=2", "ngram 2=2\nngram 3=1").replace(
+        "\\end", "\\3-grams:\n-0.3 b b a\n\n\\end"
+    )
+    (tmp_path / "lm.arpa").write_text(lacking.replace("-0.2 a b", "-0.2 a b -0.125"))
+    model = read_arpa(tmp_path / "lm.arpa")
+    result = unpack(*pack(model), "a model")
+    assert [result.count(n) for n in (1, 2, 3)] == [5, 2, 1]
+    for history, log10 in ((("b", "b"), -0.3), (("a", "b"), -0.125 - 0.5), (("b", "a"), -0.75)):
+        for one in (model, result):
+            assert one.log_prob(history, "a") == pytest.approx(log10 * math.log(10))
 
 
 # ── graph ────────────────────────────────────────────────────────────────────────────────────
