@@ -326,7 +326,7 @@ def _unpacked(header: _Ngrams, tensors: Mapping[str, Tensor], where: str) -> Lan
         or (rows == 0).all(1).any()
     ):
         raise DataError(f"{where}: language_model.ngrams has a row that is no n-gram")
-    values = (tensor.double().numpy() for tensor in numbers)
-    model = LanguageModel.of_ngrams(symbols, rows, *values, about=header.about)
+    probs, backoffs = (tensor.double().numpy() for tensor in numbers)
+    model = LanguageModel.of_ngrams(symbols, rows, probs, backoffs, header.about)
     model.require_sound(f"{where}: language_model")
     return model

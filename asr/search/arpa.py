@@ -119,8 +119,9 @@ def read_arpa(path: str | Path) -> LanguageModel:
             )
     if not number:
         raise DataError(f"{where}: the header states no n-grams, expected lines `ngram 1=…`")
-    rows, *values = (np.concatenate(part) for part in zip(*parts, strict=True))
-    model = LanguageModel.of_ngrams([*number], rows, *values, about=" ".join(about))
+    rows, log10_prob, log10_backoff = map(np.concatenate, zip(*parts, strict=True))
+    text = " ".join(about)
+    model = LanguageModel.of_ngrams([*number], rows, log10_prob, log10_backoff, text)
     model.require_sound(f"{path}")
     return model
 
