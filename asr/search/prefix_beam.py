@@ -49,7 +49,8 @@ def search(
     state[0], gain[0], place[0] = graph.start, 1.0, 0
     nodes = 1
     # ── gains and targets of all labels in the states of the language model met so far ─────────
-    row_of = np.full(len(graph.lower), NONE, np.int32)
+    rows_by_hash = np.full(256, NONE, np.int32)  # less than half full
+    state_of = np.empty(128, np.int32)  # of each row
     gains = np.empty((min(64, len(graph.lower)), size))
     targets = np.empty((len(gains), size), np.int32)
     highest = np.empty(len(gains))
@@ -95,7 +96,13 @@ def search(
             n = node[k]
             mass = blank_mass[k] + label_mass[k]
             s = state[n]
-            if row_of[s] == NONE:
+            if 2 * rows == len(rows_by_hash):
+                rows_by_hash = np.full(4 * rows, NONE, np.int32)
+                state_of = np.concatenate((state_of, np.empty_like(state_of)))
+                for row in range(rows):
+                    rows_by_hash[_place(rows_by_hash, state_of, state_of[row])] = row
+            h = _place(rows_by_hash, state_of, s)
+            if rows_by_hash[h] == NONE:
                 if rows == len(gains):
                     gains = np.concatenate((gains, np.empty_like(gains)))
                     targets = np.concatenate((targets, np.empty_like(targets)))
@@ -103,9 +110,9 @@ def search(
                 fill_row(graph, s, gains[rows], targets[rows])
                 gains[rows] = np.exp(weight * gains[rows] + bonus)
                 highest[rows] = gains[rows, 1:].max()
-                row_of[s] = rows
+                rows_by_hash[h], state_of[rows] = rows, s
                 rows += 1
-            row = row_of[s]
+            row = rows_by_hash[h]
             bound = mass * highest[row]
             for v in by_prob:
                 least = best * floor
@@ -144,7 +151,7 @@ def search(
                     parent[n], label[n], child[n] = node[k], v, NONE
                     sibling[n] = child[node[k]]
                     child[node[k]] = n
-                    row = row_of[state[node[k]]]
+                    row = rows_by_hash[_place(rows_by_hash, state_of, state[node[k]])]
                     state[n], gain[n] = targets[row, v], gains[row, v]
                 next_node[kept] = n
                 next_blank_mass[kept] = 0.0
@@ -167,6 +174,15 @@ def search(
         min(n_best, filled),
         frames,
     )
+
+
+@compiled()
+def _place(rows_by_hash: Any, state_of: Any, state: int) -> int:
+    """Where the row of a state is, or belongs, in a hash table with a free place."""
+    h = state * 2654435761 % len(rows_by_hash)
+    while rows_by_hash[h] != NONE and state_of[rows_by_hash[h]] != state:
+        h = (h + 1) % len(rows_by_hash)
+    return h
 
 
 @compiled()
