@@ -99,8 +99,8 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
             ]
             if problems:
                 # the header before any damage, so that the labels can be checked against it
-                samples = max(header.samples, extent.promised or 0, extent.stored or 0)
-                known = replace(header, samples=samples) if samples and extent.has_end else None
+                count = max(header.samples, extent.promised or 0, extent.stored or 0)
+                known = replace(header, samples=count) if count and extent.has_end else None
                 return Inspection(known, tuple(problems))
             warnings.extend(_remarks(path, header, extent))
             dtype = "int16" if file.subtype in EXACT_IN_INT16 else "float32"

@@ -155,7 +155,9 @@ def _from_transcribed(one: Transcribed, where: str, line: int) -> Transcript:
 
 
 def _from_manifest(one: Utterance, line: int) -> Transcript:
-    times = one.segments and tuple((segment.start_s, segment.end_s) for segment in one.segments)
+    times = None
+    if one.segments is not None:
+        times = tuple((segment.start_s, segment.end_s) for segment in one.segments)
     about = {key: getattr(one, key) for key in ("sex", "dialect", "corpus", "split")}
     return Transcript(one.id, one.phones, line, times, one.speaker or None, **about)
 
