@@ -263,6 +263,23 @@ def test_the_command_makes_n_grams_of_words(
     assert set(read_arpa(tmp_path / "lm.arpa").phones) == {"a", "cat", "the"}
 
 
+@pytest.mark.parametrize(("size", "most"), [("30", 30), ("0.04k", 40), ("1B", 0), ("30 GB", 0)])
+def test_the_command_prunes_to_a_size(
+    size: str, most: int, command: Callable[..., int], tmp_path: Path
+) -> None:
+    told = ("--text", "@a.gz", "--output", "@lm.arpa", "--prune-to", size)
+    if size.endswith("GB"):
+        with pytest.raises(SystemExit, match="2"):
+            command(*told)
+    elif most:
+        assert command(*told) == 0
+        model = read_arpa(tmp_path / "lm.arpa")
+        assert sum(map(model.count, range(1, 4))) <= most
+    else:  # fewer bytes than the unigrams need
+        assert command(*told) == 1
+        assert not (tmp_path / "lm.arpa").exists()
+
+
 def test_the_command_refuses_a_damaged_text_and_writes_nothing(
     command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

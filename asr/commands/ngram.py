@@ -25,6 +25,7 @@ from asr.phones import Vocabulary
 from asr.records import Utterance, stream_jsonl
 from asr.search.arpa import write_arpa
 from asr.search.ngram import ORDERS, LanguageModel, Sentences, estimate
+from asr.search.pruning import prune, prune_to_size
 
 say = partial(print, flush=True)
 
@@ -103,10 +104,9 @@ def estimated(source: Source, options: argparse.Namespace) -> LanguageModel:
         say(f"estimating order {options.order} from {size} …")
     model = estimate(sentences, options.order, known, options.smoothing, options.min_counts)
     if options.prune_to:
-        from asr.search.ngram import prune
-
-        say(f"pruning {len(model)} n-grams to {options.prune_to} …")
-        model = prune(model, options.prune_to)
+        number, unit = options.prune_to
+        say(f"pruning {len(model.symbol) - 1} n-grams to {number}{unit or ' n-grams'} …")
+        model = prune_to_size(model, number) if unit else prune(model, number)
     return model
 
 
@@ -140,12 +140,12 @@ def _words(manifest: str | Path) -> Iterator[str]:
         yield utterance.words
 
 
-def _size(text: str) -> int:
-    """A number of n-grams: 3M, 500k or 1200000."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kM]?)", text)
+def _size(text: str) -> tuple[int, str]:
+    """3M, 500k, 1200000: n-grams; 12MB: bytes of the packed model."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kM]?)(B?)", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of n-grams, as 3M or 500k are")
-    return int(float(match[1]) * {"": 1, "k": 1e3, "M": 1e6}[match[2]])
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of n-grams or bytes: 3M, 12MB")
+    return int(float(match[1]) * {"": 1, "k": 1e3, "M": 1e6}[match[2]]), match[3]
 
 
 @exit_code
@@ -197,7 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--prune-to",
         type=_size,
         metavar="SIZE",
-        help="leave out those n-grams that change the model least, down to SIZE, as in 3M",
+        help="leave out n-grams that change the model least, down to 3M n-grams, or to 12MB in a "
+        "model file",
     )
     add("--output", required=True, metavar="FILE", help="the ARPA file; compressed if FILE.gz")
     add("--overwrite", action="store_true", help="replace the file if it is already there")
