@@ -27,6 +27,7 @@ from asr.search.arpa import write_arpa
 from asr.search.ngram import ORDERS, LanguageModel, Sentences, estimate
 from asr.search.pruning import prune, prune_to_size
 
+IDS = {"auto": None, "yes": True, "no": False}
 say = partial(print, flush=True)
 
 
@@ -73,7 +74,7 @@ class Source:
         read = reader.sentences()
         counts = times_read(read)
         spellings, name = self._spellings(counts, vocabulary)
-        if counts:
+        if texts or self.words:
             say(missing(counts, spellings, name))
             parts.append(spelled(read, spellings))
         return joined(parts)
@@ -102,12 +103,7 @@ def estimated(source: Source, options: argparse.Namespace) -> LanguageModel:
     if options.text:
         size = f"{len(sentences.labels)} symbols in {len(sentences.ends)} sentences"
         say(f"estimating order {options.order} from {size} …")
-    model = estimate(sentences, options.order, known, options.smoothing, options.min_counts)
-    if options.prune_to:
-        number, unit = options.prune_to
-        say(f"pruning {len(model.symbol) - 1} n-grams to {number}{unit or ' n-grams'} …")
-        model = prune_to_size(model, number) if unit else prune(model, number)
-    return model
+    return estimate(sentences, options.order, known, options.smoothing, options.min_counts)
 
 
 def packaged(model_file: str | Path, vocabulary: str | Path | None) -> LanguageModel:
@@ -158,48 +154,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("manifest", nargs="*", help="utterances to estimate from")
-    add(
-        "--text",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="texts to estimate from, a sentence a line, plain, .gz, .xz or .bz2, or folders of "
-        "LibriSpeech's transcripts",
-    )
+    a_text = "a sentence a line, plain, .gz, .xz or .bz2, or a folder with *.trans.txt"
+    add("--text", nargs="+", action="extend", default=[], metavar="FILE", help=a_text)
     add("--lexicon", metavar="FILE", help="of the words of texts, as CMUdict: `word P1 P2` lines")
-    add(
-        "--g2p",
-        default="none",
-        choices=("none", "espeak"),
-        help="phones of words outside the lexicon; default: none, sentences are cut there",
-    )
-    add(
-        "--ids",
-        default="auto",
-        choices=("auto", "yes", "no"),
-        help="whether an utterance id is in front of each line of a text; default: where the first "
-        "fields of all its lines are different and have digits",
-    )
+    outside = "phones of words outside the lexicon; default: none, sentences are cut there"
+    add("--g2p", default="none", choices=("none", "espeak"), help=outside)
+    ids = "utterance ids in front of lines; auto: if all are different and have digits"
+    add("--ids", default="auto", choices=IDS, help=ids)
     add("--words", action="store_true", help="an n-gram of words instead of phones")
     add("--most-words", type=int, metavar="N", help="only the N most frequent words")
     add("--checkpoint", metavar="FILE", help="extract the n-gram of this model file")
     add("--order", type=int, default=3, choices=ORDERS, help="default: 3")
-    add(
-        "--min-counts",
-        nargs="+",
-        type=int,
-        default=[],
-        metavar="N",
-        help="leave out n-grams of order 1, 2, … that occur less often, as in 1 1 1 1 2 2",
-    )
-    add(
-        "--prune-to",
-        type=_size,
-        metavar="SIZE",
-        help="leave out n-grams that change the model least, down to 3M n-grams, or to 12MB in a "
-        "model file",
-    )
+    counts = "leave out n-grams of order 1, 2, … that occur less often, as in 1 1 1 1 2 2"
+    add("--min-counts", nargs="+", type=int, default=[], metavar="N", help=counts)
+    size = "leave out n-grams that change the model least, to 3M n-grams or 12MB in a model file"
+    add("--prune-to", type=_size, metavar="SIZE", help=size)
     add("--output", required=True, metavar="FILE", help="the ARPA file; compressed if FILE.gz")
     add("--overwrite", action="store_true", help="replace the file if it is already there")
     add(
@@ -214,13 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         choices=("kneser-ney", "witten-bell"),
         help="default: modified Kneser-Ney, Witten-Bell where the counts give no discounts",
     )
-    add(
-        "--perplexity",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="measure it on these, manifests if they end in .jsonl, else texts",
-    )
+    held_out = "measure it on these: manifests, if they end in .jsonl, or texts"
+    add("--perplexity", nargs="+", default=[], metavar="FILE", help=held_out)
     options = parser.parse_args(arguments)
     if bool(options.manifest or options.text) == bool(options.checkpoint):
         parser.error("expected either manifests or --text, or --checkpoint FILE")
@@ -228,11 +192,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--text and --words need --lexicon FILE, such as CMUdict")
     if options.words and options.vocabulary:
         parser.error("--vocabulary is of phones, and not for --words; use --most-words")
+    if options.most_words is not None and not (options.words and options.most_words > 0):
+        parser.error("--most-words needs --words, and a number above 0")
     require_new([options.output], options.overwrite)
     source = Source(
         lexicon.read(options.lexicon, lexicon.EITHER) if options.lexicon else None,
         options.g2p,
-        {"auto": None, "yes": True, "no": False}[options.ids],
+        IDS[options.ids],
         options.words,
         options.most_words,
     )
@@ -240,6 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = packaged(options.checkpoint, options.vocabulary)
     else:
         model = estimated(source, options)
+    if options.prune_to:
+        number, unit = options.prune_to
+        say(f"pruning {len(model.symbol) - 1} n-grams to {number}{unit or ' n-grams'} …")
+        model = prune_to_size(model, number) if unit else prune(model, number)
     perplexities = []
     for path in options.perplexity:
         is_manifest = source.dictionary is None or path.endswith(".jsonl")
