@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--perplexity", nargs="+", default=[], metavar="FILE", help=held_out)
     options = parser.parse_args(arguments)
     if bool(options.manifest or options.text) == bool(options.checkpoint):
-        parser.error("expected either manifests or --text, or --checkpoint FILE")
+        parser.error("expected --text FILE and manifests or --checkpoint FILE")
     if (options.text or options.words) and not options.lexicon:
         parser.error("--text and --words need --lexicon FILE, such as CMUdict")
     if options.words and options.vocabulary:
