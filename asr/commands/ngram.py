@@ -183,8 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         choices=("kneser-ney", "witten-bell"),
         help="default: modified Kneser-Ney, Witten-Bell where the counts give no discounts",
     )
-    held_out = "measure it on these: manifests, if they end in .jsonl, or texts"
-    add("--perplexity", nargs="+", default=[], metavar="FILE", help=held_out)
+    measured = "measure it on these: manifests, if they end in .jsonl, or texts"
+    add("--perplexity", nargs="+", default=[], metavar="FILE", help=measured)
     options = parser.parse_args(arguments)
     if bool(options.manifest or options.text) == bool(options.checkpoint):
         parser.error("expected --text FILE and manifests or --checkpoint FILE")

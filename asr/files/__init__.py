@@ -8,12 +8,13 @@ import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from asr.errors import DataError
 
 MOST_NAMES = 1 << 16  # that are remembered as sound
 BLOCK = 1 << 18  # bytes
-COMPRESSED = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
+COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
 
 # Unicode's categories of characters that a name cannot have, as they are called in messages.
 UNFIT = {
