@@ -24,7 +24,7 @@ COMMANDS = {
     "download": "free corpora from their sites, checked and unpacked",
     "prepare": "a corpus on disk → manifests and vocabulary",
     "train": "manifests → the checkpoint with the best dev PER",
-    "ngram": "manifests → a phone n-gram language model",
+    "ngram": "manifests, texts → an n-gram of phones or words",
     "tune": "a checkpoint and dev → the search with the best dev PER",
     "decode": "a checkpoint and a manifest → hypotheses",
     "align": "a checkpoint and a manifest → the times of its phones",

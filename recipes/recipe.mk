@@ -7,9 +7,13 @@
 #   DOWNLOAD  files that are needed first
 #   METHOD    overrides for all stages; may depend on the run, $(*D)/$(*F)
 #   TRAINING  overrides for training only; may depend on the run
+#   TEXT_G2P  none or espeak, for words of texts outside the lexicon
+#   TEXT_ONLY for an n-gram of TEXT without the transcripts, whose labels are not the lexicon's phones
 # On the command line:
 #   TUNE=1    tunes a beam search on dev, with a phone n-gram of the training transcripts (ORDER), or with
 #             that of a model file: LM=asr/pretrained/librispeech.safetensors
+#   TEXT="a.txt.gz b.txt.xz"  tunes with an n-gram of these texts too; LEXICON, or CMUdict, has their phones
+#   PRUNE=3M  prunes that n-gram
 #   TIMES=asr/pretrained/librispeech.safetensors  aligns the splits TIMED with that model, which gives
 #             their phones times
 ifndef TAKES_run
@@ -21,6 +25,10 @@ NAME ?= $(EXPERIMENT)
 PROTOCOL ?= strict
 ORDER ?= 3
 TIMED ?= train
+TEXT_G2P ?= none
+$(foreach name,TEXT PRUNE,$(if $(filter $(name),$(takes)),,$(eval override $(name) :=)))
+TUNE ?= $(if $(TEXT),1)
+WORDS := $(or $(LEXICON),data/cmudict-0.7b)
 
 # Overrides get a folder of their own: ARGS="encoder.hidden=320" is exp/demo+encoder.hidden-320/1
 SLUG := $(if $(strip $(ARGS)),$(shell sh recipes/run-name.sh $(call quoted,$(strip $(ARGS)))))
@@ -41,8 +49,10 @@ changed = $$(shell grep -qsxF $$(call quoted,$$($(1))) '$(RUNS)/$$*/settings.txt
 noted = @{ grep -sv '^$(firstword $(subst =, ,$($(1))))=' '$(@D)/settings.txt'; printf '%s\n' $(call quoted,$($(1))); } \
 	> '$(@D)/.settings.txt' && mv '$(@D)/.settings.txt' '$(@D)/settings.txt'
 DATA := data=$(strip $(ROOT) $(CORPUS))
-NGRAM := ngram=$(or $(LM),$(ORDER))
+NGRAM := ngram=$(or $(LM),$(strip $(ORDER) $(TEXT) $(PRUNE)))
 TUNED := tune=$(TUNE)
+SENTENCES = $(strip $(if $(and $(TEXT),$(TEXT_ONLY)),,'$(@D)/manifests/train.jsonl') \
+	$(if $(TEXT),$(call each,--text,$(TEXT)) --lexicon $(call quoted,$(WORDS)) --g2p $(TEXT_G2P)))
 .SECONDEXPANSION:
 
 $(RUNS)/%/vocabulary.txt: $(call changed,DATA) | $(DOWNLOAD)
@@ -54,9 +64,9 @@ $(RUNS)/%/vocabulary.txt: $(call changed,DATA) | $(DOWNLOAD)
 $(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt
 	$(PY) -m asr train $(strip $(OVERRIDES) $(TRAINING)) resume=auto
 
-$(RUNS)/%/search.json: $(RUNS)/%/training.json $(call changed,NGRAM)
-	$(PY) -m asr ngram $(if $(LM),--checkpoint $(call quoted,$(LM)),'$(@D)/manifests/train.jsonl' --order $(ORDER)) \
-		--vocabulary '$(@D)/vocabulary.txt' --output '$(@D)/lm.arpa' --overwrite
+$(RUNS)/%/search.json: $(RUNS)/%/training.json $(call changed,NGRAM) | $(if $(TEXT),$(if $(LEXICON),,$(WORDS)))
+	$(PY) -m asr ngram $(if $(LM),--checkpoint $(call quoted,$(LM)),$(SENTENCES) --order $(ORDER)$(if $(PRUNE), --prune-to $(PRUNE))) \
+		$(if $(and $(TEXT),$(TEXT_ONLY)),,--vocabulary '$(@D)/vocabulary.txt') --output '$(@D)/lm.arpa' --overwrite
 	$(PY) -m asr tune $(OVERRIDES) search=beam-lm
 	$(call noted,NGRAM)
 
@@ -69,6 +79,9 @@ $(RUNS)/%/test.per.txt: $(RUNS)/%/test.hyp.jsonl
 
 $(RUNS)/%/report.html: $(RUNS)/%/test.per.txt
 	$(PY) -m asr report '$(@D)'
+
+data/cmudict-0.7b:
+	$(PY) -m asr download cmudict
 
 .PHONY: all FORCE
 .SECONDARY:

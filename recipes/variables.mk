@@ -2,9 +2,9 @@
 # is refused, as is a value that is no number or switch where one is expected.
 TAKES_run := ARGS SEEDS NAME EXPERIMENT PROTOCOL CORPUS METHOD TRAINING TUNE ORDER LM TIMES TIMED ROOT DOWNLOAD
 TAKES_demo := $(TAKES_run)
-TAKES_librispeech := $(TAKES_run) TRAIN DEV TEST LEXICON LIST
-TAKES_folder := $(TAKES_run) FINETUNE LEXICON
-TAKES_timit := $(TAKES_run) FOLDS
+TAKES_librispeech := $(TAKES_run) TRAIN DEV TEST LEXICON LIST TEXT PRUNE
+TAKES_folder := $(TAKES_run) FINETUNE LEXICON TEXT PRUNE
+TAKES_timit := $(TAKES_run) FOLDS LEXICON TEXT PRUNE
 TAKES_timit-sample := $(TAKES_timit)
 TAKES_graves2013 := $(TAKES_run) NETWORKS JOBS LAUNCHER
 TAKES_methods := $(TAKES_run) BASE SIZES METHODS GMM PASSES FRAMEWISE TRANSDUCER WIDTH ALIGN JOBS
@@ -31,7 +31,7 @@ repeated = $(filter-out $(words $(sort $(1))),$(words $(1)))
 # Paths are taken as they stand, with $ in them, unless Make's own $(NAME) or $$ is there.
 open := (
 literal = $(if $(findstring $$$$,$(value $(1)))$(findstring $$$(open),$(value $(1))),$($(1)),$(value $(1)))
-$(foreach name,ROOT LEXICON LIST LM OUTPUT TIMES MODEL HEARD,$(if $(value $(name)),$(eval override $(name) := $$(call literal,$(name)))))
+$(foreach name,ROOT LEXICON LIST LM OUTPUT TIMES MODEL HEARD TEXT,$(if $(value $(name)),$(eval override $(name) := $$(call literal,$(name)))))
 
 # The files and folders of ROOT that fit a pattern.
 in_root = $(if $(ROOT),$(shell cd $(call quoted,$(ROOT)) 2>/dev/null && ls -d $(1) 2>/dev/null))

@@ -7,6 +7,7 @@ from FOLDER/corpora, without a network, and prints a line for each. SANDBOX may 
 """
 
 import argparse
+import gzip
 import os
 import re
 import shlex
@@ -229,6 +230,12 @@ def prepare(sandbox: Path, shared: Path) -> None:
     shutil.copy(corpora / "cmudict/cmudict.dict", sandbox)
     shutil.copy(corpora / "cmudict/cmudict.dict", sandbox / "data/cmudict-0.7b")
 
+    spoken = "".join(path.read_text() for path in sorted(books.rglob("*.trans.txt"))).encode()
+    for name in ("train-clean-100.txt.gz", "books.txt.xz", "prose.txt.xz"):
+        (sandbox / name).write_bytes(gzip.compress(spoken))
+    (sandbox / "data/librispeech-lm-norm.txt.gz").write_bytes(gzip.compress(60 * spoken))
+    (sandbox / "data/fiftieth.txt.gz").write_bytes(gzip.compress(spoken))
+    shutil.copy(corpora / "cmudict/cmudict.dict", sandbox / "data/librispeech-lexicon.txt")
     recordings = sorted((books / "dev-part").rglob("*.flac"))
     for folder in "recordings", "anna":
         (sandbox / folder).mkdir()

@@ -336,6 +336,8 @@ def test_the_catalogue_is_well_formed() -> None:
         "LibriSpeech/test-clean",
         "cmudict-0.7b",
     ]
+    (text,) = known["librispeech-lm"]
+    assert (text.gives, text.is_archive) == ("librispeech-lm-norm.txt.gz", False)
     for items in known.values():
         for item in items:
             assert item.url.startswith(("https://", "http://svn.code.sf.net/"))

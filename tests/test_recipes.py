@@ -128,6 +128,27 @@ def test_a_tuned_search_takes_the_n_gram_of_the_transcripts_or_of_a_model(tmp_pa
     )
 
 
+def test_texts_go_into_the_n_gram(tmp_path: Path) -> None:
+    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
+
+    def made(recipe: str, *options: str) -> str:
+        command = ("-n", "-f", f"recipes/{recipe}/Makefile", "ROOT=/c", "TEXT=a.gz b.xz")
+        return make(*command, *options, folder=tmp_path).stdout
+
+    printed = made("librispeech", "ORDER=6", "PRUNE=3M", "LEXICON=/my words")
+    assert stages(printed)[2:5] == ["ngram", "tune", "decode"]
+    assert (
+        "-m asr ngram 'exp/librispeech/1/manifests/train.jsonl' --text 'a.gz' --text 'b.xz' "
+        "--lexicon '/my words' --g2p espeak --order 6 --prune-to 3M \\\n" in printed
+    )
+    assert "printf '%s\\n' 'ngram=6 a.gz b.xz 3M'" in printed
+    assert stages(made("librispeech"))[2] == "download"  # CMUdict
+    alone = "-m asr ngram --text 'a.gz' --text 'b.xz' --lexicon 'l' --g2p espeak --order 3 \\\n"
+    assert f"{alone}\t --output" in made("timit", "LEXICON=l")
+    assert "manifests/train.jsonl' --text" in made("folder", "LEXICON=l")
+    assert "--text" not in made("demo")
+
+
 def test_another_n_gram_makes_the_search_stale(tmp_path: Path) -> None:
     run = tmp_path / "exp" / "timit" / "1"
     run.mkdir(parents=True)

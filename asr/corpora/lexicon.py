@@ -208,8 +208,8 @@ def pronounce(counts: Mapping[str, int], dictionaries: Sequence[Dictionary], g2p
 def espeak(words: Iterable[str]) -> dict[str, Pronunciation]:
     """One pronunciation of each word, by espeak-ng's rules for American English.
 
-    Words for which espeak-ng gives no sound are not in the result. Raises `DataError` where the
-    extra `g2p` is not installed, or espeak-ng gives a sound that the table does not have.
+    Words for which espeak-ng gives no sound, or one that the table does not have, are not in the
+    result. Raises `DataError` where the extra `g2p` is not installed.
     """
     asked = sorted(set(words))
     if not asked:
@@ -231,10 +231,12 @@ def espeak(words: Iterable[str]) -> dict[str, Pronunciation]:
     spoken = backend.phonemize(asked, Separator(phone=" ", word="|"), strip=True)
     if len(spoken) != len(asked):
         raise DataError(f"espeak-ng gave {len(spoken)} pronunciations for {len(asked)} words")
-    by_word = {
-        word: from_ipa(sounds.replace("|", " ").split(), word)
-        for word, sounds in zip(asked, spoken, strict=True)
-    }
+    by_word: dict[str, Pronunciation] = {}
+    for word, sounds in zip(asked, spoken, strict=True):
+        try:
+            by_word[word] = from_ipa(sounds.replace("|", " ").split(), word)
+        except DataError as error:
+            log.warning("%s", error)
     return {word: pronunciation for word, pronunciation in by_word.items() if pronunciation}
 
 

@@ -51,11 +51,11 @@ class WordReader:
     def __call__(self, text: str) -> list[str]:
         text = plain(text)
         if not set(EDGES).isdisjoint(text):
-            text = BRACKETS.sub(self._unspoken, text)
+            text = BRACKETS.sub(self.unspoken, text)
         words: list[str] = []
         for token in text.split():
             if token not in self.seen:
-                self.seen[token] = self._words_of(token)
+                self.seen[token] = self.words_of(token)
             spoken = self.seen[token]
             if spoken is None:
                 self.markup[token] += 1
@@ -73,7 +73,7 @@ class WordReader:
         marks = f"punctuation stripped: {self.marks.total()} times, {lexicon.examples(self.marks)}"
         return [*[markup] * bool(self.markup), *[marks] * bool(self.marks)]
 
-    def _unspoken(self, match: re.Match[str]) -> str:
+    def unspoken(self, match: re.Match[str]) -> str:
         """Count markup between brackets that stands for no speech, in exchange for a blank."""
         markup = match.group()
         name = markup.strip(EDGES + "/ ")
@@ -90,7 +90,7 @@ class WordReader:
         self.markup[markup] += 1
         return " "
 
-    def _words_of(self, token: str) -> tuple[str, ...] | None:
+    def words_of(self, token: str) -> tuple[str, ...] | None:
         """The words of a token without blanks; None for markup."""
         entry = self._entry(token)
         if entry in SPOKEN_NOISE:

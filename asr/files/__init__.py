@@ -1,13 +1,20 @@
 """Text files that are read line by line, and the names in them."""
 
+import bz2
+import gzip
+import lzma
 import os
 import unicodedata
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from asr.errors import DataError
 
 MOST_NAMES = 1 << 16  # that are remembered as sound
+BLOCK = 1 << 18  # bytes
+COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
 
 # Unicode's categories of characters that a name cannot have, as they are called in messages.
 UNFIT = {
@@ -38,41 +45,76 @@ def require_kind(path: str | Path, expected: str) -> None:
 def read_lines(path: str | Path, utf16: bool = False) -> list[str]:
     """The lines of a UTF-8 text file with any line ends, without byte order mark.
 
-    With `utf16` that encoding is read too; without a mark, by a first character that is ASCII.
-    Raises `DataError` for a file that cannot be read, or that has another encoding.
+    The file may be compressed with gzip, xz or bzip2. With `utf16` that encoding is read too;
+    without a mark, by a first character that is ASCII. Raises `DataError` for a file that cannot be
+    read, or that has another encoding.
     """
-    try:
-        require_kind(path, "lines of text or JSON text")
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read as text ({error.strerror})") from error
-    encoding = "utf-8-sig"
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+    raw = b"".join(block for _, block in _blocks(path, "lines of text or JSON text"))
+    encoding = ""
+    if utf16 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif utf16 and 0 in raw[:2]:
         encoding = "utf-16-be" if raw[0] == 0 else "utf-16-le"
-    if encoding == "utf-16" and not utf16:
+    try:
+        return _unix(raw.decode(encoding) if encoding else _decoded(raw, path)).split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not complete UTF-16 ({error.reason})") from None
+
+
+def read_blocks(path: str | Path) -> Iterator[str]:
+    """The text of `read_lines`, some thousand whole lines at a time, each with its `\\n`."""
+    for first, raw in _blocks(path, "lines of text"):
+        yield _unix(_decoded(raw, path, first))
+
+
+def _blocks(path: str | Path, expected: str) -> Iterator[tuple[int, bytes]]:
+    """Whole lines, decompressed, and the number of the first of them."""
+    line = 1
+    try:
+        require_kind(path, expected)
+        with open(path, "rb") as plain:
+            head = plain.read(6)
+            plain.seek(0)
+            opener = next((COMPRESSED[one] for one in COMPRESSED if head.startswith(one)), None)
+            with opener(plain) if opener else plain as file:
+                while raw := file.read(BLOCK) + file.readline():
+                    yield line, raw
+                    line += raw.count(b"\n")
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+        raise DataError(
+            f"{path}:{line}: compressed data that is damaged or cut off after about this line "
+            f"({error}); copy or download the file again"
+        ) from error
+    except OSError as error:
+        reason = error.strerror or f"damaged data after about line {line}: {error}"  # of bzip2
+        raise DataError(f"{path}: cannot be read as text ({reason})") from error
+
+
+def _unix(text: str) -> str:
+    # splitlines would also break at form feeds and at other characters inside a line
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _decoded(raw: bytes, path: str | Path, first: int = 1) -> str:
+    """UTF-8 text that begins in line `first` of a file; `DataError` for any other encoding."""
+    if first == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(
             f"{path}: is UTF-16, expected UTF-8; convert it with `iconv -f utf-16 -t utf-8`"
         )
-    if encoding == "utf-8-sig" and b"\0" in raw:
-        line = raw.count(b"\n", 0, raw.index(b"\0")) + 1
+    if b"\0" in raw:
+        line = raw.count(b"\n", 0, raw.index(b"\0")) + first
         raise DataError(
             f"{path}:{line}: a NUL byte, expected UTF-8 text; if it is UTF-16 without a mark, "
             f"convert it with `iconv -f utf-16le -t utf-8`"
         )
     try:
-        text = raw.decode(encoding)
+        return raw.decode("utf-8-sig" if first == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        if encoding != "utf-8-sig":
-            raise DataError(f"{path}: is not complete UTF-16 ({error.reason})") from None
-        line = raw.count(b"\n", 0, error.start) + 1
+        line = raw.count(b"\n", 0, error.start) + first
         raise DataError(
             f"{path}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8; if it is Latin-1, "
             f"convert it with `iconv -f latin1 -t utf-8`"
         ) from None
-    # splitlines would also break at form feeds and at other characters inside a line
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def read_rows(

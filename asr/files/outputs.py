@@ -2,6 +2,8 @@
 
 import fcntl
 import glob
+import gzip
+import io
 import os
 import secrets
 import shutil
@@ -70,6 +72,21 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         if error.errno in FULL:
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def compressed_open(path: str | Path) -> Iterator[IO[str]]:
+    """`atomic_open` of text, which gzip compresses if the name ends in .gz."""
+    if Path(path).suffix != ".gz":
+        with atomic_open(path) as file:
+            yield file
+        return
+    with (
+        atomic_open(path, "wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8") as file,
+    ):
+        yield file
 
 
 def _temporary(path: Path, mode: str) -> IO[Any]:

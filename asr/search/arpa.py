@@ -11,13 +11,13 @@ import numpy as np
 
 from asr.errors import DataError
 from asr.files import name, read_lines
-from asr.files.outputs import atomic_open
+from asr.files.outputs import compressed_open
 from asr.search.ngram import LanguageModel, wrong_log10
 
 
 def write_arpa(path: str | Path, model: LanguageModel) -> None:
     """Write a model with all digits of its log10 values, so that reading it back gives the same."""
-    with atomic_open(path) as file:
+    with compressed_open(path) as file:
         if model.about:
             file.write(f"# {model.about}\n\n")
         file.write("\\data\\\n")

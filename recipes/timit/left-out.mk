@@ -2,6 +2,8 @@
 # In a fold one part of the speakers is test, the next part dev. Variables as for make timit.
 EXPERIMENT ?= timit-sample
 NAME ?= $(EXPERIMENT)-$(FOLDS)-folds
+TEXT_ONLY := 1
+TEXT_G2P := espeak
 METHOD = corpus.speakers='$(RUNS)/$(*D).txt'
 
 left-out:
