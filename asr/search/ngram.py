@@ -6,8 +6,10 @@ phone has one. Only phones are modelled, so there is no lexicon, no `<unk>` and 
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from asr.errors import DataError
 from asr.phones import unknown_phone
@@ -20,6 +22,22 @@ LN10 = math.log(10)
 
 Ngram = tuple[str, ...]
 Discounts = tuple[float, float, float]
+
+
+class Sentences(NamedTuple):
+    """Sentences as numbers: label k + 1 is `symbols[k]`; it needs no object for each symbol.
+
+    Sentence s is `labels[ends[s - 1]:ends[s]]`, the first begins at 0.
+    """
+
+    symbols: tuple[str, ...]
+    labels: Any  # (total,) int32, from 1
+    ends: Any  # (sentences,) int64
+
+    def texts(self) -> Iterator[tuple[str, ...]]:
+        """The symbols of each sentence."""
+        for begin, end in pairwise((0, *self.ends.tolist())):
+            yield tuple(self.symbols[label - 1] for label in self.labels[begin:end].tolist())
 
 
 @dataclass(frozen=True)
@@ -94,12 +112,12 @@ def wrong_log10(value: float, what: str) -> str:
 
 
 def estimate(
-    sentences: Iterable[Sequence[str]],
+    sentences: Iterable[Sequence[str]] | Sentences,
     order: int,
-    phones: Iterable[str] = (),
+    symbols: Iterable[str] = (),
     smoothing: str = "kneser-ney",
 ) -> LanguageModel:
-    """The interpolated n-gram of sentences over `phones` and all phones that occur.
+    """The interpolated n-gram of sentences over `symbols` and all symbols that occur.
 
     "kneser-ney": modified Kneser–Ney (Chen & Goodman 1998, section 3) at each order whose counts
     of counts give discounts, Witten–Bell at the others, for example on tiny data and for the
@@ -111,10 +129,12 @@ def estimate(
         raise DataError(f"order is {order}, expected {ORDERS[0]}…{ORDERS[-1]}")
     if smoothing not in ("kneser-ney", "witten-bell"):
         raise DataError(f"smoothing is {smoothing!r}, expected kneser-ney or witten-bell")
+    if isinstance(sentences, Sentences):
+        sentences = sentences.texts()
     raw = _raw_counts(sentences, order)
     if not raw[0]:
         raise DataError("no sentences to estimate a language model from")
-    vocabulary = sorted({ngram[0] for ngram in raw[0]} - {START, END} | set(phones))
+    vocabulary = sorted({ngram[0] for ngram in raw[0]} - {START, END} | set(symbols))
     counts, discounts = _smoothed_counts(raw, smoothing)
     probs: dict[Ngram, float] = {(): 1 / (len(vocabulary) + 1)}
     backoffs: dict[Ngram, float] = {}
