@@ -9,7 +9,6 @@ SHA-256 of all content, because safetensors itself has no checksum.
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ from asr.files.decoding import convert, impossible, require_json
 from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
-from asr.search import SearchConfig
+from asr.search import SearchConfig, packing
 from asr.search.graph import require_phones
 from asr.search.ngram import LanguageModel
 
@@ -89,8 +88,9 @@ def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
     if checkpoint.search is not None:
         header["search"] = asdict(checkpoint.search)
     if checkpoint.language_model is not None:
-        header["language_model"], ngrams = _packed(checkpoint.language_model)
-        tensors |= ngrams
+        packed, streams = packing.pack(checkpoint.language_model)
+        header["packed_language_model"] = asdict(packed)
+        tensors |= {f"language_model.{key}": torch.tensor(data) for key, data in streams.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(header)
     data = to_bytes(tensors, metadata={"asr": text, "sha256": _digest(text, tensors)})
@@ -119,8 +119,14 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     training = language_model = None
     if header.training is not None:
         training = _training_state(header.training, tensors, f"{path}")
-    if header.language_model is not None:
+    if header.packed_language_model is not None:
+        streams = {key: tensors.get(f"language_model.{key}") for key in packing.STREAMS}
+        arrays = {key: data.numpy() for key, data in streams.items() if data is not None}
+        key = f"{path}: language_model"
+        language_model = packing.unpack(header.packed_language_model, arrays, key)
+    elif header.language_model is not None:
         language_model = _unpacked(header.language_model, tensors, f"{path}")
+    if language_model is not None:
         require_phones(language_model, recognizer.vocabulary.phones, f"{path}: ")
     recognizer = recognizer.to(device).eval()
     return Checkpoint(recognizer, header.about, training, header.search, language_model)
@@ -150,7 +156,8 @@ class _Header:
     about: dict[str, str | int | float | None] = field(default_factory=dict)
     training: dict[str, Any] | None = None
     search: SearchConfig | None = None
-    language_model: _Ngrams | None = None
+    language_model: _Ngrams | None = None  # of before n-grams were packed
+    packed_language_model: packing.Packed | None = None
 
 
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
@@ -176,7 +183,7 @@ def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
             f"{path}: format {header.get('format')}, this version reads {FORMAT}; train it again, "
             f"or use the version that wrote it"
         )
-    for key in ("recognizer", "vocabulary", "search", "language_model"):
+    for key in ("recognizer", "vocabulary", "search", "language_model", "packed_language_model"):
         require_json(isinstance(header, dict) and header.get(key), f"{path}", key)
     return convert(header, _Header, f"{path}"), tensors
 
@@ -295,24 +302,8 @@ def _join(node: Any, tensors: Mapping[str, Tensor]) -> Any:
     return node
 
 
-def _packed(model: LanguageModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """An n-gram in 4 bytes a number: symbols as indices from 1 (0: none), no back-off as NaN."""
-    symbols = sorted({symbol for ngram in model.log10_probs for symbol in ngram})
-    index = {symbol: n for n, symbol in enumerate(symbols, start=1)}
-    # a history may have a back-off and, in a pruned model of others, no probability
-    ngrams = list({**model.log10_probs, **model.log10_backoffs})
-    rows = [[index[symbol] for symbol in ngram] for ngram in ngrams]
-    tensors = {
-        "ngrams": torch.tensor([row + [0] * (model.order - len(row)) for row in rows]).short(),
-        "log10_probs": torch.tensor([model.log10_probs.get(n, math.nan) for n in ngrams]),
-        "log10_backoffs": torch.tensor([model.log10_backoffs.get(n, math.nan) for n in ngrams]),
-    }
-    header = {"order": model.order, "symbols": symbols, "about": model.about}
-    return header, {f"language_model.{name}": tensor for name, tensor in tensors.items()}
-
-
 def _unpacked(header: _Ngrams, tensors: Mapping[str, Tensor], where: str) -> LanguageModel:
-    """The inverse of `_packed`, but for rounding; `DataError` where it cannot be one."""
+    """An n-gram of before n-grams were packed: rows of symbols from 1, shorter ones padded by 0."""
     keys = ("ngrams", "log10_probs", "log10_backoffs")
     parts = [tensors.get(f"language_model.{key}", torch.zeros(0)) for key in keys]
     ngrams, *numbers = parts
@@ -324,15 +315,18 @@ def _unpacked(header: _Ngrams, tensors: Mapping[str, Tensor], where: str) -> Lan
             described = f"{tuple(tensor.shape)} {tensor.dtype}"
             wanted = f"{expected}, as its order is"
             raise impossible(where, f"language_model.{key}", described, wanted)
-    symbols = ["", *names(header.symbols, where, "language_model.symbols")]
-    if ngrams.numel() and not (int(ngrams.min()) >= 0 and int(ngrams.max()) < len(symbols)):
+    symbols = names(header.symbols, where, "language_model.symbols")
+    if ngrams.numel() and not (int(ngrams.min()) >= 0 and int(ngrams.max()) <= len(symbols)):
         worst = max(abs(int(ngrams.min())), int(ngrams.max()))
-        raise impossible(where, "language_model.ngrams", worst, f"0 to {len(symbols) - 1}")
-    rows = [tuple(symbols[n] for n in row if n) for row in ngrams.tolist()]
-    log10_probs, log10_backoffs = (
-        {n: value for n, value in zip(rows, values.tolist(), strict=True) if not math.isnan(value)}
-        for values in numbers
-    )
-    model = LanguageModel(header.order, log10_probs, log10_backoffs, header.about)
+        raise impossible(where, "language_model.ngrams", worst, f"0 to {len(symbols)}")
+    rows = ngrams.long().numpy()
+    if (
+        not header.order
+        or ((rows[:, :-1] == 0) & (rows[:, 1:] > 0)).any()
+        or (rows == 0).all(1).any()
+    ):
+        raise DataError(f"{where}: language_model.ngrams has a row that is no n-gram")
+    values = (tensor.double().numpy() for tensor in numbers)
+    model = LanguageModel.of_ngrams(symbols, rows, *values, header.about)
     model.require_sound(f"{where}: language_model")
     return model

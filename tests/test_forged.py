@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,7 +20,7 @@ from asr.errors import DataError
 from asr.features import FeaturesConfig
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
-from asr.search import SearchConfig
+from asr.search import SearchConfig, packing
 from asr.search.ngram import estimate
 
 PHONES = ("aa", "b", "sil")
@@ -111,16 +112,16 @@ def replaced(node: Any, place: tuple[str | int, ...], value: Any) -> Any:
         ("model.criterion.head.weight", lambda t: t[1:].clone()),
         ("model.features.std", lambda t: t.reshape(1, -1)),
         ("model.features.mean", lambda t: None),
-        ("language_model.ngrams", lambda t: t + 99),
-        ("language_model.ngrams", lambda t: t - 99),
-        ("language_model.ngrams", lambda t: t.float()),
-        ("language_model.ngrams", lambda t: None),
-        ("language_model.log10_probs", lambda t: t + 3),
-        ("language_model.log10_probs", lambda t: t + math.inf),
-        ("language_model.log10_probs", lambda t: t + math.nan),
-        ("language_model.log10_probs", lambda t: t[1:].clone()),
-        ("language_model.log10_probs", lambda t: t.sum()),
-        ("language_model.log10_backoffs", lambda t: t + 1e30),
+        ("language_model.children", lambda t: t[1:].clone()),
+        ("language_model.children", lambda t: t.flip(0)),
+        ("language_model.children", lambda t: None),
+        ("language_model.symbols", lambda t: t.reshape(1, -1)),
+        ("language_model.symbols", lambda t: compressed(0, 0, 200)),
+        ("language_model.symbols", lambda t: compressed(*[0] * 10**6)),
+        ("language_model.probs", lambda t: t.float()),
+        ("language_model.probs", lambda t: compressed(*[9] * 11)),
+        ("language_model.probs", lambda t: compressed(*[255] * 11)),
+        ("language_model.backoffs", lambda t: t[:0].clone()),
     ],
 )
 def test_wrong_tensors_are_named(
@@ -134,6 +135,56 @@ def test_wrong_tensors_are_named(
     with pytest.raises(
         DataError, match=rf"forged\.safetensors: .*{name.partition('.')[0]}"
     ) as error:
+        checkpoint.load(path)
+    assert "\n" not in str(error.value)
+
+
+def compressed(*numbers: int) -> Tensor:
+    return torch.tensor(packing._compressed(np.array(numbers)))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("language_model.ngrams", lambda t: t + 99),
+        ("language_model.ngrams", lambda t: t - 99),
+        ("language_model.ngrams", lambda t: t.float()),
+        ("language_model.ngrams", lambda t: None),
+        ("language_model.log10_probs", lambda t: t + 3),
+        ("language_model.log10_probs", lambda t: t + math.inf),
+        ("language_model.log10_probs", lambda t: t + math.nan),
+        ("language_model.log10_probs", lambda t: t[1:].clone()),
+        ("language_model.log10_probs", lambda t: t.sum()),
+        ("language_model.log10_backoffs", lambda t: t + 1e30),
+        ("language_model.ngrams", lambda t: t.flip(1)),
+        ("language_model.ngrams", lambda t: t * 0),
+    ],
+)
+def test_an_unpacked_language_model_is_read_and_refused_as_ever(
+    sound: Path, tmp_path: Path, name: str, change: Callable[[Tensor], Tensor | None]
+) -> None:
+    symbols = ["</s>", "<s>", "aa", "b", "sil"]
+    earlier = {
+        "language_model.ngrams": torch.tensor([[n, 0] for n in range(1, 6)] + [[2, 3]]).short(),
+        "language_model.log10_probs": torch.tensor([-0.5] * 6),
+        "language_model.log10_backoffs": torch.tensor([math.nan, -0.25, *[math.nan] * 4]),
+    }
+
+    def header(node: Any) -> Any:
+        del node["packed_language_model"]
+        return node | {"language_model": {"order": 2, "symbols": symbols, "about": "earlier"}}
+
+    path = forged(sound, tmp_path, header, lambda weights: weights | earlier)
+    model = checkpoint.load(path).language_model
+    assert model is not None
+    assert (model.order, model.phones, model.about) == (2, PHONES, "earlier")
+    assert model.log_prob(("<s>",), "aa") == pytest.approx(-0.5 * math.log(10))
+    assert model.log_prob(("<s>",), "b") == pytest.approx(-0.75 * math.log(10))
+    changed = change(earlier.pop(name))
+    if changed is not None:
+        earlier[name] = changed
+    path = forged(sound, tmp_path, header, lambda weights: weights | earlier)
+    with pytest.raises(DataError, match=r"forged\.safetensors: .*language_model") as error:
         checkpoint.load(path)
     assert "\n" not in str(error.value)
 

@@ -11,7 +11,7 @@ from asr.errors import DataError
 from asr.phones import fold_to_arpabet, phone_set
 from asr.processor.compiled import compiled
 from asr.search.arpa import read_arpa
-from asr.search.ngram import END, LN10, START, LanguageModel, Ngram
+from asr.search.ngram import END, LN10, START, LanguageModel
 
 
 class Graph(NamedTuple):
@@ -26,11 +26,11 @@ class Graph(NamedTuple):
     start: int  # the state in which a sentence begins
     first_arc: Any  # (states + 1,) int64
     label: Any  # (arcs,) int32
-    log_prob: Any  # (arcs,) float64
+    log_prob: Any  # (arcs,) float32
     target: Any  # (arcs,) int32
     lower: Any  # (states,) int32
-    backoff: Any  # (states,) float64
-    end: Any  # (states,) float64, log-probability that the sentence ends
+    backoff: Any  # (states,) float32
+    end: Any  # (states,) float32, log-probability that the sentence ends
 
     @property
     def states_tell_labels(self) -> bool:
@@ -46,8 +46,8 @@ class Graph(NamedTuple):
 def no_language_model(vocabulary_size: int) -> Graph:
     """One state, in which every label and the end of the sentence have log-probability 0."""
     labels = np.arange(1, vocabulary_size, dtype=np.int32)
-    arcs = labels, np.zeros(len(labels)), np.zeros_like(labels)
-    state = np.zeros(1, np.int32), np.zeros(1), np.zeros(1)
+    arcs = labels, np.zeros(len(labels), np.float32), np.zeros_like(labels)
+    state = np.zeros(1, np.int32), np.zeros(1, np.float32), np.zeros(1, np.float32)
     return Graph(0, np.array([0, len(labels)]), *arcs, *state)
 
 
@@ -79,32 +79,51 @@ def require_phones(model: LanguageModel, phones: Sequence[str], where: str = "")
 
 
 def _graph(model: LanguageModel, phones: Sequence[str]) -> Graph:
-    """The graph of a model of exactly these phones."""
-    label = {phone: number for number, phone in enumerate(phones, start=1)}
-    histories = {ngram[:-1] for ngram in model.log10_probs} | set(model.log10_backoffs)
-    state = {history: s for s, history in enumerate(sorted(histories, key=lambda h: (len(h), h)))}
+    """The graph of a model of exactly these phones.
 
-    def longest_state(history: Ngram) -> int:
-        while history not in state:
-            history = history[1:]
-        return state[history]
-
-    arcs = sorted(
-        (state[ngram[:-1]], label[ngram[-1]], LN10 * prob, longest_state(ngram))
-        for ngram, prob in model.log10_probs.items()
-        if ngram[-1] in label
-    )
-    first_arc = np.searchsorted([arc[0] for arc in arcs], range(len(state) + 1))
+    Its states are the histories with continuations; another one is its longest suffix of those.
+    """
+    label_of = np.zeros(len(model.symbols), np.int32)
+    label_of[[model.number[phone] for phone in phones]] = range(1, len(phones) + 1)
+    backoff = np.nan_to_num(model.log10_backoff)
+    is_state = (np.diff(model.children) > 0) | (backoff != 0)
+    is_state[0] = True
+    state = np.zeros(len(model.symbol), np.int32)
+    end = np.zeros(len(backoff))
+    ends = model.symbol == model.number[END]
+    ends &= ~np.isnan(model.log10_prob)
+    for order in range(1, model.order + 1):
+        nodes = model.nodes(order)
+        state[nodes] = state[model.suffix[nodes]]
+        above = model.nodes(order - 1)  # the histories of these nodes
+        end[above] = backoff[above] + end[model.suffix[above]]
+        last = nodes.start + np.flatnonzero(ends[nodes])
+        end[model.parent[last]] = model.log10_prob[last]
+        if order < model.order:
+            own = nodes.start + np.flatnonzero(is_state[nodes])
+            state[own] = np.count_nonzero(is_state[: nodes.start]) + np.arange(len(own))
+    histories = np.flatnonzero(is_state)
+    label = label_of[model.symbol]
+    label[0] = 0
+    arcs = np.flatnonzero((label > 0) & ~np.isnan(model.log10_prob))
+    source = state[model.parent[arcs]]
+    if np.any(np.diff(label_of[label_of > 0]) < 0):  # the symbols are sorted otherwise
+        arcs = arcs[np.lexsort((label[arcs], source))]
     return Graph(
-        longest_state((START,)),
-        first_arc,
-        np.array([arc[1] for arc in arcs], dtype=np.int32),
-        np.array([arc[2] for arc in arcs]),
-        np.array([arc[3] for arc in arcs], dtype=np.int32),
-        np.array([longest_state(history[1:]) for history in state], dtype=np.int32),
-        np.array([LN10 * model.log10_backoffs.get(history, 0.0) for history in state]),
-        np.array([model.log_prob(history, END) for history in state]),
+        int(state[model.number[START] + 1]) if START in model.number else 0,
+        _first_arcs(source, len(histories)),
+        label[arcs],
+        (LN10 * model.log10_prob[arcs]).astype(np.float32),
+        state[arcs],
+        state[model.suffix[histories]],
+        (LN10 * backoff[histories]).astype(np.float32),
+        (LN10 * end[histories]).astype(np.float32),
     )
+
+
+def _first_arcs(sources: Any, states: int) -> Any:
+    """Where the arcs of each state begin, for arcs that are sorted by state."""
+    return np.concatenate(([0], np.cumsum(np.bincount(sources, minlength=states))))
 
 
 def _folding_graph(inner: Graph, phones: Sequence[str], labels: Sequence[str]) -> Graph:
@@ -114,51 +133,69 @@ def _folding_graph(inner: Graph, phones: Sequence[str], labels: Sequence[str]) -
     the states of `inner` come those of a history followed by a closure. A closure costs what its
     stop costs; then the stop's release is free, and an affricate costs the difference. Before any
     other label the closure alone counts as the stop: the state backs off, at no cost, to the
-    history with the stop. Silence is free and only ends a closure.
+    history with the stop. Silence is free and only ends a closure. A history without arcs for a
+    closure's stop and releases has no state for the closure: that of its suffix is the same.
     """
     folding = fold_to_arpabet()
     number = {phone: n for n, phone in enumerate(phones, start=1)}
-    histories = np.arange(len(inner.lower))
-    log_prob = np.zeros((len(histories), len(phones) + 1))
-    target = np.zeros(log_prob.shape, dtype=np.int32)
-    for state in range(len(histories)):
-        fill_row(inner, state, log_prob[state], target[state])
+    count = len(inner.lower)
+    histories = np.arange(count)
     sources = np.repeat(histories, np.diff(inner.first_arc))
     arcs: list[tuple[Any, int, Any, Any]] = []  # states, their label, log-probabilities, targets
     lower, end = [inner.lower], [inner.end]
     for label, name in enumerate(labels, start=1):
         phone = folding.target[name]
         if phone is None:
-            arcs.append((histories, label, np.zeros(len(histories)), histories))
+            arcs.append((histories, label, np.zeros(count), histories))
             continue
         n = number[phone]
+        own = inner.label == n
         if name not in folding.releases:
-            own = inner.label == n
             arcs.append((sources[own], label, inner.log_prob[own], inner.target[own]))
             continue
-        waiting = len(lower) * len(histories) + histories
-        arcs.append((histories, label, log_prob[:, n], waiting))
-        for release in folding.releases[name] & set(labels):
-            r = number[folding.target[release] or ""]
-            difference = log_prob[:, r] - log_prob[:, n]
-            arcs.append((waiting, labels.index(release) + 1, difference, target[:, r]))
-        lower.append(target[:, n])
-        end.append(inner.end[target[:, n]])
+        releases = {
+            labels.index(release) + 1: number[folding.target[release] or ""]
+            for release in folding.releases[name] & set(labels)
+        }
+        own |= np.isin(inner.label, list(releases.values()))
+        closed = np.unique(sources[own])
+        log_prob, target = _column(inner, sources, n)
+        waiting = sum(map(len, lower)) + np.arange(len(closed))
+        arcs.append((closed, label, log_prob[closed], waiting))
+        for release, r in releases.items():
+            released, behind = _column(inner, sources, r)
+            arcs.append((waiting, release, (released - log_prob)[closed], behind[closed]))
+        lower.append(target[closed])
+        end.append(inner.end[target[closed]])
     of_label = np.repeat([arc[1] for arc in arcs], [len(arc[0]) for arc in arcs])
     states, log_probs, targets = (np.concatenate([arc[k] for arc in arcs]) for k in (0, 2, 3))
-    order = np.lexsort((of_label, states))
-    backoff = np.zeros(len(lower) * len(histories))
-    backoff[: len(histories)] = inner.backoff
+    order = np.argsort(states * (len(labels) + 1) + of_label)
+    backoff = np.zeros(sum(map(len, lower)), np.float32)
+    backoff[:count] = inner.backoff
     return Graph(
         inner.start,
-        np.searchsorted(states[order], np.arange(len(backoff) + 1)),
+        _first_arcs(states[order], len(backoff)),
         of_label[order].astype(np.int32),
-        log_probs[order],
+        log_probs[order].astype(np.float32),
         targets[order].astype(np.int32),
         np.concatenate(lower),
         backoff,
         np.concatenate(end),
     )
+
+
+def _column(graph: Graph, sources: Any, label: int) -> tuple[Any, Any]:
+    """log P of one label after each history, back-off included, and the state behind it."""
+    log_prob, target = np.full(len(graph.lower), np.nan), np.zeros(len(graph.lower), np.int32)
+    own = graph.label == label
+    log_prob[sources[own]], target[sources[own]] = graph.log_prob[own], graph.target[own]
+    waiting = np.flatnonzero(np.isnan(log_prob))
+    while len(waiting):
+        lower = graph.lower[waiting]
+        log_prob[waiting] = graph.backoff[waiting] + log_prob[lower]
+        target[waiting] = target[lower]
+        waiting = waiting[np.isnan(log_prob[waiting])]
+    return log_prob, target
 
 
 # numba caches the compiled callers by their own files: after a change here, delete __pycache__.
