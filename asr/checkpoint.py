@@ -327,6 +327,6 @@ def _unpacked(header: _Ngrams, tensors: Mapping[str, Tensor], where: str) -> Lan
     ):
         raise DataError(f"{where}: language_model.ngrams has a row that is no n-gram")
     values = (tensor.double().numpy() for tensor in numbers)
-    model = LanguageModel.of_ngrams(symbols, rows, *values, header.about)
+    model = LanguageModel.of_ngrams(symbols, rows, *values, about=header.about)
     model.require_sound(f"{where}: language_model")
     return model

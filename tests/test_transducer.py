@@ -387,7 +387,7 @@ def test_a_blank_penalty_brings_phones_out_of_a_greedy_search() -> None:
 def test_language_model_bonus_and_penalty_are_added_to_the_score() -> None:
     criterion = transducer(6)
     encoded, lengths = torch.randn(1, 4, 5), torch.tensor([4])
-    model = estimate([("b", "a"), ("b", "b", "a"), ("b",)], order=3, phones=("a", "b"))
+    model = estimate([("b", "a"), ("b", "b", "a"), ("b",)], order=3, symbols=("a", "b"))
     search = dataclasses.replace(
         WIDE, language_model="given below", lm_weight=0.7, bonus=0.4, blank_penalty=0.3
     )

@@ -111,15 +111,16 @@ def read_arpa(path: str | Path) -> LanguageModel:
     if order:
         close()
     counts = [len(rows) for rows, *_ in parts] + [0] * (len(stated) - order)
-    for n, ((promised, place), count) in enumerate(zip(stated, counts, strict=True), start=1):
-        if count != promised:
+    for n, (promised, place) in enumerate(stated, start=1):
+        if counts[n - 1] != promised:
             raise DataError(
-                f"{place}: the header states {promised} n-grams of order {n}, the file has {count}"
+                f"{place}: the header states {promised} n-grams of order {n}, the file has "
+                f"{counts[n - 1]}"
             )
     if not number:
         raise DataError(f"{where}: the header states no n-grams, expected lines `ngram 1=…`")
-    arrays = [np.concatenate(part) for part in zip(*parts, strict=True)]
-    model = LanguageModel.of_ngrams([*number], *arrays, " ".join(about))
+    rows, *values = (np.concatenate(part) for part in zip(*parts, strict=True))
+    model = LanguageModel.of_ngrams([*number], rows, *values, about=" ".join(about))
     model.require_sound(f"{path}")
     return model
 

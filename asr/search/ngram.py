@@ -84,7 +84,12 @@ class LanguageModel:
 
     @classmethod
     def of_ngrams(
-        cls, symbols: Sequence[str], ngrams: Any, log10_prob: Any, log10_backoff: Any, about: str
+        cls,
+        symbols: Sequence[str],
+        ngrams: Any,
+        log10_prob: Any,
+        log10_backoff: Any,
+        about: str = "",
     ) -> Self:
         """The model of n-grams in any order, (N, order), symbols from 1, shorter ones padded by 0.
 
