@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> None:
 
     if not 0 <= options.bootstrap <= MOST_SAMPLES or options.seed < 0:
         parser.error(f"--bootstrap and --seed: expected 0 or more, samples up to {MOST_SAMPLES:,}")
-    if options.protocol not in (None, *protocol_names(), "all"):
-        parser.error(f"--protocol: known are {', '.join(protocol_names())} and all")
+    if options.protocol not in (None, *protocol_names(), "words", "all"):
+        parser.error(f"--protocol: known are {', '.join(protocol_names())}, words and all")
     names = options.format.split(",") if options.format else [None]
     if len(names) > 2 or not set(names) <= {None, *FORMATS}:
         parser.error(f"--format: expected one or two of {', '.join(FORMATS)}, as in jsonl,ctm")
@@ -193,7 +193,8 @@ def _parser() -> argparse.ArgumentParser:
         "--protocol",
         metavar="NAME|all",
         help="strict, sil-optional, sil-merged, q-as-sil, collapsed, no-sil, arpabet, none, "
-        "or all in one table (default: that of the run that HYP is in, or else strict)",
+        "words (word error rate), or all others in one table (default: that of the run that HYP "
+        "is in, or else strict)",
     )
     add(
         "--scorer",

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from asr.criteria.base import Criterion, CriterionConfig, Path, Span
 from asr.knobs import knob
 from asr.search import SearchConfig, prefix_beam
 from asr.search.graph import Graph, no_language_model
+from asr.search.word_model import WordGraph
 
 BLANK = 0
 ALIGNMENT_PENALTY = 4.0  # nats subtracted from the blank in `align`; see docs/alignment.md
@@ -90,8 +91,9 @@ class CTC(Criterion):
         if search.beam == 1:
             return [[greedy(one)] for one in utterances]
         graph = graph or no_language_model(self.head.out_features)
+        one_search = word_search if isinstance(graph, WordGraph) else beam_search
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-            return list(threads.map(lambda one: beam_search(one, search, graph), utterances))
+            return list(threads.map(lambda one: one_search(one, search, graph), utterances))
 
     def align(
         self, encoded: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
@@ -140,6 +142,14 @@ def beam_search(log_probs: Tensor, search: SearchConfig, graph: Graph) -> list[P
     return [
         path_of(*align(log_probs, torch.from_numpy(row[:length])), float(score))
         for row, length, score in zip(labels, lengths, scores, strict=True)
+    ]
+
+
+def word_search(log_probs: Tensor, search: SearchConfig, graph: WordGraph) -> list[Path]:
+    """The n best paths through words, with the pronunciation of each: (T, V) → n paths."""
+    return [
+        replace(path_of(*align(log_probs, torch.tensor(labels)), score), words=words)
+        for labels, words, score in graph.search(log_probs.numpy(), search)
     ]
 
 

@@ -1,0 +1,285 @@
+"""A lexicon and a word n-gram in one file, and their graph for the labels of a recogniser.
+
+The file is safetensors with its description as JSON under `words` and a SHA-256 of all content, as
+`asr.checkpoint`. Its tensors are the bytes of arrays, compressed.
+"""
+
+import hashlib
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from asr.errors import DataError
+from asr.files import names, require_kind
+from asr.files.decoding import convert, require_json
+from asr.files.outputs import atomic_open
+from asr.phones import unknown_phone
+from asr.search import SearchConfig, words
+from asr.search.graph import Graph, graph_of, load_graph, no_language_model
+from asr.search.ngram import UNKNOWN, LanguageModel
+
+FORMAT = 1
+MOST_BYTES = 1 << 30  # of an array
+PARTS = {  # of a graph, as they are stored: half precision is enough for logarithms
+    "label": np.int32,
+    "log_prob": np.float16,
+    "target": np.int32,
+    "lower": np.int32,
+    "backoff": np.float16,
+    "end": np.float16,
+}
+HOW = "make the file again with `asr words`"
+
+
+@dataclass(frozen=True)
+class WordModel:
+    """Words with their pronunciations, and their n-gram, in which word k has label k + 1.
+
+    `pronunciations` (E, longest) are indices into `phones`, from 1, and then zeros; `word` (E,) are
+    their words' labels. `search` was tuned with it.
+    """
+
+    words: tuple[str, ...]
+    phones: tuple[str, ...]
+    pronunciations: Any
+    word: Any
+    graph: Graph
+    search: SearchConfig
+    about: str = ""
+
+
+class WordGraph(Graph):
+    """The graph of a word n-gram, and the pronunciations through which labels become its words."""
+
+    model: WordModel
+    tree: words.Tree
+    pronunciations: Any  # (E, longest), labels of the recogniser
+    unknown: Graph  # of the phones of unknown words
+
+    def search(
+        self, log_probs: Any, config: SearchConfig
+    ) -> list[tuple[list[int], tuple[tuple[str, int], ...], float]]:
+        """For each of the n best: labels, words with their numbers of labels, score; (T, V) → n."""
+        size, result = log_probs.shape[1], []
+        factors = config.lm_weight, config.bonus, config.word_bonus, -config.unknown
+        limits = config.beam, config.threshold, config.n_best
+        graph = Graph(*self)
+        best = words.search(log_probs, self.tree, graph, self.unknown, *factors, *limits)
+        for codes, length, score in zip(*best, strict=True):
+            labels: list[int] = []
+            counts: list[tuple[str, int]] = []
+            for code in codes[:length].tolist():
+                phone, first = divmod(code - len(self.tree.word), size)[::-1]
+                if code < len(self.tree.word):
+                    own = self.pronunciations[self.tree.source[code]]
+                    word = self.model.words[self.tree.word[code] - 1]
+                    labels += own[own > 0].tolist()
+                    counts.append((word, int((own > 0).sum())))
+                else:
+                    labels.append(phone)
+                    before = 0 if first % 2 else counts.pop()[1]
+                    counts.append((UNKNOWN, before + 1))
+            result.append((labels, tuple(counts), float(score)))
+        return result
+
+
+def word_model(
+    lexicon: Mapping[str, Sequence[Sequence[str]]],
+    model: LanguageModel,
+    search: SearchConfig | None = None,
+) -> WordModel:
+    """The words of an n-gram that the lexicon has; `DataError` where there are none."""
+    known = model.phones  # its symbols
+    rows = [(n, one) for n, word in enumerate(known, 1) for one in lexicon.get(word, ())]
+    if not rows:
+        raise DataError(
+            f"no word of the n-gram is in the lexicon: it begins with {' '.join(known[:3])}; "
+            f"expected words in lower case"
+        )
+    phones = tuple(sorted({phone for _, one in rows for phone in one}))
+    number = {phone: n for n, phone in enumerate(phones, 1)}
+    pronunciations = np.zeros((len(rows), max(len(one) for _, one in rows)), np.uint8)
+    for row, (_, one) in zip(pronunciations, rows, strict=True):
+        row[: len(one)] = [number[phone] for phone in one]
+    word = np.array([n for n, _ in rows], np.int32)
+    search = search or SearchConfig(beam=300)
+    return WordModel(
+        known, phones, pronunciations, word, graph_of(model, known), search, model.about
+    )
+
+
+def save_words(path: str | Path, model: WordModel) -> None:
+    """Write the file; an earlier one is replaced only when the new one is complete."""
+    graph = model.graph
+    arrays = {
+        "words": np.frombuffer("\n".join(model.words).encode(), np.uint8),
+        "pronunciations": model.pronunciations,
+        "word": model.word.astype(np.int32),
+        "arcs": np.diff(graph.first_arc).astype(np.int32),
+        **{name: getattr(graph, name).astype(kind) for name, kind in PARTS.items()},
+    }
+    tensors = {
+        name: np.frombuffer(zlib.compress(array.tobytes(), 6), np.uint8)
+        for name, array in arrays.items()
+    }
+    header = {
+        "format": FORMAT,
+        "phones": model.phones,
+        "longest": model.pronunciations.shape[1],
+        "start": graph.start,
+        "search": asdict(model.search),
+        "about": model.about,
+    }
+    text = json.dumps(header)
+    data = to_bytes(tensors, metadata={"words": text, "sha256": _digest(text, tensors)})
+    with atomic_open(path, "wb") as file:
+        file.write(data)
+
+
+@dataclass(frozen=True)
+class _Header:
+    format: int
+    phones: list[str]
+    longest: int
+    start: int
+    search: SearchConfig
+    about: str = ""
+
+
+def load_words(path: str | Path) -> WordModel:
+    """Read a file of `save_words`; `DataError` where it is absent, damaged, or something else."""
+    where, path = f"{path}", Path(path)
+    require_kind(path, "a file of words, as `asr words` writes it")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file of words; make one with `asr words`")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: damaged, or not a file of words ({error})") from error
+    if "words" not in metadata:
+        raise DataError(f"{path}: a safetensors file, but not one of words; {HOW}")
+    if _digest(metadata["words"], tensors) != metadata.get("sha256"):
+        raise DataError(f"{path}: damaged, its content does not match its checksum")
+    try:
+        node = json.loads(metadata["words"])
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: header is not JSON ({error})") from None
+    if isinstance(node, dict) and node.get("format") != FORMAT:
+        raise DataError(f"{path}: format {node.get('format')}, this version reads {FORMAT}; {HOW}")
+    require_json(node, where, "words")
+    header = convert(node, _Header, where)
+    kinds = {"words": np.uint8, "pronunciations": np.uint8, "word": np.int32, "arcs": np.int32}
+    arrays = {name: _array(tensors, name, kind, where) for name, kind in (kinds | PARTS).items()}
+    return _checked(header, arrays, where)
+
+
+def _array(tensors: Mapping[str, Any], name: str, kind: Any, where: str) -> Any:
+    try:
+        unpack = zlib.decompressobj()
+        data = unpack.decompress(tensors[name].tobytes(), MOST_BYTES)
+        return np.frombuffer(data, kind)
+    except (KeyError, ValueError, zlib.error) as error:
+        raise DataError(f"{where}: tensor {name} is absent or damaged ({error})") from None
+
+
+def _checked(header: _Header, arrays: Mapping[str, Any], where: str) -> WordModel:
+    """The model of these arrays; `DataError` where an index would lead out of them."""
+    text = arrays["words"].tobytes().decode(errors="replace")
+    known = names(text.split("\n"), where, "words")
+    phones = names(header.phones, where, "phones")
+    arcs, states = len(arrays["label"]), len(arrays["arcs"])
+    entries = len(arrays["word"])
+    first_arc = np.concatenate([[0], np.cumsum(arrays["arcs"], dtype=np.int64)])
+    sizes = {"log_prob": arcs, "target": arcs, "lower": states, "backoff": states, "end": states}
+    limits = {
+        "label": (1, len(known)),
+        "target": (0, states - 1),
+        "lower": (0, states - 1),
+        "word": (1, len(known)),
+        "arcs": (0, arcs),
+        "pronunciations": (0, len(phones)),
+    }
+    right = (
+        all(len(arrays[name]) == size for name, size in sizes.items())
+        and all(
+            len(arrays[name]) and low <= arrays[name].min() and arrays[name].max() <= high
+            for name, (low, high) in limits.items()
+        )
+        and first_arc[-1] == arcs
+        and 0 <= header.start < states
+        and entries * header.longest == len(arrays["pronunciations"])
+        and np.array_equal(arrays["label"][: first_arc[1]], np.arange(1, len(known) + 1))
+        # backing off ends: a state's lower one comes before it
+        and bool(np.all(arrays["lower"][1:] < np.arange(1, states)))
+        and all(np.isfinite(arrays[name]).all() for name in ("log_prob", "backoff", "end"))
+    )
+    if not right:
+        raise DataError(f"{where}: its arrays do not fit each other; {HOW}")
+    pronunciations = arrays["pronunciations"].reshape(entries, header.longest)
+    values = [
+        arrays[name].astype(np.float64 if "f" in np.dtype(kind).kind else kind)
+        for name, kind in PARTS.items()
+    ]
+    graph = Graph(header.start, first_arc, *values)
+    return WordModel(
+        known, phones, pronunciations, arrays["word"], graph, header.search, header.about
+    )
+
+
+def word_graph(
+    model: WordModel, phones: Sequence[str], unknown: Graph | None = None, where: str = ""
+) -> WordGraph:
+    """The words of a recogniser in which phone k has label k + 1.
+
+    `unknown` is an n-gram of its phones, for words outside the lexicon; without one all phones are
+    equally likely there. Raises `DataError`, begun with `where`, where a phone of the lexicon is
+    none of the recogniser's, as of one that was trained on TIMIT's labels.
+    """
+    label = {phone: n for n, phone in enumerate(phones, 1)}
+    if absent := [phone for phone in model.phones if phone not in label]:
+        raise DataError(
+            f"{where}the recogniser has other phones than the lexicon: "
+            f"{unknown_phone(absent[0], phones, 'its vocabulary')}; words need a recogniser of the "
+            f"lexicon's phones, {' '.join(model.phones)}"
+        )
+    labels = np.array([0, *(label[phone] for phone in model.phones)], np.uint8)
+    result = WordGraph(*model.graph)
+    result.model, result.pronunciations = model, labels[model.pronunciations]
+    likely = model.graph.log_prob[model.word - 1]  # state 0 has an arc for each word, in order
+    result.tree = words.tree_of(result.pronunciations, model.word, likely, len(phones) + 1)
+    flat = no_language_model(len(phones) + 1)
+    result.unknown = unknown or flat._replace(log_prob=flat.log_prob - math.log(len(phones)))
+    return result
+
+
+def graph_for(search: SearchConfig, phones: Sequence[str]) -> Graph | None:
+    """What a search of these phones reads: the words or the phone n-gram of its files, if any."""
+    graph = load_graph(search.language_model, phones) if search.language_model else None
+    if not search.words:
+        return graph
+    changed = Path(search.words).stat().st_mtime_ns if Path(search.words).exists() else 0
+    return word_graph(_load_words(search.words, changed), phones, graph, f"{search.words}: ")
+
+
+@lru_cache(maxsize=2)
+def _load_words(path: str, changed: int) -> WordModel:
+    return load_words(path)
+
+
+def _digest(text: str, tensors: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()
