@@ -1,22 +1,32 @@
 """Laws of the word search: full width is exhaustive; results, files and formats say the same."""
 
 import itertools
+import json
 import math
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from conftest import tones_of
 from safetensors.numpy import save_file
 
+from asr.commands import score, transcribe
+from asr.commands.words import main as make_words
 from asr.criteria import CTC, CTCConfig
 from asr.criteria import Path as Found
 from asr.errors import DataError
+from asr.labels import textgrid
+from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
+from asr.scoring import read_transcripts
 from asr.search import SearchConfig
+from asr.search.arpa import write_arpa
 from asr.search.ngram import LanguageModel, estimate
 from asr.search.word_model import WordGraph, load_words, save_words, word_graph, word_model
+from asr.transcriber import load
 
 PHONES = ("aa", "b", "iy")
 LEXICON = {
@@ -118,8 +128,8 @@ def test_histories_that_the_ngram_does_not_tell_apart_share_their_mass() -> None
         scores = expected(log_probs, WIDE, model(1))
         (path,) = search(log_probs, WIDE, graph(1))
         ends: dict[str, float] = defaultdict(float)
-        for one, score in scores.items():
-            ends[one[-1][1][-1] if one else ""] += math.exp(score)
+        for one, total in scores.items():
+            ends[one[-1][1][-1] if one else ""] += math.exp(total)
         assert math.exp(path.score) == pytest.approx(max(ends.values()), rel=1e-4)
 
 
@@ -140,14 +150,16 @@ def test_words_outside_the_lexicon_are_unknown_with_their_phones() -> None:
     only = {"a": (("aa",),)}
     ngram = estimate([("a",), ("a", "a")], 2, ("a",))
     words = word_graph(word_model(only, ngram), PHONES)
-    config = replace(WIDE, unknown=2.0, beam=50)
+    config = replace(WIDE, unknown=9.0, beam=50)
     (path,) = search(frames.log_softmax(2), config, words)
     assert path.words == (("<unk>", 3), ("a", 1))
     assert path.labels == (3, 2, 3, 1)
-    score = -2.0 - 0.7 * 3 * math.log(3) + 0.3 * 2
+    score = -9.0 - 0.7 * 3 * math.log(3) + 0.3 * 2
     score += 0.7 * (ngram.log_prob((), "a") + ngram.log_prob(("a",), "</s>"))
     assert path.score == pytest.approx(score, abs=0.02)  # nearly all mass is one alignment's
-    assert search(frames.log_softmax(2), replace(config, unknown=math.inf), words)[0].words != path
+    known = search(frames.log_softmax(2), replace(config, unknown=math.inf), words)[0]
+    assert known.words is not None
+    assert {word for word, _ in known.words} == {"a"}
 
 
 def test_the_tree_has_each_pronunciation_once_below_its_prefix() -> None:
@@ -203,3 +215,79 @@ def test_other_phones_are_refused_by_name() -> None:
         graph(phones=("aa", "b", "ix"))
     with pytest.raises(DataError, match="no word of the n-gram"):
         word_model({"x": (("aa",),)}, model())
+
+
+# ── recordings, files and scores ─────────────────────────────────────────────────────────────
+
+TONES = "me M IY\nsee S IY\nma M AA\nma(2) M AA AA\n"
+
+
+@pytest.fixture(scope="module")
+def tone_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of words over the phones of `tone_model`, made by the command."""
+    folder = tmp_path_factory.mktemp("words")
+    (folder / "lexicon.txt").write_text(TONES)
+    ngram = estimate([("me", "see"), ("see", "ma"), ("me", "ma", "other")], 2)
+    write_arpa(folder / "words.arpa", ngram)
+    tuned = {"search": asdict(replace(WIDE, beam=50, unknown=3.0)), "dev_per": 1.0}
+    (folder / "search.json").write_text(json.dumps(tuned).replace("Infinity", "1e3"))
+    path = folder / "words.safetensors"
+    command = [str(folder / "lexicon.txt"), str(folder / "words.arpa"), "--output", str(path)]
+    make_words([*command, "--search", str(folder / "search.json")])
+    return path
+
+
+def test_a_recording_has_words_with_their_phones_and_times(
+    tone_model: Path, tone_words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phones = ("m", "iy", "s", "iy", "aa", "s", "aa")  # and two that fit no word
+    waveform = tones_of(phones)
+    transcript = load(tone_model, words=tone_words).transcribe(waveform, 16_000)
+    assert transcript.words is not None
+    assert [one.word for one in transcript.words][:2] == ["me", "see"]
+    assert transcript.words[-1].word == "<unk>"
+    assert tuple(p for one in transcript.words for p in one.phones) == phones
+    for word, first, last in zip(transcript.words[:2], (0, 2), (1, 3), strict=True):
+        assert word.start_s == transcript.phones[first].start_s
+        assert word.end_s == transcript.phones[last].end_s
+        assert 0.5 < word.confidence <= 1
+    path = tmp_path / "tones.wav"
+    soundfile.write(path, waveform, 16_000)
+    flags = [str(path), "--checkpoint", str(tone_model), "--words", str(tone_words)]
+    for name in ("tones.json", "tones.txt", "tones.TextGrid"):
+        assert transcribe.main([*flags, "--output", str(tmp_path / name)]) == 0
+        read = read_transcripts(tmp_path / name)
+        assert next(iter(read.items.values())).phones == phones
+        if name == "tones.json":
+            said = next(iter(read.items.values())).words
+            assert (said or ())[:2] == ("me", "see")
+    assert "  me see" in (tmp_path / "tones.txt").read_text()
+    tiers = [tier.name for tier in textgrid.read_tiers(tmp_path / "tones.TextGrid")]
+    assert tiers == ["words", "phones", "confidences"]
+    capsys.readouterr()
+
+
+def test_without_words_transcripts_have_none(tone_model: Path) -> None:
+    assert load(tone_model).transcribe(tones_of(("m", "iy")), 16_000).words is None
+
+
+def test_words_need_their_file(tone_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.safetensors: no such file of words"):
+        load(tone_model, words=tmp_path / "absent.safetensors")
+
+
+def test_word_error_rate_counts_words(tmp_path: Path) -> None:
+    said = Utterance("a", "a.wav", 1.0, "a", ("m", "iy", "s", "iy"), words="ME SEE")
+    heard = Hypothesis("a", ("m", "iy", "m", "aa"), words=(("me", 2), ("ma", 2)))
+    write_jsonl(tmp_path / "ref.jsonl", [said])
+    write_jsonl(tmp_path / "hyp.jsonl", [heard])
+    assert read_jsonl(tmp_path / "hyp.jsonl", Hypothesis) == [heard]
+    (report,) = score.run(tmp_path / "ref.jsonl", [tmp_path / "hyp.jsonl"], protocol="words")
+    assert (report.score.total.err, report.score.total.ref) == (1, 2)
+    assert report.score.line().startswith("%WER 50.00")
+    write_jsonl(tmp_path / "phones.jsonl", [Hypothesis("a", ("m",))])
+    with pytest.raises(DataError, match="a has no words"):
+        score.run(tmp_path / "ref.jsonl", [tmp_path / "phones.jsonl"], protocol="words")
+    (tmp_path / "bad.jsonl").write_text(json.dumps(heard.to_dict() | {"words": [["me", 2]]}) + "\n")
+    with pytest.raises(DataError, match="4 phones in all"):
+        read_jsonl(tmp_path / "bad.jsonl", Hypothesis)

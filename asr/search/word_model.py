@@ -38,6 +38,7 @@ PARTS = {  # of a graph, as they are stored: half precision is enough for logari
     "end": np.float16,
 }
 HOW = "make the file again with `asr words`"
+TUNED = SearchConfig(beam=300, blank_penalty=1.5, lm_weight=0.7)  # as conf/search/words.yaml
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def word_model(
     for row, (_, one) in zip(pronunciations, rows, strict=True):
         row[: len(one)] = [number[phone] for phone in one]
     word = np.array([n for n, _ in rows], np.int32)
-    search = search or SearchConfig(beam=300)
+    search = search or TUNED
     return WordModel(
         known, phones, pronunciations, word, graph_of(model, known), search, model.about
     )
