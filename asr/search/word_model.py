@@ -1,16 +1,15 @@
 """A lexicon and a word n-gram in one file, and their graph for the labels of a recogniser.
 
 The file is safetensors with its description as JSON under `words` and a SHA-256 of all content, as
-`asr.checkpoint`. Its tensors are the bytes of arrays, compressed.
+`asr.checkpoint`.
 """
 
 import hashlib
 import json
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,9 @@ from asr.phones import unknown_phone
 from asr.search import SearchConfig, words
 from asr.search.graph import Graph, graph_of, load_graph, no_language_model
 from asr.search.ngram import UNKNOWN, LanguageModel
+from asr.search.packing import Packed, pack, unpack
 
 FORMAT = 1
-MOST_BYTES = 1 << 30  # of an array
-PARTS = {  # of a graph, as they are stored: half precision is enough for logarithms
-    "label": np.int32,
-    "log_prob": np.float16,
-    "target": np.int32,
-    "lower": np.int32,
-    "backoff": np.float16,
-    "end": np.float16,
-}
 HOW = "make the file again with `asr words`"
 TUNED = SearchConfig(beam=300, blank_penalty=1.5, lm_weight=0.7)  # as conf/search/words.yaml
 
@@ -49,13 +40,20 @@ class WordModel:
     their words' labels. `search` was tuned with it.
     """
 
-    words: tuple[str, ...]
+    ngram: LanguageModel
     phones: tuple[str, ...]
     pronunciations: Any
     word: Any
-    graph: Graph
     search: SearchConfig
-    about: str = ""
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """All words of the n-gram, sorted; not each of them has a pronunciation."""
+        return self.ngram.phones
+
+    @cached_property
+    def graph(self) -> Graph:
+        return graph_of(self.ngram, self.words)
 
 
 class WordGraph(Graph):
@@ -95,11 +93,11 @@ class WordGraph(Graph):
 
 def word_model(
     lexicon: Mapping[str, Sequence[Sequence[str]]],
-    model: LanguageModel,
+    ngram: LanguageModel,
     search: SearchConfig | None = None,
 ) -> WordModel:
     """The words of an n-gram that the lexicon has; `DataError` where there are none."""
-    known = model.phones  # its symbols
+    known = ngram.phones  # its symbols
     rows = [(n, one) for n, word in enumerate(known, 1) for one in lexicon.get(word, ())]
     if not rows:
         raise DataError(
@@ -112,36 +110,21 @@ def word_model(
     for row, (_, one) in zip(pronunciations, rows, strict=True):
         row[: len(one)] = [number[phone] for phone in one]
     word = np.array([n for n, _ in rows], np.int32)
-    search = search or TUNED
-    return WordModel(
-        known, phones, pronunciations, word, graph_of(model, known), search, model.about
-    )
+    return WordModel(ngram, phones, pronunciations, word, search or TUNED)
 
 
 def save_words(path: str | Path, model: WordModel) -> None:
     """Write the file; an earlier one is replaced only when the new one is complete."""
-    graph = model.graph
-    arrays = {
-        "words": np.frombuffer("\n".join(model.words).encode(), np.uint8),
-        "pronunciations": model.pronunciations,
-        "word": model.word.astype(np.int32),
-        "arcs": np.diff(graph.first_arc).astype(np.int32),
-        **{name: getattr(graph, name).astype(kind) for name, kind in PARTS.items()},
-    }
-    tensors = {
-        name: np.frombuffer(zlib.compress(array.tobytes(), 6), np.uint8)
-        for name, array in arrays.items()
-    }
+    packed, streams = pack(model.ngram)
+    streams |= {"pronunciations": model.pronunciations, "word": model.word}
     header = {
         "format": FORMAT,
         "phones": model.phones,
-        "longest": model.pronunciations.shape[1],
-        "start": graph.start,
         "search": asdict(model.search),
-        "about": model.about,
+        "ngram": asdict(packed),
     }
     text = json.dumps(header)
-    data = to_bytes(tensors, metadata={"words": text, "sha256": _digest(text, tensors)})
+    data = to_bytes(streams, metadata={"words": text, "sha256": _digest(text, streams)})
     with atomic_open(path, "wb") as file:
         file.write(data)
 
@@ -150,10 +133,8 @@ def save_words(path: str | Path, model: WordModel) -> None:
 class _Header:
     format: int
     phones: list[str]
-    longest: int
-    start: int
     search: SearchConfig
-    about: str = ""
+    ngram: Packed
 
 
 def load_words(path: str | Path) -> WordModel:
@@ -180,62 +161,21 @@ def load_words(path: str | Path) -> WordModel:
         raise DataError(f"{path}: format {node.get('format')}, this version reads {FORMAT}; {HOW}")
     require_json(node, where, "words")
     header = convert(node, _Header, where)
-    kinds = {"words": np.uint8, "pronunciations": np.uint8, "word": np.int32, "arcs": np.int32}
-    arrays = {name: _array(tensors, name, kind, where) for name, kind in (kinds | PARTS).items()}
-    return _checked(header, arrays, where)
-
-
-def _array(tensors: Mapping[str, Any], name: str, kind: Any, where: str) -> Any:
-    try:
-        unpack = zlib.decompressobj()
-        data = unpack.decompress(tensors[name].tobytes(), MOST_BYTES)
-        return np.frombuffer(data, kind)
-    except (KeyError, ValueError, zlib.error) as error:
-        raise DataError(f"{where}: tensor {name} is absent or damaged ({error})") from None
-
-
-def _checked(header: _Header, arrays: Mapping[str, Any], where: str) -> WordModel:
-    """The model of these arrays; `DataError` where an index would lead out of them."""
-    text = arrays["words"].tobytes().decode(errors="replace")
-    known = names(text.split("\n"), where, "words")
+    ngram = unpack(header.ngram, tensors, f"{path}: ngram")
     phones = names(header.phones, where, "phones")
-    arcs, states = len(arrays["label"]), len(arrays["arcs"])
-    entries = len(arrays["word"])
-    first_arc = np.concatenate([[0], np.cumsum(arrays["arcs"], dtype=np.int64)])
-    sizes = {"log_prob": arcs, "target": arcs, "lower": states, "backoff": states, "end": states}
-    limits = {
-        "label": (1, len(known)),
-        "target": (0, states - 1),
-        "lower": (0, states - 1),
-        "word": (1, len(known)),
-        "arcs": (0, arcs),
-        "pronunciations": (0, len(phones)),
-    }
-    right = (
-        all(len(arrays[name]) == size for name, size in sizes.items())
-        and all(
-            len(arrays[name]) and low <= arrays[name].min() and arrays[name].max() <= high
-            for name, (low, high) in limits.items()
-        )
-        and first_arc[-1] == arcs
-        and 0 <= header.start < states
-        and entries * header.longest == len(arrays["pronunciations"])
-        and np.array_equal(arrays["label"][: first_arc[1]], np.arange(1, len(known) + 1))
-        # backing off ends: a state's lower one comes before it
-        and bool(np.all(arrays["lower"][1:] < np.arange(1, states)))
-        and all(np.isfinite(arrays[name]).all() for name in ("log_prob", "backoff", "end"))
-    )
-    if not right:
-        raise DataError(f"{where}: its arrays do not fit each other; {HOW}")
-    pronunciations = arrays["pronunciations"].reshape(entries, header.longest)
-    values = [
-        arrays[name].astype(np.float64 if "f" in np.dtype(kind).kind else kind)
-        for name, kind in PARTS.items()
-    ]
-    graph = Graph(header.start, first_arc, *values)
-    return WordModel(
-        known, phones, pronunciations, arrays["word"], graph, header.search, header.about
-    )
+    table, word = tensors.get("pronunciations", np.zeros(0)), tensors.get("word", np.zeros(0))
+    if not (
+        table.dtype == np.uint8
+        and word.dtype == np.int32
+        and word.ndim == 1
+        and table.shape[:-1] == word.shape != (0,)
+        and 1 <= word.min() <= word.max() <= len(ngram.phones)
+        and table.max(initial=0) <= len(phones)
+        and np.all((table[:, 1:] == 0) | (table[:, :-1] > 0))
+        and table[:, :1].all()
+    ):
+        raise DataError(f"{where}: lexicon and n-gram do not fit each other; {HOW}")
+    return WordModel(ngram, phones, table, word, header.search)
 
 
 def word_graph(
