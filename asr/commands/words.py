@@ -46,7 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     save_words(options.output, model)
     size = Path(options.output).stat().st_size / 1e6
     print(
-        f"{options.output}: {len(set(model.word.tolist()))} of {len(model.words)} words of the "
-        f"n-gram, {len(model.word)} pronunciations, {len(model.graph.label)} n-grams, "
-        f"{size:.1f} MB; {model.about}"
+        f"{options.output}: {len(set(model.word.tolist()))} of the {len(model.words)} words of the "
+        f"n-gram, {len(model.word)} pronunciations, {size:.1f} MB; {model.ngram.about}"
     )

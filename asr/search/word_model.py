@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from asr.errors import DataError
-from asr.files import names, require_kind
+from asr.files import names
 from asr.files.decoding import convert, require_json
 from asr.files.outputs import atomic_open
 from asr.phones import unknown_phone
@@ -140,7 +140,6 @@ class _Header:
 def load_words(path: str | Path) -> WordModel:
     """Read a file of `save_words`; `DataError` where it is absent, damaged, or something else."""
     where, path = f"{path}", Path(path)
-    require_kind(path, "a file of words, as `asr words` writes it")
     if not path.is_file():
         raise DataError(f"{path}: no such file of words; make one with `asr words`")
     try:
