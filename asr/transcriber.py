@@ -337,9 +337,10 @@ def load(
         )
     words = (WORDS if words is True else words) or None
     try:
-        return Transcriber(checkpoint.load(model or MODEL, device), words)
+        loaded = checkpoint.load(model or MODEL, device)
     except DataError as error:
         raise DataError(f"{error}{'' if model else '; install the package again'}") from error
+    return Transcriber(loaded, words)
 
 
 def transcribe_all(

@@ -206,7 +206,7 @@ def test_damage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="damaged"):
         load_words(path)
     save_file({"a": np.zeros(1)}, path)
-    with pytest.raises(DataError, match="not one of words"):
+    with pytest.raises(DataError, match="not one that `asr words` wrote"):
         load_words(path)
 
 

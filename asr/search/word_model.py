@@ -149,7 +149,7 @@ def load_words(path: str | Path) -> WordModel:
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: damaged, or not a file of words ({error})") from error
     if "words" not in metadata:
-        raise DataError(f"{path}: a safetensors file, but not one of words; {HOW}")
+        raise DataError(f"{path}: a safetensors file, but not one that `asr words` wrote")
     if _digest(metadata["words"], tensors) != metadata.get("sha256"):
         raise DataError(f"{path}: damaged, its content does not match its checksum")
     try:

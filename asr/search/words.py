@@ -69,17 +69,20 @@ def tree_of(pronunciations: Any, word: Any, log_prob: Any, size: int) -> Tree:
         nodes += len(best)
     parent = np.concatenate(parents)
     by_end = np.argsort(end, kind="stable")
-    limits = [
+    first_child, last_child, first_entry, last_entry = (
         np.searchsorted(keys, np.arange(nodes), side=side).astype(np.int32)
         for keys in (parent, end[by_end])
         for side in ("left", "right")
-    ]
-    for array in limits[:2]:
+    )
+    for array in (first_child, last_child):
         array[:size] = array[0]  # all roots have the children of the first
         array[size : 2 * size] = 0
     return Tree(
         np.concatenate(label).astype(np.int32),
-        *limits,
+        first_child,
+        last_child,
+        first_entry,
+        last_entry,
         np.concatenate(ahead),
         word[by_end].astype(np.int32),
         order[by_end].astype(np.int32),
@@ -280,7 +283,7 @@ def search(
 
 
 @compiled()
-def _place(table: Any, to: Any, key: int) -> int:
+def _place(table: Any, to: Any, key: Any) -> Any:
     """Where the candidate with this key is in the table, or else the free place for it."""
     place = ((key * 0x1E3779B97F4A7C15) >> 29) & (len(table) - 1)
     while table[place] != NONE and to[table[place], KEY] != key:
@@ -289,7 +292,7 @@ def _place(table: Any, to: Any, key: int) -> int:
 
 
 @compiled()
-def _after(child: Any, sibling: Any, code: Any, history: int, e: int) -> int:
+def _after(child: Any, sibling: Any, code: Any, history: Any, e: Any) -> Any:
     """The history that continues another one by a code, or NONE."""
     h = child[history]
     while h != NONE and code[h] != e:
