@@ -33,16 +33,6 @@ class Segment(NamedTuple):
     confidence: float | None = None
 
 
-class Word(NamedTuple):
-    """A word with its times, as a phone's, and its phones; `<unk>` is one outside the lexicon."""
-
-    word: str
-    start_s: float
-    end_s: float
-    confidence: float
-    phones: tuple[str, ...]
-
-
 @dataclass(frozen=True)
 class Utterance:
     """A recorded sentence of one speaker, with its phones as the corpus has them.

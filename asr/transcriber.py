@@ -24,7 +24,7 @@ from asr.errors import DataError
 from asr.features import SpeakerMoments
 from asr.files import shown
 from asr.recognizer import Recognizer, encode_all
-from asr.records import Hypothesis, Segment, Word
+from asr.records import Hypothesis, Segment
 from asr.search import SearchConfig
 from asr.search.graph import Graph, graph_of
 from asr.search.word_model import load_words, word_graph
@@ -39,6 +39,16 @@ REACH_S = 0.1  # how long a phone lasts at most on either side of its moment
 
 Warn = Callable[[str], object]
 Recording = str | Path | npt.NDArray[Any] | torch.Tensor
+
+
+class Word(NamedTuple):
+    """A word with its times, as a phone's, and its phones; `<unk>` is one outside the lexicon."""
+
+    word: str
+    start_s: float
+    end_s: float
+    confidence: float
+    phones: tuple[str, ...]
 
 
 @dataclass(frozen=True)
