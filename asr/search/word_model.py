@@ -29,7 +29,9 @@ from asr.search.packing import Packed, pack, unpack
 
 FORMAT = 1
 HOW = "make the file again with `asr words`"
-TUNED = SearchConfig(beam=300, blank_penalty=1.5, lm_weight=0.7)  # as conf/search/words.yaml
+TUNED = SearchConfig(  # as conf/search/words.yaml
+    beam=300, blank_penalty=1.5, bonus=0.4, lm_weight=0.8
+)
 
 
 @dataclass(frozen=True)
