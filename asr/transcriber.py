@@ -216,7 +216,8 @@ class Transcriber:
             phones += own
             samples += piece.samples
         duration_s = round(samples / rate, 4)
-        return Transcript(name, duration_s, tuple(phones), words and tuple(words))
+        spoken_words = None if words is None else tuple(words)
+        return Transcript(name, duration_s, tuple(phones), spoken_words)
 
     @torch.no_grad()
     def hypothesis(

@@ -91,9 +91,8 @@ class CTC(Criterion):
         if search.beam == 1:
             return [[greedy(one)] for one in utterances]
         graph = graph or no_language_model(self.head.out_features)
-        one_search = word_search if isinstance(graph, WordGraph) else beam_search
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-            return list(threads.map(lambda one: one_search(one, search, graph), utterances))
+            return list(threads.map(lambda one: beam_search(one, search, graph), utterances))
 
     def align(
         self, encoded: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
@@ -136,7 +135,9 @@ def greedy(log_probs: Tensor) -> Path:
 
 
 def beam_search(log_probs: Tensor, search: SearchConfig, graph: Graph) -> list[Path]:
-    """The n best paths by prefix beam search: (T, V) → n paths."""
+    """The n best paths by prefix beam search, or through words: (T, V) → n paths."""
+    if isinstance(graph, WordGraph):
+        return word_search(log_probs, search, graph)
     options = search.lm_weight, search.bonus, search.beam, search.threshold, search.n_best
     labels, lengths, scores = prefix_beam.search(log_probs.numpy(), graph, *options)
     return [

@@ -170,7 +170,7 @@ def _from_transcribed(one: Transcribed, where: str, line: int) -> Transcript:
         if not 0 <= start_s <= end_s:
             raise DataError(f"{where}: a phone starts at {start_s:g} s, expected 0 to its end_s")
     phones = tuple(one.phone for one in one.phones)
-    words = _words(one.words and [(word.word, 0) for word in one.words])
+    words = None if one.words is None else _words([(word.word, 0) for word in one.words])
     return Transcript("", phones, line, times, file=one.file, words=words)
 
 
