@@ -3,6 +3,7 @@
     import asr
 
     asr.load().transcribe("my.wav")            # phones with times and confidences
+    asr.load(words=True).transcribe("my.wav")  # words too
     asr.align("my.wav", ["hh", "ah", "l", "ow"])  # the times of known phones
     asr.score(references, hypotheses)          # phone error rate, counts and alignments
 
@@ -33,14 +34,17 @@ __version__ = "0.1.0"
 __all__ = ["align", "load", "score"]
 
 
-def load(checkpoint: str | Path | None = None) -> Transcriber:
+def load(
+    checkpoint: str | Path | None = None, words: str | Path | bool | None = None
+) -> Transcriber:
     """The recogniser of a checkpoint, or else the packaged model; `transcribe` is its method.
 
-    Raises `DataError` where the file is absent, damaged, or no checkpoint.
+    With `words`, a file of `asr words` or True for the packaged one, transcripts have words.
+    Raises `DataError` where a file is absent, damaged, or of another kind.
     """
     from asr import transcriber
 
-    return transcriber.load(checkpoint)
+    return transcriber.load(checkpoint, words=words)
 
 
 def align(

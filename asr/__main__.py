@@ -25,6 +25,7 @@ COMMANDS = {
     "prepare": "a corpus on disk → manifests and vocabulary",
     "train": "manifests → the checkpoint with the best dev PER",
     "ngram": "manifests, texts → an n-gram of phones or words",
+    "words": "a lexicon and a word n-gram → a file of words, for transcribe and decode",
     "tune": "a checkpoint and dev → the search with the best dev PER",
     "decode": "a checkpoint and a manifest → hypotheses",
     "align": "a checkpoint and a manifest → the times of its phones",

@@ -110,6 +110,8 @@ class TuneConfig(Knobs, group="tune"):
     trials: int = knob(0, "combinations to try, drawn at random; 0: all of them", at_least=0)
     lm_weight: list[float] = knob([0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2], TRIED, filled=True)
     bonus: list[float] = knob([-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0], TRIED, filled=True)
+    word_bonus: list[float] = knob([0.0, 1.0, 2.0], TRIED, filled=True)
+    unknown: list[float] = knob([4.0, 8.0], TRIED, filled=True)
     blank_penalty: list[float] = knob([0.0, 1.0, 2.0, 3.0, 4.0], TRIED, filled=True)
     prior_scale: list[float] = knob([0.0, 0.25, 0.5, 0.75, 1.0], TRIED, filled=True)
 
@@ -163,6 +165,8 @@ class RunConfig(Knobs):
         if self.corpus.sample_rate != self.features.sample_rate:
             rate = self.features.sample_rate
             self.corpus.refuse("sample_rate", f"but features.sample_rate is {rate}; set both equal")
+        if self.search.words and self.criterion.name != "ctc":
+            self.search.refuse("words", f"but criterion.name is {self.criterion.name}, not ctc")
         if self.criterion.name == "gmm":
             reason = "but criterion.name is gmm, which is trained without gradients; expected 0"
             for key in ("layers", "dropout"):

@@ -15,7 +15,8 @@ from asr.features import Features, FeaturesConfig, SpeakerMoments
 from asr.phones import Vocabulary
 from asr.records import Hypothesis
 from asr.search import SearchConfig
-from asr.search.graph import Graph, load_graph
+from asr.search.graph import Graph
+from asr.search.word_model import graph_for
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,7 @@ class Recognizer(nn.Module):
 
         `graph` is the language model; without it, it is read from the file in `search`, if any.
         """
-        if graph is None and search.language_model:
-            graph = load_graph(search.language_model, self.vocabulary.phones)
+        graph = graph or graph_for(search, self.vocabulary.phones)
         paths = self.criterion.decode(encoded, lengths, search, graph)
         return [
             [self._hypothesis(id, path) for path in n_best]
@@ -119,6 +119,7 @@ class Recognizer(nn.Module):
             path.score,
             tuple(round(self.time_s(frame), 4) for frame in path.frames),
             tuple(round(share, 4) for share in path.confidences),
+            path.words,
         )
 
     @property

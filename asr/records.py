@@ -92,7 +92,8 @@ class Hypothesis:
     """The phones that a search gives for one utterance, and their score in nats.
 
     `times_s` is the frame in which each phone is most probable, in seconds from the start of the
-    audio, not a boundary; `confidences` are the probabilities in these frames.
+    audio, not a boundary; `confidences` are the probabilities in these frames. `words` are those
+    of a search of words, each with its number of phones.
     """
 
     id: str
@@ -100,6 +101,7 @@ class Hypothesis:
     score: float | None = None
     times_s: tuple[float, ...] | None = None
     confidences: tuple[float, ...] | None = None
+    words: tuple[tuple[str, int], ...] | None = None
 
     def checked(self, where: str) -> Self:
         """The same, with names in Unicode's form NFC; `DataError` for values that cannot be."""
@@ -111,6 +113,8 @@ class Hypothesis:
             for n, value in enumerate(values or ()):
                 if not 0 <= value <= limit:
                     raise impossible(where, f"{key}[{n}]", value, f"0 to {limit:g}")
+        if self.words is not None and sum(max(n, 1) for _, n in self.words) != len(phones):
+            raise impossible(where, "words", self.words, f"{len(phones)} phones in all")
         id = name(self.id, where, "id")
         same = (id, phones) == (self.id, self.phones)
         return self if same else replace(self, id=id, phones=phones)

@@ -27,8 +27,10 @@ from asr.recognizer import Recognizer, encode_all
 from asr.records import Hypothesis, Segment
 from asr.search import SearchConfig
 from asr.search.graph import Graph, graph_of
+from asr.search.word_model import load_words, word_graph
 
 MODEL = Path(__file__).parent / "pretrained" / "librispeech.safetensors"
+WORDS = MODEL.with_name("words.safetensors")
 SHORTEST_S, LONGEST_S = 20.0, 40.0  # of a piece; no utterance of LibriSpeech or TIMIT is longer
 CONTEXT_S = 2.0  # what the network gets on either side of a piece
 QUIET_S = 0.2  # a piece ends in the middle of the quietest stretch of this length
@@ -39,13 +41,27 @@ Warn = Callable[[str], object]
 Recording = str | Path | npt.NDArray[Any] | torch.Tensor
 
 
+class Word(NamedTuple):
+    """A word with its times, as a phone's, and its phones; `<unk>` is one outside the lexicon."""
+
+    word: str
+    start_s: float
+    end_s: float
+    confidence: float
+    phones: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Transcript:
-    """The phones of a recording, in order and without overlaps; `file` is "" for an array."""
+    """The phones of a recording, in order and without overlaps; `file` is "" for an array.
+
+    `words` are those of a transcriber that has words, otherwise None.
+    """
 
     file: str
     duration_s: float
     phones: tuple[Segment, ...]
+    words: tuple[Word, ...] | None = None
 
 
 class Piece(NamedTuple):
@@ -58,15 +74,27 @@ class Piece(NamedTuple):
 
 
 class Transcriber:
-    """A recogniser with the search of its file, or else a greedy search."""
+    """A recogniser with the search of its file, or else a greedy search.
 
-    def __init__(self, loaded: Checkpoint) -> None:
+    With the `words` file of `asr words`, words are searched for, as that file says.
+    """
+
+    def __init__(self, loaded: Checkpoint, words: str | Path | None = None) -> None:
         self.recognizer: Recognizer = loaded.recognizer
         self.search = loaded.search or SearchConfig()
         self.graph: Graph | None = None
         if loaded.language_model is not None:
             self.graph = graph_of(loaded.language_model, self.recognizer.vocabulary.phones)
         config = self.recognizer.config
+        if words is not None:
+            if config.criterion.name != "ctc":
+                raise DataError(
+                    f"{words}: words need a model with criterion.name=ctc, and this one has "
+                    f"{config.criterion.name}; use another model, or leave out words"
+                )
+            phones, model = self.recognizer.vocabulary.phones, load_words(words)
+            self.search = model.search
+            self.graph = word_graph(model, phones, self.graph, f"{words}: ")
         self.sample_rate = config.features.sample_rate
         # samples from one encoded frame to the next
         self.step = config.features.hop_samples * config.encoder.subsampling
@@ -178,12 +206,18 @@ class Transcriber:
     def _transcript(
         self, name: str, blocks: Iterator[Waveform], moments: SpeakerMoments | None
     ) -> Transcript:
-        rate, samples, phones = self.sample_rate, 0, []
+        rate, samples, phones = self.sample_rate, 0, list[Segment]()
+        words: list[Word] | None = None
         for piece in pieces(blocks, self.step, rate):
             hypothesis = self.hypothesis(piece, name, moments)
-            phones += placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
+            own = placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
+            if hypothesis.words is not None:
+                words = [*(words or ()), *spoken(hypothesis.words, own)]
+            phones += own
             samples += piece.samples
-        return Transcript(name, round(samples / rate, 4), tuple(phones))
+        duration_s = round(samples / rate, 4)
+        spoken_words = None if words is None else tuple(words)
+        return Transcript(name, duration_s, tuple(phones), spoken_words)
 
     @torch.no_grad()
     def hypothesis(
@@ -238,6 +272,17 @@ def placed(
     ]
 
 
+def spoken(words: Iterable[tuple[str, int]], phones: Sequence[Segment]) -> Iterator[Word]:
+    """Words, each with its number of `phones`; their confidence is the mean of their phones'."""
+    begin = 0
+    for word, count in words:
+        own = phones[begin : begin + count]
+        begin += count
+        confidence = round(sum(one.confidence or 0.0 for one in own) / count, 4)
+        names = tuple(one.phone for one in own)
+        yield Word(word, own[0].start_s, own[-1].end_s, confidence, names)
+
+
 def _apart(times_s: Sequence[float], frame_s: float, duration_s: float) -> list[float]:
     """Different moments within the piece, in order."""
     within = [min(max(time, frame_s / 2), duration_s - frame_s / 2) for time in times_s]
@@ -281,18 +326,32 @@ def quietest(samples: Waveform, step: int, sample_rate: int) -> int:
     return step * (int(np.argmin(np.convolve(power, np.ones(width), "valid"))) + width // 2)
 
 
-def load(model: str | Path | None = None, device: torch.device | str = "cpu") -> Transcriber:
-    """The model of a file, or else the packaged model, whose error says to install again."""
+def load(
+    model: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    words: str | Path | bool | None = None,
+) -> Transcriber:
+    """The model of a file, or else the packaged model, whose error says to install again.
+
+    `words` is a file of words; True: the packaged one.
+    """
     if model is None and not MODEL.exists():
         raise DataError(
             f"{MODEL}: no such file, this installation has no packaged model; name a model with "
             f"--checkpoint FILE, for example checkpoint-best.safetensors of a run "
             f"(`make librispeech` trains one)"
         )
+    if words is True and not WORDS.exists():
+        raise DataError(
+            f"{WORDS}: no such file, this installation has no packaged words; name a file of words "
+            f"with --words FILE (`asr words` makes one), or leave --words out"
+        )
+    words = (WORDS if words is True else words) or None
     try:
-        return Transcriber(checkpoint.load(model or MODEL, device))
+        loaded = checkpoint.load(model or MODEL, device)
     except DataError as error:
         raise DataError(f"{error}{'' if model else '; install the package again'}") from error
+    return Transcriber(loaded, words)
 
 
 def transcribe_all(

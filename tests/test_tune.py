@@ -194,6 +194,10 @@ def test_a_random_choice_is_a_part_of_the_grid(config: RunConfig) -> None:
         ({}, {"blank_penalty"}),
         ({"beam": 9}, {"bonus", "blank_penalty"}),
         ({"beam": 9, "language_model": "lm"}, {"lm_weight", "bonus", "blank_penalty"}),
+        (
+            {"beam": 9, "words": "words"},
+            {"lm_weight", "bonus", "word_bonus", "unknown", "blank_penalty"},
+        ),
     ],
 )
 def test_only_what_a_search_takes_is_tuned(values: dict[str, int], keys: set[str]) -> None:

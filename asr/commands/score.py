@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> None:
 
     if not 0 <= options.bootstrap <= MOST_SAMPLES or options.seed < 0:
         parser.error(f"--bootstrap and --seed: expected 0 or more, samples up to {MOST_SAMPLES:,}")
-    if options.protocol not in (None, *protocol_names(), "all"):
-        parser.error(f"--protocol: known are {', '.join(protocol_names())} and all")
+    if options.protocol not in (None, *protocol_names(), "words", "all"):
+        parser.error(f"--protocol: known are {', '.join(protocol_names())}, words and all")
     names = options.format.split(",") if options.format else [None]
     if len(names) > 2 or not set(names) <= {None, *FORMATS}:
         parser.error(f"--format: expected one or two of {', '.join(FORMATS)}, as in jsonl,ctm")
@@ -178,8 +178,9 @@ def _parser() -> argparse.ArgumentParser:
         `asr transcribe` writes, .phn or TextGrid: a file, or a folder; - is standard input"""
     add("reference", metavar="REF", help=files)
     add("hypotheses", metavar="HYP", nargs="+", help="the same; several are runs of one system")
-    protocols = """strict, sil-optional, sil-merged, q-as-sil, collapsed, no-sil, arpabet, none, or
-        all in one table (default: that of the run that HYP is in, or else strict)"""
+    protocols = """strict, sil-optional, sil-merged, q-as-sil, collapsed, no-sil, arpabet, none,
+        words (word error rate), or all others in one table (default: that of the run that HYP is
+        in, or else strict)"""
     add("--protocol", metavar="NAME|all", help=protocols)
     scorer = "fewest errors, or the alignment of NIST sclite -s (default: levenshtein)"
     add("--scorer", default="levenshtein", choices=("levenshtein", "sclite"), help=scorer)

@@ -2,6 +2,7 @@
 
     asr transcribe my.wav
     asr transcribe my.wav --output my.TextGrid
+    asr transcribe my.wav --words
     asr transcribe *.mp3 recordings/ --format textgrid --output phones
     asr transcribe my.wav --checkpoint exp/timit/1/checkpoint-best.safetensors
     asr transcribe anna/*.wav --one-speaker
@@ -37,6 +38,7 @@ from asr.files.outputs import atomic_open, require_new
 from asr.labels import textgrid
 from asr.processor.device import choose_device
 from asr.processor.workers import end_with_parent
+from asr.records import Segment
 from asr.transcriber import Transcriber, Transcript, load
 
 FORMATS = {"text": ".txt", "json": ".json", "textgrid": ".TextGrid"}
@@ -58,6 +60,7 @@ class Worker:
     """What transcribes one file after the other, in this process or in another one."""
 
     checkpoint: str | Path | None
+    words: str | Path | bool | None
     format: str
     channel: int | None
     device: str
@@ -66,7 +69,7 @@ class Worker:
 
     @cached_property
     def transcriber(self) -> Transcriber:
-        return load(self.checkpoint, choose_device(self.device, self.threads))
+        return load(self.checkpoint, choose_device(self.device, self.threads), self.words)
 
     def __call__(self, path: str | Path) -> Result:
         said: list[str] = []
@@ -82,6 +85,7 @@ class Worker:
 def run(
     files: Sequence[str | Path],
     checkpoint: str | Path | None = None,
+    words: str | Path | bool | None = None,
     format: str | None = None,
     output: str | Path | None = None,
     one_speaker: bool = False,
@@ -109,7 +113,7 @@ def run(
     paths = [path for path, _ in places]
     if jobs > 1 and "-" in map(str, paths):
         raise DataError("-: standard input is read by one process; leave --jobs out")
-    worker = Worker(checkpoint, format, channel, device, threads or int(jobs > 1))
+    worker = Worker(checkpoint, words, format, channel, device, threads or int(jobs > 1))
     model = worker.transcriber
     problems: list[str] = []
     heard_s = 0.0
@@ -187,16 +191,29 @@ def in_format(transcript: Transcript, format: str) -> str:
     """As text with a phone a line, one JSON object in a line, or Praat's TextGrid."""
     if format == "json":
         record = vars(transcript) | {"phones": [one._asdict() for one in transcript.phones]}
+        if transcript.words is None:
+            del record["words"]
+        else:
+            record["words"] = [one._asdict() for one in transcript.words]
         return json.dumps(record, ensure_ascii=False) + "\n"
     if format == "textgrid":
         confidences = [one._replace(phone=f"{one.confidence:.2f}") for one in transcript.phones]
         tiers = {"phones": transcript.phones, "confidences": confidences}
+        if transcript.words is not None:
+            tiers = {"words": [Segment(*one[:3]) for one in transcript.words], **tiers}
         return textgrid.text_of(tiers, transcript.duration_s)
     said = " ".join(one.phone for one in transcript.phones)
     lines = [f"# {transcript.file}, {transcript.duration_s:.2f} s: {said}"]
+    first = [""] * len(transcript.phones)  # the word that begins with a phone
+    if transcript.words is not None:
+        lines.append(f"  {' '.join(one.word for one in transcript.words)}")
+        begin = 0
+        for word in transcript.words:
+            first[begin] = f"  {word.word} {word.confidence:.2f}"
+            begin += len(word.phones)
     lines += [
-        f"{one.start_s:9.3f} {one.end_s:9.3f}  {one.phone:<5} {one.confidence:.2f}"
-        for one in transcript.phones
+        f"{one.start_s:9.3f} {one.end_s:9.3f}  {one.phone:<5} {one.confidence:.2f}{word}"
+        for one, word in zip(transcript.phones, first, strict=True)
     ]
     return "\n".join(lines) + "\n"
 
@@ -265,6 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--checkpoint", type=Path, help="model file; default: the packaged model")
+    a_file = "words too, of a file that `asr words` wrote; default: the packaged one"
+    add("--words", nargs="?", const=True, metavar="FILE", help=a_file)
     add("--format", choices=sorted(FORMATS), help="default: that of --output FILE, or text")
     add("--output", type=Path, help="folder for one file each, or FILE.TextGrid, .json or .txt")
     one_speaker = "one person speaks in all files: better for files of some seconds"

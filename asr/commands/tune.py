@@ -31,7 +31,7 @@ from asr.processor.device import choose_device
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Manifest, Utterance
 from asr.search import SearchConfig
-from asr.search.graph import load_graph
+from asr.search.word_model import graph_for
 from asr.training.batches import split_batches
 from asr.training.run_directory import RunDirectory
 
@@ -101,9 +101,7 @@ def tune(
     protocol: str,
 ) -> list[Trial]:
     """Each trial with its `dev_per`, in percent, on emissions by id, each (T', E)."""
-    graph = None
-    if search.language_model:
-        graph = load_graph(search.language_model, recognizer.vocabulary.phones)
+    graph = graph_for(search, recognizer.vocabulary.phones)
     ids = list(emissions)
     parts = [ids[begin : begin + AT_ONCE] for begin in range(0, len(ids), AT_ONCE)]
     padded = [(part, *pad([emissions[id] for id in part])) for part in parts]

@@ -27,13 +27,15 @@ class Path:
     `score` is what the search maximised, in nats, penalties, bonus and language model included. A
     greedy search scores its best alignment, a beam search the sum over all alignments in the beam.
     `frames` (U,) has, for each label, the frame of the best alignment in which it is most probable;
-    `confidences` (U,) has the probabilities there.
+    `confidences` (U,) has the probabilities there. `words` are those of a search of words, each
+    with its number of labels.
     """
 
     labels: tuple[int, ...]
     score: float
     frames: tuple[int, ...]
     confidences: tuple[float, ...]
+    words: tuple[tuple[str, int], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Criterion(nn.Module, ABC):
     ) -> list[list[Path]]:
         """Best paths of each utterance, best first: (N, T', D), (N,) → N × n-best.
 
-        `graph` is that of `search.language_model`, if that is set.
+        `graph` is that of `search.language_model` or `search.words`, if one is set.
         """
         return self.search(self.emissions(encoded), lengths, search, graph)
 
@@ -141,4 +143,6 @@ class Criterion(nn.Module, ABC):
         """The keys of `search` that `asr tune` tries on dev."""
         if search.beam == 1:
             return ("blank_penalty",)
+        if search.words:
+            return ("lm_weight", "bonus", "word_bonus", "unknown")
         return ("lm_weight", "bonus") if search.language_model else ("bonus",)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from asr.criteria.base import Criterion, CriterionConfig, Path, Span
 from asr.knobs import knob
 from asr.search import SearchConfig, prefix_beam
 from asr.search.graph import Graph, no_language_model
+from asr.search.word_model import WordGraph
 
 BLANK = 0
 ALIGNMENT_PENALTY = 4.0  # nats subtracted from the blank in `align`; see docs/alignment.md
@@ -134,12 +135,22 @@ def greedy(log_probs: Tensor) -> Path:
 
 
 def beam_search(log_probs: Tensor, search: SearchConfig, graph: Graph) -> list[Path]:
-    """The n best paths by prefix beam search: (T, V) → n paths."""
+    """The n best paths by prefix beam search, or through words: (T, V) → n paths."""
+    if isinstance(graph, WordGraph):
+        return word_search(log_probs, search, graph)
     options = search.lm_weight, search.bonus, search.beam, search.threshold, search.n_best
     labels, lengths, scores = prefix_beam.search(log_probs.numpy(), graph, *options)
     return [
         path_of(*align(log_probs, torch.from_numpy(row[:length])), float(score))
         for row, length, score in zip(labels, lengths, scores, strict=True)
+    ]
+
+
+def word_search(log_probs: Tensor, search: SearchConfig, graph: WordGraph) -> list[Path]:
+    """The n best paths through words, with the pronunciation of each: (T, V) → n paths."""
+    return [
+        replace(path_of(*align(log_probs, torch.tensor(labels)), score), words=words)
+        for labels, words, score in graph.search(log_probs.numpy(), search)
     ]
 
 

@@ -6,7 +6,7 @@ line, what was found and how to fix it.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +41,24 @@ class Phone:
 
 
 @dataclass(frozen=True)
+class Spoken:
+    """A word of `Transcribed`."""
+
+    word: str
+    start_s: float
+    end_s: float
+    confidence: float
+    phones: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Transcribed:
     """A recording as `asr transcribe --format json` writes it."""
 
     file: str
     phones: tuple[Phone, ...]
     duration_s: float | None = None
+    words: tuple[Spoken, ...] | None = None
 
 
 def read_transcripts(
@@ -119,7 +131,7 @@ def _read_json(path: str, lines: Lines) -> Iterator[Transcript]:
             yield _from_transcribed(decode(value, Transcribed, where), where, number)
         else:
             one = decode(value, Hypothesis, where).checked(where)
-            yield Transcript(one.id, one.phones, number)
+            yield Transcript(one.id, one.phones, number, words=_words(one.words))
 
 
 def _objects(lines: Lines) -> Iterator[tuple[int, str]]:
@@ -146,20 +158,27 @@ def _objects(lines: Lines) -> Iterator[tuple[int, str]]:
         line += document.count("\n", start, at)
 
 
+def _words(words: Sequence[tuple[str, int]] | None) -> tuple[str, ...] | None:
+    return None if words is None else tuple(word.lower() for word, _ in words)
+
+
 def _from_transcribed(one: Transcribed, where: str, line: int) -> Transcript:
     times = tuple((phone.start_s, phone.end_s) for phone in one.phones)
     for start_s, end_s in times:
         if not 0 <= start_s <= end_s:
             raise DataError(f"{where}: a phone starts at {start_s:g} s, expected 0 to its end_s")
-    return Transcript("", tuple(one.phone for one in one.phones), line, times, file=one.file)
+    phones = tuple(one.phone for one in one.phones)
+    words = None if one.words is None else _words([(word.word, 0) for word in one.words])
+    return Transcript("", phones, line, times, file=one.file, words=words)
 
 
 def _from_manifest(one: Utterance, line: int) -> Transcript:
     times = None
     if one.segments is not None:
         times = tuple((segment.start_s, segment.end_s) for segment in one.segments)
+    words = None if one.words is None else tuple(one.words.lower().split())
     about = {key: getattr(one, key) for key in ("sex", "dialect", "corpus", "split")}
-    return Transcript(one.id, one.phones, line, times, one.speaker or None, **about)
+    return Transcript(one.id, one.phones, line, times, one.speaker or None, words=words, **about)
 
 
 def _read_folder(root: Path, name: str | None, tier: str | None) -> Iterator[Transcript]:

@@ -20,6 +20,7 @@ from asr.scoring.transcripts import Transcripts
 
 Side = Literal["reference", "hypothesis"]
 EVERY_PHONE = "*"
+WORDS = "words"  # the protocol of which the symbols are words
 FOLDINGS = {"timit39": fold_to_39, "arpabet39": fold_to_arpabet}
 
 
@@ -68,6 +69,8 @@ class Protocol:
 
     def apply_all(self, transcripts: Transcripts, side: Side) -> Transcripts:
         """The transcripts as scored; one `DataError` lists all unknown labels."""
+        if self.name == WORDS:
+            return _of_words(transcripts, side)
         if self.target is None and not self.releases and not self.merged.get(side):
             return transcripts
         items = {}
@@ -101,6 +104,20 @@ def protocol_names() -> tuple[str, ...]:
     return tuple(_definitions())
 
 
+def _of_words(transcripts: Transcripts, side: Side) -> Transcripts:
+    """Words in place of phones, without times; `DataError` where a transcript has none."""
+    items = {}
+    for id_, one in transcripts.items.items():
+        if one.words is None and (one.phones or side == "reference"):
+            raise DataError(
+                f"{transcripts.where(one)}: the {side} {id_} has no words, expected a manifest of "
+                f"a corpus with a lexicon, and hypotheses of search=words or the JSON of "
+                f"`asr transcribe --words`"
+            )
+        items[id_] = one._replace(phones=one.words or (), times_s=None)
+    return replace(transcripts, items=items)
+
+
 def protocols_named(name: str, map_file: str | Path | None = None) -> list[Protocol]:
     """The protocol of this name; for "all", every one whose folding `map_file` can replace."""
     if name != "all":
@@ -115,8 +132,11 @@ def protocol(name: str, map_file: str | Path | None = None) -> Protocol:
     `map_file` replaces the folding: two columns `label phone`, or Kaldi's three of 61, 48 and 39
     phones; a label alone on its line is deleted.
     """
+    if name == WORDS and map_file is None:
+        return Protocol(WORDS, "words in lower case, of word error rate", "sclite -i")
     if name not in protocol_names():
-        raise DataError(f"unknown protocol {name!r}: known are {', '.join(protocol_names())}")
+        known = ", ".join((*protocol_names(), WORDS))
+        raise DataError(f"unknown protocol {name!r}: known are {known}")
     entry = _definitions()[name]
     target, set_name = _target(entry, map_file)
     says = entry["says"]

@@ -9,6 +9,7 @@ from asr.scoring import intervals
 from asr.scoring.alignment import SCORERS, Alignment
 from asr.scoring.counts import ErrorCounts
 from asr.scoring.intervals import Interval
+from asr.scoring.protocols import WORDS
 
 LENGTH_BIN = 10  # phones; utterances are grouped by the length of their reference
 
@@ -84,8 +85,9 @@ class Score:
         return ", ".join(filter(None, parts))
 
     def line(self) -> str:
-        """The %PER line of Kaldi, followed by what it is the rate of."""
-        return f"{self.total.kaldi_line()} {self.described()}"
+        """The %PER or %WER line of Kaldi, followed by what it is the rate of."""
+        line = f"{self.total.kaldi_line()} {self.described()}"
+        return line.replace("%PER", "%WER", 1) if self.protocol == WORDS else line
 
 
 def with_intervals(score: Score, replicates: int = 1000, seed: int = 0) -> Score:

@@ -29,7 +29,7 @@ class Transcript(NamedTuple):
 
     `times_s` are (start, end) of every phone in seconds. `line` is 0 where there is no file of
     lines. `channel` is that of the recording, `file` the path that the id was made of. `parts`, in
-    order of time, are those of a recording that is scored part by part.
+    order of time, are those of a recording that is scored part by part. `words` are in lower case.
     """
 
     id: str
@@ -44,6 +44,7 @@ class Transcript(NamedTuple):
     parts: tuple[Part, ...] = ()
     corpus: str = ""
     split: str = ""
+    words: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

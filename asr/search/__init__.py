@@ -21,6 +21,11 @@ class SearchConfig(Knobs, group="search"):
     blank_penalty: float = knob(0.0, "nats subtracted in each frame from blank (HMM: label 0)")
     bonus: float = knob(0.0, "nats added for each phone; beam only")
     language_model: str = knob("", "ARPA file over the same phones or CMUdict's; beam only")
+    words: str = knob("", "file of words, as `asr words` writes it; CTC's beam only")
+    word_bonus: float = knob(0.0, "nats added for each word")
+    unknown: float = knob(
+        8.0, "nats that a word outside the lexicon costs; inf: none", at_least=0, at_most=math.inf
+    )
     lm_weight: float = knob(1.0, "factor of the language model's log-probability", at_least=0)
     prior_scale: float = knob(1.0, "framewise: factor of the states' log priors", at_least=0)
 
@@ -28,7 +33,7 @@ class SearchConfig(Knobs, group="search"):
         super().__post_init__()
         if self.n_best > self.beam:
             self.refuse("n_best", f"expected at most {self.beam} (search.beam)")
-        for key in ("language_model", "bonus"):
+        for key in ("language_model", "words", "bonus"):
             if self.beam == 1 and getattr(self, key):
                 reason = "but a greedy search (search.beam is 1) has none; set search=beam"
                 self.refuse(key, reason)
