@@ -22,6 +22,7 @@ from torch import Tensor
 
 from asr import criteria
 from asr.criteria import FrameTimes
+from asr.detector import SpeechDetector
 from asr.encoder import Encoder, EncoderConfig
 from asr.errors import DataError, raise_problems
 from asr.features import FeaturesConfig
@@ -60,6 +61,7 @@ class Checkpoint:
     training: TrainingState | None = None
     search: SearchConfig | None = None  # the tuned one; its language model is below, not in a file
     language_model: LanguageModel | None = None
+    detector: SpeechDetector | None = None
 
 
 def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
@@ -88,6 +90,8 @@ def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
             header["training"][part] = _split(values, part, tensors)
     if checkpoint.search is not None:
         header["search"] = asdict(checkpoint.search)
+    if checkpoint.detector is not None:
+        header["detector"] = asdict(checkpoint.detector)
     if checkpoint.language_model is not None:
         header["language_model"], ngrams = _packed(checkpoint.language_model)
         tensors |= ngrams
@@ -123,7 +127,9 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
         language_model = _unpacked(header.language_model, tensors, f"{path}")
         require_phones(language_model, recognizer.vocabulary.phones, f"{path}: ")
     recognizer = recognizer.to(device).eval()
-    return Checkpoint(recognizer, header.about, training, header.search, language_model)
+    return Checkpoint(
+        recognizer, header.about, training, header.search, language_model, header.detector
+    )
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,7 @@ class _Header:
     training: dict[str, Any] | None = None
     search: SearchConfig | None = None
     language_model: _Ngrams | None = None
+    detector: SpeechDetector | None = None
 
 
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
@@ -176,7 +183,7 @@ def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
             f"{path}: format {header.get('format')}, this version reads {FORMAT}; train it again, "
             f"or use the version that wrote it"
         )
-    for key in ("recognizer", "vocabulary", "search", "language_model"):
+    for key in ("recognizer", "vocabulary", "search", "language_model", "detector"):
         require_json(isinstance(header, dict) and header.get(key), f"{path}", key)
     return convert(header, _Header, f"{path}"), tensors
 

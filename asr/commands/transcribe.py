@@ -39,6 +39,7 @@ from asr.processor.device import choose_device
 from asr.processor.workers import end_with_parent
 from asr.transcriber import Transcriber, Transcript, load
 
+NO_SPEECH = "no speech found"
 FORMATS = {"text": ".txt", "json": ".json", "textgrid": ".TextGrid"}
 BY_ENDING = {ending.lower(): name for name, ending in FORMATS.items()}
 
@@ -76,6 +77,8 @@ class Worker:
             )
         except DataError as error:
             return Result(warnings=said, problems=error.problems)
+        if not transcript.phones:
+            said.append(f"{transcript.file}: {NO_SPEECH}")
         return Result(in_format(transcript, self.format), transcript.duration_s, said)
 
 
@@ -192,7 +195,7 @@ def in_format(transcript: Transcript, format: str) -> str:
         confidences = [one._replace(phone=f"{one.confidence:.2f}") for one in transcript.phones]
         tiers = {"phones": transcript.phones, "confidences": confidences}
         return textgrid.text_of(tiers, transcript.duration_s)
-    said = " ".join(one.phone for one in transcript.phones)
+    said = " ".join(one.phone for one in transcript.phones) or NO_SPEECH
     lines = [f"# {transcript.file}, {transcript.duration_s:.2f} s: {said}"]
     lines += [
         f"{one.start_s:9.3f} {one.end_s:9.3f}  {one.phone:<5} {one.confidence:.2f}"
