@@ -2,17 +2,18 @@
 
     python recipes/librispeech/speech.py MODEL train.jsonl OUTPUT [--utterances 400] [--minutes 60]
 
-OUTPUT is MODEL with a `SpeechDetector`: a logistic regression on `asr.detector.evidence`. Sounds are
-those of noises.py, of another seed than those that it measures with. Utterances, which need the
-times of their phones (`asr align --output`), are used as recorded, noisy, with music behind them,
-from a telephone, between silences, in pieces and in words. The bias is such that of the frames with
-a phone the share `--lost` is lost.
+OUTPUT is MODEL with a `SpeechDetector`, a logistic regression on `asr.detector.evidence`; where it
+ends in .json, it is the detector alone. Sounds are those of noises.py, of another seed than those
+that it measures with. Utterances, which need the times of their phones (`asr align --output`), are
+used as recorded, noisy, with sounds behind them, from a telephone, between silences, in pieces and
+in words. The bias is such that of their frames with a phone the share `--lost` is lost.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import noises
@@ -27,7 +28,7 @@ from asr.augment.sounds import Waveform, add_at
 from asr.batch import Batch
 from asr.detector import SpeechDetector, Values, evidence
 from asr.errors import DataError, exit_code
-from asr.files.outputs import require_new
+from asr.files.outputs import atomic_open, require_new
 from asr.recognizer import Recognizer
 from asr.records import Utterance
 from asr.transcriber import SPEAKER
@@ -144,7 +145,11 @@ def main() -> None:
         for sound in noises.excerpts(kind, options.minutes / len(noises.KINDS), SEED)
     )
     detector = fitted(noise, speech, options.lost)
-    checkpoint.save(options.output, replace(model, detector=detector), half=True)
+    if options.output.suffix == ".json":
+        with atomic_open(options.output) as file:
+            json.dump(asdict(detector), file)
+    else:
+        checkpoint.save(options.output, replace(model, detector=detector), half=True)
     odds = noise[0] @ np.array(detector.weights) + detector.bias
     left = (noise[2] & (odds > 0)).sum() / max(1, noise[2].sum())
     print(f"{options.output}: {left:.2%} of the frames with a phone in sounds are left")
