@@ -63,16 +63,16 @@ def test_a_sound_without_speech_has_no_phones(model: Checkpoint, noises: Any, ki
 def test_speech_keeps_its_phones_and_gets_none_from_the_silence_beside_it(
     model: Checkpoint, shared: Path
 ) -> None:
-    path = next((shared / "corpora/LibriSpeech/dev-part").rglob("*0003.*"))
+    path = min((shared / "corpora/LibriSpeech/dev-part").rglob("*0003.*"))
     speech = audio_of(str(path), RATE)[: 4 * RATE]
     quiet = np.zeros(10 * RATE, np.float32)
     undetected = Transcriber(replace(model, detector=None)).transcribe(speech, RATE)
     detected = Transcriber(model).transcribe(speech, RATE)
     assert [one.phone for one in detected.phones] == [one.phone for one in undetected.phones]
-    assert len(detected.phones) > 20
+    assert len(detected.phones) > 10
     longer = Transcriber(model).transcribe(np.concatenate([speech, quiet]), RATE)
     assert abs(len(longer.phones) - len(detected.phones)) <= 2
-    assert longer.phones[-1].end_s < 4.5
+    assert longer.phones[-1].end_s < len(speech) / RATE
 
 
 # ── the detector ─────────────────────────────────────────────────────────────────────────────

@@ -263,11 +263,13 @@ def in_16_bits(sound: Waveform) -> Waveform:
     return np.rint(sound * 32768).clip(-32768, 32767).astype(np.float32) / 32768
 
 
-def excerpts(kind: str, minutes: float, seed: int = 0) -> Iterator[Waveform]:
+def excerpts(
+    kind: str, minutes: float, seed: int = 0, lengths_s: tuple[float, float] = EXCERPT_S
+) -> Iterator[Waveform]:
     draw = np.random.default_rng((seed, *kind.encode()))
     left = int(minutes * 60 * RATE)
-    while left >= EXCERPT_S[0] * RATE:
-        samples = min(left, int(draw.uniform(*EXCERPT_S) * RATE))
+    while left >= lengths_s[0] * RATE:
+        samples = min(left, int(draw.uniform(*lengths_s) * RATE))
         yield in_16_bits(excerpt(draw, kind, samples))
         left -= samples
 

@@ -36,6 +36,7 @@ from asr.transcriber import SPEAKER
 RATE = noises.RATE
 SEED = 1  # of the sounds; noises.py measures with 0
 SHRINK = 1e-5  # weight of the squares of the weights, for values of variance 1
+EXCERPT_S = (3.0, 10.0)  # many short sounds differ more than few long ones
 WORD_S, PIECE_S = (0.3, 0.9), (1.0, 3.0)
 Known = tuple[Values, Values, Values]  # evidence (T, E), weight (T,), whether a phone is output
 
@@ -142,7 +143,7 @@ def main() -> None:
     noise = joined(
         known(model.recognizer, sound)
         for kind in noises.KINDS
-        for sound in noises.excerpts(kind, options.minutes / len(noises.KINDS), SEED)
+        for sound in noises.excerpts(kind, options.minutes / len(noises.KINDS), SEED, EXCERPT_S)
     )
     detector = fitted(noise, speech, options.lost)
     if options.output.suffix == ".json":
