@@ -1,4 +1,4 @@
-"""Fit the detector of speech of a model on sounds without speech and on changed utterances.
+"""Fit the detector of speech of a model, and its prior of the moments of an utterance.
 
     python recipes/librispeech/speech.py MODEL train.jsonl OUTPUT [--utterances 400] [--minutes 60]
 
@@ -7,6 +7,9 @@ ends in .json, it is the detector alone. Sounds are those of noises.py, of anoth
 that it measures with. Utterances, which need the times of their phones (`asr align --output`), are
 used as recorded, noisy, with sounds behind them, from a telephone, between silences, in pieces and
 in words. The bias is such that of their frames with a phone the share `--lost` is lost.
+
+With features.normalization=active the features get the moments of the utterances as a prior, which
+files of a few seconds need.
 """
 
 import argparse
@@ -28,6 +31,7 @@ from asr.augment.sounds import Waveform, add_at
 from asr.batch import Batch
 from asr.detector import SpeechDetector, Values, evidence
 from asr.errors import DataError, exit_code
+from asr.features.normalization import levels, of_loud
 from asr.files.outputs import atomic_open, require_new
 from asr.recognizer import Recognizer
 from asr.records import Utterance
@@ -90,6 +94,23 @@ def spoken(
         yield values[first:last], weight[first:last], phone[first:last]
 
 
+def set_prior(recognizer: Recognizer, utterances: Sequence[Utterance]) -> None:
+    """Set the prior of the moments, which normalization=active uses, to those of utterances."""
+    features = recognizer.features
+    means, variances = [], []
+    for one in utterances:
+        samples = torch.from_numpy(audio.load(one.audio, RATE)).unsqueeze(0)
+        static, counts = features.static(samples, torch.tensor([samples.shape[1]]))
+        frames, _ = features.dynamic(static, counts)
+        mean, std = of_loud(frames, counts, features.config)
+        _, reference = levels(frames, counts, features.config)
+        mean[..., : features.config.static_width] -= reference
+        means.append(mean[0, 0])
+        variances.append(std[0, 0].square())
+    features.mean.copy_(torch.stack(means).mean(dim=0))
+    features.std.copy_(torch.stack(variances).mean(dim=0).sqrt())
+
+
 def fitted(noise: Known, speech: Known, lost: float) -> SpeechDetector:
     values = np.concatenate([noise[0], speech[0]])
     mean, std = values.mean(axis=0), values.std(axis=0)
@@ -139,6 +160,8 @@ def main() -> None:
     for one in utterances:
         if not one.segments:
             raise DataError(f"{one.id}: no times of its phones; add them with `asr align --output`")
+    if model.recognizer.config.features.normalization == "active":
+        set_prior(model.recognizer, utterances)
     speech = joined(spoken(model.recognizer, utterances, np.random.default_rng(SEED)))
     noise = joined(
         known(model.recognizer, sound)
