@@ -17,6 +17,8 @@ from asr.checkpoint import Checkpoint
 from asr.commands import transcribe
 from asr.detector import EVIDENCE, WINDOWS_S, SpeechDetector, evidence
 from asr.errors import DataError
+from asr.features import FeaturesConfig
+from asr.features.normalization import PRIOR_MEAN, levels, of_loud
 from asr.labels import textgrid
 from asr.transcriber import Transcriber, load
 
@@ -123,6 +125,29 @@ def test_the_detector_is_part_of_the_file(tone_model: Path, tmp_path: Path) -> N
     checkpoint.save(tmp_path / "short.safetensors", replace(tones, detector=short))
     with pytest.raises(DataError, match=r"short\.safetensors.*1 weights.*expected 26"):
         checkpoint.load(tmp_path / "short.safetensors")
+
+
+# ── the prior of the moments ─────────────────────────────────────────────────────────────────
+
+
+def test_a_prior_counts_as_some_frames_and_follows_the_level() -> None:
+    config = FeaturesConfig(bins=8, deltas=0, energy=False, normalization="active", active_db=1e3)
+    prior = torch.linspace(-4, -3, 8), torch.full((8,), 2.0)
+    draw = torch.Generator().manual_seed(0)
+    for frames, most in ((30, 2.0), (6000, 0.05)):
+        speech = torch.randn(1, frames, 8, generator=draw)
+        counts = torch.tensor([frames])
+        mean, std = of_loud(speech, counts, config)
+        nearer, wider = of_loud(speech, counts, config, prior)
+        _, reference = levels(speech, counts, config)
+        usual = prior[0] + reference
+        share = PRIOR_MEAN / (PRIOR_MEAN + frames)
+        assert torch.allclose(nearer, (1 - share) * mean + share * usual)
+        assert ((std < wider) & (wider < prior[1])).all()
+        assert float((nearer - mean).abs().max()) < most
+        louder, same = of_loud(speech + 5, counts, config, prior)
+        assert torch.allclose(louder, nearer + 5, atol=1e-4)
+        assert torch.allclose(same, wider, atol=1e-4)
 
 
 # ── what is said of a file without speech ────────────────────────────────────────────────────
