@@ -16,7 +16,7 @@ from asr.features.config import FeaturesConfig
 
 VARIANCE_FLOOR = 1e-10  # Kaldi's, of apply-cmvn-sliding
 LOUDEST = 10  # frames: a tenth of a second
-PRIOR_MEAN, PRIOR_VARIANCE = 20, 100  # loud frames that a prior counts for
+PRIOR_MEAN, PRIOR_VARIANCE = 30, 100  # loud frames that a prior counts for
 DB_PER_NAT = 10 / math.log(10)  # of a logarithm of power
 
 Moments = tuple[Tensor, Tensor]  # mean and standard deviation
