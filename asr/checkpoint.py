@@ -21,6 +21,7 @@ from torch import Tensor
 
 from asr import criteria
 from asr.criteria import FrameTimes
+from asr.detector import SpeechDetector
 from asr.encoder import Encoder, EncoderConfig
 from asr.errors import DataError, raise_problems
 from asr.features import FeaturesConfig
@@ -59,6 +60,7 @@ class Checkpoint:
     training: TrainingState | None = None
     search: SearchConfig | None = None  # the tuned one; its language model is below, not in a file
     language_model: LanguageModel | None = None
+    detector: SpeechDetector | None = None
 
 
 def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
@@ -87,6 +89,8 @@ def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
             header["training"][part] = _split(values, part, tensors)
     if checkpoint.search is not None:
         header["search"] = asdict(checkpoint.search)
+    if checkpoint.detector is not None:
+        header["detector"] = asdict(checkpoint.detector)
     if checkpoint.language_model is not None:
         packed, streams = packing.pack(checkpoint.language_model)
         header["packed_language_model"] = asdict(packed)
@@ -129,7 +133,9 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     if language_model is not None:
         require_phones(language_model, recognizer.vocabulary.phones, f"{path}: ")
     recognizer = recognizer.to(device).eval()
-    return Checkpoint(recognizer, header.about, training, header.search, language_model)
+    return Checkpoint(
+        recognizer, header.about, training, header.search, language_model, header.detector
+    )
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,7 @@ class _Header:
     search: SearchConfig | None = None
     language_model: _Ngrams | None = None  # of before n-grams were packed
     packed_language_model: packing.Packed | None = None
+    detector: SpeechDetector | None = None
 
 
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
@@ -183,7 +190,8 @@ def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
             f"{path}: format {header.get('format')}, this version reads {FORMAT}; train it again, "
             f"or use the version that wrote it"
         )
-    for key in ("recognizer", "vocabulary", "search", "language_model", "packed_language_model"):
+    language_models = "language_model", "packed_language_model"
+    for key in ("recognizer", "vocabulary", "search", "detector", *language_models):
         require_json(isinstance(header, dict) and header.get(key), f"{path}", key)
     return convert(header, _Header, f"{path}"), tensors
 

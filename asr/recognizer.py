@@ -1,6 +1,6 @@
 """The recogniser: features, encoder and criterion as one module, waveforms in and phones out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -95,13 +95,16 @@ class Recognizer(nn.Module):
         ids: Sequence[str],
         search: SearchConfig,
         graph: Graph | None = None,
+        gate: Callable[[Tensor], Tensor] = lambda emissions: emissions,
     ) -> list[list[Hypothesis]]:
         """Hypotheses, best first, with times: (N, T', D), (N,), N → N × n-best.
 
         `graph` is the language model; without it, it is read from the file in `search`, if any.
+        `gate` changes the emissions (N, T', E) before they are searched.
         """
         graph = graph or graph_for(search, self.vocabulary.phones)
-        paths = self.criterion.decode(encoded, lengths, search, graph)
+        emissions = gate(self.criterion.emissions(encoded))
+        paths = self.criterion.search(emissions, lengths, search, graph)
         return [
             [self._hypothesis(id, path) for path in n_best]
             for id, n_best in zip(ids, paths, strict=True)

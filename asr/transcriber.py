@@ -7,7 +7,7 @@ mixed, with a warning.
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from asr import audio, checkpoint
 from asr.audio import Waveform
@@ -82,6 +83,7 @@ class Transcriber:
     def __init__(self, loaded: Checkpoint, words: str | Path | None = None) -> None:
         self.recognizer: Recognizer = loaded.recognizer
         self.search = loaded.search or SearchConfig()
+        self.detector = loaded.detector
         self.graph: Graph | None = None
         if loaded.language_model is not None:
             self.graph = graph_of(loaded.language_model, self.recognizer.vocabulary.phones)
@@ -152,7 +154,8 @@ class Transcriber:
         A recording is the path of an audio file of any format, rate and length (`-` is standard
         input), or an array (S,) or (S, channels) with its `sample_rate` in Hz. Channels are mixed,
         or one is chosen by its number from 1. Changes and distortions of the audio are given as
-        warnings. Raises `DataError` where a recording is unreadable, too short or silent.
+        warnings. A recording without speech has no phones. Raises `DataError` where a recording
+        is unreadable, or shorter than one analysis window.
 
             transcript = asr.load().transcribe("my.wav")
             asr.load().transcribe(samples, sample_rate=44_100, channel=2)
@@ -162,7 +165,10 @@ class Transcriber:
         if isinstance(recording, str | Path):
             _require_no_rate(recording, sample_rate)
             return self.transcribe_file(recording, warnings.warn, channel=channel)
-        waveform = self.waveform(recording, sample_rate, channel)
+        try:
+            waveform = self.waveform(recording, sample_rate, channel)
+        except audio.SilenceError as silence:
+            return Transcript("", silence.duration_s, ())
         moments = self.recognizer.moments_of(self._batches([iter([waveform])]))
         return self._transcript("", iter([waveform]), moments)
 
@@ -201,7 +207,10 @@ class Transcriber:
             if moments is None:
                 blocks = self.blocks(path, channel=channel)
                 moments = self.recognizer.moments_of(self._batches([blocks]))
-            return self._transcript(shown(path), self.blocks(path, warn, channel), moments)
+            try:
+                return self._transcript(shown(path), self.blocks(path, warn, channel), moments)
+            except audio.SilenceError as silence:
+                return Transcript(shown(path), silence.duration_s, ())
 
     def _transcript(
         self, name: str, blocks: Iterator[Waveform], moments: SpeakerMoments | None
@@ -225,13 +234,21 @@ class Transcriber:
     ) -> Hypothesis:
         """The phones of a piece, with times from the start of the piece itself."""
         batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER]).to(self.recognizer.device)
+        static, _ = self.recognizer.features.static(batch.waveforms, batch.waveform_lengths)
+        batch = replace(batch, frames=static)
         encoded, lengths = self.recognizer.encode_batch(batch, moments=moments)
         first = piece.before // self.step
-        last = first + -(-piece.samples // self.step)
-        encoded = encoded[:, first : min(last, int(lengths))]
-        own = torch.tensor([encoded.shape[1]], device=encoded.device)
+        last = min(first + -(-piece.samples // self.step), int(lengths))
+        own = torch.tensor([last - first], device=encoded.device)
+
+        def gate(emissions: Tensor) -> Tensor:
+            if self.detector is not None:
+                emissions = self.detector.gate(emissions, static, self.step / self.sample_rate)
+            return emissions[:, first:last]
+
         try:
-            return self.recognizer.search(encoded, own, [name], self.search, self.graph)[0][0]
+            hypotheses = self.recognizer.search(encoded, own, [name], self.search, self.graph, gate)
+            return hypotheses[0][0]
         except DataError as error:
             raise DataError(f"{name or 'the array'}: {error}") from error
 

@@ -22,7 +22,7 @@ FLOORS = {
         *("audio", "augment", "features", "labels", "lstm", "pictures", "scoring", "search"),
     },
     "data": {"corpora", "dataset"},
-    "model": {"encoder", "criteria", "recognizer", "checkpoint"},
+    "model": {"encoder", "criteria", "recognizer", "detector", "checkpoint"},
     "use": {"aligner", "config", "explanation", "train", "training", "transcriber"},
     "commands": {"commands"},
 }

@@ -29,8 +29,8 @@ from asr.audio.headers import PADDING, AudioInfo, Extent, extent_of
 from asr.audio.kinds import conversion, other_kind
 from asr.errors import DataError, raise_problems
 
-__all__ = ["ENDINGS", "AudioInfo", "Inspection", "Waveform", "convert", "from_array"]
-__all__ += ["info", "inspect", "load", "on_disk", "stream"]
+__all__ = ["ENDINGS", "AudioInfo", "Inspection", "SilenceError", "Waveform", "convert"]
+__all__ += ["from_array", "info", "inspect", "load", "on_disk", "stream"]
 
 # Of the files that libsndfile reads, in lower case; it ignores the ending and looks at the content.
 ENDINGS = (
@@ -47,6 +47,14 @@ DITHER = "features that are normalised by utterance need features.dither_db=45, 
 STANDARD_INPUT = "-"
 LARGEST_PIPE = 4 << 30  # bytes of a pipe or of standard input
 EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
+
+
+class SilenceError(DataError):
+    """All samples of a recording are equal; nothing else is wrong with it."""
+
+    def __init__(self, message: str, duration_s: float) -> None:
+        super().__init__(message)
+        self.duration_s = duration_s
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,8 @@ def stream(
     With `channel`, counted from 1, only that channel. The path may be a pipe, or `-` for standard
     input, which can be read once (`on_disk`). `warn` is called with a sentence for each change and
     each distortion. Raises `DataError` as `load` does, for a file that is shorter than one window
-    of `window_samples` or of a rate that is not used, and after the last block of a silent file.
+    of `window_samples` or of a rate that is not used, and `SilenceError` after the last block of a
+    silent file.
     """
     with on_disk(path), _open(path) as (file, header, extent):
         raise_problems(checks.wrong_extent(path, header, extent))
@@ -249,7 +258,8 @@ def _converted(
         if resampler is not None:
             mono = resampler.resample_chunk(mono, last=done == header.samples)
         yield mono
-    raise_problems(levels.silent(name))
+    for problem in levels.silent(name):
+        raise SilenceError(problem, header.duration_s)
     distorted = levels.distorted(name, checks.MOSTLY_ZEROS, "expected speech; cut that out")
     for warning in (*distorted, *channels.unfit_to_mix(name)):
         warn(warning)

@@ -41,6 +41,7 @@ from asr.processor.workers import end_with_parent
 from asr.records import Segment
 from asr.transcriber import Transcriber, Transcript, load
 
+NO_SPEECH = "no speech found"
 FORMATS = {"text": ".txt", "json": ".json", "textgrid": ".TextGrid"}
 BY_ENDING = {ending.lower(): name for name, ending in FORMATS.items()}
 
@@ -79,6 +80,8 @@ class Worker:
             )
         except DataError as error:
             return Result(warnings=said, problems=error.problems)
+        if not transcript.phones:
+            said.append(f"{transcript.file}: {NO_SPEECH}")
         return Result(in_format(transcript, self.format), transcript.duration_s, said)
 
 
@@ -202,7 +205,7 @@ def in_format(transcript: Transcript, format: str) -> str:
         if transcript.words is not None:
             tiers = {"words": [Segment(*one[:3]) for one in transcript.words], **tiers}
         return textgrid.text_of(tiers, transcript.duration_s)
-    said = " ".join(one.phone for one in transcript.phones)
+    said = " ".join(one.phone for one in transcript.phones) or NO_SPEECH
     lines = [f"# {transcript.file}, {transcript.duration_s:.2f} s: {said}"]
     first = [""] * len(transcript.phones)  # the word that begins with a phone
     if transcript.words is not None:

@@ -16,6 +16,7 @@ from asr.features.config import FeaturesConfig
 
 VARIANCE_FLOOR = 1e-10  # Kaldi's, of apply-cmvn-sliding
 LOUDEST = 10  # frames: a tenth of a second
+PRIOR_MEAN, PRIOR_VARIANCE = 30, 100  # loud frames that a prior counts for
 DB_PER_NAT = 10 / math.log(10)  # of a logarithm of power
 
 Moments = tuple[Tensor, Tensor]  # mean and standard deviation
@@ -33,8 +34,8 @@ def normalization(config: FeaturesConfig, training: Moments) -> Normalization:
         case "utterance":
             return of_utterances
         case "active":
-            bins = slice(int(config.energy), config.static_width)
-            return lambda frames, counts, rows: of_loud(frames, counts, bins, config.active_db)
+            prior = training if training[0].any() else None
+            return lambda frames, counts, rows: of_loud(frames, counts, config, prior)
         case "sliding":
             return lambda frames, counts, rows: around(frames, counts, config.cmn_window)
         case "none":
@@ -67,19 +68,36 @@ def of_utterances(frames: Tensor, counts: Tensor, rows: slice) -> Moments:
     return _of_frames(frames, length_mask(counts, frames.shape[1]))
 
 
-def of_loud(frames: Tensor, counts: Tensor, bins: slice, active_db: float) -> Moments:
+def of_loud(
+    frames: Tensor, counts: Tensor, config: FeaturesConfig, prior: Moments | None = None
+) -> Moments:
     """The moments of the loud frames of each utterance.
 
-    A frame's level is the mean of its log-mel values, which are `bins` of it. Loud frames are at
-    most `active_db` below the `LOUDEST`th loudest one, so that neither silence added to an
-    utterance, however long, nor a click changes the moments.
+    A frame's level is the mean of its log-mel values. Loud frames are at most `active_db` below the
+    `LOUDEST`th loudest one, so that neither silence added to an utterance, however long, nor a
+    click changes the moments. `prior` has those of many utterances (F,), (F,), relative to that
+    frame; mean and variance count as those of so many frames, so that a word alone has usable ones.
     """
-    inside = length_mask(counts, frames.shape[1])
-    level = frames[:, :, bins].mean(dim=2).masked_fill(~inside, -torch.inf)
+    level, reference = levels(frames, counts, config)
+    loud = level.isfinite() & (level >= reference - config.active_db / DB_PER_NAT)
+    mean, std = _of_frames(frames, loud)
+    if prior is None:
+        return mean, std
+    size = loud.sum(dim=1).reshape(-1, 1, 1)
+    is_level = torch.arange(frames.shape[2], device=frames.device) < config.static_width
+    usual = prior[0] + reference.unsqueeze(2) * is_level
+    mean = (size * mean + PRIOR_MEAN * usual) / (size + PRIOR_MEAN)
+    variance = size * std.square() + PRIOR_VARIANCE * prior[1].square()
+    return mean, _std(variance / (size + PRIOR_VARIANCE))
+
+
+def levels(frames: Tensor, counts: Tensor, config: FeaturesConfig) -> tuple[Tensor, Tensor]:
+    """The level of each frame, −∞ behind the end, and that of the `LOUDEST`th: (N, T), (N, 1)."""
+    level = frames[:, :, int(config.energy) : config.static_width].mean(dim=2)
+    level = level.masked_fill(~length_mask(counts, frames.shape[1]), -torch.inf)
     ordered = level.sort(dim=1, descending=True).values
     place = counts.clamp(min=1, max=LOUDEST).unsqueeze(1) - 1
-    reference = ordered.gather(1, place) if frames.shape[1] else level.new_zeros(len(level), 1)
-    return _of_frames(frames, inside & (level >= reference - active_db / DB_PER_NAT))
+    return level, ordered.gather(1, place) if frames.shape[1] else level.new_zeros(len(level), 1)
 
 
 def around(frames: Tensor, counts: Tensor, window: int) -> Moments:

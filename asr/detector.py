@@ -1,0 +1,93 @@
+"""Whether somebody speaks: a logistic regression on what the network and the spectrum show.
+
+A network that has heard little else than speech labels some noises. Around a frame, `WINDOWS_S`
+wide, its labels are then few, unsure or always the same, and the spectrum changes too little or too
+evenly. The weights are part of the model's file (`recipes/librispeech/speech.py` fits them).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from asr.criteria.ctc import BLANK
+
+WINDOWS_S = (0.5, 2.0)
+LEAST = 1e-4  # probability of a label, where the network is sure that there is none
+EVIDENCE = 26  # values of a frame
+NEVER = -1e4  # log-probability of a label where nobody speaks
+
+Values = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class SpeechDetector:
+    """Weights and bias of the log-odds of speech, in nats, for each value of `evidence`."""
+
+    weights: list[float]
+    bias: float
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != EVIDENCE:
+            raise ValueError(f"{len(self.weights)} weights of a detector, expected {EVIDENCE}")
+
+    def gate(self, emissions: Tensor, static: Tensor, frame_s: float) -> Tensor:
+        """Log-probabilities (1, T', V) with nothing but the blank where nobody speaks."""
+        known = evidence(emissions[0].cpu().numpy(), static[0].cpu().numpy(), frame_s)
+        silent = torch.from_numpy(known @ np.array(self.weights) + self.bias < 0)
+        nothing = torch.full_like(emissions, NEVER)
+        nothing[..., BLANK] = 0.0
+        return torch.where(silent.to(emissions.device).unsqueeze(1), nothing, emissions)
+
+
+def evidence(log_probs: Values, static: Values, frame_s: float) -> Values:
+    """What is known of speech around each frame of the network: (T', V), (T, F) → (T', E).
+
+    `static` are log-mel values. Each window has the logarithm of its number of frames with labels,
+    and means weighted by their probability: of confidence and entropy; of changes of the spectrum
+    in three bands, of its form, its roughness, slope and width; then the entropy of all its labels
+    together, and how much the form of the spectrum varies.
+    """
+    probs = np.exp(log_probs.astype(np.float64))
+    frames, bins = len(probs), static.shape[1]
+    stacked = -(-len(static) // max(1, frames))
+    padded = np.pad(static, ((0, stacked * frames - len(static)), (0, 0)), mode="edge")
+    spectrum = padded.reshape(frames, stacked, bins).mean(axis=1)
+    form = spectrum - spectrum.mean(axis=1, keepdims=True)
+    change, change_of_form = (np.abs(np.diff(x, axis=0, prepend=x[:1])) for x in (spectrum, form))
+    third = bins // 3
+    weight = (1 - probs[:, [BLANK]]).clip(LEAST, 1)
+    labels = probs[:, 1:] / probs[:, 1:].sum(axis=1, keepdims=True).clip(1e-9)
+    confidence = probs[:, 1:].max(axis=1)
+    columns = [
+        confidence,
+        confidence**2,
+        _entropy(labels),
+        *(change[:, part].mean(axis=1) for part in (np.s_[:third], np.s_[third : 2 * third])),
+        change[:, 2 * third :].mean(axis=1),
+        change_of_form.mean(axis=1),
+        np.abs(np.diff(spectrum, axis=1)).mean(axis=1),
+        form[:, :third].mean(axis=1) - form[:, 2 * third :].mean(axis=1),
+        form.std(axis=1),
+    ]
+    weighted = [weight, np.stack(columns, axis=1) * weight, labels * weight]
+    weighted += [form * weight, form**2 * weight]
+    ends = np.cumsum([part.shape[1] for part in weighted])[:-1]
+    sums = np.cumsum(np.pad(np.concatenate(weighted, axis=1), ((1, 0), (0, 0))), axis=0)
+    parts = []
+    for window_s in WINDOWS_S:
+        half = round(window_s / frame_s / 2)
+        at = np.arange(frames)
+        within = sums[np.minimum(frames, at + half + 1)] - sums[np.maximum(0, at - half)]
+        total, *means = np.split(within, ends, axis=1)
+        means = [part / total for part in means]
+        spread = np.sqrt((means[3] - means[2] ** 2).clip(0)).mean(axis=1)
+        parts += [np.log(total[:, 0]), *means[0].T, _entropy(means[1]), spread]
+    return np.stack(parts, axis=1)
+
+
+def _entropy(probs: Values) -> Values:
+    return -(probs * np.log(probs + 1e-9)).sum(axis=1)

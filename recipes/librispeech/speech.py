@@ -1,0 +1,183 @@
+"""Fit the detector of speech of a model, and its prior of the moments of an utterance.
+
+    python recipes/librispeech/speech.py MODEL train.jsonl OUTPUT [--utterances 400] [--minutes 60]
+
+OUTPUT is MODEL with a `SpeechDetector`, a logistic regression on `asr.detector.evidence`; where it
+ends in .json, it is the detector alone. Sounds are those of noises.py, of another seed than those
+that it measures with. Utterances, which need the times of their phones (`asr align --output`), are
+used as recorded, noisy, with sounds behind them, from a telephone, between silences, in pieces and
+in words. The bias is such that of their frames with a phone the share `--lost` is lost.
+
+With features.normalization=active the features get the moments of the utterances as a prior, which
+files of a few seconds need.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import noises
+import numpy as np
+import torch
+from scipy.optimize import minimize
+
+from asr import audio, checkpoint
+from asr.augment import sounds
+from asr.augment.layout import Layout
+from asr.augment.sounds import Waveform, add_at
+from asr.batch import Batch
+from asr.detector import SpeechDetector, Values, evidence
+from asr.errors import DataError, exit_code
+from asr.features.normalization import levels, of_loud
+from asr.files.outputs import atomic_open, require_new
+from asr.recognizer import Recognizer
+from asr.records import Utterance
+from asr.transcriber import SPEAKER
+
+RATE = noises.RATE
+SEED = 1  # of the sounds; noises.py measures with 0
+SHRINK = 1e-5  # weight of the squares of the weights, for values of variance 1
+EXCERPT_S = (3.0, 10.0)  # many short sounds differ more than few long ones
+WORD_S, PIECE_S = (0.3, 0.9), (1.0, 3.0)
+Known = tuple[Values, Values, Values]  # evidence (T, E), weight (T,), whether a phone is output
+
+
+def known(recognizer: Recognizer, sound: Waveform) -> Known:
+    batch = Batch.of([torch.from_numpy(sound)], [SPEAKER])
+    with torch.no_grad():
+        static, _ = recognizer.features.static(batch.waveforms, batch.waveform_lengths)
+        encoded, _ = recognizer.encode_batch(replace(batch, frames=static))
+        emissions = recognizer.criterion.emissions(encoded)[0].numpy()
+    blank = np.exp(emissions[:, 0])
+    values = evidence(emissions, static[0].numpy(), recognizer.frame_times.step / RATE)
+    return values, np.maximum(1 - blank, 1e-3), emissions.argmax(axis=1) > 0
+
+
+def spoken(
+    recognizer: Recognizer, utterances: Sequence[Utterance], draw: np.random.Generator
+) -> Iterator[Known]:
+    """What is known of the speech in changed utterances, not of what was added beside it."""
+    for number, one in enumerate(utterances):
+        speech = audio.load(one.audio, RATE)
+        way = number % 10
+        if way in (0, 1, 2):
+            least_s, most_s = WORD_S if way < 2 else PIECE_S
+            cut = noises.parts(one, least_s, most_s)
+            part = cut[draw.integers(len(cut))]
+            speech = Layout((part,), (0.0, 0.0)).waveform(speech, RATE)
+        if way in (3, 4):
+            noise = sounds.coloured_noise(draw, len(speech), RATE, draw.uniform(0, 2))
+            speech = add_at(draw.uniform(3, 25), speech, noise)
+        if way == 5:
+            speech = sounds.telephone(speech, RATE)
+        if way == 6:
+            speech = add_at(draw.uniform(8, 25), speech, noises.any_kind(draw, len(speech)))
+        if draw.random() < 0.3:
+            room = sounds.impulse_response(draw, draw.uniform(0.1, 0.5), draw.uniform(0, 12), RATE)
+            speech = sounds.convolve(speech, room)
+        before, after = np.zeros((2, 0), np.float32)
+        if way in (1, 7, 8):
+            sound = noises.zeros if way == 8 else noises.any_kind
+            before, after = (
+                noises.at_level(draw, speech, sound, draw.uniform(0, 8), draw.uniform(-50, -10))
+                for _ in range(2)
+            )
+        whole = np.concatenate([before, speech, after]) * np.float32(10 ** draw.uniform(-2, 0))
+        if len(speech) < RATE // 5:
+            continue
+        step = recognizer.frame_times.step
+        first, last = int(len(before) / step), -int(len(after) / step) or None
+        values, weight, phone = known(recognizer, noises.in_16_bits(whole))
+        yield values[first:last], weight[first:last], phone[first:last]
+
+
+def set_prior(recognizer: Recognizer, utterances: Sequence[Utterance]) -> None:
+    """Set the prior of the moments, which normalization=active uses, to those of utterances."""
+    features = recognizer.features
+    means, variances = [], []
+    for one in utterances:
+        samples = torch.from_numpy(audio.load(one.audio, RATE)).unsqueeze(0)
+        static, counts = features.static(samples, torch.tensor([samples.shape[1]]))
+        frames, _ = features.dynamic(static, counts)
+        mean, std = of_loud(frames, counts, features.config)
+        _, reference = levels(frames, counts, features.config)
+        mean[..., : features.config.static_width] -= reference
+        means.append(mean[0, 0])
+        variances.append(std[0, 0].square())
+    features.mean.copy_(torch.stack(means).mean(dim=0))
+    features.std.copy_(torch.stack(variances).mean(dim=0).sqrt())
+
+
+def fitted(noise: Known, speech: Known, lost: float) -> SpeechDetector:
+    values = np.concatenate([noise[0], speech[0]])
+    mean, std = values.mean(axis=0), values.std(axis=0)
+    scaled = np.pad((values - mean) / std, ((0, 0), (0, 1)), constant_values=1.0)
+    sign = np.repeat([-1.0, 1.0], [len(noise[0]), len(speech[0])])
+    share = np.concatenate([part[1] / part[1].sum() / 2 for part in (noise, speech)])
+    shrink = np.append(np.full(len(mean), SHRINK), 0.0)
+
+    def loss(weights: Values) -> tuple[float, Values]:
+        margin = sign * (scaled @ weights)
+        slope = -sign * share / (1 + np.exp(margin))
+        total = (share * np.logaddexp(0, -margin)).sum() + (shrink * weights**2).sum()
+        return total, slope @ scaled + 2 * shrink * weights
+
+    weights = minimize(loss, np.zeros(len(mean) + 1), jac=True, options={"maxiter": 500}).x[:-1]
+    weights = weights / std
+    return SpeechDetector(
+        [round(float(one), 5) for one in weights],
+        round(-float(np.quantile((speech[0] @ weights)[speech[2]], lost)), 5),
+    )
+
+
+def joined(parts: Iterator[Known]) -> Known:
+    values, weights, phones = zip(*parts, strict=True)
+    return np.concatenate(values), np.concatenate(weights), np.concatenate(phones)
+
+
+@exit_code
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("manifest", type=Path, nargs="+")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--utterances", type=int, default=400)
+    parser.add_argument("--minutes", type=float, default=60.0, help="of sounds (default: 60)")
+    parser.add_argument("--lost", type=float, default=2e-4)
+    parser.add_argument("--overwrite", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    require_new([options.output], options.overwrite)
+    model = checkpoint.load(options.model)
+    utterances = [
+        one
+        for path in options.manifest
+        for one in noises.of_manifest(path, options.utterances // len(options.manifest))
+    ]
+    for one in utterances:
+        if not one.segments:
+            raise DataError(f"{one.id}: no times of its phones; add them with `asr align --output`")
+    if model.recognizer.config.features.normalization == "active":
+        set_prior(model.recognizer, utterances)
+    speech = joined(spoken(model.recognizer, utterances, np.random.default_rng(SEED)))
+    noise = joined(
+        known(model.recognizer, sound)
+        for kind in noises.KINDS
+        for sound in noises.excerpts(kind, options.minutes / len(noises.KINDS), SEED, EXCERPT_S)
+    )
+    detector = fitted(noise, speech, options.lost)
+    if options.output.suffix == ".json":
+        with atomic_open(options.output) as file:
+            json.dump(asdict(detector), file)
+    else:
+        checkpoint.save(options.output, replace(model, detector=detector), half=True)
+    odds = noise[0] @ np.array(detector.weights) + detector.bias
+    left = (noise[2] & (odds > 0)).sum() / max(1, noise[2].sum())
+    print(f"{options.output}: {left:.2%} of the frames with a phone in sounds are left")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Where nobody speaks there are no phones, and the detector of speech takes none from speech."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import REPOSITORY, recipe, tones_of
+
+from asr import checkpoint
+from asr.audio import load as audio_of
+from asr.checkpoint import Checkpoint
+from asr.commands import transcribe
+from asr.detector import EVIDENCE, WINDOWS_S, SpeechDetector, evidence
+from asr.errors import DataError
+from asr.features import FeaturesConfig
+from asr.features.normalization import PRIOR_MEAN, levels, of_loud
+from asr.labels import textgrid
+from asr.transcriber import Transcriber, load
+
+RECIPE = REPOSITORY / "recipes/librispeech"
+MODEL = RECIPE / "long.safetensors"
+DETECTOR = RECIPE / "long-speech.json"  # of that model, whose file has none
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def model() -> Checkpoint:
+    torch.set_num_threads(1)
+    detector = SpeechDetector(**json.loads(DETECTOR.read_text()))
+    return replace(checkpoint.load(MODEL), detector=detector)
+
+
+@pytest.fixture(scope="module")
+def noises() -> Any:
+    return recipe("librispeech/noises")
+
+
+def in_frames(seconds: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities (T', 5) and log-mel values (T, 40), three of them for each of T'."""
+    draw = np.random.default_rng(seed)
+    frames = round(seconds / 0.03)
+    logits = 3 * draw.standard_normal((frames, 5))
+    log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return log_probs.astype(np.float32), draw.standard_normal((3 * frames, 40)).astype(np.float32)
+
+
+# ── sounds without speech, and speech ────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "kind", ["silence", "hum", "fan", "white", "pink", "brown", "room", "music", "engine"]
+)
+def test_a_sound_without_speech_has_no_phones(model: Checkpoint, noises: Any, kind: str) -> None:
+    sound = noises.excerpt(np.random.default_rng(7), kind, 12 * RATE)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("warnings.warn", lambda *_, **__: None)
+        assert Transcriber(model).transcribe(sound, RATE).phones == ()
+
+
+def test_speech_keeps_its_phones_and_gets_none_from_the_silence_beside_it(
+    model: Checkpoint, shared: Path
+) -> None:
+    path = min((shared / "corpora/LibriSpeech/dev-part").rglob("*0003.*"))
+    speech = audio_of(str(path), RATE)[: 4 * RATE]
+    quiet = np.zeros(10 * RATE, np.float32)
+    undetected = Transcriber(replace(model, detector=None)).transcribe(speech, RATE)
+    detected = Transcriber(model).transcribe(speech, RATE)
+    assert [one.phone for one in detected.phones] == [one.phone for one in undetected.phones]
+    assert len(detected.phones) > 10
+    with pytest.warns(UserWarning, match="exactly 0"):
+        longer = Transcriber(model).transcribe(np.concatenate([speech, quiet]), RATE)
+    assert abs(len(longer.phones) - len(detected.phones)) <= 2
+    assert longer.phones[-1].end_s < len(speech) / RATE
+
+
+# ── the detector ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_bias_alone_passes_all_or_nothing() -> None:
+    emissions, static = (torch.from_numpy(part).unsqueeze(0) for part in in_frames(3.0))
+    nothing = [0.0] * EVIDENCE
+    assert torch.equal(SpeechDetector(nothing, 1.0).gate(emissions, static, 0.03), emissions)
+    gated = SpeechDetector(nothing, -1.0).gate(emissions, static, 0.03)
+    assert torch.equal(gated.exp()[0, :, 0], torch.ones(100))
+    assert (gated.exp()[0, :, 1:] == 0).all()
+
+
+def test_evidence_depends_on_what_is_near_alone() -> None:
+    log_probs, static = in_frames(10.0)
+    others = in_frames(10.0, seed=1)
+    near = slice(0, round((5 + max(WINDOWS_S) / 2) / 0.03) + 2)
+    for part, other in zip((log_probs, static), others, strict=True):
+        scale = len(part) // len(log_probs)
+        part[near.stop * scale :] = other[near.stop * scale :]
+    first = evidence(*in_frames(10.0), 0.03)
+    assert first.shape == (len(log_probs), EVIDENCE)
+    changed = evidence(log_probs, static, 0.03)
+    half = round(5 / 0.03)
+    assert np.allclose(changed[:half], first[:half])
+    assert not np.allclose(changed[-half:], first[-half:])
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_evidence_of_any_input_is_finite(frames: int) -> None:
+    certain = np.full((frames, 5), -1e4, np.float32)
+    certain[:, 0] = 0.0
+    for log_probs in (certain, certain[:, ::-1]):
+        assert np.isfinite(evidence(log_probs, np.zeros((3 * frames, 40), np.float32), 0.03)).all()
+
+
+def test_the_detector_is_part_of_the_file(tone_model: Path, tmp_path: Path) -> None:
+    tones = checkpoint.load(tone_model)
+    deaf = SpeechDetector([0.5] + [0.0] * (EVIDENCE - 1), -100.0)
+    checkpoint.save(tmp_path / "deaf.safetensors", replace(tones, detector=deaf))
+    assert checkpoint.load(tmp_path / "deaf.safetensors").detector == deaf
+    sound = tones_of(("aa", "s", "m"))
+    assert load(tone_model).transcribe(sound, RATE).phones
+    assert load(tmp_path / "deaf.safetensors").transcribe(sound, RATE).phones == ()
+    short = replace(deaf)
+    object.__setattr__(short, "weights", [0.5])
+    checkpoint.save(tmp_path / "short.safetensors", replace(tones, detector=short))
+    with pytest.raises(DataError, match=r"short\.safetensors.*1 weights.*expected 26"):
+        checkpoint.load(tmp_path / "short.safetensors")
+
+
+# ── the prior of the moments ─────────────────────────────────────────────────────────────────
+
+
+def test_a_prior_counts_as_some_frames_and_follows_the_level() -> None:
+    config = FeaturesConfig(bins=8, deltas=0, energy=False, normalization="active", active_db=1e3)
+    prior = torch.linspace(-4, -3, 8), torch.full((8,), 2.0)
+    draw = torch.Generator().manual_seed(0)
+    for frames, most in ((30, 3.0), (6000, 0.05)):
+        speech = torch.randn(1, frames, 8, generator=draw)
+        counts = torch.tensor([frames])
+        mean, std = of_loud(speech, counts, config)
+        nearer, wider = of_loud(speech, counts, config, prior)
+        _, reference = levels(speech, counts, config)
+        usual = prior[0] + reference
+        share = PRIOR_MEAN / (PRIOR_MEAN + frames)
+        assert torch.allclose(nearer, (1 - share) * mean + share * usual)
+        assert ((std < wider) & (wider < prior[1])).all()
+        assert float((nearer - mean).abs().max()) < most
+        louder, same = of_loud(speech + 5, counts, config, prior)
+        assert torch.allclose(louder, nearer + 5, atol=1e-4)
+        assert torch.allclose(same, wider, atol=1e-4)
+
+
+# ── what is said of a file without speech ────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25])
+def test_a_silent_file_is_a_result(
+    tone_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], value: float
+) -> None:
+    path = tmp_path / "silent.wav"
+    soundfile.write(path, np.full(3 * RATE, value), RATE)
+    options = [str(path), "--checkpoint", str(tone_model)]
+    assert transcribe.main(options) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"# {path}, 3.00 s: no speech found\n"
+    assert f"{path}: no speech found" in printed.err
+    assert transcribe.main([*options, "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["phones"] == []
+    assert record["duration_s"] == 3.0
+    assert transcribe.main([*options, "--output", str(tmp_path / "silent.TextGrid")]) == 0
+    tiers = textgrid.read_tiers(tmp_path / "silent.TextGrid")
+    assert [tier.name for tier in tiers] == ["phones", "confidences"]
+    assert [[tuple(row)[-3:] for row in tier.intervals or ()] for tier in tiers]
+    assert load(tone_model).transcribe(np.full(3 * RATE, value), RATE).phones == ()
+    assert load(tone_model).transcribe(np.full(3 * RATE, value), RATE).duration_s == 3.0
+
+
+def test_a_silent_file_of_another_rate_has_its_own_duration(
+    tone_model: Path, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "a.flac", np.zeros(44_100), 44_100)
+    result = load(tone_model).transcribe_file(tmp_path / "a.flac", lambda _: None)
+    assert (result.duration_s, result.phones) == (1.0, ())
