@@ -63,6 +63,7 @@ class Transcriber:
     def __init__(self, loaded: Checkpoint) -> None:
         self.recognizer: Recognizer = loaded.recognizer
         self.search = loaded.search or SearchConfig()
+        self.calibration = loaded.calibration
         self.graph: Graph | None = None
         if loaded.language_model is not None:
             self.graph = graph_of(loaded.language_model, self.recognizer.vocabulary.phones)
@@ -189,7 +190,10 @@ class Transcriber:
     def hypothesis(
         self, piece: Piece, name: str, moments: SpeakerMoments | None = None
     ) -> Hypothesis:
-        """The phones of a piece, with times from the start of the piece itself."""
+        """The phones of a piece, with times from the start of the piece itself.
+
+        Confidences are calibrated, where the model file has a calibration.
+        """
         batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER]).to(self.recognizer.device)
         encoded, lengths = self.recognizer.encode_batch(batch, moments=moments)
         first = piece.before // self.step
@@ -197,9 +201,10 @@ class Transcriber:
         encoded = encoded[:, first : min(last, int(lengths))]
         own = torch.tensor([encoded.shape[1]], device=encoded.device)
         try:
-            return self.recognizer.search(encoded, own, [name], self.search, self.graph)[0][0]
+            best = self.recognizer.search(encoded, own, [name], self.search, self.graph)[0][0]
         except DataError as error:
             raise DataError(f"{name or 'the array'}: {error}") from error
+        return self.calibration.of(best) if self.calibration else best
 
 
 def _require_no_rate(path: str | Path, sample_rate: int | None) -> None:
