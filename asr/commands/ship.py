@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import json
 import re
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,8 +44,8 @@ CALIBRATED_ON = {
     "noise at 10 dB": AugmentConfig(noise=1.0, snr_min_db=10.0, snr_max_db=10.0),
     "telephone": AugmentConfig(telephone=1.0),
 }
-LICENCES = {"common-voice": "CC0"}  # of subsets that are not LibriSpeech's
-LENGTHS_S = (0, 3, 6, 12)  # lower limits of the classes of length
+LENGTHS_S = (3, 6, 12)  # between the classes of length
+CLASSES = ("below 3 s", "3 to 6 s", "6 to 12 s", "12 s and more")
 GROUPS = ("length, ", "sex, ", "speaker, ")  # rows of conditions.py that the card has itself
 HARD = 1.5  # times the errors of recordings as they are
 MOST_FREQUENT = 10
@@ -201,16 +202,14 @@ def _harder(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], float]
 
 
 def _subsets(train: Manifest) -> Iterator[tuple[str, int, int, float, str]]:
-    """Subset, utterances, speakers, hours and licence of the training speech, largest first."""
+    """Subset, utterances, speakers, hours and licence of LibriSpeech's training speech."""
     by_name: dict[str, list[Utterance]] = {}
     for one in train:
-        parts = one.corpus.rpartition("/")[2].split("+")
-        name = next((part for part in parts if part in Path(one.audio).parts), one.corpus)
+        names = (n.removeprefix("part-of-") for n in re.split(r"[+/]", one.corpus))
+        name = next((name for name in names if name in Path(one.audio).parts), one.corpus)
         by_name.setdefault(name, []).append(one)
     for name, some in sorted(by_name.items(), key=lambda one: -len(one[1])):
-        licence = next((says for part, says in LICENCES.items() if part in name), "CC BY 4.0")
-        if not some[0].corpus.startswith("librispeech"):
-            licence = "of the corpus"
+        licence = "CC0" if "common-voice" in name else "CC BY 4.0"
         hours = sum(one.duration_s for one in some) / 3600
         yield name, len(some), len({one.speaker for one in some}), hours, licence
 
@@ -223,8 +222,8 @@ def _groups(
         durations_s = {one.id: one.duration_s for one in manifests[split]}
         groups: dict[str, list[Alignment]] = {}
         for one in sorted(score.alignments, key=lambda one: durations_s[one.reference.id]):
-            low = max(limit for limit in LENGTHS_S if limit <= durations_s[one.reference.id])
-            groups.setdefault(f"from {low} s", []).append(one)
+            n = bisect(LENGTHS_S, durations_s[one.reference.id])
+            groups.setdefault(CLASSES[n], []).append(one)
         for one in score.alignments:
             if one.reference.sex:
                 groups.setdefault({"f": "women", "m": "men"}[one.reference.sex], []).append(one)

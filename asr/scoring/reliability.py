@@ -16,7 +16,7 @@ from asr.scoring.protocols import protocol
 from asr.scoring.result import Score
 
 BINS = 15  # of equal width in 0…1
-POINTS = 20  # of a calibration, at most: groups of equally many phones
+POINTS = 20  # of a calibration, at most: groups of equal shares of right and of wrong phones
 FOLDS = 5  # of speakers, for the error of a calibration on speakers whom it was not fitted on
 
 
@@ -132,7 +132,8 @@ def calibrated(sets: Iterable[Judged], points: int = POINTS) -> Calibration | No
     right = np.concatenate([one.right for one in some]) * weights
     values, place = np.unique(confidences.round(4), return_inverse=True)
     weight, hits = np.bincount(place, weights), np.bincount(place, right)
-    middle = (weight.cumsum() - weight / 2) / weight.sum()
+    mass = hits / (hits.sum() or 1.0) + (weight - hits) / ((weight - hits).sum() or 1.0)
+    middle = (mass.cumsum() - mass / 2) / mass.sum()
     group = np.unique((middle * points).astype(int), return_inverse=True)[1]
     size = np.bincount(group, weight)
     raw = np.bincount(group, weight * values) / size
