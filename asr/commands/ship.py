@@ -109,7 +109,11 @@ def run(
         held_out=sorted({part for corpus in corpora for part in HELD_OUT.findall(corpus)}),
         scores=scores,
         groups=list(_groups(scores, manifests)),
-        reliability=list(zip(judged, judged.values(), held_out(judged), strict=True)),
+        reliability=[
+            (name, one, held)
+            for (name, one), held in zip(judged.items(), held_out(judged), strict=True)
+            if len(one.right)
+        ],
         conditions=[one for one in measured if not one["condition"].startswith(GROUPS)],
         harder=_harder(measured),
         frequent=Report(scores["dev"]).frequent[:MOST_FREQUENT],
