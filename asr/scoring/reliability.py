@@ -73,9 +73,9 @@ class Judged:
             one = hypotheses[alignment.reference.id]
             _, indices = rule.apply(one.phones, "hypothesis")
             speaker = numbers.setdefault(alignment.reference.speaker, len(numbers))
-            right = (op == CORRECT for op, _, j in alignment.steps() if j is not None)
+            matches = (op == CORRECT for op, _, j in alignment.steps() if j is not None)
             given = one.confidences or ()
-            rows += [(given[n], ok, speaker) for n, ok in zip(indices, right, strict=True)]
+            rows += [(given[n], ok, speaker) for n, ok in zip(indices, matches, strict=True)]
         confidences, right, speakers = np.array(rows, dtype=float).reshape(-1, 3).T
         return cls(confidences, right.astype(bool), speakers.astype(int))
 
