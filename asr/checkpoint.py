@@ -1,7 +1,7 @@
 """One self-describing file: weights, configuration, vocabulary, normalisation, training state.
 
 A file for others (`asr ship`) has, in place of the training state, the search that was tuned for
-it, with its language model, and its weights in half precision.
+it, with its language model and the calibration of its confidences, and weights in half precision.
 
 It is a safetensors file, so reading it executes nothing. Its metadata are JSON under `asr`, and a
 SHA-256 of all content, because safetensors itself has no checksum.
@@ -30,6 +30,7 @@ from asr.files.decoding import convert, impossible, require_json
 from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
+from asr.scoring.reliability import Calibration
 from asr.search import SearchConfig, packing
 from asr.search.graph import require_phones
 from asr.search.ngram import LanguageModel
@@ -61,6 +62,7 @@ class Checkpoint:
     search: SearchConfig | None = None  # the tuned one; its language model is below, not in a file
     language_model: LanguageModel | None = None
     detector: SpeechDetector | None = None
+    calibration: Calibration | None = None  # of the confidences that the search gives
 
 
 def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
@@ -91,6 +93,8 @@ def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
         header["search"] = asdict(checkpoint.search)
     if checkpoint.detector is not None:
         header["detector"] = asdict(checkpoint.detector)
+    if checkpoint.calibration is not None:
+        header["calibration"] = asdict(checkpoint.calibration)
     if checkpoint.language_model is not None:
         packed, streams = packing.pack(checkpoint.language_model)
         header["packed_language_model"] = asdict(packed)
@@ -134,7 +138,13 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
         require_phones(language_model, recognizer.vocabulary.phones, f"{path}: ")
     recognizer = recognizer.to(device).eval()
     return Checkpoint(
-        recognizer, header.about, training, header.search, language_model, header.detector
+        recognizer,
+        header.about,
+        training,
+        header.search,
+        language_model,
+        header.detector,
+        header.calibration,
     )
 
 
@@ -165,6 +175,7 @@ class _Header:
     language_model: _Ngrams | None = None  # of before n-grams were packed
     packed_language_model: packing.Packed | None = None
     detector: SpeechDetector | None = None
+    calibration: Calibration | None = None
 
 
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
@@ -190,8 +201,8 @@ def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
             f"{path}: format {header.get('format')}, this version reads {FORMAT}; train it again, "
             f"or use the version that wrote it"
         )
-    language_models = "language_model", "packed_language_model"
-    for key in ("recognizer", "vocabulary", "search", "detector", *language_models):
+    parts = "recognizer", "vocabulary", "search", "language_model", "packed_language_model"
+    for key in (*parts, "detector", "calibration"):
         require_json(isinstance(header, dict) and header.get(key), f"{path}", key)
     return convert(header, _Header, f"{path}"), tensors
 

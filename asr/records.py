@@ -24,7 +24,7 @@ SURE = 1.001  # a probability after rounding
 class Segment(NamedTuple):
     """A phone with its times in seconds from the start of the audio.
 
-    `confidence` is the probability that a recogniser gives it; None: labelled, not recognised.
+    `confidence` is the probability that it is right, as a recogniser says; None: labelled.
     """
 
     phone: str

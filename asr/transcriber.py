@@ -84,6 +84,7 @@ class Transcriber:
         self.recognizer: Recognizer = loaded.recognizer
         self.search = loaded.search or SearchConfig()
         self.detector = loaded.detector
+        self.calibration = loaded.calibration
         self.graph: Graph | None = None
         if loaded.language_model is not None:
             self.graph = graph_of(loaded.language_model, self.recognizer.vocabulary.phones)
@@ -232,7 +233,10 @@ class Transcriber:
     def hypothesis(
         self, piece: Piece, name: str, moments: SpeakerMoments | None = None
     ) -> Hypothesis:
-        """The phones of a piece, with times from the start of the piece itself."""
+        """The phones of a piece, with times from the start of the piece itself.
+
+        Confidences are calibrated, where the model file has a calibration.
+        """
         batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER]).to(self.recognizer.device)
         static, _ = self.recognizer.features.static(batch.waveforms, batch.waveform_lengths)
         batch = replace(batch, frames=static)
@@ -248,9 +252,10 @@ class Transcriber:
 
         try:
             hypotheses = self.recognizer.search(encoded, own, [name], self.search, self.graph, gate)
-            return hypotheses[0][0]
         except DataError as error:
             raise DataError(f"{name or 'the array'}: {error}") from error
+        best = hypotheses[0][0]
+        return self.calibration.of(best) if self.calibration else best
 
 
 def _require_no_rate(path: str | Path, sample_rate: int | None) -> None:

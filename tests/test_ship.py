@@ -18,7 +18,7 @@ from asr.commands.configured import overrides as overrides_of
 from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError
-from asr.records import Utterance, write_jsonl
+from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 from asr.search import SearchConfig
 from asr.search.arpa import write_arpa
 from asr.search.graph import graph_of
@@ -131,8 +131,8 @@ def test_the_card_says_what_the_file_does(run_dir: Path, tmp_path: Path) -> None
             scoring.protocol("arpabet"),
         )
         assert f"librispeech {split} | {score.total.per:.2f} |" in card
-    assert "| test | f | 2 |" in card
-    assert "| test | m | 1 |" in card
+    assert "| test | women | 2 |" in card
+    assert "| test | men | 1 |" in card
 
 
 @pytest.mark.parametrize(
@@ -199,3 +199,36 @@ def test_overrides_give_the_configuration_again() -> None:
     assert again[0] == "experiment=timit-sample"
     assert set(again[1:]) == set(said[1:])
     assert compose([*again, "corpus.root=/there", "threads=1"]) == run
+
+
+def test_confidences_are_calibrated_on_dev_and_the_card_says_how_well(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "given.safetensors"
+    card = ship.run(run_dir, path).read_text()
+    result = checkpoint.load(path)
+    assert result.calibration is not None
+    for condition in ship.CALIBRATED_ON:
+        assert f"\n| {condition} | " in card
+    shipped = read_jsonl(run_dir / "dev.shipped.hyp.jsonl", Hypothesis)
+    written = [value for one in shipped for value in one.confidences or ()]
+    lowest, *_, highest = result.calibration.probability
+    assert lowest - 1e-4 <= min(written) <= max(written) <= highest + 1e-4
+
+
+def test_conditions_go_into_the_card_of_the_file_that_they_are_about(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    path, rows = tmp_path / "given.safetensors", tmp_path / "rows.json"
+    ship.run(run_dir, path)
+    before = path.read_bytes()
+    row = {"sha256": digest_of(path), "greedy": False, "manifest": "dev", "utterances": 4}
+    row |= {"interval": None, "ece": 0.25, "per": 10.0, "condition": "as recorded"}
+    rows.write_text(json.dumps([row, row | {"condition": "rain", "per": 30.0, "ece": None}]))
+    card = ship.run(run_dir, path, overwrite=True, conditions=rows).read_text()
+    assert "| dev | rain | 4 | 30.00 | – |  |" in card
+    assert "- **rain** (dev): 30.0 % PER, 3.0 times" in card
+    assert path.read_bytes() == before
+    rows.write_text(json.dumps([row | {"sha256": "another"}]))
+    with pytest.raises(DataError, match="measured with another file"):
+        ship.run(run_dir, path, overwrite=True, conditions=rows)

@@ -104,11 +104,12 @@ for manifest in "$run"/manifests/dev*.jsonl; do
 	set -- "$@" --manifest "$manifest"
 done
 for seed in $SEEDS; do
-	"$PY" recipes/librispeech/conditions.py "$run/$seed/checkpoint-best.safetensors" "$@" \
+	"$PY" recipes/librispeech/conditions.py "$run/$seed/checkpoint-best.safetensors" "$@" --greedy \
+		--only "as recorded" --only "10 s of zeros" --only "white noise, 10 dB" --only nobody \
 		>"$run/$seed/conditions.txt" &
 	pids="$pids $!"
 done
 for pid in $pids; do wait "$pid"; done
 head -n 2 "$run/${SEEDS%% *}/conditions.txt"
-for seed in $SEEDS; do tail -n 1 "$run/$seed/conditions.txt"; done
+for seed in $SEEDS; do tail -n +3 "$run/$seed/conditions.txt"; done
 keep_texts
