@@ -75,6 +75,7 @@ def real_time_factors(
         for waveform in waveforms:
             for place in range(len(systems)):
                 n = (first + place) % len(systems)
+                systems[n].forget()
                 begin = time.process_time()
                 systems[n].decode(waveform)
                 computed_s[n] += time.process_time() - begin

@@ -105,6 +105,7 @@ class Kept:
     def output(self, waveform: Waveform) -> Output:
         key = digest(self.system.identity.encode(), waveform.tobytes())
         if key not in self.outputs:
+            self.system.forget()
             output = self.system.decode(waveform)
             with self.path.open("a") as file:
                 file.write(json.dumps({"key": key, **output._asdict()}, ensure_ascii=False) + "\n")

@@ -32,6 +32,7 @@ Phones = tuple[str, ...]
 # For phonemes, from CMU's documentation; a beam is a factor below the best path.
 ALLPHONE = {"lw": 2.0, "beam": 1e-20, "pbeam": 1e-20}
 WORDS: dict[str, float] = {}  # the defaults
+FORGETTING_S = 3  # of zeros, after which moonshine's outputs are always the same
 SILENCES = ("<s>", "</s>", "<sil>", "SIL")
 
 
@@ -58,6 +59,9 @@ class System:
 
     def prepare(self, waveforms: Sequence[Waveform]) -> None:
         """Prepare for a speaker, given all of the speaker's waveforms."""
+
+    def forget(self) -> None:
+        """Called before each sound, and not timed: its output must not depend on those before."""
 
     def decode(self, waveform: Waveform) -> Output:
         raise NotImplementedError
@@ -167,7 +171,9 @@ def hama_phones() -> dict[str, Phones]:
 class Moonshine(System):
     """moonshine-voice's words (tiny-en), each with the first pronunciation of a lexicon.
 
-    Words that the lexicon does not have are pronounced by espeak-ng, as in `asr prepare`.
+    Words that the lexicon does not have are pronounced by espeak-ng, as in `asr prepare`. Its speech
+    detector remembers the sound before, even of another `Transcriber`, and puts "So" or "The" where
+    speech begins; zeros before each sound prevent that.
     """
 
     distribution = "moonshine-voice"
@@ -188,7 +194,10 @@ print(model.transcribe_without_streaming(*load_wav_file(sys.argv[1])))""",
         self.model_mb = megabytes(folder.iterdir())
         self.dictionary = dictionary
         self.name = f"moonshine-voice {metadata.version('moonshine-voice')} words"
-        self.identified()
+        self.identified(FORGETTING_S, "s of zeros before each sound")
+
+    def forget(self) -> None:
+        self.decode(np.zeros(FORGETTING_S * RATE, np.float32))
 
     def decode(self, waveform: Waveform) -> Output:
         lines = self.model.transcribe_without_streaming(waveform.tolist(), RATE).lines
@@ -271,7 +280,6 @@ class Ours(System):
         code = [file.read_bytes() for file in sorted(package().rglob("*.py"))]
         model = digest(*(file.read_bytes() for file in files), *code)
         self.identity = self.model = f"{self.name} {model}"
-        self.folder = TemporaryDirectory()
 
     def prepare(self, waveforms: Sequence[Waveform]) -> None:
         if self.by_speaker:
@@ -280,14 +288,15 @@ class Ours(System):
             self.moments = self.transcriber.one_speaker(recordings)
 
     def decode(self, waveform: Waveform) -> Output:
-        path = Path(self.folder.name) / "sound.wav"
-        soundfile.write(path, waveform, RATE, subtype="FLOAT")
-        try:
-            transcript = self.transcriber.transcribe_file(path, lambda _: None, self.moments)
-        except DataError:
-            if waveform.any():
-                raise
-            return Output((), "" if self.words else None)  # it says that the file is silent
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "sound.wav"
+            soundfile.write(path, waveform, RATE, subtype="FLOAT")
+            try:
+                transcript = self.transcriber.transcribe_file(path, lambda _: None, self.moments)
+            except DataError:
+                if waveform.any():
+                    raise
+                return Output((), "" if self.words else None)  # it says that the file is silent
         phones = tuple(segment.phone for segment in transcript.phones)
         said = " ".join(one.word for one in getattr(transcript, "words", None) or ())
         return Output(phones, said if self.words else None)
