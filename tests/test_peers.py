@@ -143,20 +143,14 @@ def test_the_table_is_what_asr_score_says(
     assert not (tmp_path / "never").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--split", "test"], "no utterance is in test"), (["--split", "tset"], "expected one of")],
-)
-def test_speakers_outside_the_table_are_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+def test_speakers_and_splits_that_there_are_not_are_one_sentence(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "sample" / "dr1-mxyz0"
-    folder.mkdir(parents=True)
-    soundfile.write(folder / "si1.wav", tones_of(PHONES), 16_000)
-    (folder / "si1.phn").write_text("0 6400 aa\n")
-    corpus = ["experiment=timit-sample", f"corpus.root={folder.parent}"]
-    assert peers.main([*corpus, *arguments]) == 1
-    assert message in capsys.readouterr().err
+    given = ["experiment=timit-sample", f"corpus.root={corpus}", "--split"]
+    assert peers.main([*given, "tset"]) == 1
+    assert "expected one of train, dev, test, all" in capsys.readouterr().err
+    assert peers.main([*given, "train"]) == 1
+    assert "no utterance is in train" in capsys.readouterr().err
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, name: str, **attributes: object) -> None:

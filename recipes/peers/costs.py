@@ -1,6 +1,5 @@
 """What each system of `peers.py` takes: time, memory and disk."""
 
-import os
 import re
 import subprocess
 import sys
@@ -41,21 +40,26 @@ def costs(
     }
 
 
+# In a small process of its own, because the peak of a new process counts from that of its parent.
+MEASURE = """import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+sys.exit(done.returncode)"""
+
+
 def started(system: System, recording: Path, times: int = 3) -> tuple[float, float]:
     """CPU seconds and peak MB of a new process for one file, with Python; the median of `times`."""
     measured = []
     for _ in range(times):
         command = [sys.executable, *system.arguments, str(recording)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        said = process.stderr.read() if process.stderr else b""
-        _, code, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(code)
-        if process.returncode:
-            raise DataError(f"{system.name}: {said.decode(errors='replace').strip()[-500:]}")
-        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-        measured.append((used.ru_utime + used.ru_stime, used.ru_maxrss * unit / 1e6))
-    cpu_s, peak_mb = zip(*measured, strict=True)
-    return float(np.median(cpu_s)), float(np.median(peak_mb))
+        measure = [sys.executable, "-c", MEASURE, *command]
+        done = subprocess.run(measure, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            raise DataError(f"{system.name}: {done.stderr.strip()[-500:]}")
+        measured.append([float(number) for number in done.stdout.split()])
+    cpu_s, peak = np.median(measured, axis=0)
+    return float(cpu_s), float(peak) * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def real_time_factors(

@@ -251,12 +251,10 @@ def scored(
 
 def word_error_rate(texts: Mapping[str, str], outputs: Mapping[str, Output]) -> str:
     """In percent, of the utterances whose words are known; – for a system without words."""
-    pairs = [(words_of(text), words_of(outputs[id].text or "")) for id, text in texts.items()]
-    references, hypotheses = (
-        [" ".join(words) for words in side] for side in zip(*pairs, strict=True)
-    )
-    if all(output.text is None for output in outputs.values()) or not references:
+    if not texts or all(output.text is None for output in outputs.values()):
         return "–"
+    references = [" ".join(words_of(text)) for text in texts.values()]
+    hypotheses = [" ".join(words_of(outputs[id].text or "")) for id in texts]
     return f"{100 * jiwer.wer(references, hypotheses):.2f}"
 
 
