@@ -172,8 +172,8 @@ class Moonshine(System):
     """moonshine-voice's words (tiny-en), each with the first pronunciation of a lexicon.
 
     Words that the lexicon does not have are pronounced by espeak-ng, as in `asr prepare`. Its
-    speech detector remembers the sound before, even that of another `Transcriber`, and finds a
-    "So" or "The" that nobody said; zeros before each sound prevent that.
+    speech detector remembers the sound before, and finds a "So" or "The" that nobody said; zeros
+    before each sound prevent that.
     """
 
     distribution = "moonshine-voice"
