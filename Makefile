@@ -40,7 +40,7 @@ timit: require-root $(READY) ## The same on TIMIT, or on NLTK's sample of it: ma
 graves2013: require-timit $(READY) ## The networks of Graves et al. (2013), in a table beside the paper's: make graves2013 ROOT=/path/to/TIMIT
 	@$(MAKE) --no-print-directory -f recipes/graves2013/Makefile
 
-peers: require-corpus $(READY) ## Compare the packaged model with pocketsphinx on the same files: make peers ROOT=/path/to/corpus
+peers: require-corpus $(READY) ## Compare the packaged model with hama, moonshine and pocketsphinx on the same files: make peers ROOT=/path/to/corpus
 	@$(MAKE) --no-print-directory -f recipes/peers/Makefile
 
 methods: require-timit $(READY) ## HMMs, RNN, GRU and LSTM with every criterion and search, in one table: make methods ROOT=/path/to/timit-sample

@@ -9,10 +9,11 @@ TAKES_timit-sample := $(TAKES_timit)
 TAKES_graves2013 := $(TAKES_run) NETWORKS JOBS LAUNCHER
 TAKES_methods := $(TAKES_run) BASE SIZES METHODS GMM PASSES FRAMEWISE TRANSDUCER WIDTH ALIGN JOBS
 TAKES_explain := $(TAKES_run) UTTERANCE
-TAKES_peers := ARGS ROOT EXPERIMENT MODEL TUNE SNR NOISE SPLIT HEARD ONE_SPEAKER OUTPUT DEV TEST LEXICON
+TAKES_peers := ARGS ROOT EXPERIMENT MODEL WORDS PEERS TUNE SNR NOISE ZEROS EMPTY SPLIT HEARD \
+	ONE_SPEAKER OUTPUT DEV TEST LEXICON
 EVERYWHERE := PYTHON VENV PY MAKE MAKEFLAGS SHELL
-NUMBERS := SEEDS
-NUMBER := ORDER FOLDS JOBS PASSES WIDTH
+NUMBERS := SEEDS ZEROS
+NUMBER := ORDER FOLDS JOBS PASSES WIDTH EMPTY
 SWITCH := TUNE FINETUNE ALIGN ONE_SPEAKER
 
 # Text in quotes of the shell, which replaces a first ~/; an option for each path of a list, or for one
@@ -31,7 +32,7 @@ repeated = $(filter-out $(words $(sort $(1))),$(words $(1)))
 # Paths are taken as they stand, with $ in them, unless Make's own $(NAME) or $$ is there.
 open := (
 literal = $(if $(findstring $$$$,$(value $(1)))$(findstring $$$(open),$(value $(1))),$($(1)),$(value $(1)))
-$(foreach name,ROOT LEXICON LIST LM OUTPUT TIMES MODEL HEARD TEXT,$(if $(value $(name)),$(eval override $(name) := $$(call literal,$(name)))))
+$(foreach name,ROOT LEXICON LIST LM OUTPUT TIMES MODEL WORDS HEARD TEXT,$(if $(value $(name)),$(eval override $(name) := $$(call literal,$(name)))))
 
 # The files and folders of ROOT that fit a pattern.
 in_root = $(if $(ROOT),$(shell cd $(call quoted,$(ROOT)) 2>/dev/null && ls -d $(1) 2>/dev/null))

@@ -22,6 +22,7 @@ MODULES = {
     "hydra-core": "hydra",
     "kaldi-native-fbank": "kaldi_native_fbank",
     "espeakng-loader": "espeakng_loader",
+    "moonshine-voice": "moonshine_voice",
 }
 TOOLS = {"mypy", "pre-commit", "pytest", "ruff"}
 # Hydra finds these by itself; asr.config.LAUNCHERS names their extras.

@@ -1,7 +1,9 @@
 """`make peers`: every system on the same sound, scored alike, and a table that says so."""
 
 import sys
+from importlib import metadata
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,12 +13,16 @@ from conftest import commands_of, normalized, tones_of
 from asr import checkpoint
 from asr import transcriber as transcriber_module
 from asr.checkpoint import Checkpoint
+from asr.errors import DataError
+from asr.phones import phone_set
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "recipes" / "peers"))
 
+import costs  # noqa: E402
 import peers  # noqa: E402
+import systems  # noqa: E402
 
 PHONES = ("aa", "s", "m", "iy")
 
@@ -78,8 +84,9 @@ def test_speaker_by_speaker_is_asr_transcribe_of_their_files(
         path = tmp_path / f"{n}.wav"
         soundfile.write(path, loudness * tones_of(PHONES), 16_000, subtype="FLOAT")
         utterances.append(Utterance(f"u{n}", str(path), 0.6, speaker, PHONES))
-    models = [peers.Ours(model, by_speaker=True), peers.Ours(model)]
-    together, alone = (tally.phones for tally in peers.decode_all(models, utterances))
+    models = [systems.Ours(model, by_speaker=True), systems.Ours(model)]
+    outputs = peers.decode_all(models, utterances, lambda sound, _: sound, tmp_path / "kept")
+    together, alone = ({id: one.symbols for id, one in of_one.items()} for of_one in outputs)
     assert together != alone
     for speaker in ("a", "b"):
         transcriber = transcriber_module.load(model)
@@ -98,71 +105,210 @@ def test_the_table_is_what_asr_score_says(
     pytest.importorskip("pocketsphinx", reason="needs the extra `peers`")
     output = tmp_path / "out"
     overrides = ["experiment=timit-sample", f"corpus.root={corpus}"]
-    arguments = [
-        *overrides,
-        "--checkpoint",
-        str(tone_model),
-        "--snr",
-        "10",
-        "--output",
-        str(output),
-    ]
+    here = ["--peers", "pocketsphinx", "--checkpoint", str(tone_model)]
+    arguments = [*overrides, *here, "--snr", "10", "--empty", "1", "--output", str(output)]
     assert peers.main([*arguments, "--split", "test"]) == 0
     printed = capsys.readouterr().out
     assert printed == (output / "table.md").read_text()
-    assert "## As recorded" in printed
-    assert "## white noise at 10 dB" in printed
+    before, recorded, noisy = printed.split("## PER, ")[-3:]
+    assert recorded.startswith("as recorded")
+    assert noisy.startswith("white noise at 10 dB")
+    assert "a minute where nobody speaks" in before
     references = read_jsonl(output / "references.jsonl", Utterance)
     for n, name in enumerate(("asr, tones", "pocketsphinx allphone", "pocketsphinx words")):
-        heard = read_jsonl(output / f"clean-{n}.hyp.jsonl", Hypothesis)
+        heard = read_jsonl(output / f"as-recorded-{n}.hyp.jsonl", Hypothesis)
         assert {one.id for one in heard} == {one.id for one in references}
         phones = {one.id: one.phones for one in heard}
-        (line,) = [x for x in printed.splitlines()[:9] if x.startswith(f"| {name}")]
+        (line,) = [x for x in recorded.splitlines()[:9] if x.startswith(f"| {name}")]
         for column in ("strict", "strict, closures", "arpabet"):
             assert f"**{peers.scored(references, phones, column).total.per:.2f}**" in line
-    ours = read_jsonl(output / "clean-0.hyp.jsonl", Hypothesis)
+    ours = read_jsonl(output / "as-recorded-0.hyp.jsonl", Hypothesis)
     assert {one.phones for one in ours} == {PHONES}
     compared = [x for x in printed.splitlines() if x.startswith("| asr, tones − ")]
     assert len(compared) == 2 * 2 * 3
-    # What was heard before is a line without times, with the same figures.
+    # What was heard before is a line with the same figures.
     before = output / "before.jsonl"
     write_jsonl(before, ours)
-    given = [*overrides, "--checkpoint", str(tone_model), "--heard", str(before), "--output"]
+    given = [*overrides, *here, "--heard", str(before), "--output"]
     assert peers.main([*given, str(tmp_path / "again")]) == 0
     lines = capsys.readouterr().out.splitlines()
     (line,) = [x for x in lines if x.startswith("| asr, out/before |")]
     (same,) = [x for x in lines if x.startswith("| asr, tones |")]
-    assert line.split("|")[2:4] == [" – ", " – "]
-    assert line.split("|")[4:] == same.split("|")[4:]
+    assert line.split("|")[2:] == same.split("|")[2:]
     write_jsonl(before, ours[:1])
     assert peers.main([*given, str(tmp_path / "never")]) == 1
-    assert f"{len(ours) - 1} of {len(ours)} utterances are not in it" in capsys.readouterr().err
+    assert (
+        f"{len(ours) - 1} of {len(ours)} utterances have no hypothesis" in capsys.readouterr().err
+    )
     assert not (tmp_path / "never").exists()
 
 
+def test_speakers_and_splits_that_there_are_not_are_one_sentence(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["experiment=timit-sample", f"corpus.root={corpus}", "--split"]
+    assert peers.main([*given, "tset"]) == 1
+    assert "expected one of train, dev, test, all" in capsys.readouterr().err
+    assert peers.main([*given, "train"]) == 1
+    assert "no utterance is in train" in capsys.readouterr().err
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, name: str, **attributes: object) -> None:
+    """A module of a peer, as if it were installed."""
+    module = ModuleType(name)
+    module.__dict__.update(attributes)
+    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(metadata, "version", lambda _: "1.0")
+
+
+def test_every_symbol_of_hama_has_its_phones() -> None:
+    table = systems.hama_phones()
+    assert {phone for phones in table.values() for phone in phones} <= {*phone_set("arpabet39")}
+    assert table["t͡ʃ"] == ("ch",)
+    assert table["wʌ"] == ("w", "ah")
+    assert table["\u0303"] == table[" "] == ()
+    rows = [line.partition(" →") for line in systems.TABLE.read_text().splitlines()]
+    symbols = [s for left, arrow, _ in rows if arrow and left[:2] != "# " for s in left.split()]
+    assert len(symbols) == len({*symbols}) == len(table)
+    hama = pytest.importorskip("hama", reason="needs the extra `hama`")
+    assert {*table} == {*hama.ASRModel().decoder_tokens} - {"<wb>", "<blank>"}
+
+
+def test_hama_s_symbols_become_phones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = SimpleNamespace(phonemes=["ð", "ɪ", "s", "̪", "eə"])
+    model = SimpleNamespace(transcribe_waveform=lambda waveform, rate: said)
+    fake(monkeypatch, "hama", ASRModel=lambda: model, __file__=str(tmp_path / "hama.py"))
+    ((system,), absent) = systems.peers(["hama"], None)
+    assert (system.name, absent) == ("hama 1.0", [])
+    output = system.decode(np.zeros(100, np.float32))
+    assert output == (("ð", "ɪ", "s", "̪", "eə"), None)
+    assert system.phones({"a": output}) == {"a": ("dh", "ih", "s", "eh", "r")}
+
+
+def test_moonshine_s_words_get_the_first_pronunciation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = [SimpleNamespace(text="Hello, 'WORLD'"), SimpleNamespace(text="hello.")]
+    model = SimpleNamespace(transcribe_without_streaming=lambda *_: SimpleNamespace(lines=lines))
+    fake(
+        monkeypatch,
+        "moonshine_voice",
+        ModelArch=SimpleNamespace(TINY=0),
+        Transcriber=lambda *_: model,
+        get_model_path=lambda _: tmp_path,
+    )
+    dictionary = tmp_path / "words"
+    dictionary.write_text("hello HH AH0 L OW1\nhello(2) HH EH0 L OW1\nworld W ER1 L D\n")
+    ((system,), _) = systems.peers(["moonshine"], dictionary)
+    output = system.decode(np.zeros(100, np.float32))
+    assert output == ((), "Hello, 'WORLD' hello.")
+    hello = ("hh", "ah", "l", "ow")
+    assert system.phones({"a": output}) == {"a": (*hello, "w", "er", "l", "d", *hello)}
+    assert peers.word_error_rate({"a": "HELLO WORLD OLD"}, {"a": output}) == "33.33"
+    assert peers.word_error_rate({"a": "HELLO"}, {"a": systems.Output(())}) == "–"
+
+
+def test_words_are_scored_without_case_and_punctuation() -> None:
+    said = "“Well-known,” he  said: don’t 'go' -- the boys' DOGS & I…"
+    words = ["well", "known", "he", "said", "don't", "go", "the", "boys", "dogs", "and", "i"]
+    assert systems.words_of(said) == words
+    assert systems.words_of(" … ") == []
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--split", "test"], "no utterance is in test"), (["--split", "tset"], "expected one of")],
+    ("number", "words"),
+    [
+        ("1930", "nineteen thirty"),
+        ("2,400", "two thousand four hundred"),
+        ("$5", "five dollars"),
+        ("the 21st", "the twenty first"),
+        ("3.5%", "three point five percent"),
+        ("3:30", "three thirty"),
+        ("12", "twelve"),
+    ],
 )
-def test_speakers_outside_the_table_are_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    pytest.importorskip("pocketsphinx", reason="needs the extra `peers`")
-    folder = tmp_path / "sample" / "dr1-mxyz0"
-    folder.mkdir(parents=True)
-    soundfile.write(folder / "si1.wav", tones_of(PHONES), 16_000)
-    (folder / "si1.phn").write_text("0 6400 aa\n")
-    corpus = ["experiment=timit-sample", f"corpus.root={folder.parent}"]
-    assert peers.main([*corpus, *arguments]) == 1
-    assert message in capsys.readouterr().err
+def test_numbers_are_spelled_out(number: str, words: str) -> None:
+    pytest.importorskip("num2words", reason="needs the extra `moonshine`")
+    assert systems.words_of(number) == words.split()
 
 
-def test_without_pocketsphinx_it_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+class Counting(systems.System):
+    """Outputs the number of samples, and counts how often it is asked."""
+
+    name, identity, asked = "Count/1", "1", 0
+
+    def decode(self, waveform: np.ndarray) -> systems.Output:
+        self.asked += 1
+        return systems.Output((str(len(waveform)),))
+
+
+def test_outputs_are_kept_while_the_system_and_the_sound_are_the_same(tmp_path: Path) -> None:
+    system = Counting()
+    sounds = [np.full(n, 0.5, np.float32) for n in (3, 4, 3)]
+    kept = peers.Kept(tmp_path, system)
+    assert [kept.output(sound).symbols for sound in sounds] == [("3",), ("4",), ("3",)]
+    assert system.asked == 2
+    with kept.path.open("a") as file:
+        file.write('{"key": "a killed r')
+    kept = peers.Kept(tmp_path, system)
+    assert [kept.output(sound).symbols for sound in sounds] == [("3",), ("4",), ("3",)]
+    assert system.asked == 2
+    assert kept.output(2 * sounds[0]).symbols == ("3",)
+    system.identity = "2"
+    assert peers.Kept(tmp_path, system).output(sounds[1]).symbols == ("4",)
+    assert system.asked == 4
+    assert len(kept.path.read_text().splitlines()) == 4
+
+
+def test_conditions_and_sounds_without_speech() -> None:
+    changes = peers.conditions([], [20, 10], ["white", "babble"], [0.5])
+    assert list(changes) == [
+        "as recorded",
+        *(f"{kind} noise at {snr} dB" for kind in ("white", "babble") for snr in (20, 10)),
+        "0.5 s of zeros added",
+    ]
+    one = Utterance("a", "a.wav", 0.1, "s", ("aa",))
+    longer = changes["0.5 s of zeros added"](np.ones(100, np.float32), one)
+    assert (len(longer), longer.sum()) == (8100, 100)
+    sounds = peers.without_speech(1)
+    assert not sounds["zeros"].any()
+    levels = [20 * np.log10(sound.std()) for sound in list(sounds.values())[1:]]
+    assert levels == pytest.approx([-60, -30, -40, -40], abs=0.1)
+
+
+def test_the_start_of_a_process_is_measured(tmp_path: Path) -> None:
+    system = Counting()
+    system.arguments = ["-c", "block = b'x' * 50_000_000; sum(range(1_000_000))"]
+    cpu_s, peak_mb = costs.started(system, tmp_path / "none.wav", times=1)
+    assert 0 < cpu_s < 10
+    assert 50 < peak_mb < 500
+    system.arguments = ["-c", "raise SystemExit('no such file')"]
+    with pytest.raises(DataError, match="no such file"):
+        costs.started(system, tmp_path / "none.wav", times=1)
+    wheel, installed = costs.sizes("jiwer")
+    assert 0 < wheel < installed
+
+
+def test_a_peer_that_is_absent_is_one_sentence_and_the_others_run(
+    corpus: Path,
+    tone_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
-    assert peers.main(["experiment=timit-sample", "corpus.root=nowhere"]) == 1
-    assert "pip install 'asr-phones[peers]'" in capsys.readouterr().err
+    said = SimpleNamespace(phonemes=["s"])
+    model = SimpleNamespace(transcribe_waveform=lambda waveform, rate: said)
+    fake(monkeypatch, "hama", ASRModel=lambda: model, __file__=str(tmp_path / "hama.py"))
+    for module in ("pocketsphinx", "moonshine_voice"):
+        monkeypatch.setitem(sys.modules, module, None)
+    given = ["experiment=timit-sample", f"corpus.root={corpus}", "--checkpoint", str(tone_model)]
+    assert peers.main([*given, "--lexicon", "words", "--output", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for extra in ("pocketsphinx", "moonshine"):
+        (line,) = [line for line in lines if line.startswith(f"{extra} is left out")]
+        assert f"pip install 'asr-phones[{extra}]'" in line
+    assert [line for line in lines if line.startswith("| hama 1.0 | **")]
+    assert [line for line in lines if line.startswith("| asr, tones − hama 1.0 | arpabet | ")]
 
 
 def test_make_tells_the_corpus_by_its_layout(tmp_path: Path) -> None:
@@ -175,8 +321,13 @@ def test_make_tells_the_corpus_by_its_layout(tmp_path: Path) -> None:
         return " ".join(printed.replace("\\\n", "").split())
 
     printed = dry("ROOT=sample", "TUNE=1")
-    assert "experiment=timit-sample corpus.root='sample' --split all --tune" in printed
+    assert (
+        "experiment=timit-sample corpus.root='sample' --split all --peers pocketsphinx" in printed
+    )
+    assert "--costs --empty 60 --tune" in printed
     printed = dry("ROOT=LibriSpeech", "TEST=test-part", "SNR=20 10", "MODEL=a.safetensors")
     assert "experiment=librispeech corpus.root='LibriSpeech' corpus.test='test-part'" in printed
-    assert "--split test --checkpoint 'a.safetensors' --snr 20 10 --noise white" in printed
+    assert "--checkpoint 'a.safetensors' --snr 20 10 --noise white" in printed
+    printed = dry("ROOT=sample", "PEERS=hama", "ZEROS=10 30", "EMPTY=5", "LEXICON=words")
+    assert "--lexicon 'words' --split all --peers hama --costs --empty 5 --zeros 10 30" in printed
     assert "experiment=timit corpus.root='elsewhere'" in dry("ROOT=elsewhere")

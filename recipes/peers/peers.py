@@ -1,192 +1,161 @@
-"""Our models and pocketsphinx on the same files, under the same protocols: make peers ROOT=…
+"""Our models and their peers on the same files, under the same protocols: make peers ROOT=…
 
     python recipes/peers/peers.py experiment=timit-sample corpus.root=ROOT --split all
 
-All systems decode each utterance, taking turns, on one thread, so that their times can be compared;
-loading is not timed. Pocketsphinx runs with the settings of its documentation, and with the best of
-a small grid on dev. Writes `table.md`, the references and each system's hypotheses for `asr score`
-to a folder.
+Every system recognises each utterance as recorded and in each condition; `table.md` of the output
+folder has the scores, and with --costs what each system takes: time, memory, disk. What a system
+writes for a sound is kept in the folder and used again while both are the same, so that a run that
+was interrupted continues. References and hypotheses for `asr score` are there too.
 """
 
 import argparse
 import itertools
+import json
 import os
+import platform
+import re
+import shlex
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import jiwer
 import numpy as np
 import torch
+from costs import costs
+from systems import (
+    EXTRAS,
+    RATE,
+    Output,
+    Pocketsphinx,
+    Settings,
+    System,
+    digest,
+    ours,
+    peers,
+    words_of,
+)
 
-from asr import audio, corpora, scoring
+from asr import audio, corpora, labels, scoring
 from asr.audio import Waveform
 from asr.augment import seed_of
-from asr.augment.sounds import add_at, babble, coloured_noise
+from asr.augment.sounds import add_at, amplitude, babble, coloured_noise
 from asr.commands.configured import compose
 from asr.corpora.checks import check
-from asr.errors import DataError, exit_code, pip_install, raise_problems
-from asr.features import SpeakerMoments
+from asr.errors import DataError, exit_code, raise_problems
 from asr.files.outputs import atomic_open
 from asr.phones import phone_set
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 from asr.scoring import Score
-from asr.transcriber import MODEL, Piece, load
+from asr.transcriber import MODEL
 
-# For phonemes, from CMU's documentation; a beam is a factor below the best path.
-ALLPHONE = {"lw": 2.0, "beam": 1e-20, "pbeam": 1e-20}
-WORDS: dict[str, float] = {}  # the defaults
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "allphone": {"lw": (1.0, 1.25, 1.5, 1.75, 2.0), "beam": (1e-20,), "pbeam": (1e-20,)},
     "words": {"lw": (2.5, 4.0, 6.5), "wip": (0.05, 0.2, 0.65)},
 }
 TUNED_ON = 32  # dev utterances, at most
+TIMED_ON = 16  # utterances
 STOPS = frozenset(("b", "d", "g", "p", "t", "k", "ch", "jh"))
-SILENCES = ("<s>", "</s>", "<sil>", "SIL")
 BABBLING = 4  # speakers in the babble
-CLEAN = ""
+CLEAN = "as recorded"
 
-Settings = Mapping[str, float]
-
-
-@dataclass
-class Tally:
-    """The result of a system: phones by id, seconds of computing and of speech."""
-
-    phones: dict[str, tuple[str, ...]]
-    computed_s: float = 0.0
-    speech_s: float = 0.0
+Change = Callable[[Waveform, Utterance], Waveform]
 
 
-class Pocketsphinx:
-    """pocketsphinx's US English model, as a loop over phones or as a word decoder."""
+class Existing(System):
+    """Existing hypotheses of ours, such as those of `recipes/timit/left_out.py`."""
 
-    def __init__(self, kind: str, settings: Settings, name: str) -> None:
-        from pocketsphinx import Decoder, get_model_path
+    ours = True
 
-        folder = Path(get_model_path()) / "en-us"
-        acoustic = [path for path in (folder / "en-us").iterdir() if path.is_file()]
-        self.words = kind == "words"
-        if self.words:
-            used = [*acoustic, folder / "en-us.lm.bin", folder / "cmudict-en-us.dict"]
-            self.decoder = Decoder(loglevel="FATAL", **settings)
-        else:
-            used = [*acoustic, folder / "en-us-phone.lm.bin"]
-            graph = {"allphone": str(folder / "en-us-phone.lm.bin"), "lm": None}
-            self.decoder = Decoder(loglevel="FATAL", **graph, **settings)
-        said = ", ".join(f"{key} {value:g}" for key, value in settings.items()) or "its defaults"
-        self.name = f"pocketsphinx {kind}, {name} ({said})"
-        self.size_mb = sum(path.stat().st_size for path in used) / 1e6
-
-    def prepare(self, waveforms: Sequence[Waveform]) -> None:
-        """Do nothing: pocketsphinx normalises each utterance by itself."""
-
-    def decode(self, waveform: Waveform) -> tuple[str, ...]:
-        sound = np.clip(waveform * 32768, -32768, 32767).astype(np.int16).tobytes()
-        self.decoder.start_utt()
-        self.decoder.process_raw(sound, full_utt=True)
-        self.decoder.end_utt()
-        return tuple(phone for part in self.decoder.seg() for phone in self._phones(part.word))
-
-    def _phones(self, word: str) -> list[str]:
-        if word in SILENCES or word[0] in "+[<(":  # noises are no phones
-            return ["sil"]
-        return (self.decoder.lookup_word(word) if self.words else word).lower().split()
-
-
-class Ours:
-    """A model file of this project, with its own search.
-
-    `by_speaker` normalises over all utterances of a speaker, as `asr transcribe --one-speaker`
-    does, and as models with features.normalization=speaker need it.
-    """
-
-    def __init__(self, path: Path, by_speaker: bool = False) -> None:
-        self.transcriber = load(path)
-        self.moments: SpeakerMoments | None = None
-        features = self.transcriber.recognizer.config.features
-        self.by_speaker = by_speaker or features.normalization == "speaker"
-        run = path.absolute().parent
-        of_a_run = path.stem.startswith("checkpoint-")
-        self.name = f"asr, {f'{run.parent.name}/{run.name}' if of_a_run else path.stem}"
-        self.name += ", by speaker" * self.by_speaker
-        self.size_mb = path.stat().st_size / 1e6
-
-    def prepare(self, waveforms: Sequence[Waveform]) -> None:
-        """Prepare for a speaker, given all of the speaker's waveforms."""
-        if self.by_speaker:
-            recordings = (iter([waveform]) for waveform in waveforms)
-            self.moments = self.transcriber.one_speaker(recordings)
-
-    def decode(self, waveform: Waveform) -> tuple[str, ...]:
-        piece = Piece(waveform, 0, 0, len(waveform))
-        return self.transcriber.hypothesis(piece, "", self.moments).phones
-
-
-class Existing:
-    """Existing hypotheses of ours, such as those of `recipes/timit/left_out.py`, without times."""
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, utterances: Sequence[Utterance]) -> None:
         self.name = f"asr, {path.parent.name}/{path.stem}"
-        self.phones = {one.id: one.phones for one in read_jsonl(path, Hypothesis)}
-
-    def tally(self, utterances: Sequence[Utterance]) -> Tally:
-        missing = [one.id for one in utterances if one.id not in self.phones]
+        phones = {one.id: one.phones for one in read_jsonl(path, Hypothesis)}
+        missing = [one.id for one in utterances if one.id not in phones]
         if missing:
             raise DataError(
                 f"{self.name}: {len(missing)} of {len(utterances)} utterances have no hypothesis, "
                 f"the first is {missing[0]}; set --split and the corpus to those of the hypotheses"
             )
-        return Tally({one.id: self.phones[one.id] for one in utterances})
+        self.outputs = {one.id: Output(phones[one.id]) for one in utterances}
 
 
-System = Pocketsphinx | Ours
+class Kept:
+    """A file of a system's outputs, each used again while the system and the sound are the same."""
+
+    def __init__(self, folder: Path, system: System) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{re.sub(r'[^a-z0-9.]+', '-', system.name.lower())}.jsonl"
+        self.system = system
+        self.outputs: dict[str, Output] = {}
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        whole = [line for line in lines if line.endswith("\n")]
+        for line in whole:
+            kept = json.loads(line)
+            self.outputs[kept["key"]] = Output(tuple(kept["symbols"]), kept["text"])
+        if len(whole) < len(lines):  # a run was killed while it wrote
+            with atomic_open(self.path) as file:
+                file.write("".join(whole))
+
+    def output(self, waveform: Waveform) -> Output:
+        key = digest(self.system.identity.encode(), waveform.tobytes())
+        if key not in self.outputs:
+            self.system.forget()
+            output = self.system.decode(waveform)
+            with self.path.open("a") as file:
+                file.write(json.dumps({"key": key, **output._asdict()}, ensure_ascii=False) + "\n")
+            self.outputs[key] = output
+        return self.outputs[key]
+
+
+def by_speaker(utterances: Iterable[Utterance]) -> list[list[Utterance]]:
+    groups: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        groups.setdefault(utterance.speaker, []).append(utterance)
+    return list(groups.values())
 
 
 def decode_all(
-    systems: Sequence[System],
-    utterances: Sequence[Utterance],
-    noise: str = "white",
-    snr_db: float | None = None,
-) -> list[Tally]:
-    """Decode every utterance with every system; another system begins each time."""
-    tallies = [Tally({}) for _ in systems]
-    by_speaker: dict[str, list[Utterance]] = {}
-    for utterance in utterances:
-        by_speaker.setdefault(utterance.speaker, []).append(utterance)
-
-    def sound_of(utterance: Utterance) -> Waveform:
-        waveform = audio.load(utterance.audio)
-        if snr_db is None:
-            return waveform
-        return noisy(waveform, utterance, utterances, noise, snr_db)
-
-    for system in systems:  # warm-up: compilation, memory
-        system.prepare([sound_of(utterances[0])])
-        system.decode(sound_of(utterances[0]))
-    first = 0
-    for said in by_speaker.values():
-        waveforms = [sound_of(utterance) for utterance in said]
-        for system, tally in zip(systems, tallies, strict=True):
-            begin = time.process_time()
+    systems: Sequence[System], utterances: Sequence[Utterance], change: Change, folder: Path
+) -> list[dict[str, Output]]:
+    """The output of each system for every utterance, by id; the folder keeps them."""
+    kept = [Kept(folder, system) for system in systems]
+    outputs: list[dict[str, Output]] = [{} for _ in systems]
+    for said in by_speaker(utterances):
+        waveforms = [change(audio.load(one.audio), one) for one in said]
+        for system, of_system, result in zip(systems, kept, outputs, strict=True):
             system.prepare(waveforms)
-            tally.computed_s += time.process_time() - begin
-        for utterance, waveform in zip(said, waveforms, strict=True):
-            for place in range(len(systems)):
-                k = (first + place) % len(systems)
-                begin = time.process_time()
-                phones = systems[k].decode(waveform)
-                tallies[k].computed_s += time.process_time() - begin
-                tallies[k].speech_s += len(waveform) / 16_000
-                tallies[k].phones[utterance.id] = phones
-            first += 1
-            if sys.stderr.isatty():
-                print(f"\r{first} / {len(utterances)}", end="", file=sys.stderr)
-    return tallies
+            for utterance, waveform in zip(said, waveforms, strict=True):
+                result[utterance.id] = of_system.output(waveform)
+        if sys.stderr.isatty():
+            print(f"\r{len(outputs[0])} / {len(utterances)}", end="", file=sys.stderr)
+    return outputs
+
+
+def conditions(
+    utterances: Sequence[Utterance],
+    snr: Sequence[float],
+    noises: Sequence[str],
+    zeros: Sequence[float],
+) -> dict[str, Change]:
+    """Each condition by name: a change of an utterance's sound, the same for every system."""
+    changes: dict[str, Change] = {CLEAN: lambda waveform, _: waveform}
+    for kind, snr_db in itertools.product(noises, snr):
+        changes[f"{kind} noise at {snr_db:g} dB"] = partial(
+            noisy, utterances=utterances, kind=kind, snr_db=snr_db
+        )
+    for seconds in zeros:
+        changes[f"{seconds:g} s of zeros added"] = partial(_followed, samples=int(seconds * RATE))
+    return changes
+
+
+def _followed(waveform: Waveform, _: Utterance, samples: int) -> Waveform:
+    return np.pad(waveform, (0, samples))
 
 
 def noisy(
@@ -196,14 +165,36 @@ def noisy(
     kind: str,
     snr_db: float,
 ) -> Waveform:
-    """The waveform with white noise or with other speakers; the same for every system."""
+    """The waveform with white noise or with other speakers."""
     draw = np.random.default_rng(seed_of(0, 0, utterance.id))
     if kind == "white":
-        return add_at(snr_db, waveform, coloured_noise(draw, len(waveform), 16_000, 0.0))
+        return add_at(snr_db, waveform, coloured_noise(draw, len(waveform), RATE, 0.0))
     others = [one for one in utterances if one.speaker != utterance.speaker]
+    if len(others) < BABBLING:
+        raise DataError(
+            f"--noise babble: {len(others)} utterances are of other speakers than "
+            f"{utterance.speaker}, expected {BABBLING}; choose another --split, or --noise white"
+        )
     chosen = draw.choice(len(others), size=BABBLING, replace=False)
     voices = [audio.load(others[n].audio) for n in chosen]
     return add_at(snr_db, waveform, babble(draw, voices, len(waveform)))
+
+
+def without_speech(seconds: float) -> dict[str, Waveform]:
+    """Sounds in which nobody speaks; levels in dB of full scale."""
+    samples = int(seconds * RATE)
+    time_s = np.arange(samples) / RATE
+    hum = sum(np.sin(2 * np.pi * 50 * k * time_s) / k for k in range(1, 6))
+    draw = np.random.default_rng(0)
+    sounds = {"zeros": np.zeros(samples, np.float32)}
+    for name, level_db, sound in (
+        ("white noise, −60 dB", -60, coloured_noise(draw, samples, RATE, 0.0)),
+        ("white noise, −30 dB", -30, coloured_noise(draw, samples, RATE, 0.0)),
+        ("pink noise, −40 dB", -40, coloured_noise(draw, samples, RATE, 1.0)),
+        ("hum of 50 Hz, −40 dB", -40, np.asarray(hum, np.float32)),
+    ):
+        sounds[name] = sound * np.float32(amplitude(level_db) / sound.std())
+    return sounds
 
 
 def tuned(kind: str, dev: Sequence[Utterance]) -> Settings:
@@ -214,8 +205,9 @@ def tuned(kind: str, dev: Sequence[Utterance]) -> Settings:
     tried = []
     for values in itertools.product(*grid.values()):
         settings = dict(zip(grid, values, strict=True))
-        (tally,) = decode_all([Pocketsphinx(kind, settings, "")], some)
-        per = scored(some, tally.phones, "arpabet").total.per
+        system = Pocketsphinx(kind, settings, "")
+        heard = {one.id: system.decode(audio.load(one.audio)).symbols for one in some}
+        per = scored(some, heard, "arpabet").total.per
         print(f"dev, {kind}: {settings} {per:.2f}", file=sys.stderr)
         tried.append((per, settings))
     return min(tried, key=lambda one: one[0])[1]
@@ -257,30 +249,33 @@ def scored(
     )
 
 
+def word_error_rate(texts: Mapping[str, str], outputs: Mapping[str, Output]) -> str:
+    """In percent, of the utterances whose words are known; – for a system without words."""
+    if not texts or all(output.text is None for output in outputs.values()):
+        return "–"
+    references = [" ".join(words_of(text)) for text in texts.values()]
+    hypotheses = [" ".join(words_of(outputs[id].text or "")) for id in texts]
+    return f"{100 * jiwer.wer(references, hypotheses):.2f}"
+
+
 def table(
-    systems: Sequence[System | Existing],
-    tallies: Sequence[Tally],
-    utterances: Sequence[Utterance],
+    systems: Sequence[System],
+    outputs: Sequence[Mapping[str, Output]],
+    scores: Sequence[Sequence[Score]],
     columns: Sequence[str],
+    texts: Mapping[str, str],
 ) -> Iterator[str]:
     """Lines of Markdown: each system, then each of our systems against each peer."""
-    scores = [
-        [scoring.with_intervals(scored(utterances, tally.phones, column)) for column in columns]
-        for tally in tallies
-    ]
-    yield f"| system | MB | real-time factor | {' | '.join(columns)} |"
-    yield f"|---|---:|---:|{'---|' * len(columns)}"
-    for system, tally, of_system in zip(systems, tallies, scores, strict=True):
+    yield f"| system | {' | '.join(columns)} | WER |"
+    yield f"|---|{'---|' * len(columns)}---:|"
+    for system, said, of_system in zip(systems, outputs, scores, strict=True):
         rates = " | ".join(f"**{one.total.per:.2f}** ({_interval(one)})" for one in of_system)
-        cost = "– | –"
-        if not isinstance(system, Existing):
-            cost = f"{system.size_mb:.1f} | {tally.computed_s / tally.speech_s:.3f}"
-        yield f"| {system.name} | {cost} | {rates} |"
+        yield f"| {system.name} | {rates} | {word_error_rate(texts, said)} |"
     pairs = [
         (n, k)
         for n, ours in enumerate(systems)
         for k, peer in enumerate(systems)
-        if not isinstance(ours, Pocketsphinx) and isinstance(peer, Pocketsphinx)
+        if ours.ours and not peer.ours
     ]
     if pairs:
         yield ""
@@ -305,11 +300,47 @@ def _compared(names: str, column: str, a: Score, b: Score) -> str:
     )
 
 
+def matrix(
+    head: str, systems: Sequence[System], columns: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """Lines of Markdown: a heading, and a row of cells for each system."""
+    yield from ("", f"## {head}", "", f"| system | {' | '.join(columns)} |")
+    yield f"|---|{'---:|' * len(columns)}"
+    for system, *cells in zip(systems, *columns.values(), strict=True):
+        yield f"| {system.name} | {' | '.join(cells)} |"
+
+
+def invented(
+    systems: Sequence[System], sounds: Mapping[str, Waveform], folder: Path
+) -> dict[str, list[str]]:
+    """Phones a minute of each system, by name of the sound, in which nobody speaks."""
+    columns: dict[str, list[str]] = {name: [] for name in sounds}
+    for system in systems:
+        kept = Kept(folder, system)
+        for name, sound in sounds.items():
+            system.prepare([sound])
+            (phones,) = system.phones({name: kept.output(sound)}).values()
+            count = sum(phone != "sil" for phone in phones)
+            columns[name].append(f"{count * 60 * RATE / len(sound):.0f}")
+    return columns
+
+
 # ---------------------------------------------------------------- run
 
 
-def read(overrides: Sequence[str], split: str) -> tuple[str, list[Utterance], list[Utterance], str]:
-    """Name, dev utterances, utterances to decode, and protocol; `all` is every split."""
+class Material(NamedTuple):
+    """What is decoded; `texts` has the words of each utterance where they are known, by id."""
+
+    name: str
+    protocol: str
+    lexicon: str | None
+    dev: list[Utterance]
+    utterances: list[Utterance]
+    texts: dict[str, str]
+
+
+def read(overrides: Sequence[str], split: str) -> Material:
+    """The utterances of a split, with `all` of every split."""
     config = compose(overrides).corpus
     corpus = corpora.find(config)
     raise_problems([*corpus.wrong, *corpus.bad])
@@ -323,53 +354,86 @@ def read(overrides: Sequence[str], split: str) -> tuple[str, list[Utterance], li
             f"set corpus.speakers to a file of `speaker train|dev|test` lines for the speakers"
         )
     splits: dict[str, list[Utterance]] = {}
+    texts: dict[str, str] = {}
     for one in {*selected, "dev"}:
         checked = [check(recording, one, corpus) for recording in corpus.splits[one]]
         raise_problems(problem for of_one in checked for problem in of_one.problems)
         splits[one] = [of_one.utterance for of_one in checked if of_one.utterance]
-    return corpus.name, splits["dev"], [u for one in selected for u in splits[one]], config.protocol
+    for recording in (recording for one in selected for recording in corpus.splits[one]):
+        with suppress(DataError):  # no words: no word error rate
+            text = recording.words or (recording.text and labels.words(recording.text))
+            if text:
+                texts[recording.id] = text
+    utterances = [utterance for one in selected for utterance in splits[one]]
+    lexicon = getattr(config, "lexicon", None)
+    return Material(corpus.name, config.protocol, lexicon, splits["dev"], utterances, texts)
 
 
-def run(options: argparse.Namespace) -> str:
+def machine(arguments: Sequence[str]) -> str:
+    """The command, the date, and what it ran on."""
+    return (
+        f"`peers.py {shlex.join(arguments)}`, {date.today()}; one thread, {platform.machine()}, "
+        f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}; Python "
+        f"{platform.python_version()}, torch {torch.__version__}"
+    )
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> str:
     torch.set_num_threads(1)
-    try:
-        import pocketsphinx  # noqa: F401
-    except ImportError:
-        raise DataError(f"pocketsphinx is not installed; run: {pip_install('peers')}") from None
-    name, dev, utterances, protocol = read(options.overrides, options.split)
-    models = options.checkpoint or [path for path in [MODEL] if path.exists()]
-    ours = [Ours(path) for path in models]
-    if options.one_speaker:
-        others = [path for path, one in zip(models, ours, strict=True) if not one.by_speaker]
-        ours += [Ours(path, by_speaker=True) for path in others]
-    systems: list[System] = [*ours, Pocketsphinx("allphone", ALLPHONE, "as documented")]
-    systems.append(Pocketsphinx("words", WORDS, "as documented"))
+    name, protocol, lexicon, dev, utterances, texts = read(options.overrides, options.split)
     if options.tune and not dev:
         raise DataError("--tune: dev has no utterances; add some, or leave --tune out")
-    if options.tune:
+    existing = [Existing(path, utterances) for path in options.heard]
+    dictionary = options.lexicon or lexicon
+    installed, absent = peers(options.peers, dictionary and Path(dictionary))
+    models = options.checkpoint or [path for path in [MODEL] if path.exists()]
+    if not models:
+        absent.append("No model of ours: there is no packaged model, and no --checkpoint")
+    made, without_words = ours(models, options.one_speaker, options.words)
+    systems, absent = [*made, *installed], [*without_words, *absent]
+    if options.tune and any(isinstance(one, Pocketsphinx) for one in installed):
         systems += [Pocketsphinx(kind, tuned(kind, dev), "tuned on dev") for kind in GRIDS]
-    existing = [Existing(path) for path in options.heard]
-    before = [one.tally(utterances) for one in existing]
     columns = ["strict", "strict, closures", "arpabet"] if protocol == "strict" else ["arpabet"]
     speakers = len({one.speaker for one in utterances})
-    lines = [f"# {name}, {options.split}: {len(utterances)} utterances of {speakers} speakers"]
     folder = Path(options.output)
     write_jsonl(folder / "references.jsonl", utterances)
-    conditions: list[tuple[str, float | None]] = [(CLEAN, None)]
-    conditions += [(f"{options.noise} noise at {snr_db:g} dB", snr_db) for snr_db in options.snr]
-    for condition, snr_db in conditions:
-        tallies = decode_all(systems, utterances, options.noise, snr_db)
-        lines += ["", f"## {condition or 'As recorded'}", ""]
-        named: list[System | Existing] = [*systems]
-        if snr_db is None:
-            named, tallies = [*systems, *existing], [*tallies, *before]
-        lines += table(named, tallies, utterances, columns)
-        for n, tally in enumerate(tallies):
-            place = folder / f"{condition.replace(' ', '-') or 'clean'}-{n}.hyp.jsonl"
-            write_jsonl(place, (Hypothesis(id, phones) for id, phones in tally.phones.items()))
-    if not models:
-        lines += ["", "No model of ours: there is no packaged model, and no --checkpoint."]
-    text = "\n".join(lines) + "\n"
+    sections: list[str] = []
+    named: list[System] = [*systems, *existing]
+    summary: dict[str, list[str]] = {}
+    changes = conditions(utterances, options.snr, options.noise, options.zeros)
+    for condition, change in changes.items():
+        outputs = decode_all(systems, utterances, change, folder / "outputs")
+        if condition == CLEAN:
+            outputs += [one.outputs for one in existing]
+        compared = named[: len(outputs)]
+        phones = [one.phones(said) for one, said in zip(compared, outputs, strict=True)]
+        scores = [
+            [scoring.with_intervals(scored(utterances, said, column)) for column in columns]
+            for said in phones
+        ]
+        rates = [f"{of_system[-1].total.per:.2f}" for of_system in scores]
+        summary[condition] = rates + ["–"] * (len(named) - len(rates))
+        sections += ["", f"## PER, {condition}", ""]
+        sections += table(compared, outputs, scores, columns, texts)
+        for n, said in enumerate(phones):
+            place = folder / f"{condition.replace(' ', '-')}-{n}.hyp.jsonl"
+            write_jsonl(place, (Hypothesis(id, phones) for id, phones in said.items()))
+    lines = [
+        f"# {name}, {options.split}: {len(utterances)} utterances of {speakers} speakers",
+        "",
+        machine(arguments),
+        *(line for one in absent for line in ("", f"{one}.")),
+    ]
+    if len(summary) > 1:
+        lines += matrix("PER, `arpabet`, in every condition", named, summary)
+    if options.empty:
+        minutes = invented(systems, without_speech(options.empty), folder / "outputs")
+        lines += matrix("Phones a minute where nobody speaks", systems, minutes)
+    if options.costs:
+        some = by_speaker(utterances[:: -(-len(utterances) // TIMED_ON)])
+        waveforms = [[audio.load(one.audio) for one in said] for said in some]
+        lines += matrix("What it takes", systems, costs(systems, waveforms))
+    text = "\n".join([*lines, *sections]) + "\n"
     with atomic_open(folder / "table.md") as file:
         file.write(text)
     return text
@@ -378,28 +442,27 @@ def run(options: argparse.Namespace) -> str:
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("overrides", nargs="+", help="for the corpus: experiment=… corpus.root=…")
-    parser.add_argument(
-        "--checkpoint", type=Path, action="append", help="default: the packaged model"
+    add = parser.add_argument
+    add("overrides", nargs="+", help="for the corpus: experiment=… corpus.root=…")
+    add("--checkpoint", type=Path, action="append", help="default: the packaged model")
+    add(
+        "--heard", type=Path, action="append", default=[], help="existing hypotheses, one more line"
     )
-    parser.add_argument(
-        "--heard",
-        type=Path,
-        action="append",
-        default=[],
-        help="hypotheses of ours, one more line",
-    )
-    parser.add_argument("--split", default="test", help="split to decode; all: every split")
-    parser.add_argument("--tune", action="store_true", help="also tune pocketsphinx on dev")
-    parser.add_argument(
-        "--one-speaker", action="store_true", help="also our models normalised by speaker"
-    )
-    parser.add_argument("--snr", type=float, nargs="*", default=[], help="dB of noisy copies")
-    parser.add_argument("--noise", choices=("white", "babble"), default="white")
-    parser.add_argument("--output", default="exp/peers", help="output folder")
-    options: Any = parser.parse_args(arguments)
+    add("--peers", nargs="*", choices=EXTRAS, default=EXTRAS, help="default: all")
+    add("--words", type=Path, help="words of our models; default: the packaged ones")
+    add("--lexicon", type=Path, help="pronunciations of words, in CMUdict's format")
+    add("--split", default="test", help="split to decode; all: every split")
+    add("--tune", action="store_true", help="also tune pocketsphinx on dev")
+    add("--one-speaker", action="store_true", help="also our models normalised by speaker")
+    add("--snr", type=float, nargs="*", default=[], help="dB of noisy copies")
+    add("--noise", nargs="*", choices=("white", "babble"), default=["white"], help="in them")
+    add("--zeros", type=float, nargs="*", default=[], help="seconds of zeros after each utterance")
+    add("--empty", type=float, default=0, help="seconds of sounds without speech")
+    add("--costs", action="store_true", help="also measure time, memory and disk")
+    add("--output", default="exp/peers", help="output folder")
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        print(run(options), end="")
+        print(run(parser.parse_args(given), given), end="")
     except (DataError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
