@@ -90,4 +90,5 @@ def evidence(log_probs: Values, static: Values, frame_s: float) -> Values:
 
 
 def _entropy(probs: Values) -> Values:
-    return -(probs * np.log(probs + 1e-9)).sum(axis=1)
+    entropy: Values = -(probs * np.log(probs + 1e-9)).sum(axis=1)
+    return entropy
