@@ -18,6 +18,8 @@ from pathlib import Path
 from asr import scoring
 from asr.errors import DataError, exit_code
 from asr.files.outputs import atomic_open
+from asr.phones import Vocabulary
+from asr.records import Utterance, stream_jsonl
 from asr.scoring import ErrorCounts, Score, intervals
 from asr.training.run_directory import RunDirectory
 
@@ -34,14 +36,16 @@ def search(folder: Path, order: int, overrides: Sequence[str], width: int = 100)
     `width` is the width of the beams. `searches.json`, written last, has the dev PER of each. HMMs
     are not searched greedily.
     """
-    from asr.commands import decode, ngram, tune
+    from asr.commands import decode, tune
     from asr.commands.configured import compose
     from asr.criteria import HMM
     from asr.search.arpa import write_arpa
+    from asr.search.ngram import estimate
 
     run_dir = RunDirectory(folder)
-    model = ngram.estimated([run_dir.manifest("train")], order, run_dir.vocabulary)
-    write_arpa(run_dir.language_model, model)
+    transcripts = (one.phones for one in stream_jsonl(run_dir.manifest("train"), Utterance))
+    phones = Vocabulary.load(run_dir.vocabulary).phones
+    write_arpa(run_dir.language_model, estimate(transcripts, order, phones))
     criterion = run_dir.recognizer().criterion
     names = list(SEARCHES)[1:] if isinstance(criterion, HMM) else SEARCHES
     dev_pers = {}
