@@ -130,12 +130,15 @@ def plucked(draw: Draw, samples: int) -> Waveform:
 
 
 def beeps(draw: Draw, samples: int) -> Waveform:
-    """Dialling, alarms, sirens: one or two tones, steady or gliding, on and off."""
+    """Dialling, alarms, buzzers: one or two tones, pure or not, gliding, on and off, in time."""
     total = np.zeros(samples, np.float32)
-    pair, glide = draw.uniform(300, 3000, 2), draw.choice([0.0, 0.0, 0.3])
-    for at, length in notes(draw, samples, 0.05, 2.0):
-        if draw.random() < 0.7:
-            tone = sum(tones(draw, base, np.ones(1), length, glide) for base in pair)
+    pair, glide = draw.uniform(100, 3000, draw.integers(1, 3)), draw.choice([0.0, 0.0, 0.3])
+    strengths = np.arange(1, 17) ** -draw.choice([0.5, 1.0, 2.0, 9.0])
+    strengths[1::2] *= draw.choice([0.0, 1.0])
+    regular, least_s = draw.random() < 0.5, draw.uniform(0.05, 0.5)
+    for n, (at, length) in enumerate(notes(draw, samples, least_s, least_s if regular else 2.0)):
+        if n % 2 if regular else draw.random() < 0.7:
+            tone = sum(tones(draw, base, strengths, length, glide) for base in pair)
             total[at : at + length] = tone * faded(length, 0.005)
     return total
 
@@ -167,16 +170,16 @@ def engine(draw: Draw, samples: int) -> Waveform:
 
 
 def melody(draw: Draw, samples: int) -> Waveform:
-    """An instrument with formants and vibrato: strings, winds, an organ, a theremin."""
+    """An instrument, from pure tones to many harmonics, with formants and vibrato."""
     total = np.zeros(samples, np.float32)
     pitch, longest_s = draw.integers(0, 36), draw.uniform(0.2, 2.5)
     formants = draw.uniform(200, 4000, draw.integers(0, 4))
-    strengths = np.arange(1, 33) ** -draw.uniform(0.5, 2.0)
+    strengths = np.arange(1, 33) ** -draw.choice([0.5, 1.0, 1.5, 2.0, 4.0, 8.0])
     for at, length in notes(draw, samples, 0.08, longest_s):
         pitch = (pitch + draw.integers(-4, 5)) % 36
         rich = strengths * (1 + np.arange(32) % 2 * draw.choice([0.0, -0.8]))
         tone = tones(draw, 65.4 * 2 ** (pitch / 12), rich, length, draw.uniform(0, 0.03), 5.5)
-        total[at : at + length] = tone * faded(length, draw.uniform(0.005, 0.08))
+        total[at : at + length] = tone * faded(length, draw.uniform(0.005, 0.2))
     for hertz in formants:
         total += 3 * band_of(total, 0.85 * hertz, 1.15 * hertz)
     return total
