@@ -63,9 +63,8 @@ class SpeechDetector:
 
     def beside_labels(self, emissions: Tensor, static: Tensor, frame_s: float) -> Tensor:
         """`speech` within `BESIDE_S` of a label, for each of the T frames: (T,) bool."""
-        speech = self.speech(emissions, static, frame_s)
+        speech, reach = self.speech(emissions, static, frame_s), round(BESIDE_S / frame_s)
         label = (emissions[0, :, BLANK] < math.log(0.5)).float()[None]
-        reach = round(BESIDE_S / frame_s)
         speech &= torch.nn.functional.max_pool1d(label, 2 * reach + 1, 1, reach)[0] > 0
         frames = torch.arange(static.shape[1], device=speech.device)
         stacked = -(-static.shape[1] // max(1, len(speech)))

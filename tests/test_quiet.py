@@ -89,6 +89,17 @@ def test_the_bias_alone_passes_all_or_nothing() -> None:
     assert (gated.exp()[0, :, 1:] == 0).all()
 
 
+def test_hidden_units_are_tanh_of_what_is_known() -> None:
+    known = np.random.default_rng(0).standard_normal((7, EVIDENCE))
+    first = [1.0] + [0.0] * (EVIDENCE - 1)
+    hidden = [[*first, 0.5], [*(-2 * one for one in first), 0.0]]
+    odds = SpeechDetector([3.0, 1.0], -0.25, hidden).odds(known)
+    expected = 3 * np.tanh(known[:, 0] + 0.5) + np.tanh(-2 * known[:, 0]) - 0.25
+    assert np.allclose(odds, expected)
+    with pytest.raises(ValueError, match="needs 27 numbers"):
+        SpeechDetector([3.0, 1.0], -0.25, [first, first])
+
+
 def test_evidence_depends_on_what_is_near_alone() -> None:
     log_probs, static = in_frames(10.0)
     others = in_frames(10.0, seed=1)

@@ -120,8 +120,7 @@ class Features(nn.Module):
         if self.config.normalization != "active":
             return None
         frames, _ = self.dynamic(static, static.new_tensor([static.shape[1]], dtype=torch.long))
-        prior = (self.mean, self.std) if self.mean.any() else None
-        moments = of_speech(frames, speech.unsqueeze(0), self.config, prior)
+        moments = of_speech(frames, speech.unsqueeze(0), self.config, (self.mean, self.std))
         return moments and (moments[0][0, 0], moments[1][0, 0])
 
     def _static_of(self, batch: Batch, warps: Tensor | None = None) -> tuple[Tensor, Tensor]:

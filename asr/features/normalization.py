@@ -35,9 +35,8 @@ def normalization(config: FeaturesConfig, training: Moments) -> Normalization:
         case "utterance":
             return of_utterances
         case "active":
-            prior = training if training[0].any() else None
             return lambda frames, counts, rows: of_loud(
-                frames, length_mask(counts, frames.shape[1]), config, prior
+                frames, length_mask(counts, frames.shape[1]), config, training
             )
         case "sliding":
             return lambda frames, counts, rows: around(frames, counts, config.cmn_window)
@@ -83,7 +82,7 @@ def of_loud(
     """
     loud, reference = loudest(frames, within, config)
     mean, std = _of_frames(frames, loud)
-    if prior is None:
+    if prior is None or not prior[0].any():
         return mean, std
     size = loud.sum(dim=1).reshape(-1, 1, 1)
     is_level = torch.arange(frames.shape[2], device=frames.device) < config.static_width
