@@ -40,7 +40,7 @@ class SpeechDetector:
         expected = len(self.hidden) or EVIDENCE
         if len(self.weights) != expected:
             raise ValueError(f"{len(self.weights)} weights of a detector, expected {expected}")
-        if any(len(row) != EVIDENCE + 1 for row in self.hidden):
+        if {*map(len, self.hidden)} - {EVIDENCE + 1}:
             raise ValueError(f"a hidden unit of a detector needs {EVIDENCE + 1} numbers")
 
     def odds(self, known: Values) -> Values:
@@ -48,7 +48,8 @@ class SpeechDetector:
         if self.hidden:
             hidden = np.array(self.hidden)
             known = np.tanh(known @ hidden[:, :-1].T + hidden[:, -1])
-        return known @ np.array(self.weights) + self.bias
+        odds: Values = known @ np.array(self.weights) + self.bias
+        return odds
 
     def gate(self, emissions: Tensor, static: Tensor, frame_s: float) -> Tensor:
         """Log-probabilities (1, T', V) with nothing but the blank where nobody speaks."""
