@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from asr.criteria.ctc import BLANK
+from asr.features import Features
+from asr.features.normalization import Moments, of_speech
 
 WINDOWS_S = (0.5, 2.0)
 LEAST = 1e-4  # probability of a label, where the network is sure that there is none
@@ -70,6 +72,17 @@ class SpeechDetector:
         frames = torch.arange(static.shape[1], device=speech.device)
         stacked = -(-static.shape[1] // max(1, len(speech)))
         return speech[(frames // stacked).clamp(max=len(speech) - 1)]
+
+    def moments(
+        self, emissions: Tensor, static: Tensor, features: Features, frame_s: float
+    ) -> Moments | None:
+        """Of an utterance beside noise, with normalization=active: (F,), (F,), see `of_speech`."""
+        if features.config.normalization != "active":
+            return None
+        speech = self.beside_labels(emissions, static, frame_s).unsqueeze(0)
+        frames, _ = features.dynamic(static, speech.new_tensor([speech.shape[1]], dtype=torch.long))
+        moments = of_speech(frames, speech, features.config, (features.mean, features.std))
+        return moments and (moments[0][0, 0], moments[1][0, 0])
 
 
 def evidence(log_probs: Values, static: Values, frame_s: float) -> Values:

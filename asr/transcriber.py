@@ -244,8 +244,8 @@ class Transcriber:
         frame_s = self.step / self.sample_rate
         if self.detector is not None and moments is None:
             emissions = self.recognizer.criterion.emissions(encoded)
-            speech = self.detector.beside_labels(emissions, static, frame_s)
-            of_speech = self.recognizer.features.moments_of_speech(static, speech)
+            features = self.recognizer.features
+            of_speech = self.detector.moments(emissions, static, features, frame_s)
             if of_speech is not None:  # noise is as loud as much of the speech
                 moments = {SPEAKER: of_speech}
                 encoded, lengths = self.recognizer.encode_batch(batch, moments=moments)

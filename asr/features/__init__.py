@@ -16,13 +16,11 @@ from asr.features.deltas import put_deltas, stack_context
 from asr.features.kaldi import Kaldi
 from asr.features.librosa import Librosa
 from asr.features.normalization import (
-    Moments,
     Normalization,
     SpeakerMoments,
     Sums,
     normalization,
     of_speakers,
-    of_speech,
 )
 from asr.features.padded import by_utterance
 
@@ -110,18 +108,6 @@ class Features(nn.Module):
             for speaker, frames in zip(batch.speakers, self._frames_of(batch), strict=True):
                 sums[speaker].add(frames)
         return {speaker: of_speaker.moments() for speaker, of_speaker in sums.items()}
-
-    @torch.no_grad()
-    def moments_of_speech(self, static: Tensor, speech: Tensor) -> Moments | None:
-        """With normalization=active the moments of an utterance beside noise: (1, T, …), (T,) bool.
-
-        None where the moments of all loud frames are as good, see `of_speech`.
-        """
-        if self.config.normalization != "active":
-            return None
-        frames, _ = self.dynamic(static, static.new_tensor([static.shape[1]], dtype=torch.long))
-        moments = of_speech(frames, speech.unsqueeze(0), self.config, (self.mean, self.std))
-        return moments and (moments[0][0, 0], moments[1][0, 0])
 
     def _static_of(self, batch: Batch, warps: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if batch.frames is None:
