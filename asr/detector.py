@@ -1,11 +1,12 @@
-"""Whether somebody speaks: a logistic regression on what the network and the spectrum show.
+"""Whether somebody speaks: a small network on what the large one and the spectrum show.
 
 A network that has heard little else than speech labels some noises. Around a frame, `WINDOWS_S`
 wide, its labels are then few, unsure or always the same, and the spectrum changes too little or too
 evenly. The weights are part of the model's file (`recipes/librispeech/speech.py` fits them).
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ import torch
 from torch import Tensor
 
 from asr.criteria.ctc import BLANK
+from asr.features import Features
+from asr.features.normalization import Moments, of_speech
 
 WINDOWS_S = (0.5, 2.0)
 LEAST = 1e-4  # probability of a label, where the network is sure that there is none
 EVIDENCE = 26  # values of a frame
+BESIDE_S = 0.45  # from a label to what counts as speech when frames are normalised
 NEVER = -1e4  # log-probability of a label where nobody speaks
 
 Values = npt.NDArray[Any]
@@ -25,22 +29,60 @@ Values = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class SpeechDetector:
-    """Weights and bias of the log-odds of speech, in nats, for each value of `evidence`."""
+    """Weights and bias of the log-odds of speech, in nats, for each value of `evidence`.
+
+    With `hidden` units they are for the tanh of each, whose row is its weights and its bias.
+    """
 
     weights: list[float]
     bias: float
+    hidden: list[list[float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if len(self.weights) != EVIDENCE:
-            raise ValueError(f"{len(self.weights)} weights of a detector, expected {EVIDENCE}")
+        expected = len(self.hidden) or EVIDENCE
+        if len(self.weights) != expected:
+            raise ValueError(f"{len(self.weights)} weights of a detector, expected {expected}")
+        if {*map(len, self.hidden)} - {EVIDENCE + 1}:
+            raise ValueError(f"a hidden unit of a detector needs {EVIDENCE + 1} numbers")
+
+    def odds(self, known: Values) -> Values:
+        """Log-odds of speech, (T', E) → (T',)."""
+        if self.hidden:
+            hidden = np.array(self.hidden)
+            known = np.tanh(known @ hidden[:, :-1].T + hidden[:, -1])
+        odds: Values = known @ np.array(self.weights) + self.bias
+        return odds
 
     def gate(self, emissions: Tensor, static: Tensor, frame_s: float) -> Tensor:
         """Log-probabilities (1, T', V) with nothing but the blank where nobody speaks."""
-        known = evidence(emissions[0].cpu().numpy(), static[0].cpu().numpy(), frame_s)
-        silent = torch.from_numpy(known @ np.array(self.weights) + self.bias < 0)
         nothing = torch.full_like(emissions, NEVER)
         nothing[..., BLANK] = 0.0
-        return torch.where(silent.to(emissions.device).unsqueeze(1), nothing, emissions)
+        return torch.where(self.speech(emissions, static, frame_s)[:, None], emissions, nothing)
+
+    def speech(self, emissions: Tensor, static: Tensor, frame_s: float) -> Tensor:
+        """In which frames somebody speaks: (1, T', V), (1, T, F) → (T',) bool."""
+        known = evidence(emissions[0].cpu().numpy(), static[0].cpu().numpy(), frame_s)
+        return torch.from_numpy(self.odds(known) >= 0).to(emissions.device)
+
+    def beside_labels(self, emissions: Tensor, static: Tensor, frame_s: float) -> Tensor:
+        """`speech` within `BESIDE_S` of a label, for each of the T frames: (T,) bool."""
+        speech, reach = self.speech(emissions, static, frame_s), round(BESIDE_S / frame_s)
+        label = (emissions[0, :, BLANK] < math.log(0.5)).float()[None]
+        speech &= torch.nn.functional.max_pool1d(label, 2 * reach + 1, 1, reach)[0] > 0
+        frames = torch.arange(static.shape[1], device=speech.device)
+        stacked = -(-static.shape[1] // max(1, len(speech)))
+        return speech[(frames // stacked).clamp(max=len(speech) - 1)]
+
+    def moments(
+        self, emissions: Tensor, static: Tensor, features: Features, frame_s: float
+    ) -> Moments | None:
+        """Of an utterance beside noise, with normalization=active: (F,), (F,), see `of_speech`."""
+        if features.config.normalization != "active":
+            return None
+        speech = self.beside_labels(emissions, static, frame_s).unsqueeze(0)
+        frames, _ = features.dynamic(static, speech.new_tensor([speech.shape[1]], dtype=torch.long))
+        moments = of_speech(frames, speech, features.config, (features.mean, features.std))
+        return moments and (moments[0][0, 0], moments[1][0, 0])
 
 
 def evidence(log_probs: Values, static: Values, frame_s: float) -> Values:

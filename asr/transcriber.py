@@ -241,13 +241,21 @@ class Transcriber:
         static, _ = self.recognizer.features.static(batch.waveforms, batch.waveform_lengths)
         batch = replace(batch, frames=static)
         encoded, lengths = self.recognizer.encode_batch(batch, moments=moments)
+        frame_s = self.step / self.sample_rate
+        if self.detector is not None and moments is None:
+            emissions = self.recognizer.criterion.emissions(encoded)
+            features = self.recognizer.features
+            of_speech = self.detector.moments(emissions, static, features, frame_s)
+            if of_speech is not None:  # noise is as loud as much of the speech
+                moments = {SPEAKER: of_speech}
+                encoded, lengths = self.recognizer.encode_batch(batch, moments=moments)
         first = piece.before // self.step
         last = min(first + -(-piece.samples // self.step), int(lengths))
         own = torch.tensor([last - first], device=encoded.device)
 
         def gate(emissions: Tensor) -> Tensor:
             if self.detector is not None:
-                emissions = self.detector.gate(emissions, static, self.step / self.sample_rate)
+                emissions = self.detector.gate(emissions, static, frame_s)
             return emissions[:, first:last]
 
         try:

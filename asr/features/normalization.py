@@ -16,6 +16,7 @@ from asr.features.config import FeaturesConfig
 
 VARIANCE_FLOOR = 1e-10  # Kaldi's, of apply-cmvn-sliding
 LOUDEST = 10  # frames: a tenth of a second
+OTHERS = 0.2  # share of the loud frames without speech that the moments may have
 PRIOR_MEAN, PRIOR_VARIANCE = 30, 100  # loud frames that a prior counts for
 DB_PER_NAT = 10 / math.log(10)  # of a logarithm of power
 
@@ -34,8 +35,9 @@ def normalization(config: FeaturesConfig, training: Moments) -> Normalization:
         case "utterance":
             return of_utterances
         case "active":
-            prior = training if training[0].any() else None
-            return lambda frames, counts, rows: of_loud(frames, counts, config, prior)
+            return lambda frames, counts, rows: of_loud(
+                frames, length_mask(counts, frames.shape[1]), config, training
+            )
         case "sliding":
             return lambda frames, counts, rows: around(frames, counts, config.cmn_window)
         case "none":
@@ -69,19 +71,18 @@ def of_utterances(frames: Tensor, counts: Tensor, rows: slice) -> Moments:
 
 
 def of_loud(
-    frames: Tensor, counts: Tensor, config: FeaturesConfig, prior: Moments | None = None
+    frames: Tensor, within: Tensor, config: FeaturesConfig, prior: Moments | None = None
 ) -> Moments:
-    """The moments of the loud frames of each utterance.
+    """The moments of the loud frames of each utterance, out of those `within` (N, T) bool.
 
     A frame's level is the mean of its log-mel values. Loud frames are at most `active_db` below the
     `LOUDEST`th loudest one, so that neither silence added to an utterance, however long, nor a
     click changes the moments. `prior` has those of many utterances (F,), (F,), relative to that
     frame; mean and variance count as those of so many frames, so that a word alone has usable ones.
     """
-    level, reference = levels(frames, counts, config)
-    loud = level.isfinite() & (level >= reference - config.active_db / DB_PER_NAT)
+    loud, reference = loudest(frames, within, config)
     mean, std = _of_frames(frames, loud)
-    if prior is None:
+    if prior is None or not prior[0].any():
         return mean, std
     size = loud.sum(dim=1).reshape(-1, 1, 1)
     is_level = torch.arange(frames.shape[2], device=frames.device) < config.static_width
@@ -91,13 +92,26 @@ def of_loud(
     return mean, _std(variance / (size + PRIOR_VARIANCE))
 
 
-def levels(frames: Tensor, counts: Tensor, config: FeaturesConfig) -> tuple[Tensor, Tensor]:
-    """The level of each frame, −∞ behind the end, and that of the `LOUDEST`th: (N, T), (N, 1)."""
+def of_speech(
+    frames: Tensor, speech: Tensor, config: FeaturesConfig, prior: Moments | None = None
+) -> Moments | None:
+    """The moments of the loud frames with `speech` (N, T) bool, where many others are as loud.
+
+    None where the share of the others is at most `OTHERS`, and where nobody speaks.
+    """
+    loud, _ = loudest(frames, torch.ones_like(speech), config)
+    others = (loud & ~speech).sum() / loud.sum().clamp(min=1)
+    return of_loud(frames, speech, config, prior) if others > OTHERS and speech.any() else None
+
+
+def loudest(frames: Tensor, within: Tensor, config: FeaturesConfig) -> tuple[Tensor, Tensor]:
+    """Which frames are loud, (N, T) bool, and the level of the `LOUDEST`th, (N, 1)."""
     level = frames[:, :, int(config.energy) : config.static_width].mean(dim=2)
-    level = level.masked_fill(~length_mask(counts, frames.shape[1]), -torch.inf)
+    level = level.masked_fill(~within, -torch.inf)
     ordered = level.sort(dim=1, descending=True).values
-    place = counts.clamp(min=1, max=LOUDEST).unsqueeze(1) - 1
-    return level, ordered.gather(1, place) if frames.shape[1] else level.new_zeros(len(level), 1)
+    place = within.sum(dim=1, keepdim=True).clamp(min=1, max=LOUDEST) - 1
+    reference = ordered.gather(1, place) if frames.shape[1] else level.new_zeros(len(level), 1)
+    return level.isfinite() & (level >= reference - config.active_db / DB_PER_NAT), reference
 
 
 def around(frames: Tensor, counts: Tensor, window: int) -> Moments:

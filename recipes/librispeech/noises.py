@@ -16,10 +16,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 from scipy.signal import butter, lfilter, sosfilt
 
@@ -128,12 +130,15 @@ def plucked(draw: Draw, samples: int) -> Waveform:
 
 
 def beeps(draw: Draw, samples: int) -> Waveform:
-    """Dialling, alarms, sirens: one or two tones, steady or gliding, on and off."""
+    """Dialling, alarms, buzzers: one or two tones, pure or not, gliding, on and off, in time."""
     total = np.zeros(samples, np.float32)
-    pair, glide = draw.uniform(300, 3000, 2), draw.choice([0.0, 0.0, 0.3])
-    for at, length in notes(draw, samples, 0.05, 2.0):
-        if draw.random() < 0.7:
-            tone = sum(tones(draw, base, np.ones(1), length, glide) for base in pair)
+    pair, glide = draw.uniform(100, 3000, draw.integers(1, 3)), draw.choice([0.0, 0.0, 0.3])
+    strengths = np.arange(1, 17) ** -draw.choice([0.5, 1.0, 2.0, 9.0])
+    strengths[1::2] *= draw.choice([0.0, 1.0])
+    regular, least_s = draw.random() < 0.5, draw.uniform(0.05, 0.5)
+    for n, (at, length) in enumerate(notes(draw, samples, least_s, least_s if regular else 2.0)):
+        if n % 2 if regular else draw.random() < 0.7:
+            tone = sum(tones(draw, base, strengths, length, glide) for base in pair)
             total[at : at + length] = tone * faded(length, 0.005)
     return total
 
@@ -164,10 +169,71 @@ def engine(draw: Draw, samples: int) -> Waveform:
     return add_at(draw.uniform(0, 20), tone * rough.astype(np.float32), pink(draw, samples))
 
 
+def melody(draw: Draw, samples: int) -> Waveform:
+    """An instrument, from pure tones to many harmonics, with formants and vibrato."""
+    total = np.zeros(samples, np.float32)
+    pitch, longest_s = draw.integers(0, 36), draw.uniform(0.2, 2.5)
+    formants = draw.uniform(200, 4000, draw.integers(0, 4))
+    strengths = np.arange(1, 33) ** -draw.choice([0.5, 1.0, 1.5, 2.0, 4.0, 8.0])
+    for at, length in notes(draw, samples, 0.08, longest_s):
+        pitch = (pitch + draw.integers(-4, 5)) % 36
+        rich = strengths * (1 + np.arange(32) % 2 * draw.choice([0.0, -0.8]))
+        tone = tones(draw, 65.4 * 2 ** (pitch / 12), rich, length, draw.uniform(0, 0.03), 5.5)
+        total[at : at + length] = tone * faded(length, draw.uniform(0.005, 0.2))
+    for hertz in formants:
+        total += 3 * band_of(total, 0.85 * hertz, 1.15 * hertz)
+    return total
+
+
+def sirens(draw: Draw, samples: int) -> Waveform:
+    """A tone that rises and falls, or jumps between two pitches, with harmonics."""
+    pace_hz, low, ratio = draw.uniform(0.1, 4), draw.uniform(200, 1500), draw.uniform(1.2, 3)
+    swing = np.sin(2 * np.pi * pace_hz * time_s(samples) + draw.uniform(0, 6))
+    swing = np.sign(swing) if draw.random() < 0.4 else swing
+    phase = 2 * np.pi * np.cumsum(low * ratio ** ((1 + swing) / 2)) / RATE
+    strengths = draw.uniform(0, 0.6) ** np.arange(4)
+    total = sum(part * np.sin((n + 1) * phase) for n, part in enumerate(strengths))
+    return np.asarray(total, np.float32)
+
+
+def birds(draw: Draw, samples: int) -> Waveform:
+    """Chirps: short tones that glide, in groups."""
+    total = np.zeros(samples, np.float32)
+    for at, length in notes(draw, samples, 0.03, draw.choice([0.15, 0.4])):
+        if draw.random() < 0.6:
+            hertz = np.linspace(*draw.uniform(1500, 7500, 2), length)
+            hertz += draw.choice([0, 400]) * np.sin(2 * np.pi * 30 * time_s(length))
+            chirp = np.sin(2 * np.pi * np.cumsum(hertz) / RATE)
+            total[at : at + length] = draw.uniform(0.1, 1) * chirp * faded(length, 0.01)
+    return total * (slow(draw, samples, 1.0) > draw.uniform(0, 0.5))
+
+
+def drops(draw: Draw, samples: int) -> Waveform:
+    """Rain, applause, frying, water, crackling: many short sounds, each with its resonance."""
+    events = draw.random(samples) < 10 ** draw.uniform(0.5, 3.3) / RATE
+    pulses = (events * draw.exponential(1.0, samples)).astype(np.float32)
+    total = np.zeros(samples, np.float32)
+    for _ in range(4):
+        moment = time_s(RATE // 20)
+        ring = np.exp(-moment / draw.uniform(0.0005, 0.015))
+        ring *= np.sin(2 * np.pi * draw.uniform(300, 6000) * moment)
+        total += sounds.convolve(pulses, ring.astype(np.float32))
+    return add_at(draw.uniform(0, 30), total, wind(draw, samples))
+
+
+def static(draw: Draw, samples: int) -> Waveform:
+    """A bad line: hiss, clicks, bursts and hum."""
+    noise = add_at(draw.uniform(-10, 10), white(draw, samples), hum(draw, samples))
+    clicks = knocks(draw, samples) * (slow(draw, samples, 3.0) > 0.4)
+    bursts = white(draw, samples) * (slow(draw, samples, 8.0) > draw.uniform(0.6, 0.9))
+    return add_at(draw.uniform(-10, 10), add_at(draw.uniform(-5, 15), noise, bursts), clicks)
+
+
 KINDS: dict[str, Sound] = {
     sound.__name__: sound
     for sound in (
-        *(silence, hum, fan, white, pink, brown, room, wind, music, plucked, beeps, knocks, engine),
+        *(silence, hum, fan, white, pink, brown, room, wind, music, plucked, melody, beeps),
+        *(sirens, knocks, drops, static, birds, engine),
     )
 }
 
@@ -244,7 +310,7 @@ def excerpt(draw: Draw, kind: str, samples: int) -> Waveform:
         sound = sound * amplitude(1) ** (ramp_db if course == 2 else ramp_db[::-1])
     elif course == 4:
         sound = sound * np.repeat(draw.random(samples // RATE + 1) < 0.5, RATE)[:samples]
-    channel = draw.integers(6)  # 0, 1, 2: as it is
+    channel = draw.integers(7)  # 0, 1, 2: as it is
     sound = sound.astype(np.float32)
     if channel == 3:
         sound = sounds.telephone(sound, RATE)
@@ -253,10 +319,21 @@ def excerpt(draw: Draw, kind: str, samples: int) -> Waveform:
     elif channel == 5:
         echo = sounds.impulse_response(draw, draw.uniform(0.1, 0.8), draw.uniform(-3, 12), RATE)
         sound = sounds.convolve(sound, echo)
+    elif channel == 6:
+        sound = as_mp3(sound)
     powers = np.square(sound[: samples // RATE * RATE].reshape(-1, RATE)).mean(axis=1)
     level = float(np.sqrt(powers.max()))
     louder = amplitude(draw.uniform(*LEVELS_DB)) / level if level else 0.0
     return (sound * np.float32(louder)).clip(-1.0, 1.0)
+
+
+def as_mp3(sound: Waveform) -> Waveform:
+    file = BytesIO()
+    scale = np.float32(2 * np.abs(sound).max(initial=1e-9))
+    soundfile.write(file, sound / scale, RATE, format="MP3", subtype="MPEG_LAYER_III")
+    file.seek(0)
+    decoded: Waveform = soundfile.read(file, dtype="float32")[0]
+    return np.resize(decoded, len(sound)) * scale
 
 
 def in_16_bits(sound: Waveform) -> Waveform:
