@@ -23,6 +23,9 @@ class SearchConfig(Knobs, group="search"):
     language_model: str = knob("", "ARPA file over the same phones or CMUdict's; beam only")
     words: str = knob("", "file of words, as `asr words` writes it; CTC's beam only")
     word_bonus: float = knob(0.0, "nats added for each word")
+    variant: float = knob(
+        0.0, "nats that a word's other pronunciations cost; inf: none", at_least=0, at_most=math.inf
+    )
     unknown: float = knob(
         8.0, "nats that a word outside the lexicon costs; inf: none", at_least=0, at_most=math.inf
     )

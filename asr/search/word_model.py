@@ -71,7 +71,7 @@ class WordGraph(Graph):
     ) -> list[tuple[list[int], tuple[tuple[str, int], ...], float]]:
         """For each of the n best: labels, words with their numbers of labels, score; (T, V) → n."""
         size, result = log_probs.shape[1], []
-        factors = config.lm_weight, config.bonus, config.word_bonus, -config.unknown
+        factors = config.lm_weight, config.bonus, config.word_bonus, config.variant, -config.unknown
         limits = config.beam, config.threshold, config.n_best
         graph = Graph(*self)
         best = words.search(log_probs, self.tree, graph, self.unknown, *factors, *limits)
