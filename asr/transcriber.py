@@ -98,7 +98,7 @@ class Transcriber:
                 )
             phones, model = self.recognizer.vocabulary.phones, load_words(words)
             self.search = model.search
-            self.graph = word_graph(model, phones, self.graph, f"{words}: ")
+            self.graph = word_graph(model, phones, where=f"{words}: ")
         self.sample_rate = config.features.sample_rate
         # samples from one encoded frame to the next
         self.step = config.features.hop_samples * config.encoder.subsampling
