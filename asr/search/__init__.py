@@ -27,7 +27,7 @@ class SearchConfig(Knobs, group="search"):
         0.0, "nats that a word's other pronunciations cost; inf: none", at_least=0, at_most=math.inf
     )
     unknown: float = knob(
-        6.0, "nats that a word outside the lexicon costs; inf: none", at_least=0, at_most=math.inf
+        4.0, "nats that a word outside the lexicon costs; inf: none", at_least=0, at_most=math.inf
     )
     lm_weight: float = knob(1.0, "factor of the language model's log-probability", at_least=0)
     prior_scale: float = knob(1.0, "framewise: factor of the states' log priors", at_least=0)
