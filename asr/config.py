@@ -111,6 +111,7 @@ class TuneConfig(Knobs, group="tune"):
     lm_weight: list[float] = knob([0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2], TRIED, filled=True)
     bonus: list[float] = knob([-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0], TRIED, filled=True)
     word_bonus: list[float] = knob([0.0, 1.0, 2.0], TRIED, filled=True)
+    variant: list[float] = knob([0.0, 2.0, 4.0], TRIED, filled=True)
     unknown: list[float] = knob([4.0, 8.0], TRIED, filled=True)
     blank_penalty: list[float] = knob([0.0, 1.0, 2.0, 3.0, 4.0], TRIED, filled=True)
     prior_scale: list[float] = knob([0.0, 0.25, 0.5, 0.75, 1.0], TRIED, filled=True)

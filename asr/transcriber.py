@@ -86,6 +86,7 @@ class Transcriber:
         self.detector = loaded.detector
         self.calibration = loaded.calibration
         self.graph: Graph | None = None
+        self.no_words: tuple[Word, ...] | None = None if words is None else ()
         if loaded.language_model is not None:
             self.graph = graph_of(loaded.language_model, self.recognizer.vocabulary.phones)
         config = self.recognizer.config
@@ -97,7 +98,7 @@ class Transcriber:
                 )
             phones, model = self.recognizer.vocabulary.phones, load_words(words)
             self.search = model.search
-            self.graph = word_graph(model, phones, self.graph, f"{words}: ")
+            self.graph = word_graph(model, phones, where=f"{words}: ")
         self.sample_rate = config.features.sample_rate
         # samples from one encoded frame to the next
         self.step = config.features.hop_samples * config.encoder.subsampling
@@ -169,7 +170,7 @@ class Transcriber:
         try:
             waveform = self.waveform(recording, sample_rate, channel)
         except audio.SilenceError as silence:
-            return Transcript("", silence.duration_s, ())
+            return Transcript("", silence.duration_s, (), self.no_words)
         moments = self.recognizer.moments_of(self._batches([iter([waveform])]))
         return self._transcript("", iter([waveform]), moments)
 
@@ -211,23 +212,21 @@ class Transcriber:
             try:
                 return self._transcript(shown(path), self.blocks(path, warn, channel), moments)
             except audio.SilenceError as silence:
-                return Transcript(shown(path), silence.duration_s, ())
+                return Transcript(shown(path), silence.duration_s, (), self.no_words)
 
     def _transcript(
         self, name: str, blocks: Iterator[Waveform], moments: SpeakerMoments | None
     ) -> Transcript:
         rate, samples, phones = self.sample_rate, 0, list[Segment]()
-        words: list[Word] | None = None
+        words = self.no_words
         for piece in pieces(blocks, self.step, rate):
             hypothesis = self.hypothesis(piece, name, moments)
             own = placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
-            if hypothesis.words is not None:
-                words = [*(words or ()), *spoken(hypothesis.words, own)]
+            if words is not None:
+                words += tuple(spoken(hypothesis.words or (), own))
             phones += own
             samples += piece.samples
-        duration_s = round(samples / rate, 4)
-        spoken_words = None if words is None else tuple(words)
-        return Transcript(name, duration_s, tuple(phones), spoken_words)
+        return Transcript(name, round(samples / rate, 4), tuple(phones), words)
 
     @torch.no_grad()
     def hypothesis(

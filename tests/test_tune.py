@@ -196,7 +196,7 @@ def test_a_random_choice_is_a_part_of_the_grid(config: RunConfig) -> None:
         ({"beam": 9, "language_model": "lm"}, {"lm_weight", "bonus", "blank_penalty"}),
         (
             {"beam": 9, "words": "words"},
-            {"lm_weight", "bonus", "word_bonus", "unknown", "blank_penalty"},
+            {"lm_weight", "bonus", "word_bonus", "variant", "unknown", "blank_penalty"},
         ),
     ],
 )

@@ -37,7 +37,9 @@ LEXICON = {
     "bb": (("b", "b"),),  # needs a blank within
     "e": (("iy",),),
 }
-WIDE = SearchConfig(beam=3000, threshold=math.inf, lm_weight=0.7, word_bonus=0.3, unknown=math.inf)
+WIDE = SearchConfig(
+    beam=3000, threshold=math.inf, lm_weight=0.7, word_bonus=0.3, variant=0.5, unknown=math.inf
+)
 
 
 def model(order: int = 2) -> LanguageModel:
@@ -96,6 +98,7 @@ def expected(
                 math.log(by_phones[phones])
                 + config.lm_weight * ngram.log_prob_of(words)
                 + config.word_bonus * len(words)
+                - config.variant * sum(one != LEXICON[word][0] for word, one in spoken)
                 + config.bonus * len(phones)
             )
     return result
@@ -174,7 +177,7 @@ def test_the_tree_has_each_pronunciation_once_below_its_prefix() -> None:
             below = (*path, PHONES[tree.label[child] - 1])
             stack.append((child, below))
             for entry in range(tree.first_entry[child], tree.last_entry[child]):
-                word = words.model.words[tree.word[entry] - 1]
+                word = words.words[tree.word[entry] - 1]
                 reached[word, below] = tree.look_ahead[child]
     assert set(reached) == {(w, one) for w, variants in LEXICON.items() for one in variants}
     for (word, _), best in reached.items():
@@ -266,6 +269,24 @@ def test_a_recording_has_words_with_their_phones_and_times(
     tiers = [tier.name for tier in textgrid.read_tiers(tmp_path / "tones.TextGrid")]
     assert tiers == ["words", "phones", "confidences"]
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("level", [0.0, 0.005])
+def test_without_speech_there_are_no_words(
+    level: float, tone_model: Path, tone_words: Path, tmp_path: Path
+) -> None:
+    waveform = (level * np.random.default_rng(1).standard_normal(16_000)).astype(np.float32)
+    transcript = load(tone_model, words=tone_words).transcribe(waveform, 16_000)
+    assert (transcript.phones, transcript.words) == ((), ())
+    soundfile.write(tmp_path / "quiet.wav", waveform, 16_000)
+    flags = [str(tmp_path / "quiet.wav"), "--checkpoint", str(tone_model)]
+    for name in ("quiet.json", "quiet.txt", "quiet.TextGrid"):
+        output = tmp_path / name
+        assert transcribe.main([*flags, "--words", str(tone_words), "--output", str(output)]) == 0
+    assert json.loads((tmp_path / "quiet.json").read_text())["words"] == []
+    assert (tmp_path / "quiet.txt").read_text().endswith("s: no speech found\n")
+    tiers = [tier.name for tier in textgrid.read_tiers(tmp_path / "quiet.TextGrid")]
+    assert tiers == ["words", "phones", "confidences"]
 
 
 def test_without_words_transcripts_have_none(tone_model: Path) -> None:

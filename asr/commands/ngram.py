@@ -35,7 +35,7 @@ say = partial(print, flush=True)
 class Source:
     """How manifests and texts become sentences of phones, or of words.
 
-    `ids` is that of `TextReader`; `most` limits words to the most frequent ones of the lexicon.
+    `ids` is that of `TextReader`; `most` limits words to the most frequent ones with phones.
     """
 
     dictionary: lexicon.Dictionary | None = None
@@ -58,7 +58,7 @@ class Source:
     ) -> Sentences:
         """All sentences; prints what was read. Texts are cut at words outside the lexicon.
 
-        `vocabulary` replaces the words of the lexicon that occur.
+        `vocabulary` replaces the words with phones that occur.
         """
         parts = [] if self.words else [Sentences.of(_phones(one)) for one in manifests]
         if self.dictionary is None:
@@ -84,11 +84,12 @@ class Source:
     ) -> tuple[Mapping[str, Sequence[str]], str]:
         """The symbols of each word that has some, and the name of where they are from."""
         assert self.dictionary is not None
-        if not self.words:
-            spoken = lexicon.pronounce(counts, [self.dictionary], self.g2p)
-            return spoken.first(), self.dictionary.name + " and espeak-ng" * (self.g2p != "none")
-        known = vocabulary or [word for word in counts if word in self.dictionary][: self.most]
-        return {word: (word,) for word in known}, f"the vocabulary of {len(known)} words"
+        if not (self.words and vocabulary):
+            spoken = lexicon.pronounce(counts, [self.dictionary], self.g2p).first()
+            if not self.words:
+                return spoken, self.dictionary.name + " and espeak-ng" * (self.g2p != "none")
+            vocabulary = [word for word in counts if word in spoken][: self.most]
+        return {word: (word,) for word in vocabulary}, f"the vocabulary of {len(vocabulary)} words"
 
 
 def estimated(source: Source, options: argparse.Namespace) -> LanguageModel:

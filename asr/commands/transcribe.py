@@ -208,7 +208,7 @@ def in_format(transcript: Transcript, format: str) -> str:
     said = " ".join(one.phone for one in transcript.phones) or NO_SPEECH
     lines = [f"# {transcript.file}, {transcript.duration_s:.2f} s: {said}"]
     first = [""] * len(transcript.phones)  # the word that begins with a phone
-    if transcript.words is not None:
+    if transcript.words:
         lines.append(f"  {' '.join(one.word for one in transcript.words)}")
         begin = 0
         for word in transcript.words:

@@ -28,11 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="asr words",
         description="Write a lexicon and a word n-gram into one file, for asr transcribe --words.",
-        epilog="Words of the n-gram that the lexicon does not have are left out of the search.",
     )
     add = parser.add_argument
     add("lexicon", help="pronunciations in CMUdict's format")
     add("ngram", help="ARPA file over words in lower case")
+    outside = "phones of words outside the lexicon; default: none, they are left out"
+    add("--g2p", default="none", choices=("none", "espeak"), help=outside)
     add("--output", required=True, metavar="FILE", help="FILE.safetensors")
     add("--search", metavar="FILE", help="search.json of `asr tune`; default: that of search=words")
     add("--overwrite", action="store_true", help="replace the file if it is already there")
@@ -42,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.search:
         tuned = decode(Path(options.search).read_bytes(), _Tuned, options.search, other_keys=True)
         search = replace(tuned.search, words="", language_model="")
-    model = word_model(lexicon.read(options.lexicon), read_arpa(options.ngram), search)
+    ngram = read_arpa(options.ngram)
+    words = dict.fromkeys(ngram.phones, 1)
+    spoken = lexicon.pronounce(words, [lexicon.read(options.lexicon)], options.g2p)
+    model = word_model(spoken.pronunciations, ngram, search)
     save_words(options.output, model)
     size = Path(options.output).stat().st_size / 1e6
     print(

@@ -144,5 +144,5 @@ class Criterion(nn.Module, ABC):
         if search.beam == 1:
             return ("blank_penalty",)
         if search.words:
-            return ("lm_weight", "bonus", "word_bonus", "unknown")
+            return ("lm_weight", "bonus", "word_bonus", "variant", "unknown")
         return ("lm_weight", "bonus") if search.language_model else ("bonus",)

@@ -23,8 +23,11 @@ class SearchConfig(Knobs, group="search"):
     language_model: str = knob("", "ARPA file over the same phones or CMUdict's; beam only")
     words: str = knob("", "file of words, as `asr words` writes it; CTC's beam only")
     word_bonus: float = knob(0.0, "nats added for each word")
+    variant: float = knob(
+        0.0, "nats that a word's other pronunciations cost; inf: none", at_least=0, at_most=math.inf
+    )
     unknown: float = knob(
-        8.0, "nats that a word outside the lexicon costs; inf: none", at_least=0, at_most=math.inf
+        4.0, "nats that a word outside the lexicon costs; inf: none", at_least=0, at_most=math.inf
     )
     lm_weight: float = knob(1.0, "factor of the language model's log-probability", at_least=0)
     prior_scale: float = knob(1.0, "framewise: factor of the states' log priors", at_least=0)

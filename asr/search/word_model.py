@@ -30,7 +30,7 @@ from asr.search.packing import Packed, pack, unpack
 FORMAT = 1
 HOW = "make the file again with `asr words`"
 TUNED = SearchConfig(  # as conf/search/words.yaml
-    beam=300, blank_penalty=1.5, bonus=0.4, lm_weight=0.8
+    beam=300, blank_penalty=1.5, bonus=0.2, lm_weight=0.8, word_bonus=-0.5, variant=3.0
 )
 
 
@@ -61,7 +61,7 @@ class WordModel:
 class WordGraph(Graph):
     """The graph of a word n-gram, and the pronunciations through which labels become its words."""
 
-    model: WordModel
+    words: tuple[str, ...]
     tree: words.Tree
     pronunciations: Any  # (E, longest), labels of the recogniser
     unknown: Graph  # of the phones of unknown words
@@ -71,7 +71,7 @@ class WordGraph(Graph):
     ) -> list[tuple[list[int], tuple[tuple[str, int], ...], float]]:
         """For each of the n best: labels, words with their numbers of labels, score; (T, V) → n."""
         size, result = log_probs.shape[1], []
-        factors = config.lm_weight, config.bonus, config.word_bonus, -config.unknown
+        factors = config.lm_weight, config.bonus, config.word_bonus, config.variant, -config.unknown
         limits = config.beam, config.threshold, config.n_best
         graph = Graph(*self)
         best = words.search(log_probs, self.tree, graph, self.unknown, *factors, *limits)
@@ -82,7 +82,7 @@ class WordGraph(Graph):
                 phone, first = divmod(code - len(self.tree.word), size)[::-1]
                 if code < len(self.tree.word):
                     own = self.pronunciations[self.tree.source[code]]
-                    word = self.model.words[self.tree.word[code] - 1]
+                    word = self.words[self.tree.word[code] - 1]
                     labels += own[own > 0].tolist()
                     counts.append((word, int((own > 0).sum())))
                 else:
@@ -197,7 +197,7 @@ def word_graph(
         )
     labels = np.array([0, *(label[phone] for phone in model.phones)], np.uint8)
     result = WordGraph(*model.graph)
-    result.model, result.pronunciations = model, labels[model.pronunciations]
+    result.words, result.pronunciations = model.words, labels[model.pronunciations]
     likely = model.graph.log_prob[model.word - 1]  # state 0 has an arc for each word, in order
     result.tree = words.tree_of(result.pronunciations, model.word, likely, len(phones) + 1)
     flat = no_language_model(len(phones) + 1)

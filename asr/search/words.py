@@ -35,15 +35,18 @@ class Tree(NamedTuple):
     look_ahead: Any  # (nodes,) float64, log-probability of the likeliest word below it
     word: Any  # (entries,) int32, label of the word in the n-gram
     source: Any  # (entries,) int32, row of the pronunciation that the tree was made of
+    is_first: Any  # (entries,) bool, whether it is the first of its word
 
 
 def tree_of(pronunciations: Any, word: Any, log_prob: Any, size: int) -> Tree:
     """The tree of `pronunciations` (E, longest), labels 1…`size` − 1 and then zeros.
 
-    `word` (E,) are the labels of their words, `log_prob` (E,) the words' in the empty history.
+    `word` (E,) are the labels of their words, the pronunciations of each together, and `log_prob`
+    (E,) the words' in the empty history.
     """
     phones = np.ascontiguousarray(pronunciations, np.uint8)
     order = np.lexsort(phones.T[::-1])
+    is_first = np.append(True, word[1:] != word[:-1])[order]
     phones, word, log_prob = phones[order], word[order], log_prob[order]
     lengths = (phones > 0).sum(axis=1)
     same = np.cumprod(phones[1:] == phones[:-1], axis=1).sum(axis=1)  # phones shared with the last
@@ -86,6 +89,7 @@ def tree_of(pronunciations: Any, word: Any, log_prob: Any, size: int) -> Tree:
         np.concatenate(ahead),
         word[by_end].astype(np.int32),
         order[by_end].astype(np.int32),
+        is_first[by_end],
     )
 
 
@@ -123,6 +127,7 @@ def search(
     weight: float,
     bonus: float,
     word_bonus: float,
+    variant: float,
     unknown: float,
     beam: int,
     threshold: float,
@@ -131,7 +136,8 @@ def search(
     """The best words of one utterance, best first, as codes.
 
     `log_probs` (T, V), label 0 the blank; `graph` is the n-gram of words, `phones` that of the
-    phones of unknown words, each of which costs `unknown` nats more. In each frame the `beam` best
+    phones of unknown words, each of which costs `unknown` nats more; a pronunciation that is not
+    its word's first costs `variant`. In each frame the `beam` best
     tokens at most `threshold` nats below the best one are kept. Returns codes (n, T), their counts
     (n,) and scores (n,) in nats: log Σ over alignments + weight · log P of the n-grams, with the
     sentence's end, + bonus for each phone + word_bonus for each word. A code is the row of a
@@ -144,6 +150,7 @@ def search(
     entries = len(tree.word)
     recombine = n_best == 1
     boost, word_boost = math.exp(bonus), math.exp(word_bonus)
+    ending = np.where(tree.is_first, word_boost, word_boost * math.exp(-variant))
     ahead = np.exp(weight * tree.look_ahead)
     # ── the words before a token, a trie; children and siblings only where histories stay apart ──
     most = 1 + beam * frames
@@ -219,7 +226,7 @@ def search(
                     else:
                         e = tree.first_entry[c] + choice - 1
                         p, s = follow(graph, state[k], tree.word[e])
-                        m, reached = v, grown * word_boost * math.exp(weight * p)
+                        m, reached = v, grown * ending[e] * math.exp(weight * p)
                     if reached <= least:
                         continue
                     context = s
