@@ -244,7 +244,7 @@ def test_words_are_scored_without_case_and_punctuation() -> None:
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        ("1930", "nineteen thirty"),
+        ("1930, no", "nineteen thirty no"),
         ("2,400", "two thousand four hundred"),
         ("$5", "five dollars"),
         ("the 21st", "the twenty first"),

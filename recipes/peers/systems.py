@@ -229,7 +229,7 @@ print(model.transcribe_without_streaming(*load_wav_file(sys.argv[1])))""",
         return tuple(phone for word in words for phone in first.get(word, ()))
 
 
-NUMBER = re.compile(r"(\d[\d,]*(?:\.\d+)?)(st|nd|rd|th)?")
+NUMBER = re.compile(r"(\d+(?:,\d{3})*(?:\.\d+)?)(st|nd|rd|th)?")
 
 
 def words_of(text: str) -> list[str]:
