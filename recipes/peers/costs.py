@@ -1,23 +1,27 @@
 """What each system of `peers.py` takes: time, memory and disk."""
 
-import re
 import subprocess
 import sys
-import tempfile
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import soundfile
-from systems import RATE, System, megabytes, package
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from systems import RATE, System
 
+import asr
 from asr.audio import Waveform
 from asr.errors import DISTRIBUTION, DataError
 
 STARTED_ON_S = 4  # length of the file that a new process recognises
+TIMES = 3  # new processes, of which the median counts
 
 
 def costs(
@@ -25,15 +29,15 @@ def costs(
 ) -> dict[str, list[str]]:
     """Columns: sizes, start-up and speed of each system, with some sounds of each speaker."""
     rates = real_time_factors(systems, speakers)
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         recording = Path(folder) / "recording.wav"
         soundfile.write(recording, np.resize(speakers[0][0], STARTED_ON_S * RATE), RATE)
         starts = [started(system, recording) for system in systems]
-    disk = [sizes(system.distribution) for system in systems]
+    needs = [needed(system.distribution) for system in systems]
     return {
-        "model MB": [f"{system.model_mb:.1f}" for system in systems],
-        "wheel MB": [f"{wheel:.1f}" for wheel, _ in disk],
-        "installed MB": [f"{installed:,.0f}" for _, installed in disk],
+        "model MB": [f"{megabytes(one.files):.1f}" for one in systems],
+        "wheel MB": [f"{wheel(one.distribution):.1f}" for one in systems],
+        "installed MB": [f"{sum(megabytes(files(n)) for n in names):,.0f}" for names in needs],
         "start, CPU s": [f"{cpu_s:.2f}" for cpu_s, _ in starts],
         "start, peak MB": [f"{peak_mb:.0f}" for _, peak_mb in starts],
         "real-time factor": [f"{rate:.3f}" for rate in rates],
@@ -48,10 +52,10 @@ print(used.ru_utime + used.ru_stime, used.ru_maxrss)
 sys.exit(done.returncode)"""
 
 
-def started(system: System, recording: Path, times: int = 3) -> tuple[float, float]:
-    """CPU seconds and peak MB of a new process for one file, with Python; the median of `times`."""
+def started(system: System, recording: Path) -> tuple[float, float]:
+    """CPU seconds and peak MB of a new process for one file, with Python."""
     measured = []
-    for _ in range(times):
+    for _ in range(TIMES):
         command = [sys.executable, *system.arguments, str(recording)]
         measure = [sys.executable, "-c", MEASURE, *command]
         done = subprocess.run(measure, capture_output=True, text=True, errors="replace")
@@ -65,50 +69,58 @@ def started(system: System, recording: Path, times: int = 3) -> tuple[float, flo
 def real_time_factors(
     systems: Sequence[System], speakers: Sequence[Sequence[Waveform]]
 ) -> list[float]:
-    """CPU seconds for a second of speech; the systems take turns at each of a speaker's sounds."""
-    computed_s = [0.0 for _ in systems]
+    """CPU seconds for a second of speech; the systems take turns at each sound."""
+    computed_s = np.zeros(len(systems))
     for system in systems:  # warm-up: compilation, memory
         system.prepare(speakers[0])
         system.decode(speakers[0][0])
-    first = 0
     for waveforms in speakers:
         for n, system in enumerate(systems):
             begin = time.process_time()
             system.prepare(waveforms)
             computed_s[n] += time.process_time() - begin
         for waveform in waveforms:
-            for place in range(len(systems)):
-                n = (first + place) % len(systems)
-                systems[n].forget()
+            for n, system in enumerate(systems):
+                system.forget()
                 begin = time.process_time()
-                systems[n].decode(waveform)
+                system.decode(waveform)
                 computed_s[n] += time.process_time() - begin
-            first += 1
-    speech_s = sum(len(waveform) for waveforms in speakers for waveform in waveforms) / RATE
-    return [one / speech_s for one in computed_s]
+    return list(computed_s * RATE / sum(len(one) for said in speakers for one in said))
 
 
-def sizes(distribution: str) -> tuple[float, float]:
-    """MB of its wheel, and installed with all that it depends on.
-
-    The wheel is computed: its files compressed one by one.
-    """
-    own = [Path(str(path.locate())) for path in metadata.files(distribution) or []]
+@cache
+def files(distribution: str) -> list[Path]:
+    """The installed files; none of a distribution that is not."""
     if distribution == DISTRIBUTION:  # may be installed from its folder
-        own = [path for path in package().rglob("*") if path.is_file()]
-    own = [path for path in own if path.suffix not in (".pyc", ".nbc", ".nbi") and path.is_file()]
-    wheel = sum(len(zlib.compress(path.read_bytes())) for path in own)
-    needed, queue = {distribution}, [distribution]
-    installed = megabytes(own)
+        return [path for path in Path(asr.__file__).parent.rglob("*") if _is_shipped(path)]
+    try:
+        paths = [Path(str(path.locate())) for path in metadata.files(distribution) or []]
+    except metadata.PackageNotFoundError:
+        return []
+    return [path for path in paths if _is_shipped(path)]
+
+
+def _is_shipped(path: Path) -> bool:
+    return path.is_file() and path.suffix not in (".pyc", ".nbc", ".nbi")
+
+
+def wheel(distribution: str) -> float:
+    """MB of its wheel: its files compressed one by one."""
+    return sum(len(zlib.compress(path.read_bytes())) for path in files(distribution)) / 1e6
+
+
+def needed(distribution: str) -> set[str]:
+    """A distribution, and all others that it needs."""
+    names, queue = {distribution}, [distribution]
     while queue:
-        for requirement in metadata.requires(queue.pop()) or []:
-            name = re.sub(r"[-_.]+", "-", re.split(r"[\s;<>=!~\[(]", requirement)[0]).lower()
-            if name not in needed and "extra ==" not in requirement:
-                needed.add(name)
-                try:
-                    files = metadata.files(name) or []
-                except metadata.PackageNotFoundError:  # of another platform
-                    continue
-                installed += megabytes(Path(str(path.locate())) for path in files)
+        for line in metadata.requires(queue.pop()) or []:
+            requirement = Requirement(line)
+            applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if applies and (name := canonicalize_name(requirement.name)) not in names:
+                names.add(name)
                 queue.append(name)
-    return wheel / 1e6, installed
+    return names
+
+
+def megabytes(paths: Iterable[Path]) -> float:
+    return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
