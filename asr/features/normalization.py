@@ -82,14 +82,16 @@ def of_loud(
     """
     loud, reference = loudest(frames, within, config)
     mean, std = _of_frames(frames, loud)
-    if prior is None or not prior[0].any():
+    if prior is None:
         return mean, std
     size = loud.sum(dim=1).reshape(-1, 1, 1)
     is_level = torch.arange(frames.shape[2], device=frames.device) < config.static_width
     usual = prior[0] + reference.unsqueeze(2) * is_level
-    mean = (size * mean + PRIOR_MEAN * usual) / (size + PRIOR_MEAN)
+    known = prior[0].any()  # without a prior they are zeros
+    joined = (size * mean + PRIOR_MEAN * usual) / (size + PRIOR_MEAN)
     variance = size * std.square() + PRIOR_VARIANCE * prior[1].square()
-    return mean, _std(variance / (size + PRIOR_VARIANCE))
+    deviation = _std(variance / (size + PRIOR_VARIANCE))
+    return torch.where(known, joined, mean), torch.where(known, deviation, std)
 
 
 def of_speech(

@@ -26,6 +26,7 @@ from asr.search import SearchConfig, words
 from asr.search.graph import Graph, graph_of, load_graph, no_language_model
 from asr.search.ngram import UNKNOWN, LanguageModel
 from asr.search.packing import Packed, pack, unpack
+from asr.search.words import Tree
 
 FORMAT = 1
 HOW = "make the file again with `asr words`"
@@ -62,7 +63,7 @@ class WordGraph(Graph):
     """The graph of a word n-gram, and the pronunciations through which labels become its words."""
 
     words: tuple[str, ...]
-    tree: words.Tree
+    tree: Tree
     pronunciations: Any  # (E, longest), labels of the recogniser
     unknown: Graph  # of the phones of unknown words
 
