@@ -61,7 +61,7 @@ class WordModel:
 class WordGraph(Graph):
     """The graph of a word n-gram, and the pronunciations through which labels become its words."""
 
-    words: tuple[str, ...]
+    vocabulary: tuple[str, ...]
     tree: words.Tree
     pronunciations: Any  # (E, longest), labels of the recogniser
     unknown: Graph  # of the phones of unknown words
@@ -82,7 +82,7 @@ class WordGraph(Graph):
                 phone, first = divmod(code - len(self.tree.word), size)[::-1]
                 if code < len(self.tree.word):
                     own = self.pronunciations[self.tree.source[code]]
-                    word = self.words[self.tree.word[code] - 1]
+                    word = self.vocabulary[self.tree.word[code] - 1]
                     labels += own[own > 0].tolist()
                     counts.append((word, int((own > 0).sum())))
                 else:
@@ -197,7 +197,7 @@ def word_graph(
         )
     labels = np.array([0, *(label[phone] for phone in model.phones)], np.uint8)
     result = WordGraph(*model.graph)
-    result.words, result.pronunciations = model.words, labels[model.pronunciations]
+    result.vocabulary, result.pronunciations = model.words, labels[model.pronunciations]
     likely = model.graph.log_prob[model.word - 1]  # state 0 has an arc for each word, in order
     result.tree = words.tree_of(result.pronunciations, model.word, likely, len(phones) + 1)
     flat = no_language_model(len(phones) + 1)
