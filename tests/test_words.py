@@ -177,7 +177,7 @@ def test_the_tree_has_each_pronunciation_once_below_its_prefix() -> None:
             below = (*path, PHONES[tree.label[child] - 1])
             stack.append((child, below))
             for entry in range(tree.first_entry[child], tree.last_entry[child]):
-                word = words.words[tree.word[entry] - 1]
+                word = words.vocabulary[tree.word[entry] - 1]
                 reached[word, below] = tree.look_ahead[child]
     assert set(reached) == {(w, one) for w, variants in LEXICON.items() for one in variants}
     for (word, _), best in reached.items():

@@ -26,7 +26,6 @@ from asr.search import SearchConfig, words
 from asr.search.graph import Graph, graph_of, load_graph, no_language_model
 from asr.search.ngram import UNKNOWN, LanguageModel
 from asr.search.packing import Packed, pack, unpack
-from asr.search.words import Tree
 
 FORMAT = 1
 HOW = "make the file again with `asr words`"
@@ -62,8 +61,8 @@ class WordModel:
 class WordGraph(Graph):
     """The graph of a word n-gram, and the pronunciations through which labels become its words."""
 
-    words: tuple[str, ...]
-    tree: Tree
+    vocabulary: tuple[str, ...]
+    tree: words.Tree
     pronunciations: Any  # (E, longest), labels of the recogniser
     unknown: Graph  # of the phones of unknown words
 
@@ -83,7 +82,7 @@ class WordGraph(Graph):
                 phone, first = divmod(code - len(self.tree.word), size)[::-1]
                 if code < len(self.tree.word):
                     own = self.pronunciations[self.tree.source[code]]
-                    word = self.words[self.tree.word[code] - 1]
+                    word = self.vocabulary[self.tree.word[code] - 1]
                     labels += own[own > 0].tolist()
                     counts.append((word, int((own > 0).sum())))
                 else:
@@ -198,7 +197,7 @@ def word_graph(
         )
     labels = np.array([0, *(label[phone] for phone in model.phones)], np.uint8)
     result = WordGraph(*model.graph)
-    result.words, result.pronunciations = model.words, labels[model.pronunciations]
+    result.vocabulary, result.pronunciations = model.words, labels[model.pronunciations]
     likely = model.graph.log_prob[model.word - 1]  # state 0 has an arc for each word, in order
     result.tree = words.tree_of(result.pronunciations, model.word, likely, len(phones) + 1)
     flat = no_language_model(len(phones) + 1)
