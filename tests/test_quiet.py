@@ -18,7 +18,7 @@ from asr.commands import transcribe
 from asr.detector import EVIDENCE, WINDOWS_S, SpeechDetector, evidence
 from asr.errors import DataError
 from asr.features import FeaturesConfig
-from asr.features.normalization import DB_PER_NAT, PRIOR_MEAN, loudest, of_loud, of_speech
+from asr.features.normalization import DB_PER_NAT, PRIOR_VARIANCE, of_loud, of_speech
 from asr.labels import textgrid
 from asr.transcriber import MODEL, Transcriber, load
 
@@ -141,23 +141,20 @@ def test_the_detector_is_part_of_the_file(tone_model: Path, tmp_path: Path) -> N
 # ── the prior of the moments ─────────────────────────────────────────────────────────────────
 
 
-def test_a_prior_counts_as_some_frames_and_follows_the_level() -> None:
+def test_a_prior_counts_as_some_frames_of_the_variance() -> None:
     config = FeaturesConfig(bins=8, deltas=0, energy=False, normalization="active", active_db=1e3)
     prior = torch.linspace(-4, -3, 8), torch.full((8,), 2.0)
     draw = torch.Generator().manual_seed(0)
-    for frames, most in ((30, 3.0), (6000, 0.05)):
+    for frames in (30, 6000):
         speech = torch.randn(1, frames, 8, generator=draw)
         every = torch.ones(1, frames, dtype=torch.bool)
         mean, std = of_loud(speech, every, config)
-        nearer, wider = of_loud(speech, every, config, prior)
-        _, reference = loudest(speech, every, config)
-        usual = prior[0] + reference
-        share = PRIOR_MEAN / (PRIOR_MEAN + frames)
-        assert torch.allclose(nearer, (1 - share) * mean + share * usual)
-        assert ((std < wider) & (wider < prior[1])).all()
-        assert float((nearer - mean).abs().max()) < most
-        louder, same = of_loud(speech + 5, every, config, prior)
-        assert torch.allclose(louder, nearer + 5, atol=1e-4)
+        same_mean, wider = of_loud(speech, every, config, prior)
+        assert torch.equal(same_mean, mean)
+        share = PRIOR_VARIANCE / (PRIOR_VARIANCE + frames)
+        expected = (1 - share) * std.square() + share * prior[1].square()
+        assert torch.allclose(wider.square(), expected)
+        _, same = of_loud(speech + 5, every, config, prior)
         assert torch.allclose(same, wider, atol=1e-4)
 
 

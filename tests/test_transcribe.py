@@ -407,7 +407,7 @@ def test_the_model_in_the_package_is_the_default_and_answers_for_itself(
 
 @pytest.mark.skipif(not MODEL.exists(), reason="no model is in the package")
 def test_the_packaged_model_is_small_and_has_its_card() -> None:
-    assert os.path.getsize(MODEL) <= 16e6
+    assert os.path.getsize(MODEL) <= 28e6  # network 16, n-gram 12
     assert MODEL.with_suffix(".md").is_file()
     load()
 

@@ -39,9 +39,9 @@ from asr.labels import textgrid
 from asr.processor.device import choose_device
 from asr.processor.workers import end_with_parent
 from asr.records import Segment
+from asr.scoring.text import NO_SPEECH
 from asr.transcriber import Transcriber, Transcript, load
 
-NO_SPEECH = "no speech found"
 FORMATS = {"text": ".txt", "json": ".json", "textgrid": ".TextGrid"}
 BY_ENDING = {ending.lower(): name for name, ending in FORMATS.items()}
 

@@ -17,7 +17,7 @@ from asr.features.config import FeaturesConfig
 VARIANCE_FLOOR = 1e-10  # Kaldi's, of apply-cmvn-sliding
 LOUDEST = 10  # frames: a tenth of a second
 OTHERS = 0.2  # share of the loud frames without speech that the moments may have
-PRIOR_MEAN, PRIOR_VARIANCE = 30, 100  # loud frames that a prior counts for
+PRIOR_VARIANCE = 100  # loud frames that a prior counts for
 DB_PER_NAT = 10 / math.log(10)  # of a logarithm of power
 
 Moments = tuple[Tensor, Tensor]  # mean and standard deviation
@@ -77,21 +77,16 @@ def of_loud(
 
     A frame's level is the mean of its log-mel values. Loud frames are at most `active_db` below the
     `LOUDEST`th loudest one, so that neither silence added to an utterance, however long, nor a
-    click changes the moments. `prior` has those of many utterances (F,), (F,), relative to that
-    frame; mean and variance count as those of so many frames, so that a word alone has usable ones.
+    click changes the moments. `prior` has those of many utterances (F,), (F,), zeros where there is
+    none; its variance counts as that of so many frames, so that a word alone has a usable one.
     """
-    loud, reference = loudest(frames, within, config)
+    loud, _ = loudest(frames, within, config)
     mean, std = _of_frames(frames, loud)
     if prior is None:
         return mean, std
     size = loud.sum(dim=1).reshape(-1, 1, 1)
-    is_level = torch.arange(frames.shape[2], device=frames.device) < config.static_width
-    usual = prior[0] + reference.unsqueeze(2) * is_level
-    known = prior[0].any()  # without a prior they are zeros
-    joined = (size * mean + PRIOR_MEAN * usual) / (size + PRIOR_MEAN)
     variance = size * std.square() + PRIOR_VARIANCE * prior[1].square()
-    deviation = _std(variance / (size + PRIOR_VARIANCE))
-    return torch.where(known, joined, mean), torch.where(known, deviation, std)
+    return mean, torch.where(prior[0].any(), _std(variance / (size + PRIOR_VARIANCE)), std)
 
 
 def of_speech(

@@ -73,8 +73,7 @@ def _blocks(path: str | Path, expected: str) -> Iterator[tuple[int, bytes]]:
     try:
         require_kind(path, expected)
         with open(path, "rb") as plain:
-            head = plain.read(6)
-            plain.seek(0)
+            head = plain.peek(6)  # a pipe has no way back
             opener = next((COMPRESSED[one] for one in COMPRESSED if head.startswith(one)), None)
             with opener(plain) if opener else plain as file:
                 while raw := file.read(BLOCK) + file.readline():

@@ -18,7 +18,8 @@ LATEST_S = 1e9
 HTK_UNITS = 10_000_000  # a second, of 100 ns
 IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 ALTERNATIVES = re.compile(r"\{[^{}]*/[^{}]*\}|<ALT")  # of sclite; { alone is a vowel of X-SAMPA
-TRANSCRIBED = re.compile(r"# (.+), (\d+\.\d\d) s:(.*)")  # the first line of `asr transcribe`
+NO_SPEECH = "no speech found"  # `asr transcribe`, in place of phones
+TRANSCRIBED = re.compile(rf"# (.+), (\d+\.\d\d) s:(?: {NO_SPEECH}|(.*))")  # its first line
 
 Lines = Sequence[tuple[int, str]]  # without blank ones and comments, and their numbers
 Source = tuple[str, str]  # recording and channel
@@ -41,7 +42,7 @@ def read_text(path: str, lines: Lines) -> Iterator[Transcript]:
     for number, line in lines:
         if transcribed := TRANSCRIBED.fullmatch(line):
             file = transcribed[1]
-            yield Transcript("", tuple(transcribed[3].split()), number, file=file)
+            yield Transcript("", tuple((transcribed[3] or "").split()), number, file=file)
         elif not line[0].isspace():
             id_, *phones = line.split()
             yield Transcript(id_, tuple(phones), number)

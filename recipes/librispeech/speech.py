@@ -9,8 +9,8 @@ their phones (`asr align --output`), are used as recorded, noisy, with sounds be
 telephone, between silences, in pieces and in words. The bias is such that of their frames with a
 phone the share `--lost` is lost.
 
-With features.normalization=active the features get the moments of the utterances as a prior, which
-files of a few seconds need.
+With features.normalization=active the features get the variance of the utterances as a prior, which
+words alone need.
 """
 
 import argparse
