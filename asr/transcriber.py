@@ -373,7 +373,7 @@ def load(
     if words is True and not WORDS.exists():
         raise DataError(
             f"{WORDS}: no such file, this installation has no packaged words; name a file of words "
-            f"with --words FILE (`asr words` makes one), or leave --words out"
+            f"with --words-file FILE (`asr words` makes one), or leave --words out"
         )
     words = (WORDS if words is True else words) or None
     try:

@@ -257,7 +257,7 @@ def test_a_recording_has_words_with_their_phones_and_times(
         assert 0.5 < word.confidence <= 1
     path = tmp_path / "tones.wav"
     soundfile.write(path, waveform, 16_000)
-    flags = [str(path), "--checkpoint", str(tone_model), "--words", str(tone_words)]
+    flags = [str(path), "--checkpoint", str(tone_model), "--words-file", str(tone_words)]
     for name in ("tones.json", "tones.txt", "tones.TextGrid"):
         assert transcribe.main([*flags, "--output", str(tmp_path / name)]) == 0
         read = read_transcripts(tmp_path / name)
@@ -282,7 +282,9 @@ def test_without_speech_there_are_no_words(
     flags = [str(tmp_path / "quiet.wav"), "--checkpoint", str(tone_model)]
     for name in ("quiet.json", "quiet.txt", "quiet.TextGrid"):
         output = tmp_path / name
-        assert transcribe.main([*flags, "--words", str(tone_words), "--output", str(output)]) == 0
+        assert (
+            transcribe.main([*flags, "--words-file", str(tone_words), "--output", str(output)]) == 0
+        )
     assert json.loads((tmp_path / "quiet.json").read_text())["words"] == []
     assert (tmp_path / "quiet.txt").read_text().endswith("s: no speech found\n")
     tiers = [tier.name for tier in textgrid.read_tiers(tmp_path / "quiet.TextGrid")]

@@ -285,8 +285,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--checkpoint", type=Path, help="model file; default: the packaged model")
-    a_file = "words too, of a file that `asr words` wrote; default: the packaged one"
-    add("--words", nargs="?", const=True, metavar="FILE", help=a_file)
+    add("--words", action="store_const", const=True, help="words too, of the packaged lexicon")
+    a_file = "words too, of a file that `asr words` wrote"
+    add("--words-file", dest="words", metavar="FILE", help=a_file)
     add("--format", choices=sorted(FORMATS), help="default: that of --output FILE, or text")
     add("--output", type=Path, help="folder for one file each, or FILE.TextGrid, .json or .txt")
     one_speaker = "one person speaks in all files: better for files of some seconds"

@@ -90,7 +90,7 @@ class Ours(System):
         self.name += ", by speaker" * self.by_speaker + ", words" * self.words
         named = WORDS if words is True else words
         self.files = [path, named] if named else [path]
-        said = ["--words", str(named)] if named else []
+        said = ["--words-file", str(named)] if named else []
         self.arguments = ["-m", "asr", "transcribe", *said, "--checkpoint", str(path)]
 
     def prepare(self, waveforms: Sequence[Waveform]) -> None:
