@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import fcntl
-import functools
 import json
 import math
 import shutil
@@ -261,15 +260,6 @@ def test_a_second_run_in_the_same_folder_is_refused(config: RunConfig) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(DataError, match=r"run: in use by another run; set another run_dir"):
             train.run(config)
-
-
-def test_a_process_that_does_not_write_leaves_no_file(
-    config: RunConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train, "RunDirectory", functools.partial(RunDirectory, writes=False))
-    train.run(config)
-    names = {path.name for path in Path(config.run_dir).iterdir()}
-    assert names == {"manifests", "vocabulary.txt"}
 
 
 def test_without_manifests_the_error_names_the_command_to_run_first(
