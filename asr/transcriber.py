@@ -87,8 +87,6 @@ class Transcriber:
         self.calibration = loaded.calibration
         self.graph: Graph | None = None
         self.no_words: tuple[Word, ...] | None = None if words is None else ()
-        if loaded.language_model is not None:
-            self.graph = graph_of(loaded.language_model, self.recognizer.vocabulary.phones)
         config = self.recognizer.config
         if words is not None:
             if config.criterion.name != "ctc":
@@ -99,6 +97,8 @@ class Transcriber:
             phones, model = self.recognizer.vocabulary.phones, load_words(words)
             self.search = model.search
             self.graph = word_graph(model, phones, where=f"{words}: ")
+        elif loaded.language_model is not None:
+            self.graph = graph_of(loaded.language_model, self.recognizer.vocabulary.phones)
         self.sample_rate = config.features.sample_rate
         # samples from one encoded frame to the next
         self.step = config.features.hop_samples * config.encoder.subsampling

@@ -47,7 +47,7 @@ def speech(tmp_path: Path) -> Path:
     return path
 
 
-# ── what is heard ────────────────────────────────────────────────────────────────────────────
+# ── transcripts ──────────────────────────────────────────────────────────────────────────────
 
 
 def test_phones_come_with_their_times_and_confidence(speech: Path, tone_model: Path) -> None:

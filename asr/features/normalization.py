@@ -78,7 +78,7 @@ def of_loud(
     A frame's level is the mean of its log-mel values. Loud frames are at most `active_db` below the
     `LOUDEST`th loudest one, so that neither silence added to an utterance, however long, nor a
     click changes the moments. `prior` has those of many utterances (F,), (F,), zeros where there is
-    none; its variance counts as that of so many frames, so that a word alone has a usable one.
+    none. Its variance counts as that of `PRIOR_VARIANCE` frames: that of a word alone is too small.
     """
     loud, _ = loudest(frames, within, config)
     mean, std = _of_frames(frames, loud)

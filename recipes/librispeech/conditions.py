@@ -118,7 +118,7 @@ def changes(every: Sequence[Utterance]) -> dict[str, Change]:
     return conditions
 
 
-# ── what is heard ────────────────────────────────────────────────────────────────────────────────
+# ── transcripts ──────────────────────────────────────────────────────────────────────────────────
 
 
 def heard(model: Transcriber, samples: Waveform, id: str) -> tuple[Hypothesis, Transcript | None]:

@@ -464,7 +464,7 @@ def transcribers(path: Path, search: Path | None) -> Mapping[str, Transcriber]:
 
 
 def invented(transcriber: Transcriber, kind: str, minutes: float) -> int:
-    """Phones output for so many minutes of a kind of sound."""
+    """Number of phones output for `minutes` of a kind of sound."""
     with warnings.catch_warnings(action="ignore"):
         return sum(
             len(transcriber.transcribe(sound, RATE).phones) for sound in excerpts(kind, minutes)
