@@ -106,10 +106,13 @@ def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
         file.write(data)
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
+def load(
+    path: str | Path, device: torch.device | str = "cpu", language_model: bool = True
+) -> Checkpoint:
     """Read a file back; the recogniser is in evaluation mode.
 
-    Raises `DataError` where the file is absent, damaged, or of an unknown format.
+    With `language_model=False` the n-gram is not unpacked: the packaged model then takes 0.07 s
+    instead of 1.1. Raises `DataError` where the file is absent, damaged, or of an unknown format.
     """
     header, tensors = _read(Path(path))
     config = _config(header, f"{path}")
@@ -124,25 +127,19 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
             raise
         raise DataError(f"{path}: no recogniser has this configuration ({error})") from error
     recognizer.load_state_dict(model)
-    training = language_model = None
+    training = None
     if header.training is not None:
         training = _training_state(header.training, tensors, f"{path}")
-    if header.packed_language_model is not None:
-        streams = {key: tensors.get(f"language_model.{key}") for key in packing.STREAMS}
-        arrays = {key: data.numpy() for key, data in streams.items() if data is not None}
-        key = f"{path}: language_model"
-        language_model = packing.unpack(header.packed_language_model, arrays, key)
-    elif header.language_model is not None:
-        language_model = _unpacked(header.language_model, tensors, f"{path}")
-    if language_model is not None:
-        require_phones(language_model, recognizer.vocabulary.phones, f"{path}: ")
+    ngram = _language_model(header, tensors, f"{path}") if language_model else None
+    if ngram is not None:
+        require_phones(ngram, recognizer.vocabulary.phones, f"{path}: ")
     recognizer = recognizer.to(device).eval()
     return Checkpoint(
         recognizer,
         header.about,
         training,
         header.search,
-        language_model,
+        ngram,
         header.detector,
         header.calibration,
     )
@@ -319,6 +316,19 @@ def _join(node: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(node, list):
         return [_join(value, tensors) for value in node]
     return node
+
+
+def _language_model(
+    header: _Header, tensors: Mapping[str, Tensor], where: str
+) -> LanguageModel | None:
+    """The n-gram of a file, packed or not, if it has one."""
+    if header.packed_language_model is not None:
+        streams = {key: tensors.get(f"language_model.{key}") for key in packing.STREAMS}
+        arrays = {key: data.numpy() for key, data in streams.items() if data is not None}
+        return packing.unpack(header.packed_language_model, arrays, f"{where}: language_model")
+    if header.language_model is not None:
+        return _unpacked(header.language_model, tensors, where)
+    return None
 
 
 def _unpacked(header: _Ngrams, tensors: Mapping[str, Tensor], where: str) -> LanguageModel:

@@ -377,7 +377,7 @@ def load(
         )
     words = (WORDS if words is True else words) or None
     try:
-        loaded = checkpoint.load(model or MODEL, device)
+        loaded = checkpoint.load(model or MODEL, device, language_model=words is None)
     except DataError as error:
         raise DataError(f"{error}{'' if model else '; install the package again'}") from error
     return Transcriber(loaded, words)

@@ -98,6 +98,10 @@ def test_the_search_and_its_language_model_travel_inside(run_dir: Path, tmp_path
     with_model = criterion.search(log_probs, lengths, result.search, transcriber.graph)
     without = criterion.search(log_probs, lengths, result.search)
     assert [paths[0].labels for paths in with_model] != [paths[0].labels for paths in without]
+    light = checkpoint.load(path, language_model=False)
+    assert light.language_model is None
+    assert (light.search, light.calibration) == (result.search, result.calibration)
+    assert result.language_model is not None
 
 
 def test_a_language_model_is_read_back_as_it_was_to_single_precision(
