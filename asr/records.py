@@ -33,6 +33,16 @@ class Segment(NamedTuple):
     confidence: float | None = None
 
 
+class Word(NamedTuple):
+    """A word with its times, as a phone's, and its phones; `<unk>` is one outside the lexicon."""
+
+    word: str
+    start_s: float
+    end_s: float
+    confidence: float
+    phones: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Utterance:
     """A recorded sentence of one speaker, with its phones as the corpus has them.
@@ -121,6 +131,19 @@ class Hypothesis:
 
     def to_dict(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The phones of a recording, in order and without overlaps; `file` is "" for an array.
+
+    `words` are those of a transcriber that has words, otherwise None.
+    """
+
+    file: str
+    duration_s: float
+    phones: tuple[Segment, ...]
+    words: tuple[Word, ...] | None = None
 
 
 def _check_times(segments: Sequence[Segment], duration_s: float, where: str) -> None:

@@ -7,7 +7,7 @@ mixed, with a warning.
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -25,7 +25,7 @@ from asr.errors import DataError
 from asr.features import SpeakerMoments
 from asr.files import shown
 from asr.recognizer import Recognizer, encode_all
-from asr.records import Hypothesis, Segment
+from asr.records import Hypothesis, Segment, Transcript, Word
 from asr.search import SearchConfig
 from asr.search.graph import Graph, graph_of
 from asr.search.word_model import load_words, word_graph
@@ -40,29 +40,6 @@ REACH_S = 0.1  # how long a phone lasts at most on either side of its moment
 
 Warn = Callable[[str], object]
 Recording = str | Path | npt.NDArray[Any] | torch.Tensor
-
-
-class Word(NamedTuple):
-    """A word with its times, as a phone's, and its phones; `<unk>` is one outside the lexicon."""
-
-    word: str
-    start_s: float
-    end_s: float
-    confidence: float
-    phones: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """The phones of a recording, in order and without overlaps; `file` is "" for an array.
-
-    `words` are those of a transcriber that has words, otherwise None.
-    """
-
-    file: str
-    duration_s: float
-    phones: tuple[Segment, ...]
-    words: tuple[Word, ...] | None = None
 
 
 class Piece(NamedTuple):

@@ -19,8 +19,8 @@ from asr.commands import score as command
 from asr.commands.transcribe import in_format
 from asr.errors import DataError
 from asr.records import Hypothesis, Segment, Utterance, write_jsonl
+from asr.records import Transcript as Transcribed
 from asr.scoring import protocol, read_transcripts, score, score_transcripts
-from asr.transcriber import Transcript as Transcribed
 
 SHARED = Path(os.environ.get("ASR_SHARED", Path(__file__).parents[1] / ".." / "shared"))
 SCLITE = Path("/usr/lib/sctk/bin/sclite")

@@ -38,9 +38,9 @@ from asr.files.outputs import atomic_open, require_new
 from asr.labels import textgrid
 from asr.processor.device import choose_device
 from asr.processor.workers import end_with_parent
-from asr.records import Segment
+from asr.records import Segment, Transcript
 from asr.scoring.text import NO_SPEECH
-from asr.transcriber import Transcriber, Transcript, load
+from asr.transcriber import Transcriber, load
 
 FORMATS = {"text": ".txt", "json": ".json", "textgrid": ".TextGrid"}
 BY_ENDING = {ending.lower(): name for name, ending in FORMATS.items()}

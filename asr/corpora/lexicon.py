@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from asr.errors import DataError, pip_install, raise_problems
 from asr.files import name, read_lines
@@ -20,6 +21,12 @@ from asr.phones import arpabet_spellings, phone_set, table_rows, unknown_phone
 
 Pronunciation = tuple[str, ...]
 Lexicon = Mapping[str, tuple[Pronunciation, ...]]  # word in lower case → its pronunciations
+
+
+class Said(NamedTuple):
+    word: str
+    pronunciations: tuple[Pronunciation, ...]
+
 
 MAX_PROBLEMS = 20  # listed of one file
 LISTED = 5  # examples in a note

@@ -36,10 +36,10 @@ from asr.augment.layout import Layout, Part
 from asr.augment.sounds import Waveform
 from asr.errors import DataError, exit_code
 from asr.files.outputs import atomic_open
-from asr.records import Hypothesis, Manifest, Utterance
+from asr.records import Hypothesis, Manifest, Transcript, Utterance
 from asr.scoring.reliability import Judged
 from asr.search import SearchConfig
-from asr.transcriber import Transcriber, Transcript, load
+from asr.transcriber import Transcriber, load
 
 VOICES = 4  # of a babble, as in recipes/peers
 ROOM_DB = 20.0  # the noise of a room is this far below the utterance
