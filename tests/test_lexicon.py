@@ -182,6 +182,7 @@ def test_espeak_says_what_no_lexicon_has(tmp_path: Path) -> None:
 
 def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "phonemizer.backend", None)
+    lexicon._espeak.cache_clear()
     with pytest.raises(DataError, match=r"pip install 'asr-phones\[g2p\]'"):
         lexicon.espeak(["word"])
 

@@ -8,14 +8,14 @@ import logging
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from asr.errors import DataError, pip_install, raise_problems
+from asr.errors import NAMED, DataError, pip_install, raise_problems
 from asr.files import name, read_lines
 from asr.phones import arpabet_spellings, phone_set, table_rows, unknown_phone
 
@@ -222,20 +222,13 @@ def espeak(words: Iterable[str]) -> dict[str, Pronunciation]:
     if not asked:
         return {}
     try:
-        import espeakng_loader
-        from phonemizer.backend import EspeakBackend
-        from phonemizer.backend.espeak.wrapper import EspeakWrapper
-        from phonemizer.separator import Separator
+        spoken = _espeak()(asked)
     except ImportError:
+        named = ", ".join(map(repr, asked[:NAMED])) + (", …" if len(asked) > NAMED else "")
         raise DataError(
-            f"words outside the lexicon need espeak-ng; run: {pip_install('g2p')}, or add them to "
-            f"a lexicon of your own"
+            f"words outside the lexicon need espeak-ng: {named}; run: {pip_install('g2p')}, or add "
+            f"them to a lexicon of your own"
         ) from None
-    EspeakWrapper.set_library(espeakng_loader.get_library_path())
-    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
-    quiet = logging.Logger("phonemizer", logging.CRITICAL)
-    backend = EspeakBackend("en-us", language_switch="remove-flags", logger=quiet)
-    spoken = backend.phonemize(asked, Separator(phone=" ", word="|"), strip=True)
     if len(spoken) != len(asked):
         raise DataError(f"espeak-ng gave {len(spoken)} pronunciations for {len(asked)} words")
     by_word: dict[str, Pronunciation] = {}
@@ -263,6 +256,22 @@ def from_ipa(sounds: Iterable[str], word: str) -> Pronunciation:
     # espeak-ng writes the r of "eurocopter" twice and that of "embroideries" after ɚ; CMUdict once.
     pairs = zip(["", *phones], phones, strict=False)
     return tuple(phone for before, phone in pairs if phone != "r" or before not in ("r", "er"))
+
+
+@cache
+def _espeak() -> Callable[[Sequence[str]], list[str]]:
+    """espeak-ng for American English: words → their sounds, `|` between words of one."""
+    import espeakng_loader
+    from phonemizer.backend import EspeakBackend
+    from phonemizer.backend.espeak.wrapper import EspeakWrapper
+    from phonemizer.separator import Separator
+
+    EspeakWrapper.set_library(espeakng_loader.get_library_path())
+    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    quiet = logging.Logger("phonemizer", logging.CRITICAL)
+    backend = EspeakBackend("en-us", language_switch="remove-flags", logger=quiet)
+    between = Separator(phone=" ", word="|")
+    return lambda words: list(backend.phonemize(words, between, strip=True))
 
 
 @cache

@@ -31,7 +31,8 @@ SOUND = re.compile(
     r"sneez\w*|sniff\w*|click\w*|music|applause|clap\w*|cry\w*|beep",
     re.IGNORECASE,
 )
-DIVIDERS = re.compile(r"[,;!?…\"“”„«»‹›—–。、，！？؟،۔।]+|--+|\.\.+")  # also without a blank behind
+# Also without a blank behind, but for a comma between digits.
+DIVIDERS = re.compile(r"(?:[;!?…\"“”„«»‹›—–。、，！？؟،۔।]|(?<!\d),|,(?!\d))+|--+|\.\.+")
 CUT_OFF = re.compile(r"[^\W_]-(?!-)\W*$")
 SIGNS = EDGES + "'&%@#*/\\§‰_"  # of Unicode's punctuation, those that are not merely stripped
 
@@ -108,10 +109,14 @@ class WordReader:
         for chunk in DIVIDERS.split(token):
             whole = self._form(chunk)
             parts = [whole] if whole else re.split("[-‐‑]", _bare(chunk))
-            words += filter(None, (self._form(part) or part.strip("'") for part in parts))
-        for word in words:
-            self._require_letters(word, token)
+            for word in filter(None, (self._form(part) or part.strip("'") for part in parts)):
+                words += self.spelled(word, token)
         return tuple(words)
+
+    def spelled(self, word: str, token: str) -> tuple[str, ...]:
+        """A word of a token, in letters; `DataError` for one that is not written as spoken."""
+        self._require_letters(word, token)
+        return (word,)
 
     def _form(self, chunk: str) -> str:
         """The form that a lexicon has of a chunk, or "".

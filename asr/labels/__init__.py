@@ -121,7 +121,7 @@ def stem(path: str | Path) -> str:
 
 def words_beside(audio: str | Path) -> str:
     """The `words` of the `.txt` file of an audio file, in any letter case; "": there is none."""
-    for path in _beside(Path(audio), [".txt"]):
+    for path in named_alike(Path(audio), [".txt"]):
         with suppress(DataError):
             return words(path)
     return ""
@@ -138,13 +138,14 @@ def beside(audio: str | Path) -> Path | None:
 
     Raises `DataError` where there are several.
     """
-    paths = _beside(Path(audio), ENDINGS)
+    paths = named_alike(Path(audio), ENDINGS)
     if len(paths) > 1:
         raise DataError(f"{audio}: ambiguous, keep one of {', '.join(map(str, paths))}")
     return paths[0] if paths else None
 
 
-def _beside(audio: Path, endings: Collection[str]) -> list[Path]:
+def named_alike(audio: Path, endings: Collection[str]) -> list[Path]:
+    """The files in the folder of an audio file with its name and one of the endings, any case."""
     return [
         path
         for path in sorted(audio.parent.glob("*"))
