@@ -7,9 +7,12 @@ network's frames. Nothing here reads or writes files.
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
+from itertools import groupby, pairwise
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -17,14 +20,15 @@ import torch
 
 from asr.audio import Waveform
 from asr.batch import Batch, pad
-from asr.corpora.lexicon import Pronunciation
+from asr.corpora.lexicon import Pronunciation, Said
 from asr.criteria.hmm import HMM
 from asr.errors import DataError
 from asr.features import Features, FeaturesConfig
 from asr.phones import unknown_phone
 from asr.recognizer import Recognizer
-from asr.records import Segment
-from asr.search import SearchConfig
+from asr.records import Segment, Transcript
+from asr.search import SearchConfig, forced
+from asr.transcriber import CONTEXT_S, LONGEST_S, SPEAKER, Piece, Warn, pieces, spoken
 
 # Phones that stand for silence: where a vocabulary has one, transcripts leave no time unlabelled.
 SILENCES = frozenset({"h#", "pau", "epi", "sil", "sp", "spn", "SIL", "<sil>"})
@@ -33,24 +37,39 @@ HOP_MS, WINDOW_MS, FILTERS = 5.0, 16.0, 23
 PAUSE_S = 0.1  # quiet for so long between two phones is a pause; most closures are shorter
 DOUBTFUL = 4.0  # nats a phone that a transcript may be worse than recognition; docs/alignment.md
 QUIET = (5, 95)  # percentiles of the loudness in dB; below the middle of them it is quiet
+IN_MEMORY, BLOCK = 1 << 26, 1 << 20  # bytes of a recording, before a temporary file; read at once
+# Of recordings longer than a piece, in nats of scores that are weighted by `acoustic_scale`:
+GAPS = forced.Costs(filler=0.5, entry=10.0, skip=30.0, word=0.1)
+THRESHOLD = 150.0
+REACH, LEAST = 4, 3  # frames that an HMM's boundary is moved at most, and that a phone keeps
+NAMED_S = 0.5  # sound without text of at least this length is named
 
 Frames = np.ndarray[Any, np.dtype[np.float64]]
+Floats = np.ndarray[Any, np.dtype[np.float16]]
+Array = np.ndarray[Any, np.dtype[np.int64]]
 Stretch = tuple[int, int]  # frames begin…end (exclusive) of those in which boundaries are found
+Refine = Callable[[Frames, list[int]], list[int]]  # edges (n + 1,) of n parts of frames (T, F)
 
 
 class Aligner:
-    """Forced alignment by a recogniser, which must be in evaluation mode."""
+    """Forced alignment by a recogniser, which must be in evaluation mode.
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    `refine` moves the edges of an HMM's frames; the first and the last one stay.
+    """
+
+    def __init__(self, recognizer: Recognizer, refine: Refine | None = None) -> None:
         self.recognizer = recognizer
+        self.refine = refine or refined
         own = recognizer.config.features
+        parts = range(math.ceil(own.hop_ms / HOP_MS), own.hop_samples + 1)
+        hop = next(own.hop_samples // n for n in parts if own.hop_samples % n == 0)
         config = FeaturesConfig(
             bins=FILTERS,
             deltas=0,
             normalization="none",
             sample_rate=own.sample_rate,
             window_ms=WINDOW_MS,
-            hop_ms=min(HOP_MS, own.hop_ms),
+            hop_ms=1000 * hop / own.sample_rate,
             energy=False,
             snip_edges=False,
         )
@@ -59,6 +78,137 @@ class Aligner:
         if SILENCES.isdisjoint(recognizer.vocabulary.phones):
             self.pause_frames = round(PAUSE_S * self.sample_rate / self.hop_samples)
         self.features = Features(config).to(recognizer.device)
+        self.step = own.hop_samples * recognizer.config.encoder.subsampling
+
+    @torch.no_grad()
+    def transcript(
+        self,
+        name: str,
+        blocks: Iterable[Waveform],
+        said: Sequence[Said],
+        warn: Warn = warnings.warn,
+    ) -> Transcript:
+        """The phones and words of a recording, given in blocks (S,), with their times.
+
+        Each word has the pronunciation that fits best. Between words, before the first and behind
+        the last there may be silence, inside of words there is none. Confidences are mean
+        probabilities. The criterion must be an HMM. Memory is bounded but for the scores of phones,
+        30 MB an hour.
+
+        In a recording longer than a piece of the transcriber, words that nobody says are left out,
+        and sound that is not in the text belongs to no word; `warn` gets a sentence for each.
+        Raises `DataError` where the recording is too short or has no path through the words, or
+        a phone is unknown.
+        """
+        words = [[self._labels(name, one) for one in each.pronunciations] for each in said]
+        with _kept(blocks) as again:
+            samples = sum(map(len, again()))
+            cut = partial(lambda: pieces(again(), self.step, self.sample_rate))
+            net, route, probs = self._search(name, cut, samples, words)
+            phones, starts = route.parts()
+            edges = self._edges(cut, starts.tolist(), samples)
+        times_s = (np.minimum(edges * self.hop_samples, samples) / self.sample_rate).round(4)
+        times_s[-1] = round(samples / self.sample_rate, 4)
+        segments, counts = list[Segment](), [0] * len(said)
+        spans = zip(pairwise(starts.tolist()), pairwise(times_s.tolist()), strict=True)
+        for phone, ((start, end), (start_s, end_s)) in zip(phones.tolist(), spans, strict=True):
+            if phone >= 0:
+                label = int(net.label[phone])
+                share = round(float(probs[start:end, label].mean(dtype=np.float64)), 4)
+                (symbol,) = self.recognizer.vocabulary.decode([label])
+                segments.append(Segment(symbol, start_s, end_s, share))
+                counts[net.word[phone]] += 1
+            elif phone == forced.FILLER and end_s - start_s >= NAMED_S:
+                warn(f"{name}: {start_s:.2f} to {end_s:.2f} s are not in the text, left out")
+        for spoken_there, numbers in groupby(range(len(said)), lambda n: counts[n] > 0):
+            first, *others = numbers
+            if not spoken_there:
+                at_s = segments[sum(counts[:first])].start_s if any(counts[first:]) else times_s[-1]
+                text = " … ".join(said[n].word for n in (first, *others[-1:]))
+                warn(
+                    f"{name}: {len(others) + 1} words of the text from word {first + 1} on "
+                    f"({text}) are not spoken before {at_s:.2f} s, left out"
+                )
+        words = [(one.word, count) for one, count in zip(said, counts, strict=True) if count]
+        return Transcript(name, float(times_s[-1]), tuple(segments), (*spoken(words, segments),))
+
+    def _search(
+        self,
+        name: str,
+        cut: Callable[[], Iterator[Piece]],
+        samples: int,
+        words: Sequence[Sequence[Sequence[int]]],
+    ) -> tuple[forced.Network, forced.Route, Floats]:
+        """The best path of a recording, and its probabilities of labels (T', V)."""
+        recognizer, criterion = self.recognizer, self.recognizer.criterion
+        if not isinstance(criterion, HMM):
+            raise DataError(
+                f"{name}: text is aligned by a model with criterion=framewise or gmm, and this one "
+                f"has criterion={recognizer.config.criterion.name}; use another model"
+            )
+        is_long = samples > (LONGEST_S + CONTEXT_S) * self.sample_rate
+        scale = criterion.config.acoustic_scale
+        costs = forced.Costs(*(cost / scale for cost in GAPS)) if is_long else forced.Costs()
+        net = criterion.network(words, filler=is_long)
+        frames = int(recognizer.encoded_lengths(torch.tensor([samples])))
+        if not words or (frames < net.least and not is_long):
+            raise DataError(
+                f"{name}: {frames} frames of the network, but {len(words)} words need "
+                f"{max(1, net.least)}; is this the text of the recording?"
+            )
+        search = forced.Search(net, costs, THRESHOLD / scale if is_long else math.inf)
+        moments = recognizer.moments_of(
+            Batch.of([torch.from_numpy(p.waveform[p.before : p.before + p.samples])], [SPEAKER])
+            for p in cut()
+        )
+        probs = []
+        for piece in cut():
+            batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER]).to(recognizer.device)
+            encoded, lengths = recognizer.encode_batch(batch, moments=moments)
+            first = piece.before // self.step
+            last = min(first + -(-piece.samples // self.step), int(lengths))
+            emissions = criterion.emissions(encoded[:, first:last])
+            criterion.require_numbers(emissions)
+            search.feed(criterion.state_scores(emissions, prior_scale=1.0)[0].cpu().numpy())
+            probs.append(criterion.label_posteriors(emissions)[0].exp().half().cpu().numpy())
+        route = search.route()
+        if not (route.phones >= 0).any():
+            raise DataError(
+                f"{name}: no path through its words has a probability above 0; is this the text "
+                f"of the recording?"
+            )
+        return net, route, np.concatenate(probs)
+
+    def _edges(
+        self, cut: Callable[[], Iterator[Piece]], starts: Sequence[int], samples: int
+    ) -> Array:
+        """Edges between frames of the network → the frames of `features` in which parts begin."""
+        edges = np.array([self._frame(start) for start in starts])
+        edges[0], edges[-1] = 0, -(-samples // self.hop_samples)
+        result = edges.copy()
+        for piece in cut():
+            first = (piece.start - piece.before) // self.hop_samples
+            own = piece.start / self.hop_samples, (piece.start + piece.samples) / self.hop_samples
+            inner = np.flatnonzero((edges[1:-1] >= own[0]) & (edges[1:-1] < own[1])) + 1
+            if len(inner):
+                waveform = torch.from_numpy(piece.waveform).to(self.recognizer.device)[None]
+                speech, _ = self.features.static(waveform, torch.tensor([waveform.shape[1]]))
+                near = edges[inner[0] - 1 : inner[-1] + 2] - first
+                near = near.clip(0, speech.shape[1]).tolist()
+                refined = self.refine(speech[0].double().cpu().numpy(), near)
+                result[inner] = np.array(refined[1:-1]) + first
+        return result
+
+    def _labels(self, name: str, pronunciation: Pronunciation) -> list[int]:
+        """The labels of a word's phones; `DataError` for one without phones, or an unknown one."""
+        vocabulary = self.recognizer.vocabulary
+        for phone in pronunciation:
+            if phone not in vocabulary:
+                checkpoint = "the vocabulary of the checkpoint"
+                raise DataError(f"{name}: {unknown_phone(phone, vocabulary.phones, checkpoint)}")
+        if not pronunciation:
+            raise DataError(f"{name}: a word has a pronunciation without phones; correct it")
+        return vocabulary.encode(pronunciation)
 
     def require_room(self, phones: Sequence[str], samples: int) -> None:
         """Raise `DataError` where audio is too short for its phones, or a phone is unknown."""
@@ -141,6 +291,21 @@ class Aligner:
         """The frame of `features` that begins nearest to an edge of the network's frames."""
         place = self.recognizer.time_s(edge - 0.5) * self.sample_rate / self.hop_samples
         return max(0, math.floor(place + 0.5))
+
+
+@contextmanager
+def _kept(blocks: Iterable[Waveform]) -> Iterator[Callable[[], Iterator[Waveform]]]:
+    """A recording that can be read again: `IN_MEMORY` bytes of it, more in a temporary file."""
+    with SpooledTemporaryFile(IN_MEMORY) as file:
+        for block in blocks:
+            file.write(block.astype(np.float32, copy=False).tobytes())
+
+        def again() -> Iterator[Waveform]:
+            file.seek(0)
+            while data := file.read(BLOCK):
+                yield np.frombuffer(data, np.float32)
+
+        yield again
 
 
 def align(recognizer: Recognizer, waveform: Waveform, phones: Sequence[str]) -> tuple[Segment, ...]:
@@ -246,6 +411,20 @@ def stretches(
     return [
         (edges[number], edges[number + 1]) for number, (_, is_phone) in enumerate(parts) if is_phone
     ]
+
+
+def refined(
+    speech: Frames, edges: Sequence[int], reach: int = REACH, least: int = LEAST
+) -> list[int]:
+    """Each inner edge at most `reach` frames away, where `change` finds it; parts keep `least`.
+
+    Edges (n + 1,) of n adjacent parts of `speech` (T, F).
+    """
+    sums = np.concatenate([np.zeros((1, speech.shape[1])), np.cumsum(speech, axis=0)])
+    room = ((np.diff(edges) - least) // 2).clip(0, reach).tolist()
+    cores = [(begin + r, end - r) for (begin, end), r in zip(pairwise(edges), room, strict=True)]
+    cores[0], cores[-1] = (edges[0], cores[0][1]), (cores[-1][0], edges[-1])
+    return [edges[0], *(change(sums, left, right) for left, right in pairwise(cores)), edges[-1]]
 
 
 def change(sums: Frames, left: Stretch, right: Stretch) -> int:

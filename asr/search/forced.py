@@ -60,6 +60,11 @@ class Route(NamedTuple):
     starts: Ints  # (n + 1,) first frames; the last value is T
     score: float
 
+    def parts(self) -> tuple[Ints, Ints]:
+        """Phones, silences and fillers, and their edges: (m,), (m + 1,)."""
+        first = np.flatnonzero(np.diff(self.phones, prepend=FILLER - 1))
+        return self.phones[first], np.append(self.starts[first], self.starts[-1])
+
 
 def network(
     words: Sequence[Sequence[Sequence[int]]],
