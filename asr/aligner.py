@@ -109,17 +109,26 @@ class Aligner:
             edges = self._edges(cut, starts.tolist(), samples)
         times_s = (np.minimum(edges * self.hop_samples, samples) / self.sample_rate).round(4)
         times_s[-1] = round(samples / self.sample_rate, 4)
-        segments, counts = list[Segment](), [0] * len(said)
-        spans = zip(pairwise(starts.tolist()), pairwise(times_s.tolist()), strict=True)
-        for phone, ((start, end), (start_s, end_s)) in zip(phones.tolist(), spans, strict=True):
-            if phone >= 0:
+        segments, counts, foreign_s = list[Segment](), [0] * len(said), list[float]()
+        spans = zip(
+            phones.tolist(), pairwise(starts.tolist()), pairwise(times_s.tolist()), strict=True
+        )
+        for phone, (start, end), (start_s, end_s) in [*spans, (0, (0, 0), (0.0, 0.0))]:
+            if phone == forced.FILLER:
+                foreign_s += [start_s, end_s]
+                continue
+            if phone == forced.SILENCE:
+                continue
+            if sum(np.diff(foreign_s)[::2]) >= NAMED_S:
+                about = f"{foreign_s[0]:.2f} to {foreign_s[-1]:.2f} s"
+                warn(f"{name}: the sound of {about} is not in the text, left out")
+            foreign_s.clear()
+            if end:
                 label = int(net.label[phone])
                 share = round(float(probs[start:end, label].mean(dtype=np.float64)), 4)
                 (symbol,) = self.recognizer.vocabulary.decode([label])
                 segments.append(Segment(symbol, start_s, end_s, share))
                 counts[net.word[phone]] += 1
-            elif phone == forced.FILLER and end_s - start_s >= NAMED_S:
-                warn(f"{name}: {start_s:.2f} to {end_s:.2f} s are not in the text, left out")
         for spoken_there, numbers in groupby(range(len(said)), lambda n: counts[n] > 0):
             first, *others = numbers
             if not spoken_there:
