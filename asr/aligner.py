@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from itertools import groupby, pairwise
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -100,11 +99,9 @@ class Aligner:
         Raises `DataError` where the recording is too short or has no path through the words, or
         a phone is unknown.
         """
-        words = [[self._labels(name, one) for one in each.pronunciations] for each in said]
-        with _kept(blocks) as again:
-            samples = sum(map(len, again()))
-            cut = partial(lambda: pieces(again(), self.step, self.sample_rate))
-            net, route, probs = self._search(name, cut, samples, words)
+        words = [[self._labels(each.word, one) for one in each.pronunciations] for each in said]
+        with _kept(blocks, self.step, self.sample_rate) as (samples, cut):
+            net, route, probs = self._search(cut, samples, words)
             phones, starts = route.parts()
             edges = self._edges(cut, starts.tolist(), samples)
         times_s = (np.minimum(edges * self.hop_samples, samples) / self.sample_rate).round(4)
@@ -121,7 +118,7 @@ class Aligner:
                 continue
             if sum(np.diff(foreign_s)[::2]) >= NAMED_S:
                 about = f"{foreign_s[0]:.2f} to {foreign_s[-1]:.2f} s"
-                warn(f"{name}: the sound of {about} is not in the text, left out")
+                warn(f"the sound of {about} is not in the text, left out")
             foreign_s.clear()
             if end:
                 label = int(net.label[phone])
@@ -135,7 +132,7 @@ class Aligner:
                 at_s = segments[sum(counts[:first])].start_s if any(counts[first:]) else times_s[-1]
                 text = " … ".join(said[n].word for n in (first, *others[-1:]))
                 warn(
-                    f"{name}: {len(others) + 1} words of the text from word {first + 1} on "
+                    f"{len(others) + 1} words of the text from word {first + 1} on "
                     f"({text}) are not spoken before {at_s:.2f} s, left out"
                 )
         words = [(one.word, count) for one, count in zip(said, counts, strict=True) if count]
@@ -143,7 +140,6 @@ class Aligner:
 
     def _search(
         self,
-        name: str,
         cut: Callable[[], Iterator[Piece]],
         samples: int,
         words: Sequence[Sequence[Sequence[int]]],
@@ -152,7 +148,7 @@ class Aligner:
         recognizer, criterion = self.recognizer, self.recognizer.criterion
         if not isinstance(criterion, HMM):
             raise DataError(
-                f"{name}: text is aligned by a model with criterion=framewise or gmm, and this one "
+                f"text is aligned by a model with criterion=framewise or gmm, and this one "
                 f"has criterion={recognizer.config.criterion.name}; use another model"
             )
         is_long = samples > (LONGEST_S + CONTEXT_S) * self.sample_rate
@@ -162,7 +158,7 @@ class Aligner:
         frames = int(recognizer.encoded_lengths(torch.tensor([samples])))
         if not words or (frames < net.least and not is_long):
             raise DataError(
-                f"{name}: {frames} frames of the network, but {len(words)} words need "
+                f"{frames} frames of the network, but {len(words)} words need "
                 f"{max(1, net.least)}; is this the text of the recording?"
             )
         search = forced.Search(net, costs, THRESHOLD / scale if is_long else math.inf)
@@ -183,8 +179,8 @@ class Aligner:
         route = search.route()
         if not (route.phones >= 0).any():
             raise DataError(
-                f"{name}: no path through its words has a probability above 0; is this the text "
-                f"of the recording?"
+                "no path through its words has a probability above 0; is this the text "
+                "of the recording?"
             )
         return net, route, np.concatenate(probs)
 
@@ -208,15 +204,16 @@ class Aligner:
                 result[inner] = np.array(refined[1:-1]) + first
         return result
 
-    def _labels(self, name: str, pronunciation: Pronunciation) -> list[int]:
+    def _labels(self, word: str, pronunciation: Pronunciation) -> list[int]:
         """The labels of a word's phones; `DataError` for one without phones, or an unknown one."""
         vocabulary = self.recognizer.vocabulary
         for phone in pronunciation:
             if phone not in vocabulary:
                 checkpoint = "the vocabulary of the checkpoint"
-                raise DataError(f"{name}: {unknown_phone(phone, vocabulary.phones, checkpoint)}")
+                unknown = unknown_phone(phone, vocabulary.phones, checkpoint)
+                raise DataError(f"{word!r} in the text: {unknown}" if word != phone else unknown)
         if not pronunciation:
-            raise DataError(f"{name}: a word has a pronunciation without phones; correct it")
+            raise DataError(f"{word!r} in the text has a pronunciation without phones; correct it")
         return vocabulary.encode(pronunciation)
 
     def require_room(self, phones: Sequence[str], samples: int) -> None:
@@ -303,18 +300,21 @@ class Aligner:
 
 
 @contextmanager
-def _kept(blocks: Iterable[Waveform]) -> Iterator[Callable[[], Iterator[Waveform]]]:
-    """A recording that can be read again: `IN_MEMORY` bytes of it, more in a temporary file."""
+def _kept(
+    blocks: Iterable[Waveform], step: int, sample_rate: int
+) -> Iterator[tuple[int, Callable[[], Iterator[Piece]]]]:
+    """Samples of a recording, and its pieces, any number of times; a long one is a file meanwhile."""
     with SpooledTemporaryFile(IN_MEMORY) as file:
         for block in blocks:
             file.write(block.astype(np.float32, copy=False).tobytes())
+        samples = file.tell() // 4
 
-        def again() -> Iterator[Waveform]:
+        def cut() -> Iterator[Piece]:
             file.seek(0)
-            while data := file.read(BLOCK):
-                yield np.frombuffer(data, np.float32)
+            kept = iter(lambda: file.read(BLOCK), b"")
+            return pieces((np.frombuffer(data, np.float32) for data in kept), step, sample_rate)
 
-        yield again
+        yield samples, cut
 
 
 def align(recognizer: Recognizer, waveform: Waveform, phones: Sequence[str]) -> tuple[Segment, ...]:

@@ -129,7 +129,7 @@ def test_a_long_recording_is_aligned_piece_by_piece(aligner: Aligner) -> None:
     ],
 )
 def test_what_cannot_be_aligned(aligner: Aligner, said: Sequence[Said], reason: str) -> None:
-    with pytest.raises(DataError, match=f"^b: .*{reason}"):
+    with pytest.raises(DataError, match=reason):
         aligner.transcript("b", [sound("m", "aa")], said)
 
 
