@@ -156,10 +156,12 @@ class Aligner:
         costs = forced.Costs(*(cost / scale for cost in GAPS)) if is_long else forced.Costs()
         net = criterion.network(words, filler=is_long)
         frames = int(recognizer.encoded_lengths(torch.tensor([samples])))
-        if not words or (frames < net.least and not is_long):
+        if not words:
+            raise DataError("the text has no words; give what is said in the recording")
+        if frames < net.least and not is_long:
             raise DataError(
-                f"{frames} frames of the network, but {len(words)} words need "
-                f"{max(1, net.least)}; is this the text of the recording?"
+                f"{frames} frames of the network, but {len(words)} words need {net.least}; is this "
+                f"the text of the recording?"
             )
         search = forced.Search(net, costs, THRESHOLD / scale if is_long else math.inf)
         moments = recognizer.moments_of(
@@ -178,10 +180,7 @@ class Aligner:
             probs.append(criterion.label_posteriors(emissions)[0].exp().half().cpu().numpy())
         route = search.route()
         if not (route.phones >= 0).any():
-            raise DataError(
-                "no path through its words has a probability above 0; is this the text "
-                "of the recording?"
-            )
+            raise DataError("no path through its words fits the recording; is this its text?")
         return net, route, np.concatenate(probs)
 
     def _edges(
@@ -196,8 +195,9 @@ class Aligner:
             own = piece.start / self.hop_samples, (piece.start + piece.samples) / self.hop_samples
             inner = np.flatnonzero((edges[1:-1] >= own[0]) & (edges[1:-1] < own[1])) + 1
             if len(inner):
-                waveform = torch.from_numpy(piece.waveform).to(self.recognizer.device)[None]
-                speech, _ = self.features.static(waveform, torch.tensor([waveform.shape[1]]))
+                batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER])
+                batch = batch.to(self.recognizer.device)
+                speech, _ = self.features.static(batch.waveforms, batch.waveform_lengths)
                 near = edges[inner[0] - 1 : inner[-1] + 2] - first
                 near = near.clip(0, speech.shape[1]).tolist()
                 refined = self.refine(speech[0].double().cpu().numpy(), near)
@@ -303,7 +303,7 @@ class Aligner:
 def _kept(
     blocks: Iterable[Waveform], step: int, sample_rate: int
 ) -> Iterator[tuple[int, Callable[[], Iterator[Piece]]]]:
-    """Samples of a recording, and its pieces, any number of times; a long one is a file meanwhile."""
+    """Samples of a recording and its pieces, any number of times; a long one is on disk."""
     with SpooledTemporaryFile(IN_MEMORY) as file:
         for block in blocks:
             file.write(block.astype(np.float32, copy=False).tobytes())

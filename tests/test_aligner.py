@@ -122,7 +122,7 @@ def test_a_long_recording_is_aligned_piece_by_piece(aligner: Aligner) -> None:
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        ([], "0 words"),
+        ([], "no words"),
         ([Said("x", ((),))], "without phones"),
         ([Said("x", (("zz",),))], "'zz'"),
         ([MOM] * 30, "need 360"),
