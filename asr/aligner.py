@@ -22,7 +22,8 @@ from asr.batch import Batch, pad
 from asr.corpora.lexicon import Pronunciation, Said
 from asr.criteria.hmm import HMM
 from asr.errors import DataError
-from asr.features import Features, FeaturesConfig
+from asr.features import Features, FeaturesConfig, SpeakerMoments
+from asr.features.normalization import of_loud
 from asr.phones import unknown_phone
 from asr.recognizer import Recognizer
 from asr.records import Segment, Transcript
@@ -40,7 +41,7 @@ IN_MEMORY, BLOCK = 1 << 26, 1 << 20  # bytes of a recording, before a temporary 
 # Of recordings longer than a piece, in nats of scores that are weighted by `acoustic_scale`:
 GAPS = forced.Costs(filler=0.5, entry=10.0, skip=30.0, word=0.1)
 THRESHOLD = 150.0
-REACH, LEAST = 4, 3  # frames that an HMM's boundary is moved at most, and that a phone keeps
+REACH, LEAST = 3, 3  # frames that an HMM's boundary is moved at most, and that a phone keeps
 NAMED_S = 0.5  # sound without text of at least this length is named
 
 Frames = np.ndarray[Any, np.dtype[np.float64]]
@@ -91,8 +92,8 @@ class Aligner:
 
         Each word has the pronunciation that fits best. Between words, before the first and behind
         the last there may be silence, inside of words there is none. Confidences are mean
-        probabilities. The criterion must be an HMM. Memory is bounded but for the scores of phones,
-        30 MB an hour.
+        probabilities. The criterion must be an HMM. Memory grows with the features of the frames,
+        not with frames × text.
 
         In a recording longer than a piece of the transcriber, words that nobody says are left out,
         and sound that is not in the text belongs to no word; `warn` gets a sentence for each.
@@ -164,10 +165,7 @@ class Aligner:
                 f"the text of the recording?"
             )
         search = forced.Search(net, costs, THRESHOLD / scale if is_long else math.inf)
-        moments = recognizer.moments_of(
-            Batch.of([torch.from_numpy(p.waveform[p.before : p.before + p.samples])], [SPEAKER])
-            for p in cut()
-        )
+        moments = self._moments(cut())
         probs = []
         for piece in cut():
             batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER]).to(recognizer.device)
@@ -182,6 +180,22 @@ class Aligner:
         if not (route.phones >= 0).any():
             raise DataError("no path through its words fits the recording; is this its text?")
         return net, route, np.concatenate(probs)
+
+    def _moments(self, parts: Iterable[Piece]) -> SpeakerMoments | None:
+        """Those of the whole recording, so that a piece of noise alone is not as loud as speech."""
+        recognizer, features = self.recognizer, self.recognizer.features
+        own = (
+            Batch.of([torch.from_numpy(p.waveform[p.before : p.before + p.samples])], [SPEAKER])
+            for p in parts
+        )
+        if features.config.normalization != "active":
+            return recognizer.moments_of(own)
+        moved = (batch.to(recognizer.device) for batch in own)
+        static = (features.static(one.waveforms, one.waveform_lengths) for one in moved)
+        frames = torch.cat([features.dynamic(*one)[0] for one in static], dim=1)
+        within = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+        mean, std = of_loud(frames, within, features.config, (features.mean, features.std))
+        return {SPEAKER: (mean[0, 0], std[0, 0])}
 
     def _edges(
         self, cut: Callable[[], Iterator[Piece]], starts: Sequence[int], samples: int
