@@ -7,9 +7,11 @@ network's frames. Nothing here reads or writes files.
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -17,14 +19,16 @@ import torch
 
 from asr.audio import Waveform
 from asr.batch import Batch, pad
-from asr.corpora.lexicon import Pronunciation
+from asr.corpora.lexicon import Pronunciation, Said
 from asr.criteria.hmm import HMM
 from asr.errors import DataError
-from asr.features import Features, FeaturesConfig
+from asr.features import Features, FeaturesConfig, SpeakerMoments
+from asr.features.normalization import of_loud
 from asr.phones import unknown_phone
 from asr.recognizer import Recognizer
-from asr.records import Segment
-from asr.search import SearchConfig
+from asr.records import Segment, Transcript
+from asr.search import SearchConfig, forced
+from asr.transcriber import CONTEXT_S, LONGEST_S, SPEAKER, Piece, Warn, pieces, spoken
 
 # Phones that stand for silence: where a vocabulary has one, transcripts leave no time unlabelled.
 SILENCES = frozenset({"h#", "pau", "epi", "sil", "sp", "spn", "SIL", "<sil>"})
@@ -33,24 +37,39 @@ HOP_MS, WINDOW_MS, FILTERS = 5.0, 16.0, 23
 PAUSE_S = 0.1  # quiet for so long between two phones is a pause; most closures are shorter
 DOUBTFUL = 4.0  # nats a phone that a transcript may be worse than recognition; docs/alignment.md
 QUIET = (5, 95)  # percentiles of the loudness in dB; below the middle of them it is quiet
+IN_MEMORY, BLOCK = 1 << 26, 1 << 20  # bytes of a recording, before a temporary file; read at once
+# Of recordings longer than a piece, in nats of scores that are weighted by `acoustic_scale`:
+GAPS = forced.Costs(filler=0.5, entry=10.0, skip=30.0, word=0.1)
+THRESHOLD = 150.0
+REACH, LEAST = 3, 3  # frames that an HMM's boundary is moved at most, and that a phone keeps
+NAMED_S = 0.5  # sound without text of at least this length is named
 
 Frames = np.ndarray[Any, np.dtype[np.float64]]
+Floats = np.ndarray[Any, np.dtype[np.float16]]
+Array = np.ndarray[Any, np.dtype[np.int64]]
 Stretch = tuple[int, int]  # frames begin…end (exclusive) of those in which boundaries are found
+Refine = Callable[[Frames, list[int]], list[int]]  # edges (n + 1,) of n parts of frames (T, F)
 
 
 class Aligner:
-    """Forced alignment by a recogniser, which must be in evaluation mode."""
+    """Forced alignment by a recogniser, which must be in evaluation mode.
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    `refine` moves the edges of an HMM's frames; the first and the last one stay.
+    """
+
+    def __init__(self, recognizer: Recognizer, refine: Refine | None = None) -> None:
         self.recognizer = recognizer
+        self.refine = refine or refined
         own = recognizer.config.features
+        parts = range(math.ceil(own.hop_ms / HOP_MS), own.hop_samples + 1)
+        hop = next(own.hop_samples // n for n in parts if own.hop_samples % n == 0)
         config = FeaturesConfig(
             bins=FILTERS,
             deltas=0,
             normalization="none",
             sample_rate=own.sample_rate,
             window_ms=WINDOW_MS,
-            hop_ms=min(HOP_MS, own.hop_ms),
+            hop_ms=1000 * hop / own.sample_rate,
             energy=False,
             snip_edges=False,
         )
@@ -59,6 +78,157 @@ class Aligner:
         if SILENCES.isdisjoint(recognizer.vocabulary.phones):
             self.pause_frames = round(PAUSE_S * self.sample_rate / self.hop_samples)
         self.features = Features(config).to(recognizer.device)
+        self.step = own.hop_samples * recognizer.config.encoder.subsampling
+
+    @torch.no_grad()
+    def transcript(
+        self,
+        name: str,
+        blocks: Iterable[Waveform],
+        said: Sequence[Said],
+        warn: Warn = warnings.warn,
+    ) -> Transcript:
+        """The phones and words of a recording, given in blocks (S,), with their times.
+
+        Each word has the pronunciation that fits best. Between words, before the first and behind
+        the last there may be silence, inside of words there is none. Confidences are mean
+        probabilities. The criterion must be an HMM. Memory grows with the features of the frames,
+        not with frames × text.
+
+        In a recording longer than a piece of the transcriber, words that nobody says are left out,
+        and sound that is not in the text belongs to no word; `warn` gets a sentence for each.
+        Raises `DataError` where the recording is too short or has no path through the words, or
+        a phone is unknown.
+        """
+        words = [[self._labels(each.word, one) for one in each.pronunciations] for each in said]
+        with _kept(blocks, self.step, self.sample_rate) as (samples, cut):
+            net, route, probs = self._search(cut, samples, words)
+            phones, starts = route.parts()
+            edges = self._edges(cut, starts.tolist(), samples)
+        times_s = (np.minimum(edges * self.hop_samples, samples) / self.sample_rate).round(4)
+        times_s[-1] = round(samples / self.sample_rate, 4)
+        segments, counts, foreign_s = list[Segment](), [0] * len(said), list[float]()
+        spans = zip(
+            phones.tolist(), pairwise(starts.tolist()), pairwise(times_s.tolist()), strict=True
+        )
+        for phone, (start, end), (start_s, end_s) in [*spans, (0, (0, 0), (0.0, 0.0))]:
+            if phone == forced.FILLER:
+                foreign_s += [start_s, end_s]
+                continue
+            if phone == forced.SILENCE:
+                continue
+            if sum(np.diff(foreign_s)[::2]) >= NAMED_S:
+                about = f"{foreign_s[0]:.2f} to {foreign_s[-1]:.2f} s"
+                warn(f"the sound of {about} is not in the text, left out")
+            foreign_s.clear()
+            if end:
+                label = int(net.label[phone])
+                share = round(float(probs[start:end, label].mean(dtype=np.float64)), 4)
+                (symbol,) = self.recognizer.vocabulary.decode([label])
+                segments.append(Segment(symbol, start_s, end_s, share))
+                counts[net.word[phone]] += 1
+        for spoken_there, numbers in groupby(range(len(said)), lambda n: counts[n] > 0):
+            first, *others = numbers
+            if not spoken_there:
+                at_s = segments[sum(counts[:first])].start_s if any(counts[first:]) else times_s[-1]
+                text = " … ".join(said[n].word for n in (first, *others[-1:]))
+                warn(
+                    f"{len(others) + 1} words of the text from word {first + 1} on "
+                    f"({text}) are not spoken before {at_s:.2f} s, left out"
+                )
+        words = [(one.word, count) for one, count in zip(said, counts, strict=True) if count]
+        return Transcript(name, float(times_s[-1]), tuple(segments), (*spoken(words, segments),))
+
+    def _search(
+        self,
+        cut: Callable[[], Iterator[Piece]],
+        samples: int,
+        words: Sequence[Sequence[Sequence[int]]],
+    ) -> tuple[forced.Network, forced.Route, Floats]:
+        """The best path of a recording, and its probabilities of labels (T', V)."""
+        recognizer, criterion = self.recognizer, self.recognizer.criterion
+        if not isinstance(criterion, HMM):
+            raise DataError(
+                f"text is aligned by a model with criterion=framewise or gmm, and this one "
+                f"has criterion={recognizer.config.criterion.name}; use another model"
+            )
+        is_long = samples > (LONGEST_S + CONTEXT_S) * self.sample_rate
+        scale = criterion.config.acoustic_scale
+        costs = forced.Costs(*(cost / scale for cost in GAPS)) if is_long else forced.Costs()
+        net = criterion.network(words, filler=is_long)
+        frames = int(recognizer.encoded_lengths(torch.tensor([samples])))
+        if not words:
+            raise DataError("the text has no words; give what is said in the recording")
+        if frames < net.least and not is_long:
+            raise DataError(
+                f"{frames} frames of the network, but {len(words)} words need {net.least}; is this "
+                f"the text of the recording?"
+            )
+        search = forced.Search(net, costs, THRESHOLD / scale if is_long else math.inf)
+        moments = self._moments(cut())
+        probs = []
+        for piece in cut():
+            batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER]).to(recognizer.device)
+            encoded, lengths = recognizer.encode_batch(batch, moments=moments)
+            first = piece.before // self.step
+            last = min(first + -(-piece.samples // self.step), int(lengths))
+            emissions = criterion.emissions(encoded[:, first:last])
+            criterion.require_numbers(emissions)
+            search.feed(criterion.state_scores(emissions, prior_scale=1.0)[0].cpu().numpy())
+            probs.append(criterion.label_posteriors(emissions)[0].exp().half().cpu().numpy())
+        route = search.route()
+        if not (route.phones >= 0).any():
+            raise DataError("no path through its words fits the recording; is this its text?")
+        return net, route, np.concatenate(probs)
+
+    def _moments(self, parts: Iterable[Piece]) -> SpeakerMoments | None:
+        """Those of the whole recording, so that a piece of noise alone is not as loud as speech."""
+        recognizer, features = self.recognizer, self.recognizer.features
+        own = (
+            Batch.of([torch.from_numpy(p.waveform[p.before : p.before + p.samples])], [SPEAKER])
+            for p in parts
+        )
+        if features.config.normalization != "active":
+            return recognizer.moments_of(own)
+        moved = (batch.to(recognizer.device) for batch in own)
+        static = (features.static(one.waveforms, one.waveform_lengths) for one in moved)
+        frames = torch.cat([features.dynamic(*one)[0] for one in static], dim=1)
+        within = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+        mean, std = of_loud(frames, within, features.config, (features.mean, features.std))
+        return {SPEAKER: (mean[0, 0], std[0, 0])}
+
+    def _edges(
+        self, cut: Callable[[], Iterator[Piece]], starts: Sequence[int], samples: int
+    ) -> Array:
+        """Edges between frames of the network → the frames of `features` in which parts begin."""
+        edges = np.array([self._frame(start) for start in starts])
+        edges[0], edges[-1] = 0, -(-samples // self.hop_samples)
+        result = edges.copy()
+        for piece in cut():
+            first = (piece.start - piece.before) // self.hop_samples
+            own = piece.start / self.hop_samples, (piece.start + piece.samples) / self.hop_samples
+            inner = np.flatnonzero((edges[1:-1] >= own[0]) & (edges[1:-1] < own[1])) + 1
+            if len(inner):
+                batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER])
+                batch = batch.to(self.recognizer.device)
+                speech, _ = self.features.static(batch.waveforms, batch.waveform_lengths)
+                near = edges[inner[0] - 1 : inner[-1] + 2] - first
+                near = near.clip(0, speech.shape[1]).tolist()
+                refined = self.refine(speech[0].double().cpu().numpy(), near)
+                result[inner] = np.array(refined[1:-1]) + first
+        return result
+
+    def _labels(self, word: str, pronunciation: Pronunciation) -> list[int]:
+        """The labels of a word's phones; `DataError` for one without phones, or an unknown one."""
+        vocabulary = self.recognizer.vocabulary
+        for phone in pronunciation:
+            if phone not in vocabulary:
+                checkpoint = "the vocabulary of the checkpoint"
+                unknown = unknown_phone(phone, vocabulary.phones, checkpoint)
+                raise DataError(f"{word!r} in the text: {unknown}" if word != phone else unknown)
+        if not pronunciation:
+            raise DataError(f"{word!r} in the text has a pronunciation without phones; correct it")
+        return vocabulary.encode(pronunciation)
 
     def require_room(self, phones: Sequence[str], samples: int) -> None:
         """Raise `DataError` where audio is too short for its phones, or a phone is unknown."""
@@ -141,6 +311,24 @@ class Aligner:
         """The frame of `features` that begins nearest to an edge of the network's frames."""
         place = self.recognizer.time_s(edge - 0.5) * self.sample_rate / self.hop_samples
         return max(0, math.floor(place + 0.5))
+
+
+@contextmanager
+def _kept(
+    blocks: Iterable[Waveform], step: int, sample_rate: int
+) -> Iterator[tuple[int, Callable[[], Iterator[Piece]]]]:
+    """Samples of a recording and its pieces, any number of times; a long one is on disk."""
+    with SpooledTemporaryFile(IN_MEMORY) as file:
+        for block in blocks:
+            file.write(block.astype(np.float32, copy=False).tobytes())
+        samples = file.tell() // 4
+
+        def cut() -> Iterator[Piece]:
+            file.seek(0)
+            kept = iter(lambda: file.read(BLOCK), b"")
+            return pieces((np.frombuffer(data, np.float32) for data in kept), step, sample_rate)
+
+        yield samples, cut
 
 
 def align(recognizer: Recognizer, waveform: Waveform, phones: Sequence[str]) -> tuple[Segment, ...]:
@@ -246,6 +434,20 @@ def stretches(
     return [
         (edges[number], edges[number + 1]) for number, (_, is_phone) in enumerate(parts) if is_phone
     ]
+
+
+def refined(
+    speech: Frames, edges: Sequence[int], reach: int = REACH, least: int = LEAST
+) -> list[int]:
+    """Each inner edge at most `reach` frames away, where `change` finds it; parts keep `least`.
+
+    Edges (n + 1,) of n adjacent parts of `speech` (T, F).
+    """
+    sums = np.concatenate([np.zeros((1, speech.shape[1])), np.cumsum(speech, axis=0)])
+    room = ((np.diff(edges) - least) // 2).clip(0, reach).tolist()
+    cores = [(begin + r, end - r) for (begin, end), r in zip(pairwise(edges), room, strict=True)]
+    cores[0], cores[-1] = (edges[0], cores[0][1]), (cores[-1][0], edges[-1])
+    return [edges[0], *(change(sums, left, right) for left, right in pairwise(cores)), edges[-1]]
 
 
 def change(sums: Frames, left: Stretch, right: Stretch) -> int:

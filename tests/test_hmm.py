@@ -145,28 +145,6 @@ def found(
     return labels.tolist(), starts.tolist(), score
 
 
-@pytest.mark.parametrize(("states", "floor"), [(1, 1), (2, 1), (1, 2), (3, 1)])
-def test_alignment_is_enumeration(states: int, floor: int) -> None:
-    frames, size = (6, 2) if states * floor > 1 else (5, 3)
-    for seed in range(4):
-        generator = torch.Generator().manual_seed(seed)
-        scores = 3 * torch.randn(frames, 1 + (size - 1) * states, generator=generator)
-        expected = enumerated(scores, states, floor, SearchConfig(), None)
-        for labels, best in expected.items():
-            columns, places, score = viterbi.align(
-                scores.numpy(), np.array(labels, dtype=np.int64), states, floor
-            )
-            assert score == pytest.approx(best, abs=1e-4)
-            along = sum(float(scores[t, column]) for t, column in enumerate(columns))
-            assert along == pytest.approx(best, abs=1e-4)
-            order = [place for place, _ in itertools.groupby(places) if place >= 0]
-            assert order == list(range(len(labels)))
-        columns, _, score = viterbi.align(
-            scores[:1].numpy(), np.ones(2, dtype=np.int64), states, floor
-        )
-        assert score == -math.inf
-
-
 def test_a_narrow_search_finds_at_most_what_a_wide_one_does() -> None:
     model = language_model(5, 3)
     differing = 0

@@ -15,10 +15,10 @@ from asr.criteria.base import Criterion, CriterionConfig, FrameTimes, Path, Span
 from asr.criteria.ctc import greedy, path_of_runs
 from asr.errors import DataError
 from asr.knobs import knob
-from asr.search import SearchConfig, viterbi
+from asr.search import SearchConfig, forced, viterbi
 from asr.search.graph import Graph, no_language_model
 
-Array = npt.NDArray[np.int64]
+Array = npt.NDArray[np.int32]
 
 NO_PHONE = 0  # the label of frames outside all phones
 
@@ -172,21 +172,32 @@ class HMM(Criterion):
 
         Raises `DataError` that names the utterance where no path exists.
         """
-        if self.occupancy[NO_PHONE] == 0:
-            scores = scores.clone()
-            scores[:, NO_PHONE] = -torch.inf
-        columns, places, score = viterbi.align(
-            scores.numpy(), labels.numpy(), self.config.states, self.config.duration_floor
-        )
-        if score == -np.inf:
-            needed = len(labels) * self.config.states * self.config.duration_floor
+        search = forced.Search(self.network([[[label]] for label in labels.tolist()]))
+        search.feed(scores.numpy())
+        route = search.route()
+        if route.score == -np.inf:
+            needed = search.network.least
             if len(scores) >= needed:
                 raise DataError(f"{name}: no path through its phones has a probability above 0")
             raise DataError(
                 f"{name}: {len(labels)} phones need {needed} frames, there are {len(scores)}; "
                 f"lower criterion.states, criterion.duration_floor or encoder.subsampling"
             )
-        return torch.from_numpy(columns), places, score
+        frames = np.diff(route.starts)
+        columns = np.repeat(route.columns, frames).astype(np.int64)
+        places = np.repeat(route.phones, frames)  # silence is −1
+        return torch.from_numpy(columns), places, route.score
+
+    def network(
+        self, words: Sequence[Sequence[Sequence[int]]], pause: int = 1, filler: bool = False
+    ) -> forced.Network:
+        """The network of words, each with its pronunciations, of this topology.
+
+        It has no silence where training had no frames outside all phones.
+        """
+        states, floor = self.config.states, self.config.duration_floor
+        silence = bool(self.occupancy[NO_PHONE])
+        return forced.network(words, states, floor, pause, silence, filler)
 
 
 def without_times(batch: Batch) -> list[str]:

@@ -194,54 +194,6 @@ def search(
 
 
 @compiled()
-def align(scores: Any, labels: Any, states: int, floor: int) -> Any:
-    """The best path of one utterance through given labels, with label 0 wherever that is better.
-
-    `scores` as in `search`, `labels` (U,) from 1. Returns for each frame its column of `scores` and
-    the place of its label in `labels`, −1 for label 0, (T,), (T,), and the score, which is −∞ where
-    there is no path: each label takes at least `states · floor` frames.
-    """
-    frames = len(scores)
-    chain = states * floor
-    # ── positions: label 0, the chain of a label, label 0, … ────────────────────────────────────
-    size = len(labels) * (chain + 1) + 1
-    column = np.zeros(size, np.int64)
-    may_stay = np.ones(size, np.bool_)
-    for p in range(size):
-        u, position = p // (chain + 1), p % (chain + 1) - 1
-        if position >= 0:
-            column[p] = 1 + (labels[u] - 1) * states + position // floor
-            may_stay[p] = position % floor == floor - 1
-    best = np.full(size + 2, -math.inf)  # of position p at p + 2
-    steps = np.zeros((frames, size), np.int8)
-    best[1] = 0.0  # so that a path begins in position 0 or, two steps on, in position 1
-    for t in range(frames):
-        for p in range(size - 1, -1, -1):
-            before, step = -math.inf, 0
-            if may_stay[p]:
-                before = best[p + 2]
-            if best[p + 1] > before:
-                before, step = best[p + 1], 1
-            if p % (chain + 1) == 1 and best[p] > before:
-                before, step = best[p], 2
-            best[p + 2] = before + scores[t, column[p]]
-            steps[t, p] = step
-        best[1] = -math.inf
-    p = size - 1
-    if size > 1 and best[size] > best[size + 1]:
-        p -= 1
-    total = best[p + 2] if frames else (0.0 if size == 1 else -math.inf)
-    columns, places = np.zeros(frames, np.int64), np.full(frames, NONE, np.int64)
-    if total > -math.inf:
-        for t in range(frames - 1, -1, -1):
-            columns[t] = column[p]
-            if p % (chain + 1):
-                places[t] = p // (chain + 1)
-            p -= steps[t, p]
-    return columns, places, total
-
-
-@compiled()
 def _history(node: int, histories: int, first_silence: int) -> int:
     """The state of the language model at a node."""
     if node < histories:
