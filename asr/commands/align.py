@@ -1,234 +1,364 @@
-"""A checkpoint and a manifest → the times of its phones.
+"""Recordings and what is said in them → the times of words and phones.
 
-    asr align exp/timit/1/checkpoint-best.safetensors exp/timit/1/manifests/test.jsonl --compare
-    asr align CHECKPOINT MANIFEST --output aligned.jsonl       a manifest with `segments`
-    asr align CHECKPOINT MANIFEST --textgrid FOLDER --phn FOLDER --ctm aligned.ctm
-    asr align CHECKPOINT MANIFEST --lexicon manifests/lexicon.txt --output aligned.jsonl
+    asr align a.wav "she had your dark suit" --output a.TextGrid
+    asr align a.wav a.txt --output a.TextGrid       the text in a file
+    asr align FOLDER --output OUT                   pairs of audio and .txt or .lab; a tree is kept
+    asr align table.tsv --output OUT --format phn   columns of recordings and texts
+    asr align manifest.jsonl --output aligned.jsonl its phones, or else its words; with `segments`
+    asr align CHECKPOINT manifest.jsonl --compare   another model than the packaged one
 
-The phones are those of the manifest; nothing is recognised. With `--lexicon` they are, for each
-word, those of the pronunciation that fits best. Files are written after all utterances have been
-aligned. docs/alignment.md describes how boundaries are found.
+Nothing is recognised. A word has the pronunciation that fits best, of the packaged CMUdict or of
+`--lexicon`; between words there may be silence. docs/alignment.md has the rules for text, and
+describes how boundaries are found.
 """
 
 import argparse
+import os
+import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from asr import audio, checkpoint, labels, scoring
-from asr.aligner import Aligner, with_likeliest
-from asr.corpora import lexicon
+from asr import aligner, audio, scoring
+from asr.aligner import Aligner
+from asr.commands import recordings, texts
+from asr.commands.texts import Pair, Pairs
+from asr.corpora.lexicon import Said
+from asr.corpora.spoken import Pronouncer
+from asr.criteria.hmm import HMM
 from asr.dataset import Batches
-from asr.errors import DataError, exit_code, raise_problems
+from asr.errors import DataError, exit_code, grouped, raise_problems
+from asr.files import shown
 from asr.files.outputs import atomic_open, require_new
-from asr.phones import Vocabulary, unknown_phone
+from asr.labels.formats import FORMATS, RATE, TIERS, in_format, with_silence
 from asr.processor.device import choose_device
 from asr.recognizer import encode_all
-from asr.records import Manifest, Segment, Utterance, write_jsonl
+from asr.records import Transcript, Utterance, write_jsonl
 
 BATCH_SIZE = 16  # utterances
+KINDS = ("textgrid", "text", "json", "phn")  # with one file for each recording, the default first
 
-Segments = tuple[Segment, ...]
+Job = tuple[Pair, tuple[Said, ...]]
 
 
 @dataclass(frozen=True)
-class Alignment:
-    """The segments of each utterance by id, and a sentence for each thing that is wrong.
+class Outputs:
+    """The files to write: of each pair in some formats, and of all pairs together."""
 
-    Utterances in `problems` have no segments. In `doubts` are those that are aligned with a
-    transcript that does not seem to be theirs.
-    """
+    each: Sequence[tuple[str, Sequence[Path | None]]]  # None: standard output
+    manifest: Path | None
+    ctm: Path | None
+    words_ctm: Path | None
 
-    segments: dict[str, Segments]
-    problems: Sequence[str]
-    doubts: Sequence[str]
-
-
-def run(
-    checkpoint_path: str | Path,
-    utterances: Sequence[Utterance],
-    known: lexicon.Lexicon | None = None,
-) -> Alignment:
-    """The phones of each utterance with their times and mean probabilities.
-
-    With the lexicon `known` the phones are, for each word, those of the pronunciation that fits
-    best. Problems and doubts go to standard error too. Raises `DataError` where no utterance can be
-    aligned.
-    """
-    recognizer = checkpoint.load(checkpoint_path, choose_device("auto")).recognizer
-    aligner = Aligner(recognizer)
-    wrong = list(problems(aligner, utterances, known))
-    listed = [f"{id}: {problem}" for id, problem in wrong]
-    bad = {id for id, _ in wrong}
-    chosen = [utterance for utterance in utterances if utterance.id not in bad]
-    if not chosen:
-        raise_problems(listed)
-    for problem in listed:
-        print(f"error: {problem}", file=sys.stderr)
-    words = {one.id: (one.words or "").lower().split() for one in chosen}
-    sample_rate = recognizer.config.features.sample_rate
-    batches = Batches(chosen, recognizer.vocabulary, sample_rate, BATCH_SIZE)
-    aligned: dict[str, Segments] = {}
-    doubts: list[str] = []
-    with tqdm(total=len(chosen), desc="aligned", leave=False, disable=None) as bar:
-        for batch, encoded, lengths in encode_all(recognizer, batches):
-            if known is not None:
-                said = [[known[word] for word in words[id]] for id in batch.ids]
-                batch = with_likeliest(recognizer, batch, encoded, lengths, said)
-            aligned |= zip(batch.ids, aligner(batch, encoded, lengths), strict=True)
-            judged = zip(batch.ids, aligner.doubts(batch, encoded, lengths), strict=True)
-            for doubt in (f"{id}: {doubt}" for id, doubt in judged if doubt):
-                tqdm.write(f"warning: {doubt}", file=sys.stderr)
-                doubts.append(doubt)
-            bar.update(len(batch.ids))
-    return Alignment(aligned, listed, doubts)
+    def paths(self) -> Iterator[Path]:
+        """All files, those of all pairs last."""
+        for format, places in self.each:
+            for path in filter(None, places):
+                yield from (path.with_suffix(ending) for ending in FORMATS[format])
+        yield from filter(None, (self.ctm, self.words_ctm, self.manifest))
 
 
-def problems(
-    aligner: Aligner, utterances: Sequence[Utterance], known: lexicon.Lexicon | None = None
-) -> Iterator[tuple[str, str]]:
-    """Id and sentence of what cannot be aligned; opens the headers of the audio."""
-    recognizer = aligner.recognizer
-    for utterance in utterances:
-        if known is not None:
-            wrong = _without_pronunciation(utterance, known, recognizer.vocabulary)
-            yield from ((utterance.id, problem) for problem in wrong)
-        try:
-            header = audio.info(utterance.audio, recognizer.config.features.sample_rate)
-            aligner.require_room(utterance.phones, header.samples)
-        except DataError as error:
-            yield from ((utterance.id, problem) for problem in error.problems)
+@dataclass(frozen=True)
+class Outcome:
+    """Of one pair: its transcript, or what is wrong; and warnings, of its audio and of its text."""
+
+    transcript: Transcript | None
+    problems: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+    doubts: Sequence[str] = ()
 
 
-def _without_pronunciation(
-    utterance: Utterance, known: lexicon.Lexicon, vocabulary: Vocabulary
-) -> Iterator[str]:
-    words = (utterance.words or "").split()
-    if not words:
-        yield "no `words` in the manifest, which --lexicon needs"
-    for word in words:
-        if word.lower() not in known:
-            yield f"{word!r} is not in the lexicon; add it, or omit --lexicon"
-            continue
-        for phone in {phone for said in known[word.lower()] for phone in said}:
-            if phone not in vocabulary:
-                hint = unknown_phone(phone, vocabulary.phones, "the checkpoint's vocabulary")
-                yield f"{word!r} in the lexicon: {hint}"
-
-
-def write(
-    aligned: Mapping[str, Segments],
-    utterances: Sequence[Utterance],
+def planned(
+    pairs: Sequence[Pair],
+    output: Path | None = None,
+    format: str | None = None,
     textgrid: Path | None = None,
     phn: Path | None = None,
-    output: Path | None = None,
     ctm: Path | None = None,
-) -> None:
-    """Write each format that has a path: in a folder one file for each id; the manifest last."""
-    for utterance in utterances:
-        for folder, ending in ((textgrid, ".TextGrid"), (phn, ".phn")):
-            if folder:
-                header = audio.info(utterance.audio)
-                path = folder / f"{utterance.id}{ending}"
-                labels.write(path, aligned[utterance.id], header.samples, header.sample_rate)
-    if ctm:
-        with atomic_open(ctm) as file:
-            file.writelines(
-                f"{utterance.id} 1 {s.start_s:.6f} {s.end_s - s.start_s:.6f} {s.phone} "
-                f"{s.confidence:.4f}\n"
-                for utterance in utterances
-                for s in aligned[utterance.id]
-            )
-    if output:
-        timed = (
-            replace(u, segments=tuple(s._replace(confidence=None) for s in aligned[u.id]))
-            for u in utterances
-        )
-        write_jsonl(output, timed)
+    words_ctm: Path | None = None,
+    quiet: bool = False,
+) -> Outputs:
+    """The files of pairs; without any, and not `quiet`, the result goes to standard output.
 
-
-def _require_names(
-    utterances: Manifest,
-    with_times: bool,
-    folders: Sequence[Path | None],
-    files: Sequence[Path | None],
-    overwrite: bool,
-) -> None:
-    """Raise `DataError`, before the work, for outputs that cannot be written or compared."""
-    if not len(utterances):
-        raise DataError(f"{utterances.path}: no utterances")
-    if any(folders):
-        raise_problems(
-            f"{u.id!r}: cannot be the name of a file; rename it in {utterances.path}, or write "
-            f"--output or --ctm"
-            for u in utterances
-            if Path(u.id).name != u.id
-        )
-    outputs = list(filter(None, files))
-    for folder, ending in zip(folders, (".TextGrid", ".phn"), strict=True):
+    Raises `DataError` where two would be the same.
+    """
+    each: list[tuple[str, Sequence[Path | None]]] = []
+    manifest = None
+    ending = output.suffix.lower() if output and not output.is_dir() else ""
+    if ending == ".jsonl":
+        manifest, output = output, None
+    elif ending == ".ctm":
+        ctm, output = output, None
+    for kind, folder in (("textgrid", textgrid), ("phn", phn)):
         if folder:
-            outputs += [folder / f"{utterance.id}{ending}" for utterance in utterances]
-    require_new(outputs, overwrite, [utterances.path])
-    if without := [u.id for u in utterances if with_times and not u.segments]:
-        raise DataError(
-            f"{utterances.path}: --compare needs `segments`; {len(without)} utterances have none, "
-            f"the first of them {without[0]}"
+            ending = FORMATS[kind][0]
+            each.append((kind, [folder / f"{pair.name}{ending}" for pair in pairs]))
+    if output or not (quiet or each or manifest or ctm or words_ctm):
+        places = [(pair.audio, pair.name) for pair in pairs]
+        each.append(recordings.targets(places, format, output, KINDS))
+    ids = [_id(pair) for pair in pairs]
+    problems = [
+        f"{pair.audio}: its id would be {id}, and so would that of another; rename one"
+        for pair, id in zip(pairs, ids, strict=True)
+        if (manifest or ctm or words_ctm) and ids.count(id) > 1
+    ]
+    problems += [
+        f"{one.utterance.id!r}: cannot be the name of a file; rename it in the manifest, or write "
+        f"--output FILE.jsonl or --ctm"
+        for one in pairs
+        if each and one.utterance and one.name.name != one.utterance.id
+    ]
+    raise_problems(problems)
+    return Outputs(each, manifest, ctm, words_ctm)
+
+
+def jobs_of(given: Pairs, pronouncer: Pronouncer, needs_words: bool) -> dict[int, Job]:
+    """The pairs by their number, with what is said; what cannot be read becomes a problem.
+
+    The words of a manifest are read where it has no phones, or they are needed. Raises `DataError`
+    where words outside the lexicon need g2p, and it is not installed.
+    """
+    pronouncer.prepare(one.text for one in given.pairs if one.text and one.uses_words(needs_words))
+    jobs = {}
+    for number, pair in enumerate(given.pairs):
+        if needs_words and pair.text is None:
+            given.problems.append(f"{pair.place}: no `words`, which --lexicon needs")
+            continue
+        try:
+            jobs[number] = pair, pair.said(pronouncer, needs_words)
+        except DataError as error:
+            given.problems += error.problems
+    return jobs
+
+
+def aligned(
+    model: Aligner, jobs: Mapping[int, Job], channel: int | None = None
+) -> Iterator[tuple[int, Outcome]]:
+    """The number of each pair, and what came of it."""
+    of_manifest = all(pair.utterance for pair, _ in jobs.values())
+    if of_manifest and not isinstance(model.recognizer.criterion, HMM):
+        yield from _in_batches(model, jobs)
+        return
+    rate, window = model.sample_rate, model.recognizer.config.features.window_samples
+    for number, (pair, said) in jobs.items():
+        remarks: list[str] = []
+        try:
+            with audio.on_disk(pair.audio), warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                blocks = audio.stream(pair.audio, rate, window, remarks.append, channel)
+                result = model.transcript(shown(pair.audio), blocks, said)
+            yield number, Outcome(result, (), remarks, [str(one.message) for one in caught])
+        except DataError as error:
+            yield number, Outcome(None, error.problems, remarks)
+
+
+def _in_batches(model: Aligner, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Outcome]]:
+    """`aligned` of the utterances of a manifest, many at a time, without an HMM."""
+    recognizer = model.recognizer
+    sample_rate = recognizer.config.features.sample_rate
+    numbers: dict[str, int] = {}
+    chosen = []
+    for number, (pair, said) in jobs.items():
+        assert pair.utterance is not None
+        try:
+            model.require_said(said, audio.info(pair.audio, sample_rate).samples)
+        except DataError as error:
+            yield number, Outcome(None, error.problems)
+            continue
+        phones = tuple(phone for one in said for phone in one.pronunciations[0])
+        chosen.append(replace(pair.utterance, phones=phones, segments=None))
+        numbers[pair.utterance.id] = number
+    batches = Batches(chosen, recognizer.vocabulary, sample_rate, BATCH_SIZE) if chosen else ()
+    for batch, encoded, lengths in encode_all(recognizer, batches):
+        said_in = [jobs[numbers[id]][1] for id in batch.ids]
+        results = model.transcripts(batch, encoded, lengths, said_in)
+        for id, (transcript, doubt) in zip(batch.ids, results, strict=True):
+            file = jobs[numbers[id]][0].audio
+            yield numbers[id], Outcome(replace(transcript, file=file), doubts=[doubt] * bool(doubt))
+
+
+def _named(pair: Pair, problem: str) -> str:
+    """A problem after the name of its pair, unless it begins with that."""
+    name = pair.utterance.id if pair.utterance else shown(pair.audio)
+    return problem if problem.startswith(name) else f"{name}: {problem}"
+
+
+def _id(pair: Pair) -> str:
+    return pair.utterance.id if pair.utterance else re.sub(r"\s", "_", "_".join(pair.name.parts))
+
+
+def timed(pair: Pair, result: Transcript, complete: bool) -> Utterance:
+    """An utterance of a manifest to train from; `complete`: with TIMIT's silences."""
+    phones = tuple(with_silence(result.phones, result.duration_s)) if complete else result.phones
+    segments = tuple(one._replace(confidence=None) for one in phones)
+    names = tuple(one.phone for one in segments)
+    if pair.utterance:
+        same = result.words is None
+        how = pair.utterance.pronunciation if same else "aligned"
+        return replace(pair.utterance, phones=names, segments=segments, pronunciation=how)
+    return Utterance(
+        _id(pair),
+        os.path.abspath(pair.audio),
+        result.duration_s,
+        re.sub(r"\s", "_", pair.name.parent.name) or _id(pair),
+        names,
+        segments,
+        words=" ".join(one.word for one in result.words or ()) or None,
+        pronunciation="aligned" if result.words else None,
+    )
+
+
+def compared(results: Sequence[tuple[Pair, Transcript]]) -> str:
+    """How far times are from those of the manifest, of the utterances that have the same phones."""
+    timed_pairs = [
+        scoring.TimedPair(one.id, one.speaker, one.segments, result.phones)
+        for one, result in ((pair.utterance, result) for pair, result in results)
+        if one and one.segments and one.phones == tuple(p.phone for p in result.phones)
+    ]
+    lines = [scoring.compare_times(timed_pairs).text()] if timed_pairs else []
+    without = sum(not (pair.utterance and pair.utterance.segments) for pair, _ in results)
+    others = len(results) - without - len(timed_pairs)
+    for count, what in ((without, "have no times"), (others, "have other phones than their words")):
+        if count:
+            lines.append(f"{count} of {len(results)} utterances {what}, and are not compared")
+    return "\n".join(lines)
+
+
+def tiers_of(text: str) -> dict[str, str]:
+    """The type of `--tiers`: the levels of a TextGrid with their names."""
+    named = dict(one.partition("=")[::2] for one in text.split(","))
+    if not set(named) <= set(TIERS) or len(set(named.values())) < len(named):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}, expected LEVEL=NAME,… with the levels {', '.join(TIERS)}, as in "
+            f"words=ORT,phones=MAU"
         )
+    return {level: name or level for level, name in named.items()}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asr align",
+        description="Find the times of the words and phones that are said: forced alignment.",
+        epilog="asr align a.wav 'she had your dark suit' --output a.TextGrid",
+    )
+    add = parser.add_argument
+    a_source = (
+        "a recording and its text (in quotes, or a file); a folder, table or manifest of them"
+    )
+    add("source", nargs="+", help=a_source)
+    add("--checkpoint", type=Path, metavar="FILE", help="model; default: the packaged one")
+    add("--lexicon", type=Path, metavar="FILE", help="of words; default: the packaged CMUdict")
+    g2p = "of words outside the lexicon; none: an error"
+    add("--g2p", choices=("espeak", "none"), default="espeak", help=g2p)
+    an_output = "FILE.TextGrid, .json, .txt, .phn, .ctm, a manifest .jsonl, or a folder"
+    add("--output", type=Path, metavar="PATH", help=an_output)
+    add("--format", choices=KINDS, help="of the files in that folder; default: textgrid")
+    add("--textgrid", type=Path, metavar="FOLDER", help="write TextGrids there too")
+    add("--phn", type=Path, metavar="FOLDER", help="write .phn and .wrd there, in samples")
+    add("--ctm", type=Path, metavar="FILE", help="write a ctm of phones, with confidences")
+    add("--words-ctm", type=Path, metavar="FILE", help="write a ctm of words, likewise")
+    names = "tiers of a TextGrid, with names; default: words=words,phones=phones"
+    add("--tiers", type=tiers_of, default="words=words,phones=phones", metavar="…", help=names)
+    symbols = "timit: with h# and pau in .phn and manifests"
+    add("--symbols", choices=("arpabet", "timit"), default="arpabet", help=symbols)
+    add("--channel", type=int, metavar="N", help="read only this channel, 1 is the first")
+    add("--compare", action="store_true", help="print how far the manifest's `segments` differ")
+    add("--overwrite", action="store_true", help="replace files that are already there")
+    add("--root", default="", metavar="FOLDER", help="of a manifest's audio that has moved")
+    add("--strict", action="store_true", help="exit code 1 where a transcript seems another's")
+    add("--device", default="auto", help="cpu, cuda or cuda:N; default: cuda where there is one")
+    return parser
 
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="asr align",
-        description="Find the times of known phones: forced alignment by a trained network.",
-        epilog="A manifest of your own speech: asr prepare experiment=folder corpus.root=FOLDER",
+    options = _parser().parse_args(arguments)
+    sources, model = options.source, options.checkpoint
+    is_manifest = len(sources) == 2 and sources[1].endswith(".jsonl")
+    if model is None and (sources[0].endswith(".safetensors") or is_manifest):
+        model, *sources = sources
+    given = texts.pairs(sources, options.root)
+    outputs = planned(
+        given.pairs,
+        *(options.output, options.format, options.textgrid, options.phn, options.ctm),
+        *(options.words_ctm, options.compare),
     )
-    add = parser.add_argument
-    add("checkpoint", type=Path, help="checkpoint-best.safetensors of a run")
-    add("manifest", type=Path, help="phones and audio (.jsonl)")
-    add("--output", type=Path, metavar="FILE", help="write a manifest with `segments`")
-    add("--lexicon", type=Path, metavar="FILE", help="choose among its pronunciations of words")
-    add("--textgrid", type=Path, metavar="FOLDER", help="write ID.TextGrid files")
-    add("--phn", type=Path, metavar="FOLDER", help="write ID.phn, in samples")
-    add("--ctm", type=Path, metavar="FILE", help="write a ctm, with confidences")
-    add("--compare", action="store_true", help="print how far the manifest's `segments` differ")
-    add("--overwrite", action="store_true", help="replace files that are already there")
-    add("--root", default="", metavar="FOLDER", help="of a corpus that has moved")
-    add("--strict", action="store_true", help="exit code 1 where a transcript seems another's")
-    options = parser.parse_args(arguments)
-    folders, files = (options.textgrid, options.phn), (options.output, options.ctm)
-    if not (options.compare or any(folders + files)):
-        parser.error("give --output, --textgrid, --phn, --ctm or --compare")
-    manifest = Manifest(options.manifest, options.root)
-    _require_names(manifest, options.compare, folders, files, options.overwrite)
-    known = lexicon.read(options.lexicon, lexicon.EITHER) if options.lexicon else None
-    result = run(options.checkpoint, manifest, known)
-    aligned = result.segments
-    utterances = [utterance for utterance in manifest if utterance.id in aligned]
-    if known is not None:
-        utterances = [
-            replace(
-                utterance,
-                phones=tuple(segment.phone for segment in aligned[utterance.id]),
-                segments=None,
-                pronunciation="aligned",
-            )
-            for utterance in utterances
-        ]
-    write(aligned, utterances, *folders, *files)
+    require_new(outputs.paths(), options.overwrite, sources)
+    if options.compare and not any(p.utterance and p.utterance.segments for p in given.pairs):
+        raise DataError(f"{sources[0]}: --compare needs `segments`, and no utterance has any")
+    for note in grouped(given.notes):
+        print(f"warning: {note}", file=sys.stderr)
+    pronouncer = Pronouncer(options.lexicon, options.g2p)
+    jobs = jobs_of(given, pronouncer, needs_words := options.lexicon is not None)
+    for warning in pronouncer.warnings():
+        print(f"warning: {warning}", file=sys.stderr)
+    if not jobs:
+        raise_problems(given.problems)
+    for problem in given.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    results: dict[int, Transcript] = {}
+    doubtful = 0
+    loaded = Aligner(aligner.load(model, choose_device(options.device)).recognizer)
+    with tqdm(total=len(jobs), desc="aligned", leave=False, disable=None) as bar:
+        for number, outcome in aligned(loaded, jobs, options.channel):
+            pair, result, problems = jobs[number][0], outcome.transcript, [*outcome.problems]
+            if result:
+                result = result if pair.uses_words(needs_words) else replace(result, words=None)
+                try:
+                    _write_each(outputs, number, pair, result, options)
+                    results[number] = result
+                except DataError as error:
+                    problems += error.problems
+            for kind, said in (
+                ("warning", [*outcome.remarks, *outcome.doubts]),
+                ("error", problems),
+            ):
+                for sentence in said:
+                    tqdm.write(f"{kind}: {_named(pair, sentence)}", file=sys.stderr)
+            doubtful += bool(outcome.doubts)
+            bar.update()
+    total = len(given.pairs) + len(given.problems) - (len(given.pairs) - len(jobs))
+    done = [(given.pairs[number], results[number]) for number in sorted(results)]
+    _write_all(outputs, done, options.symbols == "timit")
     if options.compare:
-        times = scoring.compare_times(
-            scoring.TimedPair(u.id, u.speaker, u.segments or (), aligned[u.id]) for u in utterances
-        )
-        print(times.text())
-    for path in filter(None, folders + files):
-        print(path)
-    missing = len(manifest) - len(aligned), "not aligned"
-    doubtful = len(result.doubts), "seem to have another's transcript"
-    for count, problem in (missing, doubtful):
+        print(compared(done))
+    for path in (options.textgrid, options.phn, options.output, options.ctm, options.words_ctm):
+        if path and done:
+            print(path)
+    missing = total - len(done), "not aligned"
+    for count, problem in (missing, (doubtful, "seem to have another's transcript")):
         if count:
-            print(f"{count} of {len(manifest)} utterances {problem}", file=sys.stderr)
-    return int(bool(result.problems or (options.strict and result.doubts)))
+            print(f"{count} of {total} utterances {problem}", file=sys.stderr)
+    return int(bool(missing[0] or (options.strict and doubtful)))
+
+
+def _write_each(
+    outputs: Outputs, number: int, pair: Pair, result: Transcript, options: argparse.Namespace
+) -> None:
+    """Write, or print, the result of one pair in each format."""
+    for format, places in outputs.each:
+        rate = audio.info(pair.audio).sample_rate if format == "phn" else RATE
+        complete = options.symbols == "timit"
+        kinds = ("phn", "wrd")[: 1 + (result.words is not None)] if format == "phn" else (format,)
+        files = [in_format(result, one, options.tiers, rate, complete) for one in kinds]
+        place = places[number]
+        if place is None:
+            print("".join(files), end="", flush=True)
+            continue
+        for text, ending in zip(files, FORMATS[format], strict=False):
+            with atomic_open(place.with_suffix(ending)) as file:
+                file.write(text)
+
+
+def _write_all(outputs: Outputs, done: Sequence[tuple[Pair, Transcript]], complete: bool) -> None:
+    """Write what holds the results of all pairs, the manifest last."""
+    for path, kind in ((outputs.ctm, "ctm"), (outputs.words_ctm, "words-ctm")):
+        if path and done:
+            with atomic_open(path) as file:
+                file.writelines(in_format(replace(one, file=_id(pair)), kind) for pair, one in done)
+    if outputs.manifest and done:
+        write_jsonl(outputs.manifest, (timed(pair, result, complete) for pair, result in done))

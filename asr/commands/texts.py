@@ -45,18 +45,22 @@ class Pair:
     phones: tuple[str, ...] = ()
     utterance: Utterance | None = None  # of a manifest
 
+    def uses_words(self, needed: bool = True) -> bool:
+        """Whether words are read: where there are no phones, or words are needed."""
+        return self.text is not None and (needed or not self.phones)
+
     def said(self, pronouncer: Pronouncer, words: bool = True) -> tuple[Said, ...]:
-        """The words; each phone is one where there are no words, or they are not wanted.
+        """The words as `uses_words` says, or else each phone as if it were a word.
 
         Raises `DataError`, which names the place, for what cannot be read.
         """
+        if self.text is None or not self.uses_words(words):
+            return tuple(Said(phone, ((phone,),)) for phone in self.phones)
         try:
-            if self.text is None or (self.phones and not words):
-                return tuple(Said(phone, ((phone,),)) for phone in self.phones)
             return pronouncer.said(self.text)
         except DataError as error:
-            raise_problems(f"{self.place}: {problem}" for problem in error.problems)
-            raise
+            place = f"{self.place}: "
+            raise DataError(f"{place}{error}", [place + one for one in error.problems]) from error
 
 
 @dataclass

@@ -9,8 +9,10 @@ import lzma
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -111,22 +113,53 @@ class Pronouncer:
         self.g2p = g2p if self._is_arpabet else "none"
         self._reader = SpeechReader([self.lexicon])
         self._known: dict[str, tuple[Pronunciation, ...]] = {}
+        self._texts: dict[str, list[str]] = {}
+
+    def prepare(self, texts: Iterable[str]) -> None:
+        """Pronounce the words of many texts; what is wrong with one of them, `said` reports.
+
+        Raises `DataError` where words need espeak-ng and it is not installed.
+        """
+        new: dict[str, None] = {}
+        for text in texts:
+            with suppress(DataError):
+                new |= dict.fromkeys(self._words(text))
+        self._pronounce(new)
 
     def said(self, text: str) -> tuple[Said, ...]:
         """The words of a text; `DataError` where it cannot be read, or a word has no phones."""
-        words = self._reader(NUMBER_SIGN.sub("number ", text))
-        shouted = text.upper() == text  # LibriSpeech and others write all in capitals
-        marked = [word.lower() if shouted else word for word in words]
-        unknown = [
-            w for w in dict.fromkeys(marked) if w not in self._known and not self._look_up(w)
-        ]
-        if unknown:
-            self._ask(unknown)
-        return tuple(Said(key(word), self._known[word]) for word in marked)
+        words = self._words(text)
+        self._pronounce(words)
+        if silent := [word for word in dict.fromkeys(words) if word not in self._known]:
+            named = ", ".join(map(repr, silent))
+            if self.g2p == "espeak":
+                raise DataError(
+                    f"espeak-ng has no phones for {named}; write it out as it was spoken, or add "
+                    f"it to a lexicon of your own"
+                )
+            raise DataError(
+                f"{named} is not in the lexicon ({self.lexicon.name}); add it, or omit --lexicon "
+                f"and --g2p none"
+            )
+        return tuple(Said(key(word), self._known[word]) for word in words)
 
-    def notes(self) -> list[str]:
-        """What was left out of the texts, a line for each kind."""
-        return self._reader.notes()
+    def warnings(self) -> list[str]:
+        """A line for each word outside the lexicon, with its phones, and one for markup."""
+        outside = f"is not in {self.lexicon.name}, aligned as"
+        named = [f"{word!r} {outside} {' '.join(one)}" for word, one in self.outside.items()]
+        return named + [note for note in self._reader.notes() if note.startswith("markup")]
+
+    def _words(self, text: str) -> list[str]:
+        """The words as written; in lower case where all is in capitals, as in LibriSpeech."""
+        if text not in self._texts:
+            words = self._reader(NUMBER_SIGN.sub("number ", text))
+            self._texts[text] = [word.lower() for word in words] if text.isupper() else words
+        return self._texts[text]
+
+    def _pronounce(self, words: Iterable[str]) -> None:
+        new = [word for word in dict.fromkeys(words) if word not in self._known]
+        if unknown := [word for word in new if not self._look_up(word)]:
+            self._ask(unknown)
 
     def _look_up(self, word: str) -> bool:
         """Whether the lexicon has a word; capitals may be spelled too."""
@@ -144,33 +177,19 @@ class Pronouncer:
         plural = ("z",) if match[2] and self._is_arpabet else ()
         return ((*(phone for one in letters for phone in self.lexicon[one][0]), *plural),)
 
-    def _ask(self, words: list[str]) -> None:
-        """Pronounce words outside the lexicon by espeak-ng."""
+    def _ask(self, words: Sequence[str]) -> None:
+        """Pronounce words outside the lexicon: spelled, and by espeak-ng."""
         asked = {word: _read_aloud(word) for word in words}
-        spelled = {word: self._spelled(word) for word in words}
-        if self.g2p == "espeak":
-            sounds = lexicon.espeak(one for all in asked.values() for one in all)
-        elif without := [word for word in words if not spelled[word]]:
-            named = ", ".join(map(repr, without))
-            raise DataError(
-                f"not in the lexicon {self.lexicon.name}: {named}; add the words to it, or leave "
-                f"--g2p none out"
-            )
-        else:
-            sounds = {}
-        silent = []
+        is_asked = self.g2p == "espeak"
+        sounds = lexicon.espeak(chain.from_iterable(asked.values())) if is_asked else {}
         for word in words:
-            variants = [*spelled[word], *(sounds[one] for one in asked[word] if one in sounds)]
+            variants = [
+                *self._spelled(word),
+                *(sounds[one] for one in asked[word] if one in sounds),
+            ]
             if variants:
                 self._known[word] = tuple(dict.fromkeys(variants))
                 self.outside[word] = variants[0]
-            else:
-                silent.append(word)
-        if silent:
-            raise DataError(
-                f"espeak-ng has no phones for {', '.join(map(repr, silent))}; write it out as it "
-                f"was spoken, or add it to a lexicon of your own"
-            )
 
 
 def _read_aloud(word: str) -> tuple[str, ...]:
