@@ -30,7 +30,7 @@ from asr.phones import unknown_phone
 from asr.recognizer import Recognizer
 from asr.records import Segment, Transcript
 from asr.search import SearchConfig
-from asr.transcriber import SPEAKER, Recording, Transcriber, spoken
+from asr.transcriber import SPEAKER, Recording, Transcriber, Warn, spoken
 
 MODEL = Path(__file__).parent / "pretrained" / "alignment.safetensors"
 # Phones that stand for silence: where a vocabulary has one, transcripts leave no time unlabelled.
@@ -141,7 +141,13 @@ class Aligner:
             for by in worse
         ]
 
-    def transcript(self, name: str, blocks: Iterator[Waveform], said: Sequence[Said]) -> Transcript:
+    def transcript(
+        self,
+        name: str,
+        blocks: Iterator[Waveform],
+        said: Sequence[Said],
+        warn: Warn = warnings.warn,
+    ) -> Transcript:
         """What was said in a recording, given in blocks (S,), with its times."""
         waveform = np.concatenate(list(blocks))
         self.require_said(said, len(waveform))
@@ -152,7 +158,7 @@ class Aligner:
             batch = replace(batch, ids=(name,))
             ((transcript, doubt),) = self.transcripts(batch, encoded, lengths, [said])
         if doubt:
-            warnings.warn(doubt, stacklevel=2)
+            warn(doubt)
         return transcript
 
     def require_said(self, said: Sequence[Said], samples: int) -> None:

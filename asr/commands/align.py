@@ -16,9 +16,10 @@ import argparse
 import os
 import re
 import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -43,77 +44,8 @@ BATCH_SIZE = 16  # utterances
 KINDS = ("textgrid", "text", "json", "phn")  # with one file for each recording, the default first
 
 Job = tuple[Pair, tuple[Said, ...]]
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The files to write: of each pair in some formats, and of all pairs together."""
-
-    each: Sequence[tuple[str, Sequence[Path | None]]]  # None: standard output
-    manifest: Path | None
-    ctm: Path | None
-    words_ctm: Path | None
-
-    def paths(self) -> Iterator[Path]:
-        """All files, those of all pairs last."""
-        for format, places in self.each:
-            for path in filter(None, places):
-                yield from (path.with_suffix(ending) for ending in FORMATS[format])
-        yield from filter(None, (self.ctm, self.words_ctm, self.manifest))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Of one pair: its transcript, or what is wrong; and warnings, of its audio and of its text."""
-
-    transcript: Transcript | None
-    problems: Sequence[str] = ()
-    remarks: Sequence[str] = ()
-    doubts: Sequence[str] = ()
-
-
-def planned(
-    pairs: Sequence[Pair],
-    output: Path | None = None,
-    format: str | None = None,
-    textgrid: Path | None = None,
-    phn: Path | None = None,
-    ctm: Path | None = None,
-    words_ctm: Path | None = None,
-    quiet: bool = False,
-) -> Outputs:
-    """The files of pairs; without any, and not `quiet`, the result goes to standard output.
-
-    Raises `DataError` where two would be the same.
-    """
-    each: list[tuple[str, Sequence[Path | None]]] = []
-    manifest = None
-    ending = output.suffix.lower() if output and not output.is_dir() else ""
-    if ending == ".jsonl":
-        manifest, output = output, None
-    elif ending == ".ctm":
-        ctm, output = output, None
-    for kind, folder in (("textgrid", textgrid), ("phn", phn)):
-        if folder:
-            ending = FORMATS[kind][0]
-            each.append((kind, [folder / f"{pair.name}{ending}" for pair in pairs]))
-    if output or not (quiet or each or manifest or ctm or words_ctm):
-        places = [(pair.audio, pair.name) for pair in pairs]
-        each.append(recordings.targets(places, format, output, KINDS))
-    ids = [_id(pair) for pair in pairs]
-    problems = [
-        f"{pair.audio}: its id would be {id}, and so would that of another; rename one"
-        for pair, id in zip(pairs, ids, strict=True)
-        if (manifest or ctm or words_ctm) and ids.count(id) > 1
-    ]
-    problems += [
-        f"{one.utterance.id!r}: cannot be the name of a file; rename it in the manifest, or write "
-        f"--output FILE.jsonl or --ctm"
-        for one in pairs
-        if each and one.utterance and one.name.name != one.utterance.id
-    ]
-    raise_problems(problems)
-    return Outputs(each, manifest, ctm, words_ctm)
+Say = Callable[[str, Pair, str], object]  # a kind ("error", "warning", "doubt"), and a sentence
+Places = Sequence[tuple[str, Sequence[Path | None]]]  # of each pair; None: stdout
 
 
 def jobs_of(given: Pairs, pronouncer: Pronouncer, needs_words: bool) -> dict[int, Job]:
@@ -125,10 +57,9 @@ def jobs_of(given: Pairs, pronouncer: Pronouncer, needs_words: bool) -> dict[int
     pronouncer.prepare(one.text for one in given.pairs if one.text and one.uses_words(needs_words))
     jobs = {}
     for number, pair in enumerate(given.pairs):
-        if needs_words and pair.text is None:
-            given.problems.append(f"{pair.place}: no `words`, which --lexicon needs")
-            continue
         try:
+            if needs_words and pair.text is None:
+                raise DataError(f"{pair.place}: no `words`, which --lexicon needs")
             jobs[number] = pair, pair.said(pronouncer, needs_words)
         except DataError as error:
             given.problems += error.problems
@@ -136,27 +67,30 @@ def jobs_of(given: Pairs, pronouncer: Pronouncer, needs_words: bool) -> dict[int
 
 
 def aligned(
-    model: Aligner, jobs: Mapping[int, Job], channel: int | None = None
-) -> Iterator[tuple[int, Outcome]]:
-    """The number of each pair, and what came of it."""
-    of_manifest = all(pair.utterance for pair, _ in jobs.values())
-    if of_manifest and not isinstance(model.recognizer.criterion, HMM):
-        yield from _in_batches(model, jobs)
+    model: Aligner, jobs: Mapping[int, Job], say: Say, channel: int | None = None
+) -> Iterator[tuple[int, Transcript | None]]:
+    """The number and the transcript of each pair; None: `say` got what is wrong with it."""
+    config, is_hmm = model.recognizer.config.features, isinstance(model.recognizer.criterion, HMM)
+    if not is_hmm and all(pair.utterance for pair, _ in jobs.values()):
+        yield from _in_batches(model, jobs, say)
         return
-    rate, window = model.sample_rate, model.recognizer.config.features.window_samples
     for number, (pair, said) in jobs.items():
-        remarks: list[str] = []
+        warn, doubt = (partial(say, kind, pair) for kind in ("warning", "doubt"))
         try:
-            with audio.on_disk(pair.audio), warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                blocks = audio.stream(pair.audio, rate, window, remarks.append, channel)
-                result = model.transcript(shown(pair.audio), blocks, said)
-            yield number, Outcome(result, (), remarks, [str(one.message) for one in caught])
+            with audio.on_disk(pair.audio):
+                rate, window = config.sample_rate, config.window_samples
+                blocks = audio.stream(pair.audio, rate, window, warn, channel)
+                result = model.transcript(shown(pair.audio), blocks, said, doubt)
+            yield number, result
         except DataError as error:
-            yield number, Outcome(None, error.problems, remarks)
+            for problem in error.problems:
+                say("error", pair, problem)
+            yield number, None
 
 
-def _in_batches(model: Aligner, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Outcome]]:
+def _in_batches(
+    model: Aligner, jobs: Mapping[int, Job], say: Say
+) -> Iterator[tuple[int, Transcript | None]]:
     """`aligned` of the utterances of a manifest, many at a time, without an HMM."""
     recognizer = model.recognizer
     sample_rate = recognizer.config.features.sample_rate
@@ -167,28 +101,21 @@ def _in_batches(model: Aligner, jobs: Mapping[int, Job]) -> Iterator[tuple[int, 
         try:
             model.require_said(said, audio.info(pair.audio, sample_rate).samples)
         except DataError as error:
-            yield number, Outcome(None, error.problems)
+            for problem in error.problems:
+                say("error", pair, problem)
+            yield number, None
             continue
         phones = tuple(phone for one in said for phone in one.pronunciations[0])
         chosen.append(replace(pair.utterance, phones=phones, segments=None))
         numbers[pair.utterance.id] = number
     batches = Batches(chosen, recognizer.vocabulary, sample_rate, BATCH_SIZE) if chosen else ()
     for batch, encoded, lengths in encode_all(recognizer, batches):
-        said_in = [jobs[numbers[id]][1] for id in batch.ids]
-        results = model.transcripts(batch, encoded, lengths, said_in)
-        for id, (transcript, doubt) in zip(batch.ids, results, strict=True):
-            file = jobs[numbers[id]][0].audio
-            yield numbers[id], Outcome(replace(transcript, file=file), doubts=[doubt] * bool(doubt))
-
-
-def _named(pair: Pair, problem: str) -> str:
-    """A problem after the name of its pair, unless it begins with that."""
-    name = pair.utterance.id if pair.utterance else shown(pair.audio)
-    return problem if problem.startswith(name) else f"{name}: {problem}"
-
-
-def _id(pair: Pair) -> str:
-    return pair.utterance.id if pair.utterance else re.sub(r"\s", "_", "_".join(pair.name.parts))
+        of_batch = [jobs[numbers[id]] for id in batch.ids]
+        results = model.transcripts(batch, encoded, lengths, [said for _, said in of_batch])
+        for (pair, _), (transcript, doubt) in zip(of_batch, results, strict=True):
+            if doubt:
+                say("doubt", pair, doubt)
+            yield numbers[transcript.file], replace(transcript, file=pair.audio)
 
 
 def timed(pair: Pair, result: Transcript, complete: bool) -> Utterance:
@@ -196,36 +123,90 @@ def timed(pair: Pair, result: Transcript, complete: bool) -> Utterance:
     phones = tuple(with_silence(result.phones, result.duration_s)) if complete else result.phones
     segments = tuple(one._replace(confidence=None) for one in phones)
     names = tuple(one.phone for one in segments)
-    if pair.utterance:
-        same = result.words is None
-        how = pair.utterance.pronunciation if same else "aligned"
-        return replace(pair.utterance, phones=names, segments=segments, pronunciation=how)
+    if one := pair.utterance:
+        how = one.pronunciation if result.words is None else "aligned"
+        return replace(one, phones=names, segments=segments, pronunciation=how)
+    speaker = re.sub(r"\s", "_", pair.name.parent.name) or pair.id
+    words = " ".join(one.word for one in result.words or ())
+    place = os.path.abspath(pair.audio)
     return Utterance(
-        _id(pair),
-        os.path.abspath(pair.audio),
-        result.duration_s,
-        re.sub(r"\s", "_", pair.name.parent.name) or _id(pair),
-        names,
-        segments,
-        words=" ".join(one.word for one in result.words or ()) or None,
-        pronunciation="aligned" if result.words else None,
+        *(pair.id, place, result.duration_s, speaker, names, segments),
+        words=words,
+        pronunciation="aligned",
     )
 
 
 def compared(results: Sequence[tuple[Pair, Transcript]]) -> str:
     """How far times are from those of the manifest, of the utterances that have the same phones."""
-    timed_pairs = [
+    both = [
         scoring.TimedPair(one.id, one.speaker, one.segments, result.phones)
         for one, result in ((pair.utterance, result) for pair, result in results)
-        if one and one.segments and one.phones == tuple(p.phone for p in result.phones)
+        if one and one.segments and one.phones == tuple(segment.phone for segment in result.phones)
     ]
-    lines = [scoring.compare_times(timed_pairs).text()] if timed_pairs else []
+    lines = [scoring.compare_times(both).text()] if both else []
     without = sum(not (pair.utterance and pair.utterance.segments) for pair, _ in results)
-    others = len(results) - without - len(timed_pairs)
-    for count, what in ((without, "have no times"), (others, "have other phones than their words")):
+    others = len(results) - without - len(both)
+    for count, what in ((without, "no times"), (others, "times of other phones")):
         if count:
-            lines.append(f"{count} of {len(results)} utterances {what}, and are not compared")
+            lines.append(f"{count} of {len(results)} utterances have {what}: not compared")
     return "\n".join(lines)
+
+
+def places_of(pairs: Sequence[Pair], options: argparse.Namespace) -> Places:
+    """The files of each pair, in each format that the options ask for.
+
+    Raises `DataError` where ids or files would be the same, or cannot be names.
+    """
+    whole = (options.ctm, options.words_ctm, options.manifest)
+    places: list[tuple[str, Sequence[Path | None]]] = [
+        (kind, [folder / f"{pair.name}{FORMATS[kind][0]}" for pair in pairs])
+        for kind, folder in (("textgrid", options.textgrid), ("phn", options.phn))
+        if folder
+    ]
+    if options.output or not (places or any(whole) or options.compare):
+        named = [(pair.audio, pair.name) for pair in pairs]
+        places.append(recordings.targets(named, options.format, options.output, KINDS))
+    times = Counter(pair.id for pair in pairs)
+    raise_problems(
+        f"{one.id!r}: is the id of {times[one.id]} recordings, and cannot name them; rename them"
+        if times[one.id] > 1
+        else f"{one.id!r}: cannot be the name of a file; rename it in the manifest, or write "
+        f"--output FILE.jsonl or --ctm"
+        for one in pairs
+        if (any(whole) and times[one.id] > 1) or (places and one.utterance and "/" in one.id)
+    )
+    return places
+
+
+def write_each(
+    places: Places, number: int, result: Transcript, options: argparse.Namespace
+) -> None:
+    """Write, or print, the result of a pair in each format."""
+    for format, paths in places:
+        path, kinds = paths[number], (format,)
+        rate = RATE
+        if format == "phn":
+            rate = audio.info(result.file).sample_rate
+            kinds = ("phn", "wrd") if result.words is not None else kinds
+        complete = options.symbols == "timit"
+        files = [in_format(result, one, options.tiers, rate, complete) for one in kinds]
+        if path is None:
+            print("".join(files), end="", flush=True)
+            continue
+        for text, ending in zip(files, FORMATS[format], strict=False):
+            with atomic_open(path.with_suffix(ending)) as file:
+                file.write(text)
+
+
+def write_all(done: Sequence[tuple[Pair, Transcript]], options: argparse.Namespace) -> None:
+    """Write what holds the results of all pairs, the manifest last."""
+    for path, kind in ((options.ctm, "ctm"), (options.words_ctm, "words-ctm")):
+        if path:
+            with atomic_open(path) as file:
+                file.writelines(in_format(replace(one, file=pair.id), kind) for pair, one in done)
+    if options.manifest:
+        complete = options.symbols == "timit"
+        write_jsonl(options.manifest, (timed(pair, result, complete) for pair, result in done))
 
 
 def tiers_of(text: str) -> dict[str, str]:
@@ -239,16 +220,15 @@ def tiers_of(text: str) -> dict[str, str]:
     return {level: name or level for level, name in named.items()}
 
 
-def _parser() -> argparse.ArgumentParser:
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options, with the sources in `source`, and `manifest` in place of --output FILE.jsonl."""
     parser = argparse.ArgumentParser(
         prog="asr align",
         description="Find the times of the words and phones that are said: forced alignment.",
         epilog="asr align a.wav 'she had your dark suit' --output a.TextGrid",
     )
     add = parser.add_argument
-    a_source = (
-        "a recording and its text (in quotes, or a file); a folder, table or manifest of them"
-    )
+    a_source = "a recording and its text, in quotes or a file; a folder, table or manifest of them"
     add("source", nargs="+", help=a_source)
     add("--checkpoint", type=Path, metavar="FILE", help="model; default: the packaged one")
     add("--lexicon", type=Path, metavar="FILE", help="of words; default: the packaged CMUdict")
@@ -261,9 +241,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--phn", type=Path, metavar="FOLDER", help="write .phn and .wrd there, in samples")
     add("--ctm", type=Path, metavar="FILE", help="write a ctm of phones, with confidences")
     add("--words-ctm", type=Path, metavar="FILE", help="write a ctm of words, likewise")
-    names = "tiers of a TextGrid, with names; default: words=words,phones=phones"
+    names = "tiers of a TextGrid, with their names; default: words=words,phones=phones"
     add("--tiers", type=tiers_of, default="words=words,phones=phones", metavar="…", help=names)
-    symbols = "timit: with h# and pau in .phn and manifests"
+    symbols = "timit: with h# and pau where nobody speaks, in .phn and manifests"
     add("--symbols", choices=("arpabet", "timit"), default="arpabet", help=symbols)
     add("--channel", type=int, metavar="N", help="read only this channel, 1 is the first")
     add("--compare", action="store_true", help="print how far the manifest's `segments` differ")
@@ -271,94 +251,78 @@ def _parser() -> argparse.ArgumentParser:
     add("--root", default="", metavar="FOLDER", help="of a manifest's audio that has moved")
     add("--strict", action="store_true", help="exit code 1 where a transcript seems another's")
     add("--device", default="auto", help="cpu, cuda or cuda:N; default: cuda where there is one")
-    return parser
+    options = parser.parse_args(arguments)
+    first, *others = options.source
+    is_model = first.endswith(".safetensors") or [one[-6:] for one in others] == [".jsonl"]
+    if others and not options.checkpoint and is_model:
+        options.checkpoint, options.source = first, others
+    for ending, name in ((".jsonl", "manifest"), (".ctm", "ctm")):
+        is_whole = options.output and options.output.suffix.lower() == ending
+        if name == "manifest" or is_whole:
+            setattr(options, name, options.output if is_whole else None)
+        options.output = None if is_whole else options.output
+    return options
 
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    sources, model = options.source, options.checkpoint
-    is_manifest = len(sources) == 2 and sources[1].endswith(".jsonl")
-    if model is None and (sources[0].endswith(".safetensors") or is_manifest):
-        model, *sources = sources
-    given = texts.pairs(sources, options.root)
-    outputs = planned(
-        given.pairs,
-        *(options.output, options.format, options.textgrid, options.phn, options.ctm),
-        *(options.words_ctm, options.compare),
-    )
-    require_new(outputs.paths(), options.overwrite, sources)
+    options = options_of(arguments)
+    given = texts.pairs(options.source, options.root)
+    places = places_of(given.pairs, options)
+    whole = list(filter(None, (options.ctm, options.words_ctm, options.manifest)))
+    files = [
+        path.with_suffix(ending)
+        for format, paths in places
+        for path in filter(None, paths)
+        for ending in FORMATS[format]
+    ]
+    require_new([*files, *whole], options.overwrite, options.source)
     if options.compare and not any(p.utterance and p.utterance.segments for p in given.pairs):
-        raise DataError(f"{sources[0]}: --compare needs `segments`, and no utterance has any")
-    for note in grouped(given.notes):
-        print(f"warning: {note}", file=sys.stderr)
+        raise DataError(f"{options.source[0]}: --compare needs `segments`, no utterance has them")
+    total = len(given.pairs) + len(given.problems)
     pronouncer = Pronouncer(options.lexicon, options.g2p)
-    jobs = jobs_of(given, pronouncer, needs_words := options.lexicon is not None)
-    for warning in pronouncer.warnings():
+    jobs = jobs_of(given, pronouncer, options.lexicon is not None)
+    for warning in grouped([*given.notes, *pronouncer.warnings()]):
         print(f"warning: {warning}", file=sys.stderr)
     if not jobs:
         raise_problems(given.problems)
     for problem in given.problems:
         print(f"error: {problem}", file=sys.stderr)
+    counts = Counter[str]()
+
+    def say(kind: str, pair: Pair, sentence: str) -> None:
+        name = pair.utterance.id if pair.utterance else shown(pair.audio)
+        start = "" if sentence.startswith(name) else f"{name}: "
+        shown_as = "warning" if kind == "doubt" else kind
+        tqdm.write(f"{shown_as}: {start}{sentence}", file=sys.stderr)
+        counts[kind] += 1
+
     results: dict[int, Transcript] = {}
-    doubtful = 0
-    loaded = Aligner(aligner.load(model, choose_device(options.device)).recognizer)
+    model = Aligner(aligner.load(options.checkpoint, choose_device(options.device)).recognizer)
     with tqdm(total=len(jobs), desc="aligned", leave=False, disable=None) as bar:
-        for number, outcome in aligned(loaded, jobs, options.channel):
-            pair, result, problems = jobs[number][0], outcome.transcript, [*outcome.problems]
-            if result:
-                result = result if pair.uses_words(needs_words) else replace(result, words=None)
-                try:
-                    _write_each(outputs, number, pair, result, options)
-                    results[number] = result
-                except DataError as error:
-                    problems += error.problems
-            for kind, said in (
-                ("warning", [*outcome.remarks, *outcome.doubts]),
-                ("error", problems),
-            ):
-                for sentence in said:
-                    tqdm.write(f"{kind}: {_named(pair, sentence)}", file=sys.stderr)
-            doubtful += bool(outcome.doubts)
+        for number, result in aligned(model, jobs, say, options.channel):
             bar.update()
-    total = len(given.pairs) + len(given.problems) - (len(given.pairs) - len(jobs))
+            pair, said = jobs[number]
+            if result is None:
+                continue
+            if pair.phones == tuple(one.word for one in said):
+                result = replace(result, words=None)
+            try:
+                write_each(places, number, result, options)
+                results[number] = result
+            except DataError as error:
+                say("error", pair, str(error))
     done = [(given.pairs[number], results[number]) for number in sorted(results)]
-    _write_all(outputs, done, options.symbols == "timit")
-    if options.compare:
-        print(compared(done))
-    for path in (options.textgrid, options.phn, options.output, options.ctm, options.words_ctm):
-        if path and done:
+    if done:
+        write_all(done, options)
+        if options.compare:
+            print(compared(done))
+        for path in filter(None, (options.textgrid, options.phn, options.output, *whole)):
             print(path)
-    missing = total - len(done), "not aligned"
-    for count, problem in (missing, (doubtful, "seem to have another's transcript")):
-        if count:
-            print(f"{count} of {total} utterances {problem}", file=sys.stderr)
-    return int(bool(missing[0] or (options.strict and doubtful)))
-
-
-def _write_each(
-    outputs: Outputs, number: int, pair: Pair, result: Transcript, options: argparse.Namespace
-) -> None:
-    """Write, or print, the result of one pair in each format."""
-    for format, places in outputs.each:
-        rate = audio.info(pair.audio).sample_rate if format == "phn" else RATE
-        complete = options.symbols == "timit"
-        kinds = ("phn", "wrd")[: 1 + (result.words is not None)] if format == "phn" else (format,)
-        files = [in_format(result, one, options.tiers, rate, complete) for one in kinds]
-        place = places[number]
-        if place is None:
-            print("".join(files), end="", flush=True)
-            continue
-        for text, ending in zip(files, FORMATS[format], strict=False):
-            with atomic_open(place.with_suffix(ending)) as file:
-                file.write(text)
-
-
-def _write_all(outputs: Outputs, done: Sequence[tuple[Pair, Transcript]], complete: bool) -> None:
-    """Write what holds the results of all pairs, the manifest last."""
-    for path, kind in ((outputs.ctm, "ctm"), (outputs.words_ctm, "words-ctm")):
-        if path and done:
-            with atomic_open(path) as file:
-                file.writelines(in_format(replace(one, file=_id(pair)), kind) for pair, one in done)
-    if outputs.manifest and done:
-        write_jsonl(outputs.manifest, (timed(pair, result, complete) for pair, result in done))
+    for count, what in (
+        (total - len(done), "not aligned"),
+        (counts["doubt"], "seem to have another's transcript"),
+    ):
+        if count and total > 1:
+            print(f"{count} of {total} utterances {what}", file=sys.stderr)
+    return int(total > len(done) or (options.strict and counts["doubt"] > 0))

@@ -45,6 +45,11 @@ class Pair:
     phones: tuple[str, ...] = ()
     utterance: Utterance | None = None  # of a manifest
 
+    @property
+    def id(self) -> str:
+        """Of a manifest, or else the name of the results, in one word."""
+        return self.utterance.id if self.utterance else "_".join("_".join(self.name.parts).split())
+
     def uses_words(self, needed: bool = True) -> bool:
         """Whether words are read: where there are no phones, or words are needed."""
         return self.text is not None and (needed or not self.phones)

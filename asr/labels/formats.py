@@ -44,6 +44,7 @@ def in_format(
         else:
             record["words"] = [one._asdict() for one in transcript.words]
         return json.dumps(record, ensure_ascii=False) + "\n"
+    end_s = max([transcript.duration_s, *(one.end_s for one in transcript.phones[-1:])])
     words = [Segment(*one[:4]) for one in transcript.words or ()]
     if format == "textgrid":
         levels: dict[str, Sequence[Segment]] = {
@@ -57,7 +58,7 @@ def in_format(
         if transcript.words is None:
             wanted.remove("words")
         named = {tiers[one]: levels[one] for one in wanted}
-        return textgrid.text_of(named, transcript.duration_s)
+        return textgrid.text_of(named, end_s)
     if format in ("phn", "wrd"):
         segments = words if format == "wrd" else transcript.phones
         if complete and format == "phn":
