@@ -18,7 +18,7 @@ from typing import Any
 
 from asr.corpora import lexicon
 from asr.corpora.lexicon import Dictionary, Pronunciation, Said, key
-from asr.corpora.transcripts import WordReader
+from asr.corpora.transcripts import UNWRITTEN, WordReader
 from asr.errors import DataError
 from asr.phones import TABLES, arpabet_spellings, phone_set
 
@@ -41,14 +41,14 @@ class CMUdict(Dictionary):
             self._lines = file.read().split("\n")
 
     def __contains__(self, word: object) -> bool:
-        return isinstance(word, str) and bool(self._entries(f"{word} "))
+        return isinstance(word, str) and bool(self._lines_of(f"{word} "))
 
     def __getitem__(self, word: str) -> tuple[Pronunciation, ...]:
-        entries = [*self._entries(f"{word} "), *self._entries(f"{word}(")]
-        if not entries:
+        if word not in self:
             raise KeyError(word)
+        entries = [*self._lines_of(f"{word} "), *self._lines_of(f"{word}(")]
         spelling = arpabet_spellings()
-        sounds = (entry.partition("#")[0].split()[1:] for entry in sorted(entries))
+        sounds = (entry.partition("#")[0].split()[1:] for entry in entries)
         return tuple(dict.fromkeys(tuple(spelling[s] for s in one) for one in sounds))
 
     def get(self, word: str, default: Any = None) -> Any:
@@ -60,11 +60,11 @@ class CMUdict(Dictionary):
     def __iter__(self) -> Iterator[str]:
         return (line.partition(" ")[0] for line in self._lines)
 
-    def _entries(self, beginning: str) -> list[str]:
-        first = last = bisect_left(self._lines, beginning)
-        while last < len(self._lines) and self._lines[last].startswith(beginning):
-            last += 1
-        return self._lines[first:last]
+    def _lines_of(self, beginning: str) -> list[str]:
+        if "(" in beginning[:-1]:
+            return []
+        first, end = (bisect_left(self._lines, beginning + last) for last in ("", "\uffff"))
+        return self._lines[first:end]
 
 
 @cache
@@ -75,6 +75,18 @@ def cmudict() -> CMUdict:
 
 class SpeechReader(WordReader):
     """Text → words, as transcripts are read; numbers, amounts and initials are words too."""
+
+    def unspoken(self, match: re.Match[str]) -> str:
+        """Round brackets around words are punctuation, unless these stand for a sound."""
+        markup = match.group()
+        try:
+            return super().unspoken(match)
+        except DataError:
+            before, after = match.string[: match.start()][-1:], match.string[match.end() :][:1]
+            touches = before.isalnum() or after.isalnum()
+            if markup[0] != "(" or touches or UNWRITTEN.fullmatch(markup.strip("() ")):
+                raise
+            return f" {markup[1:-1]} "
 
     def spelled(self, word: str, token: str) -> tuple[str, ...]:
         if INITIALS.fullmatch(word):
@@ -89,7 +101,10 @@ class SpeechReader(WordReader):
         return super().spelled(word, token)
 
     def _form(self, chunk: str) -> str:
-        """Looked up with its accents, then without."""
+        """Looked up as initials, with its accents, then without."""
+        initials = chunk.rstrip(".") + "."
+        if INITIALS.fullmatch(initials) and self._is_known(initials):
+            return initials
         bare = "".join(
             c for c in unicodedata.normalize("NFD", chunk) if not unicodedata.combining(c)
         )
@@ -189,7 +204,7 @@ class Pronouncer:
             ]
             if variants:
                 self._known[word] = tuple(dict.fromkeys(variants))
-                self.outside[word] = variants[0]
+                self.outside[key(word)] = variants[0]
 
 
 def _read_aloud(word: str) -> tuple[str, ...]:
