@@ -63,9 +63,9 @@ def align(
     words are those of the file `lexicon` or else CMUdict, or are pronounced by espeak-ng.
     Raises `DataError` for an unknown phone, a text that cannot be read, or audio that is too short.
     """
-    from asr import aligner
+    from asr import alignment
 
-    return aligner.align(recording, text_or_phones, sample_rate, checkpoint, channel, lexicon)
+    return alignment.align(recording, text_or_phones, sample_rate, checkpoint, channel, lexicon)
 
 
 def score(

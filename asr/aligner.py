@@ -6,33 +6,24 @@ network's frames. Nothing here reads or writes files.
 """
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from asr import checkpoint, labels
-from asr.audio import Waveform
 from asr.batch import Batch, pad
-from asr.checkpoint import Checkpoint
-from asr.corpora.lexicon import Pronunciation, Said
-from asr.corpora.spoken import Pronouncer
+from asr.corpora.lexicon import Pronunciation
 from asr.criteria.hmm import HMM
 from asr.errors import DataError
 from asr.features import Features, FeaturesConfig
-from asr.files import shown
 from asr.phones import unknown_phone
 from asr.recognizer import Recognizer
-from asr.records import Segment, Transcript
+from asr.records import Segment
 from asr.search import SearchConfig
-from asr.transcriber import SPEAKER, Recording, Transcriber, Warn, spoken
 
-MODEL = Path(__file__).parent / "pretrained" / "alignment.safetensors"
 # Phones that stand for silence: where a vocabulary has one, transcripts leave no time unlabelled.
 SILENCES = frozenset({"h#", "pau", "epi", "sil", "sp", "spn", "SIL", "<sil>"})
 # What a boundary is looked for in: narrow windows at a short hop, few filters.
@@ -69,6 +60,9 @@ class Aligner:
 
     def require_room(self, phones: Sequence[str], samples: int) -> None:
         """Raise `DataError` where audio is too short for its phones, or a phone is unknown."""
+        is_list = isinstance(phones, Sequence) and not isinstance(phones, str)
+        if not is_list or not all(isinstance(phone, str) for phone in phones):
+            raise DataError(f"phones are {phones!r}, expected a list of strings")
         if not phones:
             raise DataError("no phones to align; remove the utterance")
         vocabulary = self.recognizer.vocabulary
@@ -141,119 +135,10 @@ class Aligner:
             for by in worse
         ]
 
-    def transcript(
-        self,
-        name: str,
-        blocks: Iterator[Waveform],
-        said: Sequence[Said],
-        warn: Warn = warnings.warn,
-    ) -> Transcript:
-        """What was said in a recording, given in blocks (S,), with its times."""
-        waveform = np.concatenate(list(blocks))
-        self.require_said(said, len(waveform))
-        batch = Batch.of([torch.from_numpy(waveform)], [SPEAKER]).to(self.recognizer.device)
-        with torch.no_grad():
-            moments = self.recognizer.moments_of([batch])
-            encoded, lengths = self.recognizer.encode_batch(batch, moments=moments)
-            batch = replace(batch, ids=(name,))
-            ((transcript, doubt),) = self.transcripts(batch, encoded, lengths, [said])
-        if doubt:
-            warn(doubt)
-        return transcript
-
-    def require_said(self, said: Sequence[Said], samples: int) -> None:
-        """Raise `DataError` where audio is too short for its words, or a phone is unknown."""
-        vocabulary = self.recognizer.vocabulary
-        for word, variants in said:
-            for phone in dict.fromkeys(phone for one in variants for phone in one):
-                if phone not in vocabulary:
-                    name = "the vocabulary of the checkpoint"
-                    where = "" if variants == ((word,),) else f"{word!r} in the lexicon: "
-                    raise DataError(where + unknown_phone(phone, vocabulary.phones, name))
-        self.require_room([phone for one in said for phone in one.pronunciations[0]], samples)
-
-    def transcripts(
-        self,
-        batch: Batch,
-        encoded: torch.Tensor,
-        lengths: torch.Tensor,
-        said: Sequence[Sequence[Said]],
-    ) -> list[tuple[Transcript, str]]:
-        """What was said in each utterance of a batch, `encoded` (N, T', D), and its doubt."""
-        words = [[one.pronunciations for one in of_one] for of_one in said]
-        batch, chosen = with_likeliest(self.recognizer, batch, encoded, lengths, words)
-        doubts = self.doubts(batch, encoded, lengths)
-        result = []
-        for n, segments in enumerate(self(batch, encoded, lengths)):
-            counted = [(one.word, len(p)) for one, p in zip(said[n], chosen[n], strict=True)]
-            duration_s = int(batch.waveform_lengths[n]) / self.sample_rate
-            in_words = tuple(spoken(counted, segments))
-            result.append((Transcript(batch.ids[n], duration_s, segments, in_words), doubts[n]))
-        return result
-
     def _frame(self, edge: int) -> int:
         """The frame of `features` that begins nearest to an edge of the network's frames."""
         place = self.recognizer.time_s(edge - 0.5) * self.sample_rate / self.hop_samples
         return max(0, math.floor(place + 0.5))
-
-
-def load(path: str | Path | None = None, device: torch.device | str = "cpu") -> Checkpoint:
-    """The model of a file without its n-gram, or else the packaged alignment model."""
-    if path is None and not MODEL.exists():
-        raise DataError(
-            f"{MODEL}: no such file, this installation has no packaged alignment model; name a "
-            f"model with --checkpoint FILE"
-        )
-    return checkpoint.load(path or MODEL, device, language_model=False)
-
-
-def align(
-    recording: Recording,
-    text_or_phones: str | Path | Sequence[str],
-    sample_rate: int | None = None,
-    model: str | Path | None = None,
-    channel: int | None = None,
-    lexicon: str | Path | None = None,
-) -> Transcript | tuple[Segment, ...]:
-    """What is said in a recording, with its times: see `asr.align`."""
-    transcriber = Transcriber(load(model))
-    if isinstance(text_or_phones, str | Path):
-        pronouncer = Pronouncer(Path(lexicon) if lexicon else None)
-        text = text_or_phones if isinstance(text_or_phones, str) else labels.words(text_or_phones)
-        said = pronouncer.said(text)
-        for warning in pronouncer.warnings():
-            warnings.warn(warning, stacklevel=3)
-    elif isinstance(text_or_phones, Sequence) and all(isinstance(p, str) for p in text_or_phones):
-        said = tuple(Said(phone, ((phone,),)) for phone in text_or_phones)
-    else:
-        raise DataError(f"phones are {text_or_phones!r}, expected a list of strings, or a text")
-    is_path = isinstance(recording, str | Path)
-    name = shown(recording) if is_path else ""
-    waveform = transcriber.waveform(recording, sample_rate, channel)
-    transcript = Aligner(transcriber.recognizer).transcript(name, iter([waveform]), said)
-    return transcript if isinstance(text_or_phones, str | Path) else transcript.phones
-
-
-def with_likeliest(
-    recognizer: Recognizer,
-    batch: Batch,
-    encoded: torch.Tensor,
-    lengths: torch.Tensor,
-    words: Sequence[Sequence[Sequence[Pronunciation]]],
-) -> tuple[Batch, list[list[Pronunciation]]]:
-    """The batch with, for each word, the pronunciation under which the recogniser's loss is least.
-
-    And these pronunciations.
-
-    `words` has the pronunciations of the words of each utterance. A word is tried in all of them
-    while the others are in their first. `encoded` is (N, T', D).
-    """
-    chosen = [
-        likeliest(recognizer, batch, encoded[n, : int(lengths[n])], of_utterance)
-        for n, of_utterance in enumerate(words)
-    ]
-    targets, target_lengths = _labels(recognizer, chosen)
-    return replace(batch, targets=targets, target_lengths=target_lengths), chosen
 
 
 def _labels(
@@ -271,7 +156,11 @@ def likeliest(
     encoded: torch.Tensor,
     words: Sequence[Sequence[Pronunciation]],
 ) -> list[Pronunciation]:
-    """The pronunciations that `with_likeliest` chooses for one utterance, `encoded` (T', D)."""
+    """For each word of an utterance the pronunciation under which the recogniser's loss is least.
+
+    A word is tried in all its pronunciations while the others are in their first. `encoded` is
+    (T', D).
+    """
     criterion = recognizer.criterion
     chosen = [variants[0] for variants in words]
     changes = [(0, chosen[0]), *((n, other) for n, all in enumerate(words) for other in all[1:])]

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from asr import aligner, audio, scoring
+from asr import alignment, audio, scoring
 from asr.aligner import Aligner
 from asr.commands import recordings, texts
 from asr.commands.texts import Pair, Pairs
@@ -80,7 +80,7 @@ def aligned(
             with audio.on_disk(pair.audio):
                 rate, window = config.sample_rate, config.window_samples
                 blocks = audio.stream(pair.audio, rate, window, warn, channel)
-                result = model.transcript(shown(pair.audio), blocks, said, doubt)
+                result = alignment.transcript(model, shown(pair.audio), blocks, said, doubt)
             yield number, result
         except DataError as error:
             for problem in error.problems:
@@ -99,7 +99,7 @@ def _in_batches(
     for number, (pair, said) in jobs.items():
         assert pair.utterance is not None
         try:
-            model.require_said(said, audio.info(pair.audio, sample_rate).samples)
+            alignment.require_said(model, said, audio.info(pair.audio, sample_rate).samples)
         except DataError as error:
             for problem in error.problems:
                 say("error", pair, problem)
@@ -111,7 +111,8 @@ def _in_batches(
     batches = Batches(chosen, recognizer.vocabulary, sample_rate, BATCH_SIZE) if chosen else ()
     for batch, encoded, lengths in encode_all(recognizer, batches):
         of_batch = [jobs[numbers[id]] for id in batch.ids]
-        results = model.transcripts(batch, encoded, lengths, [said for _, said in of_batch])
+        said_in = [said for _, said in of_batch]
+        results = alignment.of_batch(model, batch, encoded, lengths, said_in)
         for (pair, _), (transcript, doubt) in zip(of_batch, results, strict=True):
             if doubt:
                 say("doubt", pair, doubt)
@@ -298,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         counts[kind] += 1
 
     results: dict[int, Transcript] = {}
-    model = Aligner(aligner.load(options.checkpoint, choose_device(options.device)).recognizer)
+    model = Aligner(alignment.load(options.checkpoint, choose_device(options.device)).recognizer)
     with tqdm(total=len(jobs), desc="aligned", leave=False, disable=None) as bar:
         for number, result in aligned(model, jobs, say, options.channel):
             bar.update()
