@@ -6,6 +6,7 @@ network's frames. Nothing here reads or writes files.
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from asr.audio import Waveform
 from asr.batch import Batch, pad
 from asr.corpora.lexicon import Pronunciation
 from asr.criteria.hmm import HMM
@@ -141,6 +143,48 @@ class Aligner:
         return max(0, math.floor(place + 0.5))
 
 
+def align(recognizer: Recognizer, waveform: Waveform, phones: Sequence[str]) -> tuple[Segment, ...]:
+    """The times of the phones of one recording (S,), at the recogniser's sample rate.
+
+    Warns where they seem to be those of another recording. Raises `DataError` where it is too short
+    for its phones, or has a phone that is unknown.
+    """
+    aligner = Aligner(recognizer)
+    aligner.require_room(phones, len(waveform))
+    labels = torch.tensor([recognizer.vocabulary.encode(phones)])
+    batch = replace(
+        Batch.of([torch.from_numpy(waveform)], ["the speaker"]),
+        targets=labels,
+        target_lengths=torch.tensor([labels.shape[1]]),
+    ).to(recognizer.device)
+    with torch.no_grad():
+        moments = recognizer.moments_of([batch])
+        encoded, lengths = recognizer.encode_batch(batch, moments=moments)
+        for doubt in filter(None, aligner.doubts(batch, encoded, lengths)):
+            warnings.warn(doubt, stacklevel=3)
+        return aligner(batch, encoded, lengths)[0]
+
+
+def with_likeliest(
+    recognizer: Recognizer,
+    batch: Batch,
+    encoded: torch.Tensor,
+    lengths: torch.Tensor,
+    words: Sequence[Sequence[Sequence[Pronunciation]]],
+) -> Batch:
+    """The batch with, for each word, the pronunciation under which the recogniser's loss is least.
+
+    `words` has the pronunciations of the words of each utterance. A word is tried in all of them
+    while the others are in their first. `encoded` is (N, T', D).
+    """
+    chosen = [
+        likeliest(recognizer, batch, encoded[n, : int(lengths[n])], of_utterance)
+        for n, of_utterance in enumerate(words)
+    ]
+    targets, target_lengths = _labels(recognizer, chosen)
+    return replace(batch, targets=targets, target_lengths=target_lengths)
+
+
 def _labels(
     recognizer: Recognizer, transcripts: Sequence[Sequence[Pronunciation]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,11 +200,7 @@ def likeliest(
     encoded: torch.Tensor,
     words: Sequence[Sequence[Pronunciation]],
 ) -> list[Pronunciation]:
-    """For each word of an utterance the pronunciation under which the recogniser's loss is least.
-
-    A word is tried in all its pronunciations while the others are in their first. `encoded` is
-    (T', D).
-    """
+    """The pronunciations that `with_likeliest` chooses for one utterance, `encoded` (T', D)."""
     criterion = recognizer.criterion
     chosen = [variants[0] for variants in words]
     changes = [(0, chosen[0]), *((n, other) for n, all in enumerate(words) for other in all[1:])]
