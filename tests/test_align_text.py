@@ -127,8 +127,7 @@ def test_ctm_json_and_manifest_have_the_same_times(
     ]
     Path("said.txt").write_text(SAID)
     assert asr.align(recording, Path("said.txt"), checkpoint=tone_model) == transcript
-    phones = ["s", "aa", "m", "s", "iy", "m", "iy"]
-    assert asr.align(recording, phones, checkpoint=tone_model) == transcript.phones
+    assert asr.align(recording, PHONES.split(), checkpoint=tone_model) == transcript.phones
 
 
 def test_a_folder_keeps_its_tree_and_a_bad_pair_gets_one_line(
