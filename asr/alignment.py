@@ -127,6 +127,6 @@ def of_batch(
     for n, segments in enumerate(aligner(batch, encoded, lengths)):
         counted = [(one.word, len(p)) for one, p in zip(said[n], chosen[n], strict=True)]
         duration_s = int(batch.waveform_lengths[n]) / aligner.sample_rate
-        words = tuple(spoken(counted, segments))
-        results.append((Transcript(batch.ids[n], duration_s, segments, words), doubts[n]))
+        in_words = tuple(spoken(counted, segments))
+        results.append((Transcript(batch.ids[n], duration_s, segments, in_words), doubts[n]))
     return results

@@ -180,15 +180,14 @@ def places_of(pairs: Sequence[Pair], options: argparse.Namespace) -> Places:
 
 
 def write_each(
-    places: Places, number: int, result: Transcript, options: argparse.Namespace
+    places: Places, number: int, pair: Pair, result: Transcript, options: argparse.Namespace
 ) -> None:
     """Write, or print, the result of a pair in each format."""
     for format, paths in places:
-        path, kinds = paths[number], (format,)
-        rate = RATE
+        path, kinds, rate = paths[number], [format], RATE
         if format == "phn":
-            rate = audio.info(result.file).sample_rate
-            kinds = ("phn", "wrd") if result.words is not None else kinds
+            rate = audio.info(pair.audio).sample_rate
+            kinds += ["wrd"] * (result.words is not None)
         complete = options.symbols == "timit"
         files = [in_format(result, one, options.tiers, rate, complete) for one in kinds]
         if path is None:
@@ -309,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if pair.phones == tuple(one.word for one in said):
                 result = replace(result, words=None)
             try:
-                write_each(places, number, result, options)
+                write_each(places, number, pair, result, options)
                 results[number] = result
             except DataError as error:
                 say("error", pair, str(error))

@@ -29,7 +29,7 @@ from asr.records import Manifest, Utterance
 AUDIO = (*audio.ENDINGS, *CONVERTED_ENDINGS)
 TEXTS = (".txt", ".lab")
 TIMED = (".phn", ".wrd", ".textgrid", ".ctm")
-TABLES = {".tsv": "\t", ".csv": ","}
+TABLES = (".tsv", ".csv")
 RECORDINGS = ("recording", "audio", "path", "file", "filename", "file_name", "wav", "audio_path")
 SPOKEN = ("text", "sentence", "transcript", "transcription", "words", "raw_text", "normalized_text")
 
@@ -206,8 +206,9 @@ def _add(name: Path, recording: Path, texts: Sequence[Path], result: Pairs) -> N
 
 def _add_table(table: Path, result: Pairs) -> None:
     """Add the rows of a table whose first line names its columns."""
-    quoting = csv.QUOTE_MINIMAL if table.suffix.lower() == ".csv" else csv.QUOTE_NONE
-    rows = csv.reader(read_lines(table), delimiter=TABLES[table.suffix.lower()], quoting=quoting)
+    lines = read_lines(table)
+    is_csv = table.suffix.lower() == ".csv"  # a TSV has quotes as they are
+    rows = csv.reader(lines) if is_csv else csv.reader(lines, "excel-tab", quoting=csv.QUOTE_NONE)
     head = [field.strip().lower() for field in next(rows, [])]
     columns = [
         next((head.index(one) for one in known if one in head), None)
