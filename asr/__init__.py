@@ -4,7 +4,7 @@
 
     asr.load().transcribe("my.wav")            # phones with times and confidences
     asr.load(words=True).transcribe("my.wav")  # words too
-    asr.align("my.wav", ["hh", "ah", "l", "ow"])  # the times of known phones
+    asr.align("my.wav", "hello world")         # the times of words and phones that are known
     asr.score(references, hypotheses)          # phone error rate, counts and alignments
 
 docs/python.md has examples. torch is imported by the first `load` or `align`.
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from asr.records import Segment
+    from asr.records import Segment, Transcript
     from asr.scoring import Score
     from asr.transcriber import Recording, Transcriber
-
 __version__ = "0.1.0"
 __all__ = ["align", "load", "score"]
 
@@ -49,23 +48,24 @@ def load(
 
 def align(
     recording: Recording,
-    phones: Sequence[str],
+    text_or_phones: str | Path | Sequence[str],
     sample_rate: int | None = None,
     checkpoint: str | Path | None = None,
     channel: int | None = None,
-) -> tuple[Segment, ...]:
-    """The times of the phones of a recording, by forced alignment.
+    lexicon: str | Path | None = None,
+) -> Transcript | tuple[Segment, ...]:
+    """The times of what is said in a recording, by forced alignment.
 
-    `recording` is a path, or an array (S,) with its `sample_rate` in Hz; `channel`, from 1, chooses
-    one of several, which are mixed otherwise. The phones are those of the checkpoint's vocabulary
-    (the packaged model: CMUdict's, in lower case, without stress).
-    Raises `DataError` for an unknown phone, or audio that is too short for its phones.
+    A text, or the path of a file of it, gives the words and phones of a `Transcript`; a list of
+    phones gives these as segments. `recording` is a path, or an array (S,) with its `sample_rate`
+    in Hz; `channel`, from 1, chooses one of several, which are mixed otherwise. Phones are those of
+    the checkpoint's vocabulary (the packaged model: CMUdict's, in lower case, without stress), and
+    words are those of the file `lexicon` or else CMUdict, or are pronounced by espeak-ng.
+    Raises `DataError` for an unknown phone, a text that cannot be read, or audio that is too short.
     """
-    from asr import aligner
+    from asr import alignment
 
-    transcriber = load(checkpoint)
-    waveform = transcriber.waveform(recording, sample_rate, channel)
-    return aligner.align(transcriber.recognizer, waveform, phones)
+    return alignment.align(recording, text_or_phones, sample_rate, checkpoint, channel, lexicon)
 
 
 def score(

@@ -28,7 +28,7 @@ COMMANDS = {
     "words": "a lexicon and a word n-gram → a file of words, for transcribe and decode",
     "tune": "a checkpoint and dev → the search with the best dev PER",
     "decode": "a checkpoint and a manifest → hypotheses",
-    "align": "a checkpoint and a manifest → the times of its phones",
+    "align": "recordings and their texts → words and phones with their times",
     "score": "references and hypotheses → phone error rate",
     "report": "a finished run → one HTML page",
     "show": "audio files → pictures of what is in them",

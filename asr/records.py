@@ -58,7 +58,7 @@ class Utterance:
     audio: str
     duration_s: float
     speaker: str
-    phones: tuple[str, ...]
+    phones: tuple[str, ...] = ()  # none: those of `words`
     segments: tuple[Segment, ...] | None = None
     corpus: str = ""
     split: str = ""

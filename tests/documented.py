@@ -101,13 +101,11 @@ REPLACED = {
     r"(…|/path/to)/(timit-sample|labelled/speech|speech)": "timit-sample",
     r"(/path/to|/corpora)/LibriSpeech|LIBRISPEECH|(?<=corpus.root=)ROOT": "LibriSpeech",
     r"\bRUN\b": "exp/librispeech-18h/1",
-    r"CHECKPOINT MANIFEST(?= --compare)": "exp/timit/1/checkpoint-best.safetensors"
+    r"asr align FOLDER": "asr align LibriSpeech/dev-part",
+    r"asr align manifest.jsonl": "asr align dev.jsonl",
+    r"CHECKPOINT manifest.jsonl(?= --compare)": "exp/timit/1/checkpoint-best.safetensors"
     " exp/timit/1/manifests/test.jsonl",
-    r"--(ctm|output) FILE": r"--\1 FILE.\1",
-    r"CHECKPOINT MANIFEST": "exp/librispeech/1/checkpoint-best.safetensors"
-    " exp/librispeech/1/manifests/test.jsonl",
     r"--timit FOLDER": "--timit timit-sample",
-    r"--lexicon FILE …": "--lexicon whole.dict --output aligned.jsonl",
     r"\$run": "exp/timit/1",
     r"asr tune experiment=timit-sample-finetuned": "asr tune experiment=timit",
     r"SEEDS=\"[\d ]*\"": "SEEDS=1",
@@ -243,6 +241,9 @@ def prepare(sandbox: Path, shared: Path) -> None:
             audio, rate = soundfile.read(recording)
             for name in f"{folder}/{recording.stem}.wav", "my.wav", "sentence.wav", f"{folder}.mp3":
                 soundfile.write(sandbox / name, audio, rate)
+    shutil.copy(sandbox / "my.wav", sandbox / "a.wav")
+    (sandbox / "a.txt").write_text("she had your dark suit\n")
+    (sandbox / "table.tsv").write_text("path\ttext\na.wav\tshe had your dark suit\n")
     for name, phones in ("ref", "sil b ae t sil"), ("hyp", "sil b ih t sil"), ("ours", "b ae t"):
         (sandbox / f"{name}.trn").write_text(f"{phones} (anna_1)\n{phones} (ben_1)\n")
     shutil.copy(sandbox / "hyp.trn", sandbox / "theirs.trn")

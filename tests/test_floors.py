@@ -23,7 +23,7 @@ FLOORS = {
     },
     "data": {"corpora", "dataset"},
     "model": {"encoder", "criteria", "recognizer", "detector", "checkpoint"},
-    "use": {"aligner", "config", "explanation", "train", "training", "transcriber"},
+    "use": {"aligner", "alignment", "config", "explanation", "train", "training", "transcriber"},
     "commands": {"commands"},
 }
 KNOW_HYDRA = {"config", "commands"}

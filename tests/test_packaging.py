@@ -23,6 +23,7 @@ MODULES = {
     "kaldi-native-fbank": "kaldi_native_fbank",
     "espeakng-loader": "espeakng_loader",
     "moonshine-voice": "moonshine_voice",
+    "praat-parselmouth": "parselmouth",
 }
 TOOLS = {"mypy", "pre-commit", "pytest", "ruff"}
 # Hydra finds these by itself; asr.config.LAUNCHERS names their extras.

@@ -103,7 +103,7 @@ def test_a_bad_array_is_one_sentence(samples: np.ndarray, rate: int | None, prob
 def test_an_unknown_phone_and_too_many_phones_are_refused(recording: Path) -> None:
     with pytest.raises(DataError, match="'q9'"):
         asr.align(recording, ["q9"])
-    for phones in ("aa iy", [1, 2], {"aa": 1}, None, np.array(["aa"])):
+    for phones in ([1, 2], {"aa": 1}, None, np.array(["aa"])):
         with pytest.raises(DataError, match="expected a list of strings"):
             asr.align(recording, phones)
     with pytest.raises(DataError, match="silent"):

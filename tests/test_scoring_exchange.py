@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import asr
 from asr.commands import score as command
-from asr.commands.transcribe import in_format
 from asr.errors import DataError
+from asr.labels.formats import in_format
 from asr.records import Hypothesis, Segment, Utterance, write_jsonl
 from asr.records import Transcript as Transcribed
 from asr.scoring import protocol, read_transcripts, score, score_transcripts

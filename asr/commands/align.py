@@ -1,234 +1,328 @@
-"""A checkpoint and a manifest → the times of its phones.
+"""Recordings and what is said in them → the times of words and phones.
 
-    asr align exp/timit/1/checkpoint-best.safetensors exp/timit/1/manifests/test.jsonl --compare
-    asr align CHECKPOINT MANIFEST --output aligned.jsonl       a manifest with `segments`
-    asr align CHECKPOINT MANIFEST --textgrid FOLDER --phn FOLDER --ctm aligned.ctm
-    asr align CHECKPOINT MANIFEST --lexicon manifests/lexicon.txt --output aligned.jsonl
+    asr align a.wav "she had your dark suit" --output a.TextGrid
+    asr align a.wav a.txt --output a.TextGrid       the text in a file
+    asr align FOLDER --output OUT                   pairs of audio and .txt or .lab; a tree is kept
+    asr align table.tsv --output OUT --format phn   columns of recordings and texts
+    asr align manifest.jsonl --output aligned.jsonl its phones, or else its words; with `segments`
+    asr align CHECKPOINT manifest.jsonl --compare   another model than the packaged one
 
-The phones are those of the manifest; nothing is recognised. With `--lexicon` they are, for each
-word, those of the pronunciation that fits best. Files are written after all utterances have been
-aligned. docs/alignment.md describes how boundaries are found.
+Nothing is recognised. A word has the pronunciation that fits best, of the packaged CMUdict or of
+`--lexicon`; between words there may be silence. docs/alignment.md has the rules for text, and
+describes how boundaries are found.
 """
 
 import argparse
+import os
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from asr import audio, checkpoint, labels, scoring
-from asr.aligner import Aligner, with_likeliest
-from asr.corpora import lexicon
+from asr import alignment, audio, scoring
+from asr.aligner import Aligner
+from asr.commands import recordings, texts
+from asr.commands.texts import Pair, Pairs
+from asr.corpora.lexicon import Said
+from asr.corpora.spoken import Pronouncer
+from asr.criteria.hmm import HMM
 from asr.dataset import Batches
-from asr.errors import DataError, exit_code, raise_problems
+from asr.errors import DataError, exit_code, grouped, raise_problems
+from asr.files import shown
 from asr.files.outputs import atomic_open, require_new
-from asr.phones import Vocabulary, unknown_phone
+from asr.labels.formats import FORMATS, RATE, TIERS, in_format, with_silence
 from asr.processor.device import choose_device
 from asr.recognizer import encode_all
-from asr.records import Manifest, Segment, Utterance, write_jsonl
+from asr.records import Transcript, Utterance, write_jsonl
 
 BATCH_SIZE = 16  # utterances
+KINDS = ("textgrid", "text", "json", "phn")  # with one file for each recording, the default first
 
-Segments = tuple[Segment, ...]
+Job = tuple[Pair, tuple[Said, ...]]
+Say = Callable[[str, Pair, str], object]  # a kind ("error", "warning", "doubt"), and a sentence
+Places = Sequence[tuple[str, Sequence[Path | None]]]  # of each pair; None: stdout
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """The segments of each utterance by id, and a sentence for each thing that is wrong.
+def jobs_of(given: Pairs, pronouncer: Pronouncer, needs_words: bool) -> dict[int, Job]:
+    """The pairs by their number, with what is said; what cannot be read becomes a problem.
 
-    Utterances in `problems` have no segments. In `doubts` are those that are aligned with a
-    transcript that does not seem to be theirs.
+    The words of a manifest are read where it has no phones, or they are needed. Raises `DataError`
+    where words outside the lexicon need g2p, and it is not installed.
     """
-
-    segments: dict[str, Segments]
-    problems: Sequence[str]
-    doubts: Sequence[str]
-
-
-def run(
-    checkpoint_path: str | Path,
-    utterances: Sequence[Utterance],
-    known: lexicon.Lexicon | None = None,
-) -> Alignment:
-    """The phones of each utterance with their times and mean probabilities.
-
-    With the lexicon `known` the phones are, for each word, those of the pronunciation that fits
-    best. Problems and doubts go to standard error too. Raises `DataError` where no utterance can be
-    aligned.
-    """
-    recognizer = checkpoint.load(checkpoint_path, choose_device("auto")).recognizer
-    aligner = Aligner(recognizer)
-    wrong = list(problems(aligner, utterances, known))
-    listed = [f"{id}: {problem}" for id, problem in wrong]
-    bad = {id for id, _ in wrong}
-    chosen = [utterance for utterance in utterances if utterance.id not in bad]
-    if not chosen:
-        raise_problems(listed)
-    for problem in listed:
-        print(f"error: {problem}", file=sys.stderr)
-    words = {one.id: (one.words or "").lower().split() for one in chosen}
-    sample_rate = recognizer.config.features.sample_rate
-    batches = Batches(chosen, recognizer.vocabulary, sample_rate, BATCH_SIZE)
-    aligned: dict[str, Segments] = {}
-    doubts: list[str] = []
-    with tqdm(total=len(chosen), desc="aligned", leave=False, disable=None) as bar:
-        for batch, encoded, lengths in encode_all(recognizer, batches):
-            if known is not None:
-                said = [[known[word] for word in words[id]] for id in batch.ids]
-                batch = with_likeliest(recognizer, batch, encoded, lengths, said)
-            aligned |= zip(batch.ids, aligner(batch, encoded, lengths), strict=True)
-            judged = zip(batch.ids, aligner.doubts(batch, encoded, lengths), strict=True)
-            for doubt in (f"{id}: {doubt}" for id, doubt in judged if doubt):
-                tqdm.write(f"warning: {doubt}", file=sys.stderr)
-                doubts.append(doubt)
-            bar.update(len(batch.ids))
-    return Alignment(aligned, listed, doubts)
-
-
-def problems(
-    aligner: Aligner, utterances: Sequence[Utterance], known: lexicon.Lexicon | None = None
-) -> Iterator[tuple[str, str]]:
-    """Id and sentence of what cannot be aligned; opens the headers of the audio."""
-    recognizer = aligner.recognizer
-    for utterance in utterances:
-        if known is not None:
-            wrong = _without_pronunciation(utterance, known, recognizer.vocabulary)
-            yield from ((utterance.id, problem) for problem in wrong)
+    pronouncer.prepare(one.text for one in given.pairs if one.text and one.uses_words(needs_words))
+    jobs = {}
+    for number, pair in enumerate(given.pairs):
         try:
-            header = audio.info(utterance.audio, recognizer.config.features.sample_rate)
-            aligner.require_room(utterance.phones, header.samples)
+            if needs_words and pair.text is None:
+                raise DataError(f"{pair.place}: no `words`, which --lexicon needs")
+            jobs[number] = pair, pair.said(pronouncer, needs_words)
         except DataError as error:
-            yield from ((utterance.id, problem) for problem in error.problems)
+            given.problems += error.problems
+    return jobs
 
 
-def _without_pronunciation(
-    utterance: Utterance, known: lexicon.Lexicon, vocabulary: Vocabulary
-) -> Iterator[str]:
-    words = (utterance.words or "").split()
-    if not words:
-        yield "no `words` in the manifest, which --lexicon needs"
-    for word in words:
-        if word.lower() not in known:
-            yield f"{word!r} is not in the lexicon; add it, or omit --lexicon"
+def aligned(
+    model: Aligner, jobs: Mapping[int, Job], say: Say, channel: int | None = None
+) -> Iterator[tuple[int, Transcript | None]]:
+    """The number and the transcript of each pair; None: `say` got what is wrong with it."""
+    config, is_hmm = model.recognizer.config.features, isinstance(model.recognizer.criterion, HMM)
+    if not is_hmm and all(pair.utterance for pair, _ in jobs.values()):
+        yield from _in_batches(model, jobs, say)
+        return
+    for number, (pair, said) in jobs.items():
+        warn, doubt = (partial(say, kind, pair) for kind in ("warning", "doubt"))
+        try:
+            with audio.on_disk(pair.audio):
+                rate, window = config.sample_rate, config.window_samples
+                blocks = audio.stream(pair.audio, rate, window, warn, channel)
+                result = alignment.transcript(model, shown(pair.audio), blocks, said, doubt)
+            yield number, result
+        except DataError as error:
+            for problem in error.problems:
+                say("error", pair, problem)
+            yield number, None
+
+
+def _in_batches(
+    model: Aligner, jobs: Mapping[int, Job], say: Say
+) -> Iterator[tuple[int, Transcript | None]]:
+    """`aligned` of the utterances of a manifest, many at a time, without an HMM."""
+    recognizer = model.recognizer
+    sample_rate = recognizer.config.features.sample_rate
+    numbers: dict[str, int] = {}
+    chosen = []
+    for number, (pair, said) in jobs.items():
+        assert pair.utterance is not None
+        try:
+            alignment.require_said(model, said, audio.info(pair.audio, sample_rate).samples)
+        except DataError as error:
+            for problem in error.problems:
+                say("error", pair, problem)
+            yield number, None
             continue
-        for phone in {phone for said in known[word.lower()] for phone in said}:
-            if phone not in vocabulary:
-                hint = unknown_phone(phone, vocabulary.phones, "the checkpoint's vocabulary")
-                yield f"{word!r} in the lexicon: {hint}"
+        phones = tuple(phone for one in said for phone in one.pronunciations[0])
+        chosen.append(replace(pair.utterance, phones=phones, segments=None))
+        numbers[pair.utterance.id] = number
+    batches = Batches(chosen, recognizer.vocabulary, sample_rate, BATCH_SIZE) if chosen else ()
+    for batch, encoded, lengths in encode_all(recognizer, batches):
+        of_batch = [jobs[numbers[id]] for id in batch.ids]
+        said_in = [said for _, said in of_batch]
+        results = alignment.of_batch(model, batch, encoded, lengths, said_in)
+        for (pair, _), (transcript, doubt) in zip(of_batch, results, strict=True):
+            if doubt:
+                say("doubt", pair, doubt)
+            yield numbers[transcript.file], replace(transcript, file=pair.audio)
 
 
-def write(
-    aligned: Mapping[str, Segments],
-    utterances: Sequence[Utterance],
-    textgrid: Path | None = None,
-    phn: Path | None = None,
-    output: Path | None = None,
-    ctm: Path | None = None,
+def timed(pair: Pair, result: Transcript, complete: bool) -> Utterance:
+    """An utterance of a manifest to train from; `complete`: with TIMIT's silences."""
+    phones = tuple(with_silence(result.phones, result.duration_s)) if complete else result.phones
+    segments = tuple(one._replace(confidence=None) for one in phones)
+    names = tuple(one.phone for one in segments)
+    if one := pair.utterance:
+        how = one.pronunciation if result.words is None else "aligned"
+        return replace(one, phones=names, segments=segments, pronunciation=how)
+    speaker = re.sub(r"\s", "_", pair.name.parent.name) or pair.id
+    words = " ".join(one.word for one in result.words or ())
+    place = os.path.abspath(pair.audio)
+    return Utterance(
+        *(pair.id, place, result.duration_s, speaker, names, segments),
+        words=words,
+        pronunciation="aligned",
+    )
+
+
+def compared(results: Sequence[tuple[Pair, Transcript]]) -> str:
+    """How far times are from those of the manifest, of the utterances that have the same phones."""
+    both = [
+        scoring.TimedPair(one.id, one.speaker, one.segments, result.phones)
+        for one, result in ((pair.utterance, result) for pair, result in results)
+        if one and one.segments and one.phones == tuple(segment.phone for segment in result.phones)
+    ]
+    lines = [scoring.compare_times(both).text()] if both else []
+    without = sum(not (pair.utterance and pair.utterance.segments) for pair, _ in results)
+    others = len(results) - without - len(both)
+    for count, what in ((without, "no times"), (others, "times of other phones")):
+        if count:
+            lines.append(f"{count} of {len(results)} utterances have {what}: not compared")
+    return "\n".join(lines)
+
+
+def places_of(pairs: Sequence[Pair], options: argparse.Namespace) -> Places:
+    """The files of each pair, in each format that the options ask for.
+
+    Raises `DataError` where ids or files would be the same, or cannot be names.
+    """
+    whole = (options.ctm, options.words_ctm, options.manifest)
+    places: list[tuple[str, Sequence[Path | None]]] = [
+        (kind, [folder / f"{pair.name}{FORMATS[kind][0]}" for pair in pairs])
+        for kind, folder in (("textgrid", options.textgrid), ("phn", options.phn))
+        if folder
+    ]
+    if options.output or not (places or any(whole) or options.compare):
+        named = [(pair.audio, pair.name) for pair in pairs]
+        places.append(recordings.targets(named, options.format, options.output, KINDS))
+    times = Counter(pair.id for pair in pairs)
+    raise_problems(
+        f"{one.id!r}: is the id of {times[one.id]} recordings, and cannot name them; rename them"
+        if times[one.id] > 1
+        else f"{one.id!r}: cannot be the name of a file; rename it in the manifest, or write "
+        f"--output FILE.jsonl or --ctm"
+        for one in pairs
+        if (any(whole) and times[one.id] > 1) or (places and one.utterance and "/" in one.id)
+    )
+    return places
+
+
+def write_each(
+    places: Places, number: int, pair: Pair, result: Transcript, options: argparse.Namespace
 ) -> None:
-    """Write each format that has a path: in a folder one file for each id; the manifest last."""
-    for utterance in utterances:
-        for folder, ending in ((textgrid, ".TextGrid"), (phn, ".phn")):
-            if folder:
-                header = audio.info(utterance.audio)
-                path = folder / f"{utterance.id}{ending}"
-                labels.write(path, aligned[utterance.id], header.samples, header.sample_rate)
-    if ctm:
-        with atomic_open(ctm) as file:
-            file.writelines(
-                f"{utterance.id} 1 {s.start_s:.6f} {s.end_s - s.start_s:.6f} {s.phone} "
-                f"{s.confidence:.4f}\n"
-                for utterance in utterances
-                for s in aligned[utterance.id]
-            )
-    if output:
-        timed = (
-            replace(u, segments=tuple(s._replace(confidence=None) for s in aligned[u.id]))
-            for u in utterances
-        )
-        write_jsonl(output, timed)
+    """Write, or print, the result of a pair in each format."""
+    for format, paths in places:
+        path, kinds, rate = paths[number], [format], RATE
+        if format == "phn":
+            rate = audio.info(pair.audio).sample_rate
+            kinds += ["wrd"] * (result.words is not None)
+        complete = options.symbols == "timit"
+        files = [in_format(result, one, options.tiers, rate, complete) for one in kinds]
+        if path is None:
+            print("".join(files), end="", flush=True)
+            continue
+        for text, ending in zip(files, FORMATS[format], strict=False):
+            with atomic_open(path.with_suffix(ending)) as file:
+                file.write(text)
 
 
-def _require_names(
-    utterances: Manifest,
-    with_times: bool,
-    folders: Sequence[Path | None],
-    files: Sequence[Path | None],
-    overwrite: bool,
-) -> None:
-    """Raise `DataError`, before the work, for outputs that cannot be written or compared."""
-    if not len(utterances):
-        raise DataError(f"{utterances.path}: no utterances")
-    if any(folders):
-        raise_problems(
-            f"{u.id!r}: cannot be the name of a file; rename it in {utterances.path}, or write "
-            f"--output or --ctm"
-            for u in utterances
-            if Path(u.id).name != u.id
+def write_all(done: Sequence[tuple[Pair, Transcript]], options: argparse.Namespace) -> None:
+    """Write what holds the results of all pairs, the manifest last."""
+    for path, kind in ((options.ctm, "ctm"), (options.words_ctm, "words-ctm")):
+        if path:
+            with atomic_open(path) as file:
+                file.writelines(in_format(replace(one, file=pair.id), kind) for pair, one in done)
+    if options.manifest:
+        complete = options.symbols == "timit"
+        write_jsonl(options.manifest, (timed(pair, result, complete) for pair, result in done))
+
+
+def tiers_of(text: str) -> dict[str, str]:
+    """The type of `--tiers`: the levels of a TextGrid with their names."""
+    named = dict(one.partition("=")[::2] for one in text.split(","))
+    if not set(named) <= set(TIERS) or len(set(named.values())) < len(named):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}, expected LEVEL=NAME,… with the levels {', '.join(TIERS)}, as in "
+            f"words=ORT,phones=MAU"
         )
-    outputs = list(filter(None, files))
-    for folder, ending in zip(folders, (".TextGrid", ".phn"), strict=True):
-        if folder:
-            outputs += [folder / f"{utterance.id}{ending}" for utterance in utterances]
-    require_new(outputs, overwrite, [utterances.path])
-    if without := [u.id for u in utterances if with_times and not u.segments]:
-        raise DataError(
-            f"{utterances.path}: --compare needs `segments`; {len(without)} utterances have none, "
-            f"the first of them {without[0]}"
-        )
+    return {level: name or level for level, name in named.items()}
+
+
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options, with the sources in `source`, and `manifest` in place of --output FILE.jsonl."""
+    parser = argparse.ArgumentParser(
+        prog="asr align",
+        description="Find the times of the words and phones that are said: forced alignment.",
+        epilog="asr align a.wav 'she had your dark suit' --output a.TextGrid",
+    )
+    add = parser.add_argument
+    a_source = "a recording and its text, in quotes or a file; a folder, table or manifest of them"
+    add("source", nargs="+", help=a_source)
+    add("--checkpoint", type=Path, metavar="FILE", help="model; default: the packaged one")
+    add("--lexicon", type=Path, metavar="FILE", help="of words; default: the packaged CMUdict")
+    g2p = "of words outside the lexicon; none: an error"
+    add("--g2p", choices=("espeak", "none"), default="espeak", help=g2p)
+    an_output = "FILE.TextGrid, .json, .txt, .phn, .ctm, a manifest .jsonl, or a folder"
+    add("--output", type=Path, metavar="PATH", help=an_output)
+    add("--format", choices=KINDS, help="of the files in that folder; default: textgrid")
+    add("--textgrid", type=Path, metavar="FOLDER", help="write TextGrids there too")
+    add("--phn", type=Path, metavar="FOLDER", help="write .phn and .wrd there, in samples")
+    add("--ctm", type=Path, metavar="FILE", help="write a ctm of phones, with confidences")
+    add("--words-ctm", type=Path, metavar="FILE", help="write a ctm of words, likewise")
+    names = "tiers of a TextGrid, with their names; default: words=words,phones=phones"
+    add("--tiers", type=tiers_of, default="words=words,phones=phones", metavar="…", help=names)
+    symbols = "timit: with h# and pau where nobody speaks, in .phn and manifests"
+    add("--symbols", choices=("arpabet", "timit"), default="arpabet", help=symbols)
+    add("--channel", type=int, metavar="N", help="read only this channel, 1 is the first")
+    add("--compare", action="store_true", help="print how far the manifest's `segments` differ")
+    add("--overwrite", action="store_true", help="replace files that are already there")
+    add("--root", default="", metavar="FOLDER", help="of a manifest's audio that has moved")
+    add("--strict", action="store_true", help="exit code 1 where a transcript seems another's")
+    add("--device", default="auto", help="cpu, cuda or cuda:N; default: cuda where there is one")
+    options = parser.parse_args(arguments)
+    first, *others = options.source
+    is_model = first.endswith(".safetensors") or [one[-6:] for one in others] == [".jsonl"]
+    if others and not options.checkpoint and is_model:
+        options.checkpoint, options.source = first, others
+    for ending, name in ((".jsonl", "manifest"), (".ctm", "ctm")):
+        is_whole = options.output and options.output.suffix.lower() == ending
+        if name == "manifest" or is_whole:
+            setattr(options, name, options.output if is_whole else None)
+        options.output = None if is_whole else options.output
+    return options
 
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="asr align",
-        description="Find the times of known phones: forced alignment by a trained network.",
-        epilog="A manifest of your own speech: asr prepare experiment=folder corpus.root=FOLDER",
-    )
-    add = parser.add_argument
-    add("checkpoint", type=Path, help="checkpoint-best.safetensors of a run")
-    add("manifest", type=Path, help="phones and audio (.jsonl)")
-    add("--output", type=Path, metavar="FILE", help="write a manifest with `segments`")
-    add("--lexicon", type=Path, metavar="FILE", help="choose among its pronunciations of words")
-    add("--textgrid", type=Path, metavar="FOLDER", help="write ID.TextGrid files")
-    add("--phn", type=Path, metavar="FOLDER", help="write ID.phn, in samples")
-    add("--ctm", type=Path, metavar="FILE", help="write a ctm, with confidences")
-    add("--compare", action="store_true", help="print how far the manifest's `segments` differ")
-    add("--overwrite", action="store_true", help="replace files that are already there")
-    add("--root", default="", metavar="FOLDER", help="of a corpus that has moved")
-    add("--strict", action="store_true", help="exit code 1 where a transcript seems another's")
-    options = parser.parse_args(arguments)
-    folders, files = (options.textgrid, options.phn), (options.output, options.ctm)
-    if not (options.compare or any(folders + files)):
-        parser.error("give --output, --textgrid, --phn, --ctm or --compare")
-    manifest = Manifest(options.manifest, options.root)
-    _require_names(manifest, options.compare, folders, files, options.overwrite)
-    known = lexicon.read(options.lexicon, lexicon.EITHER) if options.lexicon else None
-    result = run(options.checkpoint, manifest, known)
-    aligned = result.segments
-    utterances = [utterance for utterance in manifest if utterance.id in aligned]
-    if known is not None:
-        utterances = [
-            replace(
-                utterance,
-                phones=tuple(segment.phone for segment in aligned[utterance.id]),
-                segments=None,
-                pronunciation="aligned",
-            )
-            for utterance in utterances
-        ]
-    write(aligned, utterances, *folders, *files)
-    if options.compare:
-        times = scoring.compare_times(
-            scoring.TimedPair(u.id, u.speaker, u.segments or (), aligned[u.id]) for u in utterances
-        )
-        print(times.text())
-    for path in filter(None, folders + files):
-        print(path)
-    missing = len(manifest) - len(aligned), "not aligned"
-    doubtful = len(result.doubts), "seem to have another's transcript"
-    for count, problem in (missing, doubtful):
-        if count:
-            print(f"{count} of {len(manifest)} utterances {problem}", file=sys.stderr)
-    return int(bool(result.problems or (options.strict and result.doubts)))
+    options = options_of(arguments)
+    given = texts.pairs(options.source, options.root)
+    places = places_of(given.pairs, options)
+    whole = list(filter(None, (options.ctm, options.words_ctm, options.manifest)))
+    files = [
+        path.with_suffix(ending)
+        for format, paths in places
+        for path in filter(None, paths)
+        for ending in FORMATS[format]
+    ]
+    require_new([*files, *whole], options.overwrite, options.source)
+    if options.compare and not any(p.utterance and p.utterance.segments for p in given.pairs):
+        raise DataError(f"{options.source[0]}: --compare needs `segments`, no utterance has them")
+    total = len(given.pairs) + len(given.problems)
+    pronouncer = Pronouncer(options.lexicon, options.g2p)
+    jobs = jobs_of(given, pronouncer, options.lexicon is not None)
+    for warning in grouped([*given.notes, *pronouncer.warnings()]):
+        print(f"warning: {warning}", file=sys.stderr)
+    if not jobs:
+        raise_problems(given.problems)
+    for problem in given.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    counts = Counter[str]()
+
+    def say(kind: str, pair: Pair, sentence: str) -> None:
+        name = pair.utterance.id if pair.utterance else shown(pair.audio)
+        start = "" if sentence.startswith(name) else f"{name}: "
+        shown_as = "warning" if kind == "doubt" else kind
+        tqdm.write(f"{shown_as}: {start}{sentence}", file=sys.stderr)
+        counts[kind] += 1
+
+    results: dict[int, Transcript] = {}
+    model = Aligner(alignment.load(options.checkpoint, choose_device(options.device)).recognizer)
+    with tqdm(total=len(jobs), desc="aligned", leave=False, disable=None) as bar:
+        for number, result in aligned(model, jobs, say, options.channel):
+            bar.update()
+            pair, said = jobs[number]
+            if result is None:
+                continue
+            if pair.phones == tuple(one.word for one in said):
+                result = replace(result, words=None)
+            try:
+                write_each(places, number, pair, result, options)
+                results[number] = result
+            except DataError as error:
+                say("error", pair, str(error))
+    done = [(given.pairs[number], results[number]) for number in sorted(results)]
+    if done:
+        write_all(done, options)
+        if options.compare:
+            print(compared(done))
+        for path in filter(None, (options.textgrid, options.phn, options.output, *whole)):
+            print(path)
+    for count, what in (
+        (total - len(done), "not aligned"),
+        (counts["doubt"], "seem to have another's transcript"),
+    ):
+        if count and total > 1:
+            print(f"{count} of {total} utterances {what}", file=sys.stderr)
+    return int(total > len(done) or (options.strict and counts["doubt"] > 0))

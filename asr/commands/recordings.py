@@ -12,6 +12,7 @@ from asr.audio.kinds import CONVERTED_ENDINGS
 from asr.corpora.trees import walk
 from asr.errors import DataError, raise_problems
 from asr.features import FeaturesConfig
+from asr.labels.formats import FORMATS
 
 
 def flags(nargs: str) -> argparse.ArgumentParser:
@@ -64,3 +65,55 @@ def read(
         rate, window = config.sample_rate, config.window_samples
         blocks = list(audio.stream(path, rate, window, said.append, channel))
     return np.concatenate(blocks), header, tuple(said)
+
+
+def targets(
+    places: Sequence[tuple[str | Path, Path]],
+    format: str | None,
+    output: str | Path | None,
+    formats: Sequence[str],
+) -> tuple[str, Sequence[Path | None]]:
+    """The format, and the file that each result goes to; None: standard output.
+
+    `places` are the recordings with the names of their results; the first of the `formats` is that
+    where none is named. Raises `DataError` where two results, or one and a recording, would be the
+    same file.
+    """
+    if output is None:
+        if format == "textgrid" and len(places) > 1:
+            raise DataError("a TextGrid holds one recording; give --output FOLDER for several")
+        return format or "text", [None for _ in places]
+    output = Path(output)
+    endings = [FORMATS[one][0] for one in formats]
+    ending = "" if output.is_dir() else output.suffix.lower()
+    of_ending = next((one for one in formats if FORMATS[one][0].lower() == ending), None)
+    if of_ending is None and ending[1:].isalpha():
+        raise DataError(
+            f"{output}: expected a name that ends in {', '.join(endings)}, or a folder; "
+            f"make a folder of this name first, if it is to be one"
+        )
+    if of_ending is None:
+        format = format or formats[0]
+        targets = [output / f"{name}{FORMATS[format][0]}" for _, name in places]
+    else:
+        if len(places) > 1:
+            raise DataError(f"{output}: is one file for {len(places)} results; give a folder")
+        if format not in (None, of_ending):
+            raise DataError(
+                f"{output}: is the name of a {of_ending} file, but --format is {format}; omit one"
+            )
+        format, targets = of_ending, [output]
+    inputs = {Path(path).resolve() for path, _ in places}
+    first: dict[str, str | Path] = {}
+    problems = []
+    for (path, _), target in zip(places, targets, strict=True):
+        other = first.setdefault(str(target).lower(), path)
+        if other is not path:
+            problems.append(
+                f"{path}: would be written to {target}, and so would {other}; rename one, leave "
+                f"one out, or give the folder above them, whose tree is kept"
+            )
+        elif target.resolve() in inputs:
+            problems.append(f"{path}: would be written to {target}, which is one of the inputs")
+    raise_problems(problems)
+    return format, targets

@@ -29,7 +29,7 @@ from asr.records import Manifest, Utterance
 AUDIO = (*audio.ENDINGS, *CONVERTED_ENDINGS)
 TEXTS = (".txt", ".lab")
 TIMED = (".phn", ".wrd", ".textgrid", ".ctm")
-TABLES = {".tsv": "\t", ".csv": ","}
+TABLES = (".tsv", ".csv")
 RECORDINGS = ("recording", "audio", "path", "file", "filename", "file_name", "wav", "audio_path")
 SPOKEN = ("text", "sentence", "transcript", "transcription", "words", "raw_text", "normalized_text")
 
@@ -45,18 +45,27 @@ class Pair:
     phones: tuple[str, ...] = ()
     utterance: Utterance | None = None  # of a manifest
 
+    @property
+    def id(self) -> str:
+        """Of a manifest, or else the name of the results, in one word."""
+        return self.utterance.id if self.utterance else "_".join("_".join(self.name.parts).split())
+
+    def uses_words(self, needed: bool = True) -> bool:
+        """Whether words are read: where there are no phones, or words are needed."""
+        return self.text is not None and (needed or not self.phones)
+
     def said(self, pronouncer: Pronouncer, words: bool = True) -> tuple[Said, ...]:
-        """The words; each phone is one where there are no words, or they are not wanted.
+        """The words as `uses_words` says, or else each phone as if it were a word.
 
         Raises `DataError`, which names the place, for what cannot be read.
         """
+        if self.text is None or not self.uses_words(words):
+            return tuple(Said(phone, ((phone,),)) for phone in self.phones)
         try:
-            if self.text is None or (self.phones and not words):
-                return tuple(Said(phone, ((phone,),)) for phone in self.phones)
             return pronouncer.said(self.text)
         except DataError as error:
-            raise_problems(f"{self.place}: {problem}" for problem in error.problems)
-            raise
+            place = f"{self.place}: "
+            raise DataError(f"{place}{error}", [place + one for one in error.problems]) from error
 
 
 @dataclass
@@ -197,8 +206,9 @@ def _add(name: Path, recording: Path, texts: Sequence[Path], result: Pairs) -> N
 
 def _add_table(table: Path, result: Pairs) -> None:
     """Add the rows of a table whose first line names its columns."""
-    quoting = csv.QUOTE_MINIMAL if table.suffix.lower() == ".csv" else csv.QUOTE_NONE
-    rows = csv.reader(read_lines(table), delimiter=TABLES[table.suffix.lower()], quoting=quoting)
+    lines = read_lines(table)
+    is_csv = table.suffix.lower() == ".csv"  # a TSV has quotes as they are
+    rows = csv.reader(lines) if is_csv else csv.reader(lines, "excel-tab", quoting=csv.QUOTE_NONE)
     head = [field.strip().lower() for field in next(rows, [])]
     columns = [
         next((head.index(one) for one in known if one in head), None)

@@ -15,7 +15,6 @@ gets one line, and the others are transcribed all the same. Nothing is scored.
 """
 
 import argparse
-import json
 import multiprocessing
 import signal
 import sys
@@ -32,18 +31,15 @@ from tqdm import tqdm
 
 from asr import audio
 from asr.commands import recordings
-from asr.errors import DataError, exit_code, raise_problems
+from asr.errors import DataError, exit_code
 from asr.features import SpeakerMoments
 from asr.files.outputs import atomic_open, require_new
-from asr.labels import textgrid
+from asr.labels.formats import NO_SPEECH, in_format
 from asr.processor.device import choose_device
 from asr.processor.workers import end_with_parent
-from asr.records import Segment, Transcript
-from asr.scoring.text import NO_SPEECH
 from asr.transcriber import Transcriber, load
 
-FORMATS = {"text": ".txt", "json": ".json", "textgrid": ".TextGrid"}
-BY_ENDING = {ending.lower(): name for name, ending in FORMATS.items()}
+FORMATS = ("text", "json", "textgrid")
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,7 @@ def run(
     started = time.monotonic()
     places = list(recordings.expanded(files))
     output = None if str(output) == "-" else output
-    format, targets = _targets(places, format, output)
+    format, targets = recordings.targets(places, format, output, FORMATS)
     require_new(filter(None, targets), overwrite)
     paths = [path for path, _ in places]
     if jobs > 1 and "-" in map(str, paths):
@@ -188,80 +184,6 @@ def _begin(worker: Worker) -> None:
 
 def _transcribe(path: str | Path) -> Result:
     return _worker(path)
-
-
-def in_format(transcript: Transcript, format: str) -> str:
-    """As text with a phone a line, one JSON object in a line, or Praat's TextGrid."""
-    if format == "json":
-        record = vars(transcript) | {"phones": [one._asdict() for one in transcript.phones]}
-        if transcript.words is None:
-            del record["words"]
-        else:
-            record["words"] = [one._asdict() for one in transcript.words]
-        return json.dumps(record, ensure_ascii=False) + "\n"
-    if format == "textgrid":
-        confidences = [one._replace(phone=f"{one.confidence:.2f}") for one in transcript.phones]
-        tiers = {"phones": transcript.phones, "confidences": confidences}
-        if transcript.words is not None:
-            tiers = {"words": [Segment(*one[:3]) for one in transcript.words], **tiers}
-        return textgrid.text_of(tiers, transcript.duration_s)
-    said = " ".join(one.phone for one in transcript.phones) or NO_SPEECH
-    lines = [f"# {transcript.file}, {transcript.duration_s:.2f} s: {said}"]
-    first = [""] * len(transcript.phones)  # the word that begins with a phone
-    if transcript.words:
-        lines.append(f"  {' '.join(one.word for one in transcript.words)}")
-        begin = 0
-        for word in transcript.words:
-            first[begin] = f"  {word.word} {word.confidence:.2f}"
-            begin += len(word.phones)
-    lines += [
-        f"{one.start_s:9.3f} {one.end_s:9.3f}  {one.phone:<5} {one.confidence:.2f}{word}"
-        for one, word in zip(transcript.phones, first, strict=True)
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _targets(
-    places: Sequence[tuple[str | Path, Path]], format: str | None, output: str | Path | None
-) -> tuple[str, Sequence[Path | None]]:
-    """The format, and the file that each result goes to; None: standard output."""
-    if output is None:
-        if format == "textgrid" and len(places) > 1:
-            raise DataError("a TextGrid holds one recording; give --output FOLDER for several")
-        return format or "text", [None for _ in places]
-    output = Path(output)
-    ending = "" if output.is_dir() else output.suffix.lower()
-    of_ending = BY_ENDING.get(ending)
-    if of_ending is None and ending[1:].isalpha():
-        raise DataError(
-            f"{output}: expected a name that ends in {', '.join(FORMATS.values())}, or a folder; "
-            f"make a folder of this name first, if it is to be one"
-        )
-    if of_ending is None:
-        format = format or "text"
-        targets = [output / f"{name}{FORMATS[format]}" for _, name in places]
-    else:
-        if len(places) > 1:
-            raise DataError(f"{output}: is one file for {len(places)} results; give a folder")
-        if format not in (None, of_ending):
-            raise DataError(
-                f"{output}: is the name of a {of_ending} file, but --format is {format}; omit one"
-            )
-        format, targets = of_ending, [output]
-    inputs = {Path(path).resolve() for path, _ in places}
-    first: dict[str, str | Path] = {}
-    problems = []
-    for (path, _), target in zip(places, targets, strict=True):
-        other = first.setdefault(str(target).lower(), path)
-        if other is not path:
-            problems.append(
-                f"{path}: would be written to {target}, and so would {other}; rename one, leave "
-                f"one out, or give the folder above them, whose tree is kept"
-            )
-        elif target.resolve() in inputs:
-            problems.append(f"{path}: would be written to {target}, which is one of the inputs")
-    raise_problems(problems)
-    return format, targets
 
 
 def at_least(least: int) -> Callable[[str], int]:

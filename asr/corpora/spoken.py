@@ -9,14 +9,16 @@ import lzma
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from asr.corpora import lexicon
 from asr.corpora.lexicon import Dictionary, Pronunciation, Said, key
-from asr.corpora.transcripts import WordReader
+from asr.corpora.transcripts import UNWRITTEN, WordReader
 from asr.errors import DataError
 from asr.phones import TABLES, arpabet_spellings, phone_set
 
@@ -39,14 +41,14 @@ class CMUdict(Dictionary):
             self._lines = file.read().split("\n")
 
     def __contains__(self, word: object) -> bool:
-        return isinstance(word, str) and bool(self._entries(f"{word} "))
+        return isinstance(word, str) and bool(self._lines_of(f"{word} "))
 
     def __getitem__(self, word: str) -> tuple[Pronunciation, ...]:
-        entries = [*self._entries(f"{word} "), *self._entries(f"{word}(")]
-        if not entries:
+        if word not in self:
             raise KeyError(word)
+        entries = [*self._lines_of(f"{word} "), *self._lines_of(f"{word}(")]
         spelling = arpabet_spellings()
-        sounds = (entry.partition("#")[0].split()[1:] for entry in sorted(entries))
+        sounds = (entry.partition("#")[0].split()[1:] for entry in entries)
         return tuple(dict.fromkeys(tuple(spelling[s] for s in one) for one in sounds))
 
     def get(self, word: str, default: Any = None) -> Any:
@@ -58,11 +60,11 @@ class CMUdict(Dictionary):
     def __iter__(self) -> Iterator[str]:
         return (line.partition(" ")[0] for line in self._lines)
 
-    def _entries(self, beginning: str) -> list[str]:
-        first = last = bisect_left(self._lines, beginning)
-        while last < len(self._lines) and self._lines[last].startswith(beginning):
-            last += 1
-        return self._lines[first:last]
+    def _lines_of(self, beginning: str) -> list[str]:
+        if "(" in beginning[:-1]:
+            return []
+        first, end = (bisect_left(self._lines, beginning + last) for last in ("", "\uffff"))
+        return self._lines[first:end]
 
 
 @cache
@@ -73,6 +75,18 @@ def cmudict() -> CMUdict:
 
 class SpeechReader(WordReader):
     """Text → words, as transcripts are read; numbers, amounts and initials are words too."""
+
+    def unspoken(self, match: re.Match[str]) -> str:
+        """Round brackets around words are punctuation, unless these stand for a sound."""
+        markup = match.group()
+        try:
+            return super().unspoken(match)
+        except DataError:
+            before, after = match.string[: match.start()][-1:], match.string[match.end() :][:1]
+            touches = before.isalnum() or after.isalnum()
+            if markup[0] != "(" or touches or UNWRITTEN.fullmatch(markup.strip("() ")):
+                raise
+            return f" {markup[1:-1]} "
 
     def spelled(self, word: str, token: str) -> tuple[str, ...]:
         if INITIALS.fullmatch(word):
@@ -87,7 +101,10 @@ class SpeechReader(WordReader):
         return super().spelled(word, token)
 
     def _form(self, chunk: str) -> str:
-        """Looked up with its accents, then without."""
+        """Looked up as initials, with its accents, then without."""
+        initials = chunk.rstrip(".") + "."
+        if INITIALS.fullmatch(initials) and self._is_known(initials):
+            return initials
         bare = "".join(
             c for c in unicodedata.normalize("NFD", chunk) if not unicodedata.combining(c)
         )
@@ -111,22 +128,53 @@ class Pronouncer:
         self.g2p = g2p if self._is_arpabet else "none"
         self._reader = SpeechReader([self.lexicon])
         self._known: dict[str, tuple[Pronunciation, ...]] = {}
+        self._texts: dict[str, list[str]] = {}
+
+    def prepare(self, texts: Iterable[str]) -> None:
+        """Pronounce the words of many texts; what is wrong with one of them, `said` reports.
+
+        Raises `DataError` where words need espeak-ng and it is not installed.
+        """
+        new: dict[str, None] = {}
+        for text in texts:
+            with suppress(DataError):
+                new |= dict.fromkeys(self._words(text))
+        self._pronounce(new)
 
     def said(self, text: str) -> tuple[Said, ...]:
         """The words of a text; `DataError` where it cannot be read, or a word has no phones."""
-        words = self._reader(NUMBER_SIGN.sub("number ", text))
-        shouted = text.upper() == text  # LibriSpeech and others write all in capitals
-        marked = [word.lower() if shouted else word for word in words]
-        unknown = [
-            w for w in dict.fromkeys(marked) if w not in self._known and not self._look_up(w)
-        ]
-        if unknown:
-            self._ask(unknown)
-        return tuple(Said(key(word), self._known[word]) for word in marked)
+        words = self._words(text)
+        self._pronounce(words)
+        if silent := [word for word in dict.fromkeys(words) if word not in self._known]:
+            named = ", ".join(map(repr, silent))
+            if self.g2p == "espeak":
+                raise DataError(
+                    f"espeak-ng has no phones for {named}; write it out as it was spoken, or add "
+                    f"it to a lexicon of your own"
+                )
+            raise DataError(
+                f"{named} is not in the lexicon ({self.lexicon.name}); add it, or omit --lexicon "
+                f"and --g2p none"
+            )
+        return tuple(Said(key(word), self._known[word]) for word in words)
 
-    def notes(self) -> list[str]:
-        """What was left out of the texts, a line for each kind."""
-        return self._reader.notes()
+    def warnings(self) -> list[str]:
+        """A line for each word outside the lexicon, with its phones, and one for markup."""
+        outside = f"is not in {self.lexicon.name}, aligned as"
+        named = [f"{word!r} {outside} {' '.join(one)}" for word, one in self.outside.items()]
+        return named + [note for note in self._reader.notes() if note.startswith("markup")]
+
+    def _words(self, text: str) -> list[str]:
+        """The words as written; in lower case where all is in capitals, as in LibriSpeech."""
+        if text not in self._texts:
+            words = self._reader(NUMBER_SIGN.sub("number ", text))
+            self._texts[text] = [word.lower() for word in words] if text.isupper() else words
+        return self._texts[text]
+
+    def _pronounce(self, words: Iterable[str]) -> None:
+        new = [word for word in dict.fromkeys(words) if word not in self._known]
+        if unknown := [word for word in new if not self._look_up(word)]:
+            self._ask(unknown)
 
     def _look_up(self, word: str) -> bool:
         """Whether the lexicon has a word; capitals may be spelled too."""
@@ -144,33 +192,19 @@ class Pronouncer:
         plural = ("z",) if match[2] and self._is_arpabet else ()
         return ((*(phone for one in letters for phone in self.lexicon[one][0]), *plural),)
 
-    def _ask(self, words: list[str]) -> None:
-        """Pronounce words outside the lexicon by espeak-ng."""
+    def _ask(self, words: Sequence[str]) -> None:
+        """Pronounce words outside the lexicon: spelled, and by espeak-ng."""
         asked = {word: _read_aloud(word) for word in words}
-        spelled = {word: self._spelled(word) for word in words}
-        if self.g2p == "espeak":
-            sounds = lexicon.espeak(one for all in asked.values() for one in all)
-        elif without := [word for word in words if not spelled[word]]:
-            named = ", ".join(map(repr, without))
-            raise DataError(
-                f"not in the lexicon {self.lexicon.name}: {named}; add the words to it, or leave "
-                f"--g2p none out"
-            )
-        else:
-            sounds = {}
-        silent = []
+        is_asked = self.g2p == "espeak"
+        sounds = lexicon.espeak(chain.from_iterable(asked.values())) if is_asked else {}
         for word in words:
-            variants = [*spelled[word], *(sounds[one] for one in asked[word] if one in sounds)]
+            variants = [
+                *self._spelled(word),
+                *(sounds[one] for one in asked[word] if one in sounds),
+            ]
             if variants:
                 self._known[word] = tuple(dict.fromkeys(variants))
-                self.outside[word] = variants[0]
-            else:
-                silent.append(word)
-        if silent:
-            raise DataError(
-                f"espeak-ng has no phones for {', '.join(map(repr, silent))}; write it out as it "
-                f"was spoken, or add it to a lexicon of your own"
-            )
+                self.outside[key(word)] = variants[0]
 
 
 def _read_aloud(word: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from itertools import chain, pairwise
 
 from asr.errors import DataError
 from asr.labels.checks import number as as_number
+from asr.labels.formats import NO_SPEECH
 from asr.scoring.transcripts import Part, Transcript, phones_of
 
 CHANNELS = {"1": "A", "2": "B"}
@@ -18,7 +19,6 @@ LATEST_S = 1e9
 HTK_UNITS = 10_000_000  # a second, of 100 ns
 IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 ALTERNATIVES = re.compile(r"\{[^{}]*/[^{}]*\}|<ALT")  # of sclite; { alone is a vowel of X-SAMPA
-NO_SPEECH = "no speech found"  # `asr transcribe`, in place of phones
 TRANSCRIBED = re.compile(rf"# (.+), (\d+\.\d\d) s:(?: {NO_SPEECH}|(.*))")  # its first line
 
 Lines = Sequence[tuple[int, str]]  # without blank ones and comments, and their numbers
