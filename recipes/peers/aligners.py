@@ -212,6 +212,7 @@ def trained(subsets: Sequence[Path], lexicon: Path | None, folder: Path) -> Path
     """viter's monophones, trained on some hours of LibriSpeech's subsets without their times."""
     name = "+".join(path.name for path in subsets)
     model = folder / f"monophones of {name}.viter"
+    metadata.version("viter")  # ImportError where it is not installed
     if model.exists():
         return model
     texts, places = {}, {}
@@ -258,11 +259,11 @@ class Result:
                     self.errors[key] = one
 
     def figures(self) -> list[str]:
-        return [*figures(self.timing), *(word_figures(self.words) if self.words else ())]
+        return [*figures(self.timing), *word_figures(self.words)]
 
 
 TESTED = ("difference of", "boundaries of both", "ours − peer's", "95 % by speaker", "p")
-HEAD_CLASS = ("≤ 20 ms, %", "mean, ms", "signed")
+HEAD_CELLS = ("n", "≤ 20 ms, %", "mean, ms", "signed")
 HEAD = ("≤ 10 ms, %", "≤ 20 ms, %", "≤ 30 ms, %", "≤ 50 ms, %", "mean, ms", "median", "signed")
 HEAD_ALL = (*HEAD, "boundaries", "comparable, %", "words ≤ 20 ms, %", "≤ 50 ms, %")
 
@@ -277,7 +278,9 @@ def figures(timing: Timing) -> list[str]:
     ]
 
 
-def word_figures(timing: Timing) -> list[str]:
+def word_figures(timing: Timing | None) -> list[str]:
+    if timing is None:
+        return ["–", "–"]
     return [f"{timing.percent(f'boundaries within {ms} ms'):.1f}" for ms in (20, 50)]
 
 
@@ -333,6 +336,16 @@ def compared(
     return results, costs
 
 
+def cells(errors: Iterable[Boundary]) -> list[str]:
+    """Boundaries, the share within 20 ms, mean absolute and mean error."""
+    errors_s = np.array([one.error_s for one in errors])
+    if not len(errors_s):
+        return ["0", "–", "–", "–"]
+    mean, _, signed = millis(errors_s)
+    within = 100 * np.mean(np.abs(errors_s) <= WITHIN_S)
+    return [f"{len(errors_s)}", f"{within:.1f}", mean, signed]
+
+
 def of_classes(results: Sequence[Result]) -> Iterator[list[str]]:
     """A row for each pair of classes with many boundaries, and for all others."""
 
@@ -341,35 +354,20 @@ def of_classes(results: Sequence[Result]) -> Iterator[list[str]]:
 
     counts = Counter(pair_of(one) for result in results for one in result.errors.values())
     most = [pair for pair, count in counts.most_common() if count >= LEAST * counts.total()]
-    for pair in [*most, "other"]:
-        cells = [pair]
-        for result in results:
-            errors_s = np.array(
-                [
-                    one.error_s
-                    for one in result.errors.values()
-                    if (pair_of(one) if pair_of(one) in most else "other") == pair
-                ]
-            )
-            within = 100 * np.mean(np.abs(errors_s) <= WITHIN_S) if len(errors_s) else np.nan
-            mean, _, signed = millis(errors_s) if len(errors_s) else ["–"] * 3
-            cells += [f"{len(errors_s)}", f"{within:.1f}", mean, signed]
-        yield cells
+    for pair in most:
+        own = ((e for e in one.errors.values() if pair_of(e) == pair) for one in results)
+        yield [pair, *(cell for errors in own for cell in cells(errors))]
+    if len(most) < len(counts):
+        own = ((e for e in one.errors.values() if pair_of(e) not in most) for one in results)
+        yield ["other", *(cell for errors in own for cell in cells(errors))]
 
 
 def of_speakers(results: Sequence[Result]) -> Iterator[list[str]]:
     for speaker in sorted({*results[0].speakers.values()}):
-        cells = [speaker]
-        for result in results:
-            errors_s = np.array(
-                [
-                    e.error_s
-                    for (id, _), e in result.errors.items()
-                    if result.speakers[id] == speaker
-                ]
-            )
-            cells += [f"{100 * np.mean(np.abs(errors_s) <= WITHIN_S):.1f}", millis(errors_s)[0]]
-        yield cells
+        row = [speaker]
+        for one in results:
+            row += cells(e for (id, _), e in one.errors.items() if one.speakers[id] == speaker)
+        yield row
 
 
 def paired(ours: Result, other: Result) -> Iterator[list[str]]:
@@ -400,12 +398,11 @@ def paired(ours: Result, other: Result) -> Iterator[list[str]]:
 def started(system: System, utterance: Utterance, said: Said, folder: Path) -> list[str]:
     """CPU and wall seconds of a new process for one recording, the median of `TIMES`."""
     dictionary = write_dictionary(folder / "dictionary.txt", said.dictionary)
-    folder.joinpath("one").mkdir(exist_ok=True)
     recording = folder / "one.wav"
     soundfile.write(recording, audio.load(utterance.audio, RATE), RATE, subtype="PCM_16")
     measured = []
     for _ in range(TIMES):
-        shutil.rmtree(folder / "one")
+        shutil.rmtree(folder / "one", ignore_errors=True)
         text = said.texts[utterance.id]
         measured.append(run(system.one(recording, text, dictionary, folder / "one")))
     return [f"{value:.2f}" for value in np.median(measured, axis=0)]
@@ -428,12 +425,14 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     systems: list[System] = [Ours(options.checkpoint)]
     absent = []
-    if options.viter or options.train:
-        try:
+    try:
+        if options.viter or options.train:
             model = options.viter or trained(options.train, options.lexicon, folder)
             systems.append(Viter(model))
-        except ImportError as error:
-            absent.append(f"viter is left out: {error}; run: {pip_install('viter')}")
+        else:
+            absent.append("viter is left out: it has no model; set --train (make: TRAIN=)")
+    except ImportError as error:
+        absent.append(f"viter is left out: {error}; run: {pip_install('viter')}")
     words = {one.id: read_words(one) for one in utterances}
     inputs = {
         TEXT: pronounced({one.id: texts[one.id] for one in utterances}, options.lexicon),
@@ -453,9 +452,8 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
         yield from ("", "Ours minus a peer's, by speaker:")
         yield from table(TESTED, (row for one in results[1:] for row in paired(results[0], one)))
         names = [one.system for one in results]
-        head = [f"{name}: {what}" for name in names for what in ("n", *HEAD_CLASS)]
+        head = [f"{name}: {what}" for name in names for what in HEAD_CELLS]
         yield from table(head, of_classes(results))
-        head = [f"{name}: {what}" for name in names for what in HEAD_CLASS[:2]]
         yield from table(head, of_speakers(results))
     rows = []
     for seconds, room in itertools.product(options.around, (False, True)):
