@@ -126,7 +126,7 @@ class Viter(System):
 
 
 def program() -> list[str]:
-    return [sys.executable, "-c", "import sys, viter; sys.exit(viter.main(sys.argv[1:]))"]
+    return [sys.executable, "-c", "import sys, viter; sys.exit(viter.main(sys.argv))"]
 
 
 def run(command: Sequence[str]) -> Cost:
