@@ -89,13 +89,9 @@ class Timing:
             f"speakers: mean absolute error {off_ms.mean():.1f} ms, median {np.median(off_ms):.1f} "
             f"ms, found {1000.0 * self.errors_s.mean():+.1f} ms late on average"
         ]
-        if self.missed:
-            lines.append(
-                f"{self.missed} more boundaries are between other phones than those that were "
-                f"aligned; {self.comparable:.1f} % could be compared"
-            )
-        if self.untimed:
-            lines.append(f"{self.untimed} utterances have no times to compare with")
+        more = f"{self.missed} more have no counterpart: {self.comparable:.1f} % are compared"
+        lines += [more] * bool(self.missed)
+        lines += [f"{self.untimed} utterances have no times to compare with"] * bool(self.untimed)
         for name in self.rates:
             interval = self.intervals.get(name)
             by_speaker = f"  95 % by speaker {interval}" if interval else ""
@@ -154,8 +150,7 @@ def in_arpabet(segments: Segments) -> list[Segment]:
     """TIMIT's labels as CMUdict's 39 phones, with their times.
 
     A closure is part of the stop or affricate that follows, and a stop where none does. Pauses stay
-    as `sil`. Half of the time of q goes to each of its neighbours. Raises `KeyError` for a label
-    that neither set has.
+    as `sil`. Half of the time of q goes to each of its neighbours. `KeyError`: an unknown label.
     """
     fold = fold_to_arpabet()
     folded: list[Segment] = []
@@ -256,8 +251,9 @@ def _matched(said: Segments, heard: Segments) -> list[int | None]:
 
 def _labels_at(segments: Sequence[Segment], times: Any) -> Any:
     """The label at each time, "" where there is none."""
+    segments = [*segments, Segment("", np.inf, np.inf)]
     starts = np.array([segment.start_s for segment in segments])
     ends = np.array([segment.end_s for segment in segments])
     at = np.searchsorted(starts, times, side="right") - 1
-    phones = np.array([*(segment.phone for segment in segments), ""], dtype=object)
+    phones = np.array([segment.phone for segment in segments], dtype=object)
     return phones[np.where((at >= 0) & (times < ends[at]), at, -1)]

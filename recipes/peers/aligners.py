@@ -7,8 +7,8 @@ Every system is its own command line, given a folder of recordings with texts be
 dictionary of the words in these texts, and writes TextGrids. The text is the words with all their
 pronunciations, or the hand-made phones: each word then has a name of its own and one pronunciation,
 or each phone is a word. `table.md` of the output folder has the errors of boundaries against the
-hand-made ones, all by the rules of `asr.scoring.boundaries`. A peer that has no model for us is
-trained once, and kept in the output folder.
+hand-made ones, by the rules of `asr.scoring.boundaries`. viter is trained once, and its model kept
+in the output folder.
 """
 
 import argparse
