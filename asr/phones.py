@@ -15,6 +15,8 @@ from asr.files.outputs import atomic_open
 TABLES = Path(__file__).parent / "tables"
 BLANK = "<blank>"
 DELETED = "-"
+# Phones that stand for silence, and no others.
+SILENCES = frozenset({"h#", "pau", "epi", "sil", "sp", "spn", "SIL", "<sil>"})
 
 
 @dataclass(frozen=True)

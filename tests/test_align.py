@@ -615,8 +615,10 @@ def test_a_timing_has_intervals_by_speaker_where_there_are_two() -> None:
     assert math.isclose(timing.percent("boundaries within 20 ms"), 50)
 
 
-def test_other_phones_cannot_be_compared() -> None:
-    with pytest.raises(DataError, match="id: the labelled phones are 'h# q ix ih'"):
-        timing_of(HAND_MADE[:-1])
+def test_utterances_without_times_are_counted() -> None:
+    labels = {"a": (), "b": HAND_MADE}
+    pairs = [scoring.TimedPair(id, "one", own, HAND_MADE) for id, own in labels.items()]
+    timing = scoring.compare_times(pairs)
+    assert (timing.utterances, timing.untimed, len(timing.errors_s)) == (1, 1, 3)
     with pytest.raises(DataError, match="no boundary to compare"):
-        scoring.compare_times([])
+        scoring.compare_times(pairs[:1])
