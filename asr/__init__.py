@@ -5,9 +5,10 @@
     asr.load().transcribe("my.wav")            # phones with times and confidences
     asr.load(words=True).transcribe("my.wav")  # words too
     asr.align("my.wav", "hello world")         # the times of words and phones that are known
+    asr.assess("my.wav", "hello world")        # how well each of their sounds was pronounced
     asr.score(references, hypotheses)          # phone error rate, counts and alignments
 
-docs/python.md has examples. torch is imported by the first `load` or `align`.
+docs/python.md has examples. torch is imported by the first `load`, `align` or `assess`.
 
 Shape letters, declared here once and used in every signature:
 
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from asr.assessment import Assessment
     from asr.records import Segment, Transcript
     from asr.scoring import Score
     from asr.transcriber import Recording, Transcriber
 __version__ = "0.1.0"
-__all__ = ["align", "load", "score"]
+__all__ = ["align", "assess", "load", "score"]
 
 
 def load(
@@ -66,6 +68,25 @@ def align(
     from asr import alignment
 
     return alignment.align(recording, text_or_phones, sample_rate, checkpoint, channel, lexicon)
+
+
+def assess(
+    recording: Recording,
+    text: str,
+    sample_rate: int | None = None,
+    checkpoint: str | Path | None = None,
+    channel: int | None = None,
+    lexicon: str | Path | None = None,
+) -> Assessment:
+    """How well each sound of an English text is pronounced in a recording, 0 to 100.
+
+    Arguments are those of `align`, but for the `checkpoint`, which is the model that listens
+    (criterion=ctc, phones of CMUdict). docs/assessment.md says what scores mean. Raises `DataError`
+    as `align` does.
+    """
+    from asr import assessment
+
+    return assessment.assess(recording, text, sample_rate, checkpoint, channel, lexicon)
 
 
 def score(

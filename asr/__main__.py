@@ -29,6 +29,7 @@ COMMANDS = {
     "tune": "a checkpoint and dev → the search with the best dev PER",
     "decode": "a checkpoint and a manifest → hypotheses",
     "align": "recordings and their texts → words and phones with their times",
+    "assess": "recordings and their texts → how well each sound was pronounced",
     "score": "references and hypotheses → phone error rate",
     "report": "a finished run → one HTML page",
     "show": "audio files → pictures of what is in them",

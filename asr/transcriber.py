@@ -213,6 +213,28 @@ class Transcriber:
 
         Confidences are calibrated, where the model file has a calibration.
         """
+        encoded, static, own = self.encoded(piece, moments)
+        frame_s = self.step / self.sample_rate
+        count = torch.tensor([own.stop - own.start], device=encoded.device)
+
+        def gate(emissions: Tensor) -> Tensor:
+            if self.detector is not None:
+                emissions = self.detector.gate(emissions, static, frame_s)
+            return emissions[:, own]
+
+        try:
+            ((best, *_),) = self.recognizer.search(
+                encoded, count, [name], self.search, self.graph, gate
+            )
+        except DataError as error:
+            raise DataError(f"{name or 'the array'}: {error}") from error
+        return self.calibration.of(best) if self.calibration else best
+
+    @torch.no_grad()
+    def encoded(
+        self, piece: Piece, moments: SpeakerMoments | None = None
+    ) -> tuple[Tensor, Tensor, slice]:
+        """A piece with its context: encoded (1, T', D), features (1, T, F), its own part of T'."""
         batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER]).to(self.recognizer.device)
         static, _ = self.recognizer.features.static(batch.waveforms, batch.waveform_lengths)
         batch = replace(batch, frames=static)
@@ -227,19 +249,7 @@ class Transcriber:
                 encoded, lengths = self.recognizer.encode_batch(batch, moments=moments)
         first = piece.before // self.step
         last = min(first + -(-piece.samples // self.step), int(lengths))
-        own = torch.tensor([last - first], device=encoded.device)
-
-        def gate(emissions: Tensor) -> Tensor:
-            if self.detector is not None:
-                emissions = self.detector.gate(emissions, static, frame_s)
-            return emissions[:, first:last]
-
-        try:
-            hypotheses = self.recognizer.search(encoded, own, [name], self.search, self.graph, gate)
-        except DataError as error:
-            raise DataError(f"{name or 'the array'}: {error}") from error
-        best = hypotheses[0][0]
-        return self.calibration.of(best) if self.calibration else best
+        return encoded, static, slice(first, last)
 
 
 def _require_no_rate(path: str | Path, sample_rate: int | None) -> None:

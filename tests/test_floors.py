@@ -23,7 +23,10 @@ FLOORS = {
     },
     "data": {"corpora", "dataset"},
     "model": {"encoder", "criteria", "recognizer", "detector", "checkpoint"},
-    "use": {"aligner", "alignment", "config", "explanation", "train", "training", "transcriber"},
+    "use": {
+        *("aligner", "alignment", "assessment", "config", "explanation", "train", "training"),
+        "transcriber",
+    },
     "commands": {"commands"},
 }
 KNOW_HYDRA = {"config", "commands"}

@@ -1,0 +1,151 @@
+"""Recordings and what is said in them → how well each sound was pronounced.
+
+    asr assess a.wav "she had your dark suit"
+    asr assess a.wav a.txt --output a.TextGrid      the text in a file
+    asr assess FOLDER --output OUT --format json    pairs of audio and .txt or .lab; a tree is kept
+    asr assess table.tsv --output OUT               columns of recordings and texts
+
+A phone with a score below 50 (of 100) is marked, with what was heard in its place.
+docs/assessment.md says what scores mean, and how often natives' phones are marked.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from asr import assessment, audio
+from asr.assessment import FLAGGED, AssessedWord, Assessment
+from asr.commands import recordings, texts
+from asr.corpora.spoken import Pronouncer
+from asr.errors import DataError, exit_code, grouped, raise_problems
+from asr.files import shown
+from asr.files.outputs import atomic_open, require_new
+from asr.labels import textgrid
+from asr.processor.device import choose_device
+from asr.records import Segment
+
+KINDS = ("textgrid", "text", "json")  # the first is that of a folder of results
+
+
+def in_format(result: Assessment, format: str) -> str:
+    """As text with a word a line, one JSON object in a line, or Praat's TextGrid."""
+    if format == "json":
+        return json.dumps(asdict(result), ensure_ascii=False) + "\n"
+    if format == "text":
+        scores = [
+            f"{key} {getattr(result, key):.0f}" for key in ("score", "accuracy", "completeness")
+        ]
+        lines = [f"# {result.file}, {result.duration_s:.2f} s: {', '.join(scores)}"]
+        for word in result.words:
+            said = "left out" if word.left_out else " ".join(marked(word))
+            times = f"{word.start_s:9.3f} {word.end_s:9.3f}"
+            lines.append(f"{times} {word.score:4.0f}  {word.word:<15} {said}")
+        return "\n".join(lines) + "\n"
+    tiers: dict[str, list[Segment]] = {"words": [], "phones": [], "scores": [], "heard": []}
+    for word in (one for one in result.words if one.phones):
+        tiers["words"].append(Segment(word.word, word.start_s, word.end_s))
+        for one, mark in zip(word.phones, marked(word), strict=True):
+            own = {"phones": one.phone, "scores": f"{one.score:.0f}"}
+            own |= {"heard": mark.replace(" ", "")} if mark != one.phone else {}
+            for tier, label in own.items():
+                tiers[tier].append(Segment(label, one.start_s, one.end_s))
+    return textgrid.text_of(tiers, result.duration_s)
+
+
+def marked(word: AssessedWord) -> list[str]:
+    """Each phone, marked ones as `th→s(4)`, or `th→-(4)` for none, with added ones: `k +ah(3)`."""
+    marks = []
+    for n, one in enumerate(word.phones):
+        instead = "" if one.heard == one.phone else f"→{one.heard}"
+        mark = f"{one.phone}{instead}({one.score:.0f})" if one.score < FLAGGED else one.phone
+        before, behind = (
+            [f"+{extra.phone}({extra.score:.0f})" for extra in word.extra if extra.after == place]
+            for place in (0, n + 1)
+        )
+        marks.append(" ".join([*(before if n == 0 else ()), mark, *behind]))
+    return marks
+
+
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="asr assess",
+        description="Score how well each sound of a known English text was pronounced.",
+        epilog="asr assess a.wav 'she had your dark suit' --output a.TextGrid",
+    )
+    add = parser.add_argument
+    a_source = "a recording and its text, in quotes or a file; a folder, table or manifest of them"
+    add("source", nargs="+", help=a_source)
+    add("--lexicon", type=Path, metavar="FILE", help="of words; default: the packaged CMUdict")
+    g2p = "of words outside the lexicon; none: an error"
+    add("--g2p", choices=("espeak", "none"), default="espeak", help=g2p)
+    add("--checkpoint", type=Path, metavar="FILE", help="model that listens; default: the packaged")
+    add("--output", type=Path, metavar="PATH", help="FILE.TextGrid, .json or .txt, or a folder")
+    add("--format", choices=KINDS, help="default: that of FILE, textgrid in a folder, else text")
+    add("--channel", type=int, metavar="N", help="read only this channel, 1 is the first")
+    add("--overwrite", action="store_true", help="replace files that are already there")
+    add("--root", default="", metavar="FOLDER", help="of a manifest's audio that has moved")
+    add("--device", default="auto", help="cpu, cuda or cuda:N; default: cuda where there is one")
+    return parser.parse_args(arguments)
+
+
+@exit_code
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = options_of(arguments)
+    given = texts.pairs(options.source, options.root)
+    places = [(pair.audio, pair.name) for pair in given.pairs]
+    format, targets = recordings.targets(places, options.format, options.output, KINDS)
+    require_new(filter(None, targets), options.overwrite, options.source)
+    pronouncer, problems, jobs = Pronouncer(options.lexicon, options.g2p), [*given.problems], []
+    pronouncer.prepare(one.text for one in given.pairs if one.text)
+    for pair, target in zip(given.pairs, targets, strict=True):
+        try:
+            jobs.append((pair, target, pair.said(pronouncer)))
+        except DataError as error:
+            problems += error.problems
+    if not jobs:
+        raise_problems(problems)
+
+    def say(kind: str, sentence: str, name: str = "") -> None:
+        start = f"{name}: " if name and not sentence.startswith(name) else ""
+        tqdm.write(f"{kind}: {start}{sentence}", file=sys.stderr)
+
+    for warning in grouped([*given.notes, *pronouncer.warnings()]):
+        say("warning", warning)
+    for problem in problems:
+        say("error", problem)
+    assessor, bad = (
+        assessment.load(options.checkpoint, choose_device(options.device)),
+        len(problems),
+    )
+    hidden = True if options.output is None else None
+    for pair, target, said in tqdm(jobs, desc="assessed", leave=False, disable=hidden):
+        name = shown(pair.audio)
+        warn = partial(say, "warning", name=name)
+        try:
+            with audio.on_disk(pair.audio):
+                blocks = assessor.recogniser.blocks(pair.audio, warn, options.channel)
+                waveform = np.concatenate(list(blocks))
+            result = assessor.assess(name, waveform, said, warn)
+            text = in_format(result, format)
+        except DataError as error:
+            bad += 1
+            for problem in error.problems:
+                say("error", problem, name)
+            continue
+        if target is None:
+            print(text, end="", flush=True)
+        else:
+            with atomic_open(target) as file:
+                file.write(text)
+    if options.output:
+        print(options.output)
+    if bad and (count := len(given.pairs) + len(given.problems)) > 1:
+        print(f"{bad} of {count} recordings not assessed", file=sys.stderr)
+    return int(bad > 0)
