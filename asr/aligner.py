@@ -23,7 +23,7 @@ from asr.corpora.lexicon import Pronunciation, Said
 from asr.criteria.hmm import HMM
 from asr.errors import DataError
 from asr.features import Features, FeaturesConfig, SpeakerMoments
-from asr.features.normalization import of_loud
+from asr.features.normalization import level_of, of_loud
 from asr.phones import unknown_phone
 from asr.recognizer import Recognizer
 from asr.records import Segment, Transcript
@@ -42,6 +42,7 @@ IN_MEMORY, BLOCK = 1 << 26, 1 << 20  # bytes of a recording, before a temporary 
 GAPS = forced.Costs(filler=0.5, entry=10.0, skip=30.0, word=0.1)
 THRESHOLD = 150.0
 REACH, LEAST = 3, 3  # frames that an HMM's boundary is moved at most, and that a phone keeps
+PHONE_S = 0.1  # a phone is shorter, on average of a text
 NAMED_S = 0.5  # sound without text of at least this length is named
 
 Frames = np.ndarray[Any, np.dtype[np.float64]]
@@ -136,8 +137,8 @@ class Aligner:
                     f"{len(others) + 1} words of the text from word {first + 1} on "
                     f"({text}) are not spoken before {at_s:.2f} s, left out"
                 )
-        words = [(one.word, count) for one, count in zip(said, counts, strict=True) if count]
-        return Transcript(name, float(times_s[-1]), tuple(segments), (*spoken(words, segments),))
+        lengths = [(one.word, count) for one, count in zip(said, counts, strict=True) if count]
+        return Transcript(name, float(times_s[-1]), tuple(segments), (*spoken(lengths, segments),))
 
     def _search(
         self,
@@ -165,7 +166,8 @@ class Aligner:
                 f"the text of the recording?"
             )
         search = forced.Search(net, costs, THRESHOLD / scale if is_long else math.inf)
-        moments = self._moments(cut())
+        phones = sum(len(pronunciations[0]) for pronunciations in words)
+        moments = self._moments(cut(), phones)
         probs = []
         for piece in cut():
             batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER]).to(recognizer.device)
@@ -181,8 +183,12 @@ class Aligner:
             raise DataError("no path through its words fits the recording; is this its text?")
         return net, route, np.concatenate(probs)
 
-    def _moments(self, parts: Iterable[Piece]) -> SpeakerMoments | None:
-        """Those of the whole recording, so that a piece of noise alone is not as loud as speech."""
+    def _moments(self, parts: Iterable[Piece], phones: int) -> SpeakerMoments | None:
+        """Those of the whole recording, so that a piece of noise alone is not as loud as speech.
+
+        With normalization=active they are of as many frames as the phones may have, the loudest:
+        noise beside the speech may be nearly as loud, and last much longer.
+        """
         recognizer, features = self.recognizer, self.recognizer.features
         own = (
             Batch.of([torch.from_numpy(p.waveform[p.before : p.before + p.samples])], [SPEAKER])
@@ -193,7 +199,11 @@ class Aligner:
         moved = (batch.to(recognizer.device) for batch in own)
         static = (features.static(one.waveforms, one.waveform_lengths) for one in moved)
         frames = torch.cat([features.dynamic(*one)[0] for one in static], dim=1)
-        within = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+        level = level_of(frames, features.config)
+        count = min(
+            level.shape[1], round(PHONE_S * phones * self.sample_rate / features.config.hop_samples)
+        )
+        within = level >= level.topk(max(1, count), dim=1).values[:, -1:]
         mean, std = of_loud(frames, within, features.config, (features.mean, features.std))
         return {SPEAKER: (mean[0, 0], std[0, 0])}
 
@@ -331,48 +341,6 @@ def _kept(
         yield samples, cut
 
 
-def align(recognizer: Recognizer, waveform: Waveform, phones: Sequence[str]) -> tuple[Segment, ...]:
-    """The times of the phones of one recording (S,), at the recogniser's sample rate.
-
-    Warns where they seem to be those of another recording. Raises `DataError` where it is too short
-    for its phones, or has a phone that is unknown.
-    """
-    aligner = Aligner(recognizer)
-    aligner.require_room(phones, len(waveform))
-    labels = torch.tensor([recognizer.vocabulary.encode(phones)])
-    batch = replace(
-        Batch.of([torch.from_numpy(waveform)], ["the speaker"]),
-        targets=labels,
-        target_lengths=torch.tensor([labels.shape[1]]),
-    ).to(recognizer.device)
-    with torch.no_grad():
-        moments = recognizer.moments_of([batch])
-        encoded, lengths = recognizer.encode_batch(batch, moments=moments)
-        for doubt in filter(None, aligner.doubts(batch, encoded, lengths)):
-            warnings.warn(doubt, stacklevel=3)
-        return aligner(batch, encoded, lengths)[0]
-
-
-def with_likeliest(
-    recognizer: Recognizer,
-    batch: Batch,
-    encoded: torch.Tensor,
-    lengths: torch.Tensor,
-    words: Sequence[Sequence[Sequence[Pronunciation]]],
-) -> Batch:
-    """The batch with, for each word, the pronunciation under which the recogniser's loss is least.
-
-    `words` has the pronunciations of the words of each utterance. A word is tried in all of them
-    while the others are in their first. `encoded` is (N, T', D).
-    """
-    chosen = [
-        likeliest(recognizer, batch, encoded[n, : int(lengths[n])], of_utterance)
-        for n, of_utterance in enumerate(words)
-    ]
-    targets, target_lengths = _labels(recognizer, chosen)
-    return replace(batch, targets=targets, target_lengths=target_lengths)
-
-
 def _labels(
     recognizer: Recognizer, transcripts: Sequence[Sequence[Pronunciation]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -388,7 +356,11 @@ def likeliest(
     encoded: torch.Tensor,
     words: Sequence[Sequence[Pronunciation]],
 ) -> list[Pronunciation]:
-    """The pronunciations that `with_likeliest` chooses for one utterance, `encoded` (T', D)."""
+    """For each word of an utterance the pronunciation under which the recogniser's loss is least.
+
+    A word is tried in all its pronunciations while the others are in their first. `encoded` is
+    (T', D).
+    """
     criterion = recognizer.criterion
     chosen = [variants[0] for variants in words]
     changes = [(0, chosen[0]), *((n, other) for n, all in enumerate(words) for other in all[1:])]

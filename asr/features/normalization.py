@@ -75,7 +75,7 @@ def of_loud(
 ) -> Moments:
     """The moments of the loud frames of each utterance, out of those `within` (N, T) bool.
 
-    A frame's level is the mean of its log-mel values. Loud frames are at most `active_db` below the
+    Loud frames are at most `active_db` below the
     `LOUDEST`th loudest one, so that neither silence added to an utterance, however long, nor a
     click changes the moments. `prior` has those of many utterances (F,), (F,), zeros where there is
     none. Its variance counts as that of `PRIOR_VARIANCE` frames: that of a word alone is too small.
@@ -101,10 +101,14 @@ def of_speech(
     return of_loud(frames, speech, config, prior) if others > OTHERS and speech.any() else None
 
 
+def level_of(frames: Tensor, config: FeaturesConfig) -> Tensor:
+    """The mean of each frame's log-mel values: (N, T, F) → (N, T)."""
+    return frames[:, :, int(config.energy) : config.static_width].mean(dim=2)
+
+
 def loudest(frames: Tensor, within: Tensor, config: FeaturesConfig) -> tuple[Tensor, Tensor]:
     """Which frames are loud, (N, T) bool, and the level of the `LOUDEST`th, (N, 1)."""
-    level = frames[:, :, int(config.energy) : config.static_width].mean(dim=2)
-    level = level.masked_fill(~within, -torch.inf)
+    level = level_of(frames, config).masked_fill(~within, -torch.inf)
     ordered = level.sort(dim=1, descending=True).values
     place = within.sum(dim=1, keepdim=True).clamp(min=1, max=LOUDEST) - 1
     reference = ordered.gather(1, place) if frames.shape[1] else level.new_zeros(len(level), 1)

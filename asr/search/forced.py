@@ -100,11 +100,15 @@ def network(
                 word_of.append(w)
         least += min((len(one) for one in pronunciations), default=0) * states * floor
         begin.append(len(cells))
-    table = np.array(cells, dtype=np.int32).reshape(-1, 5)
-    column, stays, enters, leaves, phone = map(np.ascontiguousarray, table.T)
-    others = (np.array(each, dtype=np.int32) for each in (label, word_of))
-    begins = np.array(begin, dtype=np.int32)
-    return Network(begins, column, stays.astype(bool), enters, leaves, phone, *others, least)
+    table = np.array(cells, dtype=np.int32).reshape(-1, 5).T.copy()
+    return Network(
+        np.array(begin, dtype=np.int32),
+        table[0],
+        table[1].astype(bool),
+        *(table[2], table[3], table[4]),
+        *(np.array(label, dtype=np.int32), np.array(word_of, dtype=np.int32)),
+        least,
+    )
 
 
 class Search:
