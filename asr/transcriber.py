@@ -35,6 +35,7 @@ WORDS = MODEL.with_name("words.safetensors")
 SHORTEST_S, LONGEST_S = 20.0, 40.0  # of a piece; no utterance of LibriSpeech or TIMIT is longer
 CONTEXT_S = 2.0  # what the network gets on either side of a piece
 QUIET_S = 0.2  # a piece ends in the middle of the quietest stretch of this length
+QUIET = 4.0  # nats that a phone loses in `log_probs` where a detector finds no speech
 SPEAKER = "the speaker"  # of all that is normalised together: a file, or all files
 REACH_S = 0.1  # how long a phone lasts at most on either side of its moment
 
@@ -213,6 +214,28 @@ class Transcriber:
 
         Confidences are calibrated, where the model file has a calibration.
         """
+        encoded, static, own = self.encoded(piece, moments)
+        frame_s = self.step / self.sample_rate
+        count = torch.tensor([own.stop - own.start], device=encoded.device)
+
+        def gate(emissions: Tensor) -> Tensor:
+            if self.detector is not None:
+                emissions = self.detector.gate(emissions, static, frame_s)
+            return emissions[:, own]
+
+        try:
+            ((best, *_),) = self.recognizer.search(
+                encoded, count, [name], self.search, self.graph, gate
+            )
+        except DataError as error:
+            raise DataError(f"{name or 'the array'}: {error}") from error
+        return self.calibration.of(best) if self.calibration else best
+
+    @torch.no_grad()
+    def encoded(
+        self, piece: Piece, moments: SpeakerMoments | None = None
+    ) -> tuple[Tensor, Tensor, slice]:
+        """A piece with its context: encoded (1, T', D), features (1, T, F), its own part of T'."""
         batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER]).to(self.recognizer.device)
         static, _ = self.recognizer.features.static(batch.waveforms, batch.waveform_lengths)
         batch = replace(batch, frames=static)
@@ -227,19 +250,24 @@ class Transcriber:
                 encoded, lengths = self.recognizer.encode_batch(batch, moments=moments)
         first = piece.before // self.step
         last = min(first + -(-piece.samples // self.step), int(lengths))
-        own = torch.tensor([last - first], device=encoded.device)
+        return encoded, static, slice(first, last)
 
-        def gate(emissions: Tensor) -> Tensor:
+    @torch.no_grad()
+    def log_probs(self, blocks: Iterable[Waveform]) -> npt.NDArray[np.float32]:
+        """A CTC recogniser's log-probabilities of a recording in blocks (S,): (T, V).
+
+        Where its detector finds no speech, labels lose `QUIET`.
+        """
+        parts = []
+        for piece in pieces(blocks, self.step, self.sample_rate):
+            encoded, static, own = self.encoded(piece)
+            log_probs = self.recognizer.criterion.emissions(encoded)
             if self.detector is not None:
-                emissions = self.detector.gate(emissions, static, frame_s)
-            return emissions[:, first:last]
-
-        try:
-            hypotheses = self.recognizer.search(encoded, own, [name], self.search, self.graph, gate)
-        except DataError as error:
-            raise DataError(f"{name or 'the array'}: {error}") from error
-        best = hypotheses[0][0]
-        return self.calibration.of(best) if self.calibration else best
+                frame_s = self.step / self.sample_rate
+                speech = self.detector.speech(log_probs, static, frame_s)
+                log_probs[0, ~speech, 1:] -= QUIET
+            parts.append(log_probs[0, own].float().cpu().numpy())
+        return np.concatenate(parts)
 
 
 def _require_no_rate(path: str | Path, sample_rate: int | None) -> None:

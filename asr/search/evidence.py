@@ -17,6 +17,9 @@ import numpy as np
 from asr.processor.compiled import compiled
 
 BLANK = 0
+# A transcript is another's where its agreement is below the first, and it is at least so many nats
+# a phone less likely than what is recognised; docs/alignment.md.
+AGREEING, DOUBTFUL = 0.35, 2.0
 
 
 class Words(NamedTuple):
@@ -68,7 +71,9 @@ def evidence(log_probs: Any, words: Words, price: float) -> Evidence:
     parts = words, phones, edges, after_phones, after_edges
     count = len(words.of_word) - 1
     probs, cost = np.exp(log_probs), math.exp(-price)
-    total = float(np.logaddexp.reduce(np.append(after_phones[0, _firsts(words)], after_edges[0, 0])))
+    total = float(
+        np.logaddexp.reduce(np.append(after_phones[0, _firsts(words)], after_edges[0, 0]))
+    )
     return Evidence(
         total,
         loop(probs, *parts, 0, count, cost),
@@ -84,6 +89,26 @@ def likelihood(log_probs: Any, words: Words) -> float:
     phones, edges = sums(np.ascontiguousarray(log_probs, np.float64), words)
     ends = words.first[words.of_word[-2] + 1 : words.of_word[-1] + 1] - 1
     return float(np.logaddexp.reduce(np.append(phones[-1, ends], edges[-1, -1])))
+
+
+def neighbours_of(transcript: Sequence[Sequence[Sequence[int]]]) -> list[list[list[list[int]]]]:
+    """Three transcripts of the same phones in another order: turned round, and begun later."""
+    turned = [[way[::-1] for way in word] for word in transcript[::-1]]
+    phones = [[[phone]] for word in transcript for phone in word[0]]
+    later = (len(phones) * part // 3 for part in (1, 2))
+    return [turned, *([*phones[n:], *phones[:n]] for n in later)]
+
+
+def agreement(given: float, recognised: float, chance: float, phones: int) -> tuple[float, bool]:
+    """How well a transcript of so many phones agrees with a recording; whether it is another's.
+
+    Of log-likelihoods: 1 where the transcript is as likely as what is recognised, 0 where it is as
+    likely as its own phones in another order.
+    """
+    given, chance = max(given, -1e9), max(chance, -1e9)
+    share = (given - chance) / max(recognised - chance, 1e-9)
+    worse = (recognised - given) / phones
+    return min(max(share, 0.0), 1.0), share < AGREEING and worse > DOUBTFUL
 
 
 def _mirror(words: Words) -> Words:
