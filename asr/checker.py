@@ -25,8 +25,8 @@ from asr.transcriber import Transcriber, Warn
 PRICE = 1.0  # nats for each phone of a loop
 LARGEST = 300.0  # nats; what is beyond is as certain
 # Fitted by recipes/align/check.py on LibriSpeech's dev speakers and Common Voice's dev sentences.
-WORD = (0.0,) * 9
-MISSING = (0.0,) * 5
+WORD = (4.767, 0.043, 0.807, -0.249, -0.076, 2.836, -1.820, -0.746, -0.381)
+MISSING = (5.810, -1.659, 0.363, -2.482, -0.564)
 SHORTEST_S, LONGEST_S = 20.0, 120.0  # of what is judged together, where a recording is longer
 
 Array = np.ndarray[Any, Any]
@@ -36,11 +36,11 @@ class Judged(NamedTuple):
     """A word, or the place behind it, and the probability that it is right.
 
     `kind` says what would be wrong: "wrong", another word was said; "inserted", none was; or
-    "missing", more was said behind the word, before all others where `index` is −1. `heard` are the
+    "missing", more was said behind the word, before all others where `number` is −1. `heard` are the
     phones that the recogniser finds there.
     """
 
-    index: int
+    number: int
     word: str
     kind: str
     probability: float
@@ -112,8 +112,13 @@ class Checker:
             words, places = [*words, *judged], [*places, *there]
             likelihoods += found
             phones += sum(len(one[0]) for one in of_part)
-        share, is_other = agreement(*likelihoods, phones)
-        result = tuple(words), tuple(places)
+        given, best, chance = likelihoods.tolist()
+        share, is_other = agreement(given, best, chance, phones)
+        trust = share if is_other else 1.0  # words of another transcript may fit by chance
+        result = (
+            tuple(one._replace(probability=round(trust * one.probability, 4)) for one in part)
+            for part in (words, places)
+        )
         return Check(name, round(duration_s, 4), round(share, 3), is_other, *result)
 
     def _judge(
@@ -129,10 +134,12 @@ class Checker:
         def judged(n: int, kind: str, odds: float, first: int, last: int) -> Judged:
             last = max(first, last)
             heard = [int(label) for label, _ in groupby(path[first:last]) if label]
-            times_s = (round((frames.start + at) * self.frame_s, 3) for at in (first, last))
+            start_s, end_s = (
+                round((frames.start + int(at)) * self.frame_s, 3) for at in (first, last)
+            )
             word = said[begin + n].word if begin + n >= 0 else ""
             phones = self.vocabulary.decode(heard)
-            return Judged(begin + n, word, kind, round(float(odds), 4), *times_s, phones)
+            return Judged(begin + n, word, kind, round(float(odds), 4), start_s, end_s, phones)
 
         # What is between its neighbours is a word's, in case that its own phones are elsewhere.
         words = [
@@ -199,18 +206,21 @@ def clues(of_all: Evidence, transcript: Sequence[Any]) -> tuple[Array, Array]:
     Of each change, by how many nats it makes the transcript likelier, also beyond the changes of
     its neighbours, which explain the same mistake.
     """
-    replaced, left_out, inserted = (
-        np.nan_to_num(of_all.total - part, nan=-LARGEST).clip(-LARGEST, LARGEST)
-        for part in (of_all.replaced, of_all.left_out, of_all.inserted)
-    )
+    with np.errstate(invalid="ignore"):  # a transcript that does not fit has nothing right
+        replaced, left_out, inserted = (
+            np.nan_to_num(of_all.total - part, nan=-LARGEST).clip(-LARGEST, LARGEST)
+            for part in (of_all.replaced, of_all.left_out, of_all.inserted)
+        )
 
     def gain(change: Array) -> Array:
-        return np.log1p(np.maximum(-change, 0.0))
+        nats: Array = np.log1p(np.maximum(-change, 0.0))
+        return nats
 
     def beside(change: Array) -> Array:
         """The better one of the changes of the words before and behind, where it is one."""
         padded = np.pad(change, 1)
-        return np.minimum(np.minimum(padded[:-2], padded[2:]), 0.0)
+        better: Array = np.minimum(np.minimum(padded[:-2], padded[2:]), 0.0)
+        return better
 
     between = np.minimum(np.minimum(inserted[:-1], inserted[1:]), 0.0)
     sizes = np.array([np.mean([len(way) for way in word]) for word in transcript])

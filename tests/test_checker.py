@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import tones_of
 
 from asr import checker, checkpoint
 from asr.checker import Checker, clues
@@ -17,8 +18,6 @@ from asr.errors import DataError
 from asr.records import Utterance, Word
 from asr.search.evidence import agreement, evidence, words_of
 from asr.transcriber import Transcriber
-
-from .conftest import tones_of
 
 SPOKEN = ["aa s", "m iy", "s m aa", "iy s", "m aa", "s iy"]
 
@@ -51,9 +50,9 @@ def test_the_mistake_is_the_most_suspicious(
     model: Checker, speech: np.ndarray, mistake: str
 ) -> None:
     words, place = MISTAKES[mistake]
-    first, second, *_ = model.check("a", speech, said(*words)).suspects
-    assert (first.kind, first.index) == (mistake.split()[0], place)
-    assert first.probability < 0.5 < second.probability
+    first, *_ = model.check("a", speech, said(*words)).suspects
+    assert (first.kind, first.number) == (mistake.split()[0], place)
+    assert first.probability < 0.5
 
 
 def test_the_words_that_were_said_are_right(model: Checker, speech: np.ndarray) -> None:
@@ -74,7 +73,7 @@ def test_the_transcript_of_another_recording_is_named(
 ) -> None:
     result = model.check("a", speech, said(*other))
     assert result.is_other
-    assert result.agreement < 0.35
+    assert result.agreement < 0.3
 
 
 def test_a_transcript_that_does_not_fit_is_anothers(model: Checker) -> None:
@@ -119,7 +118,7 @@ def test_a_long_recording_is_judged_in_parts(
     in_parts = Checker(model.recogniser, lambda: aligner).check("a", speech, said(*words))
     assert [one.word for one in in_parts.words] == words
     assert len(in_parts.missing) == len(words) + 1
-    assert in_parts.suspects[0].index == whole.suspects[0].index == 24
+    assert in_parts.suspects[0].number == whole.suspects[0].number == 24
     for one, other in zip(in_parts.words, whole.words, strict=True):
         assert one.start_s == pytest.approx(other.start_s, abs=0.1)
     placed.clear()

@@ -80,7 +80,7 @@ def table(checks: Mapping[str, Check]) -> Iterator[str]:
     for one, id in suspects[:LISTED]:
         word = one.word
         if one.kind == "missing":
-            word = f"after {word}" if one.index >= 0 else "at the start"
+            word = f"after {word}" if one.number >= 0 else "at the start"
         heard = " ".join(one.heard)
         yield f"{one.probability:6.3f} {one.start_s:9.2f}  {word:16} {one.kind:9} {heard:24} {id}"
     if len(suspects) > LISTED:

@@ -19,7 +19,7 @@ from asr.processor.compiled import compiled
 BLANK = 0
 # A transcript is another's where its agreement is below the first, and it is at least so many nats
 # a phone less likely than what is recognised; docs/alignment.md.
-AGREEING, DOUBTFUL = 0.35, 2.0
+AGREEING, DOUBTFUL = 0.3, 2.0
 
 
 class Words(NamedTuple):
