@@ -36,7 +36,7 @@ class Judged(NamedTuple):
     """A word, or the place behind it, and the probability that it is right.
 
     `kind` says what would be wrong: "wrong", another word was said; "inserted", none was; or
-    "missing", more was said behind the word, before all others where `number` is −1. `heard` are the
+    "missing", more was said behind the word (`number` −1: before the first one). `heard` are the
     phones that the recogniser finds there.
     """
 
