@@ -19,7 +19,7 @@ from asr.files.outputs import atomic_open
 from asr.transcriber import MODEL, Transcriber
 
 LISTED = 30  # words of a table
-SUSPECT = 0.5  # a word is listed below this probability
+SUSPECT = 0.9  # a word is listed below this probability
 FORMATS = (".json", ".jsonl")
 
 
@@ -74,7 +74,7 @@ def table(checks: Mapping[str, Check]) -> Iterator[str]:
     )
     suspects = [both for both in suspects if both[0].probability < SUSPECT]
     words = sum(len(check.words) for check in checks.values())
-    yield f"{len(suspects)} places are likelier wrong than right, of {words} words"
+    yield f"{len(suspects)} places have a probability below {SUSPECT} to be right, of {words} words"
     if suspects:
         yield f"{'right':>6} {'at s':>9}  {'word':16} {'what':9} {'recognised':24} recording"
     for one, id in suspects[:LISTED]:
