@@ -28,6 +28,7 @@ from asr.phones import unknown_phone
 from asr.recognizer import Recognizer
 from asr.records import Segment, Transcript
 from asr.search import SearchConfig, forced
+from asr.search.evidence import agreement, neighbours_of
 from asr.transcriber import CONTEXT_S, LONGEST_S, SPEAKER, Piece, Warn, pieces, spoken
 
 # Phones that stand for silence: where a vocabulary has one, transcripts leave no time unlabelled.
@@ -35,7 +36,7 @@ SILENCES = frozenset({"h#", "pau", "epi", "sil", "sp", "spn", "SIL", "<sil>"})
 # What a boundary is looked for in: narrow windows at a short hop, few filters.
 HOP_MS, WINDOW_MS, FILTERS = 5.0, 16.0, 23
 PAUSE_S = 0.1  # quiet for so long between two phones is a pause; most closures are shorter
-DOUBTFUL = 4.0  # nats a phone that a transcript may be worse than recognition; docs/alignment.md
+NOT_SAID = "is this the transcript of the recording? It does not agree with what is recognised"
 QUIET = (5, 95)  # percentiles of the loudness in dB; below the middle of them it is quiet
 IN_MEMORY, BLOCK = 1 << 26, 1 << 20  # bytes of a recording, before a temporary file; read at once
 # Of recordings longer than a piece, in nats of scores that are weighted by `acoustic_scale`:
@@ -295,27 +296,33 @@ class Aligner:
     def doubts(self, batch: Batch, encoded: torch.Tensor, lengths: torch.Tensor) -> list[str]:
         """For each utterance a sentence where its transcript seems to be another's, otherwise "".
 
-        What is judged is how much less likely the transcript is than what is recognised, in nats
-        for each of its phones; more than `DOUBTFUL` is too much. `encoded` is (N, T', D). An HMM is
-        not asked: its likelihoods are of frames, and their scale is its own.
+        What is judged is `evidence.agreement`. `encoded` is (N, T', D). An HMM is not asked: its
+        likelihoods are of frames, and their scale is its own.
         """
         criterion = self.recognizer.criterion
         if isinstance(criterion, HMM):
             return [""] * len(batch.ids)
+
+        def likelihoods(transcripts: Sequence[Sequence[int]]) -> list[float]:
+            targets, _ = pad([torch.tensor(one or (1,)) for one in transcripts])
+            counts = torch.tensor([len(one) for one in transcripts])
+            misfits = criterion.frames_needed(targets, counts) > lengths.cpu()
+            counts[misfits] = 0
+            with torch.no_grad():
+                tried = replace(batch, targets=targets, target_lengths=counts).to(encoded.device)
+                losses = criterion.loss(encoded, lengths, tried).cpu()
+            return (-losses.masked_fill(misfits, torch.inf)).tolist()
+
         best = [paths[0].labels for paths in criterion.decode(encoded, lengths, SearchConfig())]
-        targets, _ = pad([torch.tensor(one or (1,)) for one in best])
-        counts = torch.tensor([len(one) for one in best])
-        recognised = replace(batch, targets=targets, target_lengths=counts).to(encoded.device)
-        with torch.no_grad():
-            given, least = (criterion.loss(encoded, lengths, one) for one in (batch, recognised))
-        worse = ((given - least) / batch.target_lengths).tolist()
-        return [
-            f"is this the transcript of the recording? It is {by:.1f} nats a phone less likely "
-            f"than what the model recognises, expected at most {DOUBTFUL:.1f}"
-            if not by <= DOUBTFUL
-            else ""
-            for by in worse
+        counts = batch.target_lengths.tolist()
+        given = [row[:count] for row, count in zip(batch.targets.tolist(), counts, strict=True)]
+        neighbours = [neighbours_of([[[label]] for label in one]) for one in given]
+        others = [
+            [[word[0][0] for word in one] for one in each] for each in zip(*neighbours, strict=True)
         ]
+        chance = [max(each) for each in zip(*map(likelihoods, others), strict=True)]
+        judged = map(agreement, likelihoods(given), likelihoods(best), chance, counts)
+        return [f"{NOT_SAID} (agreement {share:.2f})" if other else "" for share, other in judged]
 
     def _frame(self, edge: int) -> int:
         """The frame of `features` that begins nearest to an edge of the network's frames."""

@@ -26,7 +26,7 @@ from asr.files import shown
 from asr.phones import Vocabulary, table_rows
 from asr.records import Transcript, Word
 from asr.search.substitutions import variants
-from asr.transcriber import Recording, Transcriber, Warn, pieces
+from asr.transcriber import Recording, Transcriber, Warn
 
 LEFT_OUT = "-"  # what is heard where nothing is, in the table too
 SLOPE = 0.5  # of the score over the log-odds that a phone is right
@@ -34,7 +34,6 @@ FLAGGED = 50.0  # natives' phones are rarely below it
 CLEARLY = 2.0  # nats by which one more phone must be likelier than none
 DOUBTFUL = 40  # score below which a text may be another's
 ABSENT = 5.0  # nats by which a text must be likelier without a word that was not said
-QUIET = 4.0  # nats that a phone loses where a detector finds no speech
 VOWELS = frozenset(
     ["aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"]
 )
@@ -149,21 +148,6 @@ def prior_of(phones: tuple[str, ...]) -> Array:
     return np.array([[0.0] * len(heard), *([by_phone[p][one] for one in heard] for p in phones)])
 
 
-@torch.no_grad()
-def log_probs_of(recogniser: Transcriber, waveform: Waveform) -> Array:
-    """A recogniser's log-probabilities of a recording (S,), less `QUIET` beside speech: (T, V)."""
-    parts = []
-    for piece in pieces([waveform], recogniser.step, recogniser.sample_rate):
-        encoded, static, own = recogniser.encoded(piece)
-        log_probs = recogniser.recognizer.criterion.emissions(encoded)
-        if recogniser.detector is not None:
-            frame_s = recogniser.step / recogniser.sample_rate
-            speech = recogniser.detector.speech(log_probs, static, frame_s)
-            log_probs[0, ~speech, BLANK + 1 :] -= QUIET
-        parts.append(log_probs[0, own].float().cpu().numpy())
-    return np.concatenate(parts)
-
-
 def losses_of(
     log_probs: Array, texts: Sequence[Sequence[Pronunciation]], vocabulary: Vocabulary
 ) -> list[float]:
@@ -233,7 +217,7 @@ class Assessor:
         for n, one in enumerate(said):
             if len(there) < len(words) and words[len(there)].word == one.word:
                 there.append(n)
-        log_probs = log_probs_of(self.recogniser, waveform)
+        log_probs = self.recogniser.log_probs([waveform])
         frame_s = self.recogniser.step / self.recogniser.sample_rate
         chosen: dict[int, Pronunciation] = {}
         for begin, end, frames in parts_of(words, frame_s):

@@ -35,6 +35,7 @@ WORDS = MODEL.with_name("words.safetensors")
 SHORTEST_S, LONGEST_S = 20.0, 40.0  # of a piece; no utterance of LibriSpeech or TIMIT is longer
 CONTEXT_S = 2.0  # what the network gets on either side of a piece
 QUIET_S = 0.2  # a piece ends in the middle of the quietest stretch of this length
+QUIET = 4.0  # nats that a phone loses in `log_probs` where a detector finds no speech
 SPEAKER = "the speaker"  # of all that is normalised together: a file, or all files
 REACH_S = 0.1  # how long a phone lasts at most on either side of its moment
 
@@ -250,6 +251,23 @@ class Transcriber:
         first = piece.before // self.step
         last = min(first + -(-piece.samples // self.step), int(lengths))
         return encoded, static, slice(first, last)
+
+    @torch.no_grad()
+    def log_probs(self, blocks: Iterable[Waveform]) -> npt.NDArray[np.float32]:
+        """A CTC recogniser's log-probabilities of a recording in blocks (S,): (T, V).
+
+        Where its detector finds no speech, labels lose `QUIET`.
+        """
+        parts = []
+        for piece in pieces(blocks, self.step, self.sample_rate):
+            encoded, static, own = self.encoded(piece)
+            log_probs = self.recognizer.criterion.emissions(encoded)
+            if self.detector is not None:
+                frame_s = self.step / self.sample_rate
+                speech = self.detector.speech(log_probs, static, frame_s)
+                log_probs[0, ~speech, 1:] -= QUIET
+            parts.append(log_probs[0, own].float().cpu().numpy())
+        return np.concatenate(parts)
 
 
 def _require_no_rate(path: str | Path, sample_rate: int | None) -> None:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from asr import alignment, audio, scoring
 from asr.aligner import Aligner
-from asr.commands import recordings, texts
+from asr.commands import checks, recordings, texts
 from asr.commands.texts import Pair, Pairs
 from asr.corpora.lexicon import Said
 from asr.corpora.spoken import Pronouncer
@@ -59,7 +59,7 @@ def jobs_of(given: Pairs, pronouncer: Pronouncer, needs_words: bool) -> dict[int
     for number, pair in enumerate(given.pairs):
         try:
             if needs_words and pair.text is None:
-                raise DataError(f"{pair.place}: no `words`, which --lexicon needs")
+                raise DataError(f"{pair.place}: no `words`, which --lexicon and --check need")
             jobs[number] = pair, pair.said(pronouncer, needs_words)
         except DataError as error:
             given.problems += error.problems
@@ -249,6 +249,8 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--compare", action="store_true", help="print how far the manifest's `segments` differ")
     add("--overwrite", action="store_true", help="replace files that are already there")
     add("--root", default="", metavar="FOLDER", help="of a manifest's audio that has moved")
+    a_check = "list the likeliest wrong words instead; --output FILE.json or .jsonl has all"
+    add("--check", action="store_true", help=a_check)
     add("--strict", action="store_true", help="exit code 1 where a transcript seems another's")
     add("--device", default="auto", help="cpu, cuda or cuda:N; default: cuda where there is one")
     options = parser.parse_args(arguments)
@@ -256,6 +258,11 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     is_model = first.endswith(".safetensors") or [one[-6:] for one in others] == [".jsonl"]
     if others and not options.checkpoint and is_model:
         options.checkpoint, options.source = first, others
+    if options.check:
+        options.manifest = None
+        if options.output and options.output.suffix not in checks.FORMATS:
+            parser.error(f"--output {options.output}: --check writes .json or .jsonl")
+        return options
     for ending, name in ((".jsonl", "manifest"), (".ctm", "ctm")):
         is_whole = options.output and options.output.suffix.lower() == ending
         if name == "manifest" or is_whole:
@@ -268,7 +275,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = options_of(arguments)
     given = texts.pairs(options.source, options.root)
-    places = places_of(given.pairs, options)
+    places = () if options.check else places_of(given.pairs, options)
     whole = list(filter(None, (options.ctm, options.words_ctm, options.manifest)))
     files = [
         path.with_suffix(ending)
@@ -276,12 +283,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in filter(None, paths)
         for ending in FORMATS[format]
     ]
+    if options.check and options.output:
+        whole.append(options.output)
     require_new([*files, *whole], options.overwrite, options.source)
     if options.compare and not any(p.utterance and p.utterance.segments for p in given.pairs):
         raise DataError(f"{options.source[0]}: --compare needs `segments`, no utterance has them")
     total = len(given.pairs) + len(given.problems)
     pronouncer = Pronouncer(options.lexicon, options.g2p)
-    jobs = jobs_of(given, pronouncer, options.lexicon is not None)
+    jobs = jobs_of(given, pronouncer, options.check or options.lexicon is not None)
     for warning in grouped([*given.notes, *pronouncer.warnings()]):
         print(f"warning: {warning}", file=sys.stderr)
     if not jobs:
@@ -297,7 +306,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tqdm.write(f"{shown_as}: {start}{sentence}", file=sys.stderr)
         counts[kind] += 1
 
+    def report(good: int) -> int:
+        """Print how many pairs are not aligned, or doubtful; the exit code."""
+        for count, what in (
+            (total - good, "not checked" if options.check else "not aligned"),
+            (counts["doubt"], "seem to have another's transcript"),
+        ):
+            if count and total > 1:
+                print(f"{count} of {total} utterances {what}", file=sys.stderr)
+        return int(total > good or (options.strict and counts["doubt"] > 0))
+
     results: dict[int, Transcript] = {}
+    if options.check:
+        where = options.output, options.checkpoint, choose_device(options.device), options.channel
+        judged = checks.run(jobs, say, *where)
+        return report(len(judged))
     model = Aligner(alignment.load(options.checkpoint, choose_device(options.device)).recognizer)
     with tqdm(total=len(jobs), desc="aligned", leave=False, disable=None) as bar:
         for number, result in aligned(model, jobs, say, options.channel):
@@ -319,10 +342,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(compared(done))
         for path in filter(None, (options.textgrid, options.phn, options.output, *whole)):
             print(path)
-    for count, what in (
-        (total - len(done), "not aligned"),
-        (counts["doubt"], "seem to have another's transcript"),
-    ):
-        if count and total > 1:
-            print(f"{count} of {total} utterances {what}", file=sys.stderr)
-    return int(total > len(done) or (options.strict and counts["doubt"] > 0))
+    return report(len(done))

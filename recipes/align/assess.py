@@ -23,7 +23,7 @@ from scipy.signal import butter, sosfilt
 from scipy.stats import rankdata
 
 from asr import checkpoint
-from asr.assessment import CLEARLY, LEFT_OUT, VOWELS, likeliest, log_probs_of
+from asr.assessment import CLEARLY, LEFT_OUT, VOWELS, likeliest
 from asr.corpora.lexicon import Said
 from asr.corpora.spoken import Pronouncer
 from asr.errors import DataError
@@ -97,7 +97,7 @@ def rows(recogniser: Transcriber, arguments: argparse.Namespace, condition: str)
             said = pronouncer.said(text)
             waveform = CONDITIONS[condition](recogniser.waveform(audio))
             about = {"group": group, "speaker": speaker, "condition": condition}
-            of_one = judged(log_probs_of(recogniser, waveform), said, vocabulary, number)
+            of_one = judged(recogniser.log_probs([waveform]), said, vocabulary, number)
             result += [about | row for row in of_one]
     return result
 
