@@ -43,6 +43,8 @@ IN_MEMORY, BLOCK = 1 << 26, 1 << 20  # bytes of a recording, before a temporary 
 GAPS = forced.Costs(filler=0.5, entry=10.0, skip=30.0, word=0.1)
 THRESHOLD = 150.0
 REACH, LEAST = 3, 3  # frames that an HMM's boundary is moved at most, and that a phone keeps
+AGREEING = 0.2  # agreement with an HMM below which a text seems to be another's
+FEW = 6  # phones, of which the order says little
 PHONE_S = 0.1  # a phone is shorter, on average of a text
 NAMED_S = 0.5  # sound without text of at least this length is named
 
@@ -104,9 +106,11 @@ class Aligner:
         """
         words = [[self._labels(each.word, one) for one in each.pronunciations] for each in said]
         with _kept(blocks, self.step, self.sample_rate) as (samples, cut):
-            net, route, probs = self._search(cut, samples, words)
+            net, route, probs, doubt = self._search(cut, samples, words)
             phones, starts = route.parts()
             edges = self._edges(cut, starts.tolist(), samples)
+        if doubt:
+            warn(doubt)
         times_s = (np.minimum(edges * self.hop_samples, samples) / self.sample_rate).round(4)
         times_s[-1] = round(samples / self.sample_rate, 4)
         segments, counts, foreign_s = list[Segment](), [0] * len(said), list[float]()
@@ -146,8 +150,8 @@ class Aligner:
         cut: Callable[[], Iterator[Piece]],
         samples: int,
         words: Sequence[Sequence[Sequence[int]]],
-    ) -> tuple[forced.Network, forced.Route, Floats]:
-        """The best path of a recording, and its probabilities of labels (T', V)."""
+    ) -> tuple[forced.Network, forced.Route, Floats, str]:
+        """The best path of a recording, probabilities of labels (T', V), and a doubt or ""."""
         recognizer, criterion = self.recognizer, self.recognizer.criterion
         if not isinstance(criterion, HMM):
             raise DataError(
@@ -166,8 +170,11 @@ class Aligner:
                 f"{frames} frames of the network, but {len(words)} words need {net.least}; is this "
                 f"the text of the recording?"
             )
-        search = forced.Search(net, costs, THRESHOLD / scale if is_long else math.inf)
         phones = sum(len(pronunciations[0]) for pronunciations in words)
+        search = forced.Search(net, costs, THRESHOLD / scale if is_long else math.inf)
+        others = [] if is_long or phones < FEW else neighbours_of(words)
+        chance = [forced.Search(criterion.network(other)) for other in others]
+        best = 0.0
         moments = self._moments(cut(), phones)
         probs = []
         for piece in cut():
@@ -177,12 +184,20 @@ class Aligner:
             last = min(first + -(-piece.samples // self.step), int(lengths))
             emissions = criterion.emissions(encoded[:, first:last])
             criterion.require_numbers(emissions)
-            search.feed(criterion.state_scores(emissions, prior_scale=1.0)[0].cpu().numpy())
+            scores = criterion.state_scores(emissions, prior_scale=1.0)[0].cpu().numpy()
+            best += float(scores.max(axis=1).sum())
+            for one in (search, *chance):
+                one.feed(scores)
             probs.append(criterion.label_posteriors(emissions)[0].exp().half().cpu().numpy())
         route = search.route()
         if not (route.phones >= 0).any():
             raise DataError("no path through its words fits the recording; is this its text?")
-        return net, route, np.concatenate(probs)
+        doubt = ""
+        if chance:
+            by_chance = max(one.route().score for one in chance)
+            share = (route.score - by_chance) / max(best - by_chance, 1e-9)
+            doubt = f"{NOT_SAID} (agreement {share:.2f})" if share < AGREEING else ""
+        return net, route, np.concatenate(probs), doubt
 
     def _moments(self, parts: Iterable[Piece], phones: int) -> SpeakerMoments | None:
         """Those of the whole recording, so that a piece of noise alone is not as loud as speech.
