@@ -91,7 +91,9 @@ def likelihood(log_probs: Any, words: Words) -> float:
     return float(np.logaddexp.reduce(np.append(phones[-1, ends], edges[-1, -1])))
 
 
-def neighbours_of(transcript: Sequence[Sequence[Sequence[int]]]) -> list[list[list[list[int]]]]:
+def neighbours_of(
+    transcript: Sequence[Sequence[Sequence[int]]],
+) -> list[Sequence[Sequence[Sequence[int]]]]:
     """Three transcripts of the same phones in another order: turned round, and begun later."""
     turned = [[way[::-1] for way in word] for word in transcript[::-1]]
     phones = [[[phone]] for word in transcript for phone in word[0]]
