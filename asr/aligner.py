@@ -40,7 +40,7 @@ IN_MEMORY, BLOCK = 1 << 26, 1 << 20  # bytes of a recording, before a temporary 
 # Of recordings longer than a piece, in nats of scores that are weighted by `acoustic_scale`:
 GAPS = forced.Costs(filler=0.5, entry=10.0, skip=30.0, word=0.1)
 THRESHOLD = 150.0
-REACH, LEAST = 3, 3  # frames that an HMM's boundary is moved at most, and that a phone keeps
+REACH, LEAST = 2, 3  # frames that an HMM's boundary is moved at most, and that a phone keeps
 AGREEING = 0.2  # agreement with an HMM below which a text seems to be another's
 FEW = 6  # phones, of which the order says little
 PHONE_S = 0.1  # a phone is shorter, on average of a text
