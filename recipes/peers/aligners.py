@@ -25,7 +25,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +113,9 @@ class Viter(System):
     distribution = "viter"
 
     def __init__(self, model: Path) -> None:
-        self.name = f"viter {metadata.version('viter')}, {model.stem}"
+        import viter
+
+        self.name = f"viter {viter.__version__}, {model.stem}"
         self.model = str(model)
 
     def command(self, source: Path, dictionary: Path, output: Path) -> list[str]:
@@ -212,7 +213,8 @@ def trained(subsets: Sequence[Path], lexicon: Path | None, folder: Path) -> Path
     """viter's monophones, trained on some hours of LibriSpeech's subsets without their times."""
     name = "+".join(path.name for path in subsets)
     model = folder / f"monophones of {name}.viter"
-    metadata.version("viter")  # ImportError where it is not installed
+    import viter  # noqa: F401, an ImportError before the work
+
     if model.exists():
         return model
     texts, places = {}, {}
