@@ -24,15 +24,13 @@ from asr.criteria.hmm import HMM
 from asr.errors import DataError
 from asr.features import Features, FeaturesConfig, SpeakerMoments
 from asr.features.normalization import level_of, of_loud
-from asr.phones import unknown_phone
+from asr.phones import SILENCES, unknown_phone
 from asr.recognizer import Recognizer
 from asr.records import Segment, Transcript
 from asr.search import SearchConfig, forced
 from asr.search.evidence import agreement, neighbours_of
 from asr.transcriber import CONTEXT_S, LONGEST_S, SPEAKER, Piece, Warn, pieces, spoken
 
-# Phones that stand for silence: where a vocabulary has one, transcripts leave no time unlabelled.
-SILENCES = frozenset({"h#", "pau", "epi", "sil", "sp", "spn", "SIL", "<sil>"})
 # What a boundary is looked for in: narrow windows at a short hop, few filters.
 HOP_MS, WINDOW_MS, FILTERS = 5.0, 16.0, 23
 PAUSE_S = 0.1  # quiet for so long between two phones is a pause; most closures are shorter

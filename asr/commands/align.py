@@ -138,19 +138,12 @@ def timed(pair: Pair, result: Transcript, complete: bool) -> Utterance:
 
 
 def compared(results: Sequence[tuple[Pair, Transcript]]) -> str:
-    """How far times are from those of the manifest, of the utterances that have the same phones."""
-    both = [
-        scoring.TimedPair(one.id, one.speaker, one.segments, result.phones)
+    """How far times are from those of the manifest, of the utterances that have some."""
+    return scoring.compare_times(
+        scoring.TimedPair(one.id, one.speaker, one.segments or (), result.phones)
         for one, result in ((pair.utterance, result) for pair, result in results)
-        if one and one.segments and one.phones == tuple(segment.phone for segment in result.phones)
-    ]
-    lines = [scoring.compare_times(both).text()] if both else []
-    without = sum(not (pair.utterance and pair.utterance.segments) for pair, _ in results)
-    others = len(results) - without - len(both)
-    for count, what in ((without, "no times"), (others, "times of other phones")):
-        if count:
-            lines.append(f"{count} of {len(results)} utterances have {what}: not compared")
-    return "\n".join(lines)
+        if one
+    ).text()
 
 
 def places_of(pairs: Sequence[Pair], options: argparse.Namespace) -> Places:

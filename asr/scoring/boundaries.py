@@ -91,7 +91,9 @@ class Timing:
         ]
         more = f"{self.missed} more have no counterpart: {self.comparable:.1f} % are compared"
         lines += [more] * bool(self.missed)
-        lines += [f"{self.untimed} utterances have no times to compare with"] * bool(self.untimed)
+        total = self.utterances + self.untimed
+        if self.untimed:
+            lines.append(f"{self.untimed} of {total} utterances have no times: not compared")
         for name in self.rates:
             interval = self.intervals.get(name)
             by_speaker = f"  95 % by speaker {interval}" if interval else ""
