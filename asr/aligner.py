@@ -15,16 +15,18 @@ from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from asr.audio import Waveform
 from asr.batch import Batch, pad
 from asr.corpora.lexicon import Pronunciation, Said
 from asr.criteria.hmm import HMM
+from asr.edges import STOPS, VOICED, refined, stretches
 from asr.errors import DataError
 from asr.features import Features, FeaturesConfig, SpeakerMoments
 from asr.features.normalization import level_of, of_loud
-from asr.phones import SILENCES, unknown_phone
+from asr.phones import SILENCES, table_rows, unknown_phone
 from asr.recognizer import Recognizer
 from asr.records import Segment, Transcript
 from asr.search import SearchConfig, forced
@@ -35,33 +37,24 @@ from asr.transcriber import CONTEXT_S, LONGEST_S, SPEAKER, Piece, Warn, pieces, 
 HOP_MS, WINDOW_MS, FILTERS = 5.0, 16.0, 23
 PAUSE_S = 0.1  # quiet for so long between two phones is a pause; most closures are shorter
 NOT_SAID = "is this the transcript of the recording? It does not agree with what is recognised"
-QUIET = (5, 95)  # percentiles of the loudness in dB; below the middle of them it is quiet
 IN_MEMORY, BLOCK = 1 << 26, 1 << 20  # bytes of a recording, before a temporary file; read at once
 # Of recordings longer than a piece, in nats of scores that are weighted by `acoustic_scale`:
 GAPS = forced.Costs(filler=0.5, entry=10.0, skip=30.0, word=0.1)
 THRESHOLD = 150.0
-REACH, LEAST = 2, 3  # frames that an HMM's boundary is moved at most, and that a phone keeps
 AGREEING = 0.2  # agreement with an HMM below which a text seems to be another's
 FEW = 6  # phones, of which the order says little
 PHONE_S = 0.1  # a phone is shorter, on average of a text
 NAMED_S = 0.5  # sound without text of at least this length is named
 
-Frames = np.ndarray[Any, np.dtype[np.float64]]
 Floats = np.ndarray[Any, np.dtype[np.float16]]
 Array = np.ndarray[Any, np.dtype[np.int64]]
-Stretch = tuple[int, int]  # frames begin…end (exclusive) of those in which boundaries are found
-Refine = Callable[[Frames, list[int]], list[int]]  # edges (n + 1,) of n parts of frames (T, F)
 
 
 class Aligner:
-    """Forced alignment by a recogniser, which must be in evaluation mode.
+    """Forced alignment by a recogniser, which must be in evaluation mode."""
 
-    `refine` moves the edges of an HMM's frames; the first and the last one stay.
-    """
-
-    def __init__(self, recognizer: Recognizer, refine: Refine | None = None) -> None:
+    def __init__(self, recognizer: Recognizer) -> None:
         self.recognizer = recognizer
-        self.refine = refine or refined
         own = recognizer.config.features
         parts = range(math.ceil(own.hop_ms / HOP_MS), own.hop_samples + 1)
         hop = next(own.hop_samples // n for n in parts if own.hop_samples % n == 0)
@@ -106,7 +99,8 @@ class Aligner:
         with _kept(blocks, self.step, self.sample_rate) as (samples, cut):
             net, route, probs, doubt = self._search(cut, samples, words)
             phones, starts = route.parts()
-            edges = self._edges(cut, starts.tolist(), samples)
+            onsets = self._onsets([net.label[phone] if phone >= 0 else 0 for phone in phones])
+            edges = self._edges(cut, starts.tolist(), onsets, samples)
         if doubt:
             warn(doubt)
         times_s = (np.minimum(edges * self.hop_samples, samples) / self.sample_rate).round(4)
@@ -221,8 +215,20 @@ class Aligner:
         mean, std = of_loud(frames, within, features.config, (features.mean, features.std))
         return {SPEAKER: (mean[0, 0], std[0, 0])}
 
+    def _onsets(self, labels: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Which edges (n + 1,) of n parts, 0 for silence, are from a stop to a voiced sound."""
+        manner = {row[0]: row[1] for row in table_rows("articulation.txt")}
+        names = ["", *self.recognizer.vocabulary.phones]
+        kinds = [manner.get(names[label], "") for label in labels]
+        inner = [one in STOPS and other in VOICED for one, other in pairwise(kinds)]
+        return np.array([False, *inner, False])
+
     def _edges(
-        self, cut: Callable[[], Iterator[Piece]], starts: Sequence[int], samples: int
+        self,
+        cut: Callable[[], Iterator[Piece]],
+        starts: Sequence[int],
+        onsets: npt.NDArray[np.bool_],
+        samples: int,
     ) -> Array:
         """Edges between frames of the network → the frames of `features` in which parts begin."""
         edges = np.array([self._frame(start) for start in starts])
@@ -238,8 +244,8 @@ class Aligner:
                 speech, _ = self.features.static(batch.waveforms, batch.waveform_lengths)
                 near = edges[inner[0] - 1 : inner[-1] + 2] - first
                 near = near.clip(0, speech.shape[1]).tolist()
-                refined = self.refine(speech[0].double().cpu().numpy(), near)
-                result[inner] = np.array(refined[1:-1]) + first
+                frames = speech[0].double().cpu().numpy()
+                result[inner] = np.array(refined(frames, near, onsets[inner])[1:-1]) + first
         return result
 
     def _labels(self, word: str, pronunciation: Pronunciation) -> list[int]:
@@ -402,69 +408,3 @@ def likeliest(
         if loss < least[n]:
             chosen[n], least[n] = other, loss
     return chosen
-
-
-def stretches(
-    speech: Frames, cores: Sequence[Stretch], pause_frames: int | None = None
-) -> list[Stretch]:
-    """What belongs to each phone of which the core is known, in `speech` (T, F).
-
-    Cores do not overlap. Between two of them the boundary is where the speech changes most. With
-    `pause_frames` a stretch that is quiet for so long, between two phones or at either end, is a
-    pause and belongs to none; without, the phones take up all of the time.
-    """
-    if not cores:
-        return []
-    parts = [(core, True) for core in cores]
-    if pause_frames is not None:
-        parts += [(pause, False) for pause in quiet_stretches(speech, cores, pause_frames)]
-        parts.sort()
-    places = [core for core, _ in parts]
-    sums = np.concatenate([np.zeros((1, speech.shape[1])), np.cumsum(speech, axis=0)])
-    inner = [change(sums, left, right) for left, right in pairwise(places)]
-    edges = [0, *inner, len(speech)]
-    return [
-        (edges[number], edges[number + 1]) for number, (_, is_phone) in enumerate(parts) if is_phone
-    ]
-
-
-def refined(
-    speech: Frames, edges: Sequence[int], reach: int = REACH, least: int = LEAST
-) -> list[int]:
-    """Each inner edge at most `reach` frames away, where `change` finds it; parts keep `least`.
-
-    Edges (n + 1,) of n adjacent parts of `speech` (T, F).
-    """
-    sums = np.concatenate([np.zeros((1, speech.shape[1])), np.cumsum(speech, axis=0)])
-    room = ((np.diff(edges) - least) // 2).clip(0, reach).tolist()
-    cores = [(begin + r, end - r) for (begin, end), r in zip(pairwise(edges), room, strict=True)]
-    cores[0], cores[-1] = (edges[0], cores[0][1]), (cores[-1][0], edges[-1])
-    return [edges[0], *(change(sums, left, right) for left, right in pairwise(cores)), edges[-1]]
-
-
-def change(sums: Frames, left: Stretch, right: Stretch) -> int:
-    """Where, between two cores, the second begins: left[1]…right[0].
-
-    Of all ways to cut left[0]…right[1] in two there, the one with the least squared distance of the
-    frames from the mean of their part. `sums` (T + 1, F) are of the frames before each edge.
-    """
-    cuts = np.arange(left[1], right[0] + 1)
-    first = sums[cuts] - sums[left[0]]
-    second = sums[right[1]] - sums[cuts]
-    explained = (first**2).sum(1) / (cuts - left[0]) + (second**2).sum(1) / (right[1] - cuts)
-    return int(cuts[explained.argmax()])
-
-
-def quiet_stretches(speech: Frames, cores: Sequence[Stretch], at_least: int) -> Iterator[Stretch]:
-    """The longest quiet stretch before, between and behind the cores, where it lasts."""
-    loudness = speech.mean(axis=1)
-    quiet = loudness < np.percentile(loudness, QUIET).mean()
-    begins = [0, *(end for _, end in cores)]
-    ends = [*(begin for begin, _ in cores), len(speech)]
-    for begin, end in zip(begins, ends, strict=True):
-        steps = np.diff(np.concatenate([[0], quiet[begin:end].astype(np.int8), [0]]))
-        starts, stops = (steps == 1).nonzero()[0], (steps == -1).nonzero()[0]
-        if len(starts):
-            longest = int((stops - starts).argmax())
-            if stops[longest] - starts[longest] >= at_least:
-                yield begin + int(starts[longest]), begin + int(stops[longest])

@@ -13,13 +13,14 @@ from torch import Tensor
 
 import asr
 from asr import audio, checkpoint, labels, scoring
-from asr.aligner import Aligner, change, likeliest, stretches
+from asr.aligner import Aligner, likeliest
 from asr.batch import Batch
 from asr.checkpoint import Checkpoint
 from asr.commands import align
 from asr.criteria import CTC, Criterion, CTCConfig, Span, Transducer, TransducerConfig
 from asr.criteria.ctc import ALIGNMENT_PENALTY
 from asr.dataset import Batches
+from asr.edges import change, stretches
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig

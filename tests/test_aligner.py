@@ -8,11 +8,12 @@ import pytest
 import torch
 from conftest import TONES_HZ, tones_of
 
-from asr.aligner import Aligner, refined
+from asr.aligner import Aligner
 from asr.audio import Waveform
 from asr.batch import Batch
 from asr.corpora.lexicon import Said
 from asr.criteria import GMM, CriterionConfig, CTCConfig, GMMConfig
+from asr.edges import EARLIER, LATER, VOICE_FILTERS, refined
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
@@ -145,10 +146,24 @@ def test_moved_edges_are_where_the_speech_changes() -> None:
         speech = np.repeat(draw.normal(size=(30, 5)), np.diff(true), axis=0)
         speech += 0.01 * draw.normal(size=speech.shape)
         moved = [0, *(true[1:-1] + draw.integers(-reach // 2, reach // 2 + 1, 29)), true[-1]]
-        assert refined(speech, moved, reach, least) == true.tolist()
+        assert refined(speech, moved, [False] * 29, reach, least) == true.tolist()
         edges = np.cumsum([0, *draw.integers(1, 9, 40)]).tolist()
-        other = refined(draw.normal(size=(edges[-1], 5)), edges, reach, least)
+        other = refined(draw.normal(size=(edges[-1], 5)), edges, [False] * 39, reach, least)
         assert (other[0], other[-1]) == (edges[0], edges[-1])
         assert max(abs(a - b) for a, b in zip(edges, other, strict=True)) <= reach
         for before, after in zip(np.diff(edges), np.diff(other), strict=True):
             assert after >= min(before, least)
+
+
+def test_a_stop_lasts_until_the_voice_behind_it_begins() -> None:
+    """White noise, as of a release, is everywhere; the lowest filters get louder at one frame."""
+    draw = np.random.default_rng(0)
+    for onset in range(20 - EARLIER, 20 + LATER):
+        speech = draw.normal(size=(50, 23)) * 0.01
+        speech[20:, 10:] += 3.0  # the release, where the network has the edge
+        speech[onset:, :VOICE_FILTERS] += 5.0
+        assert refined(speech, [0, 20, 50], [True])[1] == onset
+        assert refined(speech, [0, 20, 50], [False])[1] in range(18, 23)
+    late = np.zeros((50, 23))
+    late[40:, :VOICE_FILTERS] = 5.0
+    assert refined(late, [0, 20, 30, 50], [True, False])[1] <= 27  # the sound keeps its frames

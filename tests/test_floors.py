@@ -24,8 +24,8 @@ FLOORS = {
     "data": {"corpora", "dataset"},
     "model": {"encoder", "criteria", "recognizer", "detector", "checkpoint"},
     "use": {
-        *("aligner", "alignment", "assessment", "checker", "config", "explanation", "train"),
-        *("training", "transcriber"),
+        *("aligner", "alignment", "assessment", "checker", "config", "edges", "explanation"),
+        *("train", "training", "transcriber"),
     },
     "commands": {"commands"},
 }
