@@ -154,15 +154,15 @@ class Aligner:
         scale = criterion.config.acoustic_scale
         costs = forced.Costs(*(cost / scale for cost in GAPS)) if is_long else forced.Costs()
         net = criterion.network(words, filler=is_long)
+        phones = sum(len(pronunciations[0]) for pronunciations in words)
         frames = int(recognizer.encoded_lengths(torch.tensor([samples])))
         if not words:
             raise DataError("the text has no words; give what is said in the recording")
         if frames < net.least and not is_long:
             raise DataError(
-                f"{frames} frames of the network, but {len(words)} words need {net.least}; is this "
+                f"{frames} frames of the network, but {phones} phones need {net.least}; is this "
                 f"the text of the recording?"
             )
-        phones = sum(len(pronunciations[0]) for pronunciations in words)
         search = forced.Search(net, costs, THRESHOLD / scale if is_long else math.inf)
         others = [] if is_long or phones < FEW else neighbours_of(words)
         chance = [forced.Search(criterion.network(other)) for other in others]
