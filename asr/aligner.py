@@ -15,14 +15,13 @@ from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from asr.audio import Waveform
 from asr.batch import Batch, pad
 from asr.corpora.lexicon import Pronunciation, Said
 from asr.criteria.hmm import HMM
-from asr.edges import STOPS, VOICED, refined, stretches
+from asr.edges import refined, stretches
 from asr.errors import DataError
 from asr.features import Features, FeaturesConfig, SpeakerMoments
 from asr.features.normalization import level_of, of_loud
@@ -73,6 +72,7 @@ class Aligner:
         if SILENCES.isdisjoint(recognizer.vocabulary.phones):
             self.pause_frames = round(PAUSE_S * self.sample_rate / self.hop_samples)
         self.features = Features(config).to(recognizer.device)
+        self.manners = {row[0]: row[1] for row in table_rows("articulation.txt")}
         self.step = own.hop_samples * recognizer.config.encoder.subsampling
 
     @torch.no_grad()
@@ -99,8 +99,9 @@ class Aligner:
         with _kept(blocks, self.step, self.sample_rate) as (samples, cut):
             net, route, probs, doubt = self._search(cut, samples, words)
             phones, starts = route.parts()
-            onsets = self._onsets([net.label[phone] if phone >= 0 else 0 for phone in phones])
-            edges = self._edges(cut, starts.tolist(), onsets, samples)
+            apart = {forced.SILENCE: "", forced.FILLER: "sound"}
+            kinds = [apart[p] if p < 0 else self._kind(int(net.label[p])) for p in phones.tolist()]
+            edges = self._edges(cut, starts.tolist(), kinds, samples)
         if doubt:
             warn(doubt)
         times_s = (np.minimum(edges * self.hop_samples, samples) / self.sample_rate).round(4)
@@ -215,19 +216,16 @@ class Aligner:
         mean, std = of_loud(frames, within, features.config, (features.mean, features.std))
         return {SPEAKER: (mean[0, 0], std[0, 0])}
 
-    def _onsets(self, labels: Sequence[int]) -> npt.NDArray[np.bool_]:
-        """Which edges (n + 1,) of n parts, 0 for silence, are from a stop to a voiced sound."""
-        manner = {row[0]: row[1] for row in table_rows("articulation.txt")}
-        names = ["", *self.recognizer.vocabulary.phones]
-        kinds = [manner.get(names[label], "") for label in labels]
-        inner = [one in STOPS and other in VOICED for one, other in pairwise(kinds)]
-        return np.array([False, *inner, False])
+    def _kind(self, label: int) -> str:
+        """The manner of articulation of a label; "sound" for one that the table does not have."""
+        (phone,) = self.recognizer.vocabulary.decode([label])
+        return "" if phone in SILENCES else self.manners.get(phone, "sound")
 
     def _edges(
         self,
         cut: Callable[[], Iterator[Piece]],
         starts: Sequence[int],
-        onsets: npt.NDArray[np.bool_],
+        kinds: Sequence[str],
         samples: int,
     ) -> Array:
         """Edges between frames of the network → the frames of `features` in which parts begin."""
@@ -245,7 +243,8 @@ class Aligner:
                 near = edges[inner[0] - 1 : inner[-1] + 2] - first
                 near = near.clip(0, speech.shape[1]).tolist()
                 frames = speech[0].double().cpu().numpy()
-                result[inner] = np.array(refined(frames, near, onsets[inner])[1:-1]) + first
+                near_kinds = kinds[inner[0] - 1 : inner[-1] + 1]
+                result[inner] = np.array(refined(frames, near, near_kinds)[1:-1]) + first
         return result
 
     def _labels(self, word: str, pronunciation: Pronunciation) -> list[int]:

@@ -12,11 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 QUIET = (5, 95)  # percentiles of the loudness in dB; below the middle of them it is quiet
-REACH, LEAST = 2, 3  # frames that an HMM's boundary is moved at most, and that a phone keeps
-# Where a voice begins behind a stop: filters up to 640 Hz, frames that are looked at around the
-# edge, and those before and behind it in which it may begin.
+# In frames of 5 ms, chosen on two dev speakers of TIMIT (docs/alignment.md):
+REACH, LEAST = 2, 3  # that a boundary is moved at most, and that a phone keeps
+# A voice behind a stop: filters up to 640 Hz, frames that are looked at around the edge, and those
+# before and behind it in which it may begin.
 STOPS, VOICED = frozenset({"stop", "affricate"}), frozenset({"vowel", "approximant"})
-VOICE_FILTERS, VOICED_SHARE, NEAR, EARLIER, LATER = 5, 0.85, 12, 2, 8
+VOICE_FILTERS, VOICE_SHARE, NEAR, EARLIER, LATER = 5, 0.85, 12, 2, 8
+# A phone beside silence: frames of the silence, and those behind a stop that show how loud it is;
+# nats that it is louder.
+SPEECH_SHARE, BESIDE, BEHIND, LOUDER = 0.4, 40, 6, 1.4
+Level = npt.NDArray[np.float64]
 Frames = np.ndarray[Any, np.dtype[np.float64]]
 Stretch = tuple[int, int]  # frames begin…end (exclusive) of those in which boundaries are found
 
@@ -46,47 +51,69 @@ def stretches(
 
 
 def refined(
-    speech: Frames,
-    edges: Sequence[int],
-    onsets: Sequence[bool] | npt.NDArray[np.bool_],
-    reach: int = REACH,
-    least: int = LEAST,
+    speech: Frames, edges: Sequence[int], kinds: Sequence[str], reach: int = REACH
 ) -> list[int]:
-    """Each inner edge at most `reach` frames away, where `change` finds it; parts keep `least`.
+    """The inner ones of edges (n + 1,) between n adjacent parts of `speech` (T, F), moved.
 
-    Edges (n + 1,) of n adjacent parts of `speech` (T, F); of the inner ones, `onsets` (n − 1,) are
-    where the voice of a sound behind a stop begins.
+    `kinds` (n,) are the manners of articulation of phones, and "" for silence. Beside silence a
+    phone begins or ends where it gets loud (`speech_edge`), a stop lasts until the voice behind it
+    begins (`voice_onset`); other edges are at most `reach` frames away, where `change` finds them.
+    Phones keep `LEAST` frames.
     """
     sums = np.concatenate([np.zeros((1, speech.shape[1])), np.cumsum(speech, axis=0)])
-    level = speech[:, :VOICE_FILTERS].mean(axis=1)
-    room = ((np.diff(edges) - least) // 2).clip(0, reach).tolist()
+    loudness, voice = speech.mean(axis=1), speech[:, :VOICE_FILTERS].mean(axis=1)
+    room = ((np.diff(edges) - LEAST) // 2).clip(0, reach).tolist()
     cores = [(begin + r, end - r) for (begin, end), r in zip(pairwise(edges), room, strict=True)]
     cores[0], cores[-1] = (edges[0], cores[0][1]), (cores[-1][0], edges[-1])
     result = [edges[0]]
     for n, (left, right) in enumerate(pairwise(cores)):
-        begin, edge, end = edges[n : n + 3]
-        first, last = max(result[-1] + 1, edge - EARLIER), min(edge + LATER, end - least)
-        if onsets[n] and first < last:
-            result.append(voice_onset(level, (begin, edge, end), first, last))
+        parts, kind, following = edges[n : n + 3], kinds[n], kinds[n + 1]
+        reached = result[-1] + bool(n)
+        if not kind and following:
+            moved = speech_edge(loudness, parts, following in STOPS)
+        elif kind and not following:
+            back = [len(speech) - edge for edge in parts[::-1]]
+            moved = len(speech) - speech_edge(loudness[::-1], back)
+        elif kind in STOPS and following in VOICED:
+            moved = voice_onset(voice, parts)
         else:
-            result.append(max(change(sums, left, right), result[-1] + bool(n)))
+            moved = change(sums, left, right)
+        result.append(max(moved, reached))
     return [*result, edges[-1]]
 
 
-def voice_onset(
-    level: npt.NDArray[np.float64], parts: tuple[int, int, int], first: int, last: int
-) -> int:
-    """The first frame, first…last, in which the voice of the sound behind a stop is there.
+def speech_edge(loudness: Level, parts: Sequence[int], is_stop: bool = False) -> int:
+    """Where a phone behind silence begins, not before the edge: `parts` are begin, edge, end.
 
-    `level` (T,) is the log energy of the lowest filters, and the voice is there from `VOICED_SHARE`
-    of the way from the stop's least level to the sound's highest one, both near the edge between
-    the `parts` begin…edge…end. A stop lasts until then: its release and aspiration are its own
+    It is the first frame that is `SPEECH_SHARE` of the way from the silence's median to the phone's
+    highest loudness (T,), which may follow a stop; the edge itself, where that is hardly louder.
+    """
+    begin, edge, end = parts
+    if begin == edge or end - edge <= LEAST:
+        return edge
+    quiet = float(np.median(loudness[max(begin, edge - BESIDE) : edge]))
+    rise = float(loudness[edge : end + is_stop * BEHIND].max()) - quiet
+    loud = np.flatnonzero(loudness[edge : end - LEAST] >= quiet + SPEECH_SHARE * rise)
+    if rise < LOUDER:
+        return edge
+    return edge + int(loud[0]) if len(loud) else end - LEAST
+
+
+def voice_onset(voice: Level, parts: Sequence[int]) -> int:
+    """Where the voice of the sound behind a stop is there: `parts` are begin, edge, end.
+
+    `voice` (T,) is the log energy of the lowest filters. The voice is there from `VOICE_SHARE` of
+    the way from the stop's least value to the sound's highest one, both near the edge, which stays
+    where that is hardly louder. A stop lasts until then: its release and aspiration are its own
     (Garofolo et al. 1993, TIMIT).
     """
     begin, edge, end = parts
-    low = level[max(begin, edge - NEAR) : edge + 1].min()
-    high = level[edge : min(end, edge + NEAR)].max()
-    voiced = np.flatnonzero(level[first:last] >= low + VOICED_SHARE * (high - low))
+    first, last = max(begin + 1, edge - EARLIER), min(edge + LATER, end - LEAST)
+    low = voice[max(begin, edge - NEAR) : edge + 1].min()
+    high = voice[edge : min(end, edge + NEAR)].max()
+    if first >= last or high - low < LOUDER:
+        return edge
+    voiced = np.flatnonzero(voice[first:last] >= low + VOICE_SHARE * (high - low))
     return first + int(voiced[0]) if len(voiced) else last
 
 

@@ -13,7 +13,7 @@ from asr.audio import Waveform
 from asr.batch import Batch
 from asr.corpora.lexicon import Said
 from asr.criteria import GMM, CriterionConfig, CTCConfig, GMMConfig
-from asr.edges import EARLIER, LATER, VOICE_FILTERS, refined
+from asr.edges import EARLIER, LATER, LEAST, VOICE_FILTERS, refined
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.features import FeaturesConfig
@@ -141,29 +141,44 @@ def test_other_criteria_are_refused() -> None:
 
 def test_moved_edges_are_where_the_speech_changes() -> None:
     draw = np.random.default_rng(0)
-    for reach, least in ((4, 3), (2, 1), (6, 5)):
+    for reach in (4, 2, 1):
         true = np.cumsum([0, *draw.integers(12, 20, 30)])
         speech = np.repeat(draw.normal(size=(30, 5)), np.diff(true), axis=0)
         speech += 0.01 * draw.normal(size=speech.shape)
         moved = [0, *(true[1:-1] + draw.integers(-reach // 2, reach // 2 + 1, 29)), true[-1]]
-        assert refined(speech, moved, [False] * 29, reach, least) == true.tolist()
+        assert refined(speech, moved, ["nasal"] * 30, reach) == true.tolist()
         edges = np.cumsum([0, *draw.integers(1, 9, 40)]).tolist()
-        other = refined(draw.normal(size=(edges[-1], 5)), edges, [False] * 39, reach, least)
+        other = refined(draw.normal(size=(edges[-1], 5)), edges, ["nasal"] * 40, reach)
         assert (other[0], other[-1]) == (edges[0], edges[-1])
         assert max(abs(a - b) for a, b in zip(edges, other, strict=True)) <= reach
         for before, after in zip(np.diff(edges), np.diff(other), strict=True):
-            assert after >= min(before, least)
+            assert after >= min(before, LEAST)
 
 
 def test_a_stop_lasts_until_the_voice_behind_it_begins() -> None:
-    """White noise, as of a release, is everywhere; the lowest filters get louder at one frame."""
+    """A release, where the network has the edge, and the lowest filters, louder from one frame."""
     draw = np.random.default_rng(0)
     for onset in range(20 - EARLIER, 20 + LATER):
         speech = draw.normal(size=(50, 23)) * 0.01
-        speech[20:, 10:] += 3.0  # the release, where the network has the edge
+        speech[20:, 10:] += 3.0
         speech[onset:, :VOICE_FILTERS] += 5.0
-        assert refined(speech, [0, 20, 50], [True])[1] == onset
-        assert refined(speech, [0, 20, 50], [False])[1] in range(18, 23)
+        assert refined(speech, [0, 20, 50], ["stop", "vowel"])[1] == onset
+        assert refined(speech, [0, 20, 50], ["fricative", "vowel"])[1] in range(18, 23)
     late = np.zeros((50, 23))
-    late[40:, :VOICE_FILTERS] = 5.0
-    assert refined(late, [0, 20, 30, 50], [True, False])[1] <= 27  # the sound keeps its frames
+    late[29:, :VOICE_FILTERS] = 5.0
+    assert refined(late, [0, 20, 30, 50], ["stop", "vowel", "nasal"])[1] == 30 - LEAST
+    assert refined(np.zeros((50, 23)), [0, 20, 50], ["stop", "vowel"])[1] == 20
+
+
+@pytest.mark.parametrize("kind", ["vowel", "stop", "fricative"])
+def test_a_phone_beside_silence_has_its_loud_frames(kind: str) -> None:
+    """The network's phone has 10 quiet frames at both ends; a little noise is everywhere."""
+    draw = np.random.default_rng(0)
+    for begin, end in ((40, 60), (38, 45), (31, 69)):
+        speech = 0.1 * draw.normal(size=(100, 23))
+        speech[begin:end] += 6.0
+        assert refined(speech, [0, 30, 70, 100], ["", kind, ""]) == [0, begin, end, 100]
+        assert refined(speech[30:70], [0, 40], [kind]) == [0, 40]
+    hardly = 0.1 * draw.normal(size=(100, 23))
+    hardly[35:65] += 0.5
+    assert refined(hardly, [0, 30, 70, 100], ["", kind, ""]) == [0, 30, 70, 100]

@@ -465,7 +465,11 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
         kind = "room noise" if room else "zeros"
         for one, cost in zip(results, took, strict=True):
             condition = f"{seconds:g} s of {kind} before and behind: {one.system}"
-            rows.append([condition, *one.figures(), f"{cost:.4f}"])
+            try:
+                figures = one.figures()
+            except DataError:  # the system has aligned nothing
+                figures = ["–"] * (len(HEAD_ALL) - 1)
+            rows.append([condition, *figures, f"{cost:.4f}"])
     if rows:
         yield from ("", "## Given text, with sound around the speech")
         yield from table([*HEAD_ALL, "CPU s/s"], rows)
