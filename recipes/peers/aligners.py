@@ -458,18 +458,16 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
         yield from table(head, of_classes(results))
         yield from table(head, of_speakers(results))
     rows = []
-    for seconds, room in itertools.product(options.around, (False, True)):
+    for seconds, room, system in itertools.product(options.around, (False, True), systems):
         added = partial(quiet, before_s=seconds, after_s=seconds, room=room)
-        given = inputs[TEXT], words, folder, added, seconds
-        results, took = compared(systems, utterances, *given)
         kind = "room noise" if room else "zeros"
-        for one, cost in zip(results, took, strict=True):
-            condition = f"{seconds:g} s of {kind} before and behind: {one.system}"
-            try:
-                figures = one.figures()
-            except DataError:  # the system has aligned nothing
-                figures = ["–"] * (len(HEAD_ALL) - 1)
-            rows.append([condition, *figures, f"{cost:.4f}"])
+        row = [f"{seconds:g} s of {kind} before and behind: {system.name}"]
+        try:
+            given = inputs[TEXT], words, folder, added, seconds
+            ((one,), (cost,)) = compared([system], utterances, *given)
+            rows.append([*row, *one.figures(), f"{cost:.4f}"])
+        except DataError:  # it has aligned nothing
+            rows.append(row + ["–"] * len(HEAD_ALL))
     if rows:
         yield from ("", "## Given text, with sound around the speech")
         yield from table([*HEAD_ALL, "CPU s/s"], rows)
