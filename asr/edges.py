@@ -19,8 +19,8 @@ REACH, LEAST = 2, 3  # that a boundary is moved at most, and that a phone keeps
 STOPS, VOICED = frozenset({"stop", "affricate"}), frozenset({"vowel", "approximant"})
 VOICE_FILTERS, VOICE_SHARE, NEAR, EARLIER, LATER = 5, 0.85, 12, 2, 8
 # A phone beside silence: frames of the silence, and those behind a stop that show how loud it is;
-# nats that it is louder.
-SPEECH_SHARE, BESIDE, BEHIND, LOUDER = 0.4, 40, 6, 1.4
+# nats that it is louder, at least; and by which silence counts as less loud, at most.
+SPEECH_SHARE, BESIDE, BEHIND, LOUDER, DEEPEST = 0.4, 40, 6, 1.4, 6.0
 Level = npt.NDArray[np.float64]
 Frames = np.ndarray[Any, np.dtype[np.float64]]
 Stretch = tuple[int, int]  # frames begin…end (exclusive) of those in which boundaries are found
@@ -91,8 +91,9 @@ def speech_edge(loudness: Level, parts: Sequence[int], is_stop: bool = False) ->
     begin, edge, end = parts
     if begin == edge or end - edge <= LEAST:
         return edge
-    quiet = float(np.median(loudness[max(begin, edge - BESIDE) : edge]))
-    rise = float(loudness[edge : end + is_stop * BEHIND].max()) - quiet
+    high = float(loudness[edge : end + is_stop * BEHIND].max())
+    quiet = max(float(np.median(loudness[max(begin, edge - BESIDE) : edge])), high - DEEPEST)
+    rise = high - quiet
     loud = np.flatnonzero(loudness[edge : end - LEAST] >= quiet + SPEECH_SHARE * rise)
     if rise < LOUDER:
         return edge

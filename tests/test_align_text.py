@@ -278,3 +278,22 @@ def test_pauses_are_segments_of_timit_only(recording: Path) -> None:
     assert complete == [("s", 0.0), ("iy", 0.5), ("pau", 1.0), ("m", 1.5)]
     with pytest.raises(DataError, match="'u:'"):
         list(with_silence([Segment("u:", 0.0, 0.5)], 2.0))
+
+
+def test_texts_beside_recordings_are_never_overwritten(
+    command: Align, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = recording.with_suffix(".txt")
+    beside.write_text(SAID)
+    for source in (recording, recording.parent):
+        arguments = ("--output", recording.parent, "--format", "text", "--overwrite")
+        assert command(source, *arguments) == 1
+        assert f"{beside}: is one of the inputs" in capsys.readouterr().err
+    assert beside.read_text() == SAID
+
+
+def test_a_field_of_a_table_may_have_several_lines(recording: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text('audio,text\nin/a.wav,"ma, see\nme"\n')
+    (pair,) = texts.pairs([table]).pairs
+    assert (pair.text or "").split() == ["ma,", "see", "me"]

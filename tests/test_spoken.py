@@ -51,6 +51,7 @@ def test_the_packaged_lexicon_is_what_the_reader_of_lexicons_reads(tmp_path: Pat
         ("hello [noise] (laughs) <sil> world #", "hello world"),
         ("na\u00efve caf\u00e9 cafe\u0301", "naive cafe cafe"),
         ("hello,world\n\n\tagain", "hello world again"),
+        ("Smith vs. Jones Jr. came in.", "smith vs. jones jr. came in"),
     ],
 )
 def test_words_are_as_they_are_looked_up(pronouncer: Pronouncer, text: str, words: str) -> None:

@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = texts.pairs(options.source, options.root)
     places = [(pair.audio, pair.name) for pair in given.pairs]
     format, targets = recordings.targets(places, options.format, options.output, KINDS)
-    require_new(filter(None, targets), options.overwrite, options.source)
+    require_new(filter(None, targets), options.overwrite, [*options.source, *given.inputs])
     pronouncer, problems, jobs = Pronouncer(options.lexicon, options.g2p), [*given.problems], []
     pronouncer.prepare(one.text for one in given.pairs if one.text)
     for pair, target in zip(given.pairs, targets, strict=True):

@@ -76,6 +76,11 @@ class Pairs:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def inputs(self) -> list[str]:
+        """All files that are read, by name."""
+        return [path for one in self.pairs for path in (one.audio, one.place)]
+
 
 def pairs(paths: Sequence[str | Path], root: str = "") -> Pairs:
     """What the arguments name; `root` is where the audio of a manifest has moved to.
@@ -206,7 +211,7 @@ def _add(name: Path, recording: Path, texts: Sequence[Path], result: Pairs) -> N
 
 def _add_table(table: Path, result: Pairs) -> None:
     """Add the rows of a table whose first line names its columns."""
-    lines = read_lines(table)
+    lines = (f"{line}\n" for line in read_lines(table))  # a field may have several
     is_csv = table.suffix.lower() == ".csv"  # a TSV has quotes as they are
     rows = csv.reader(lines) if is_csv else csv.reader(lines, "excel-tab", quoting=csv.QUOTE_NONE)
     head = [field.strip().lower() for field in next(rows, [])]

@@ -24,6 +24,8 @@ from asr.phones import TABLES, arpabet_spellings, phone_set
 
 CMUDICT = TABLES / "cmudict.dict.xz"  # sorted by code point; its licence is beside it
 SIGNS = frozenset("%&$£€¥+=@°×÷½¼¾²³")  # that are read aloud, as digits are
+ABBREVIATED = re.compile(r"[^\W\d_]{2,}\.")
+ENDS = frozenset({"al.", "in.", "mass."})  # of sentences, rather than abbreviations
 INITIALS = re.compile(r"[A-Za-z](\.[A-Za-z])+\.?")
 CAPITALS = re.compile(r"([A-Z]{2,5})('?s)?")
 AMOUNT = re.compile(r"([$£€¥])([\d.,]*\d)")
@@ -101,7 +103,9 @@ class SpeechReader(WordReader):
         return super().spelled(word, token)
 
     def _form(self, chunk: str) -> str:
-        """Looked up as initials, with its accents, then without."""
+        """Looked up as an abbreviation with its full stop or as initials, with accents, without."""
+        if ABBREVIATED.fullmatch(chunk) and self._is_known(chunk) and key(chunk) not in ENDS:
+            return chunk
         initials = chunk.rstrip(".") + "."
         if INITIALS.fullmatch(initials) and self._is_known(initials):
             return initials
