@@ -29,7 +29,7 @@ from asr.phones import SILENCES, table_rows, unknown_phone
 from asr.recognizer import Recognizer
 from asr.records import Segment, Transcript
 from asr.search import SearchConfig, forced
-from asr.search.evidence import agreement, neighbours_of
+from asr.search.evidence import agreement, neighbours_of, share_of
 from asr.transcriber import CONTEXT_S, LONGEST_S, SPEAKER, Piece, Warn, pieces, spoken
 
 # What a boundary is looked for in: narrow windows at a short hop, few filters.
@@ -40,7 +40,7 @@ IN_MEMORY, BLOCK = 1 << 26, 1 << 20  # bytes of a recording, before a temporary 
 # Of recordings longer than a piece, in nats of scores that are weighted by `acoustic_scale`:
 GAPS = forced.Costs(filler=0.5, entry=10.0, skip=30.0, word=0.1)
 THRESHOLD = 150.0
-AGREEING = 0.2  # agreement with an HMM below which a text seems to be another's
+AGREEING = 0.2  # agreement with an HMM below which a text seems to be of another recording
 FEW = 6  # phones, of which the order says little
 PHONE_S = 0.1  # a phone is shorter, on average of a text
 NAMED_S = 0.5  # sound without text of at least this length is named
@@ -188,7 +188,7 @@ class Aligner:
         doubt = ""
         if chance:
             by_chance = max(one.route().score for one in chance)
-            share = (route.score - by_chance) / max(best - by_chance, 1e-9)
+            share = share_of(route.score, best, by_chance)
             doubt = f"{NOT_SAID} (agreement {share:.2f})" if share < AGREEING else ""
         return net, route, np.concatenate(probs), doubt
 
@@ -312,14 +312,12 @@ class Aligner:
         return aligned
 
     def doubts(self, batch: Batch, encoded: torch.Tensor, lengths: torch.Tensor) -> list[str]:
-        """For each utterance a sentence where its transcript seems to be another's, otherwise "".
+        """For each utterance a sentence where its transcript seems to be a wrong one, or "".
 
-        What is judged is `evidence.agreement`. `encoded` is (N, T', D). An HMM is not asked: its
-        likelihoods are of frames, and their scale is its own.
+        It is judged by `evidence.agreement`. `encoded` is (N, T', D), by a criterion with a loss of
+        whole transcripts, which an HMM does not have.
         """
         criterion = self.recognizer.criterion
-        if isinstance(criterion, HMM):
-            return [""] * len(batch.ids)
 
         def likelihoods(transcripts: Sequence[Sequence[int]]) -> list[float]:
             targets, _ = pad([torch.tensor(one or (1,)) for one in transcripts])

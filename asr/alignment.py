@@ -110,7 +110,7 @@ def of_batch(
     lengths: torch.Tensor,
     said: Sequence[Sequence[Said]],
 ) -> list[tuple[Transcript, str]]:
-    """What is said in each utterance of a batch, and a sentence where it seems to be another's.
+    """What is said in each utterance of a batch, and a sentence where that seems wrong.
 
     `encoded` (N, T', D) is of the waveforms of the batch, by a criterion other than an HMM.
     """

@@ -28,11 +28,11 @@ from asr.records import Transcript, Word
 from asr.search.substitutions import variants
 from asr.transcriber import Recording, Transcriber, Warn
 
-LEFT_OUT = "-"  # what is heard where nothing is, in the table too
+LEFT_OUT = "-"  # in place of the phone that was recognised, where there was none
 SLOPE = 0.5  # of the score over the log-odds that a phone is right
 FLAGGED = 50.0  # natives' phones are rarely below it
 CLEARLY = 2.0  # nats by which one more phone must be likelier than none
-DOUBTFUL = 40  # score below which a text may be another's
+DOUBTFUL = 40  # score below which a text may be of another recording
 ABSENT = 5.0  # nats by which a text must be likelier without a word that was not said
 VOWELS = frozenset(
     ["aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"]

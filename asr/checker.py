@@ -106,11 +106,13 @@ class Checker:
         phones = 0
         for begin, end, frames in self._parts(name, waveform, said, len(log_probs), warn):
             of_part = transcript[begin:end]
-            judged, there, found = self._judge(log_probs[frames], of_part, said, begin, frames)
+            judged, there, of_likelihood = self._judge(
+                log_probs[frames], of_part, said, begin, frames
+            )
             if places:  # of two parts, what is behind the one is before the other
                 there[0] = min(there[0], places.pop(), key=lambda one: one.probability)
             words, places = [*words, *judged], [*places, *there]
-            likelihoods += found
+            likelihoods += of_likelihood
             phones += sum(len(one[0]) for one in of_part)
         given, best, chance = likelihoods.tolist()
         share, is_other = agreement(given, best, chance, phones)

@@ -219,14 +219,10 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="asr align",
         description="Find the times of the words and phones that are said: forced alignment.",
         epilog="asr align a.wav 'she had your dark suit' --output a.TextGrid",
+        parents=[texts.flags()],
     )
     add = parser.add_argument
-    a_source = "a recording and its text, in quotes or a file; a folder, table or manifest of them"
-    add("source", nargs="+", help=a_source)
     add("--checkpoint", type=Path, metavar="FILE", help="model; default: the packaged one")
-    add("--lexicon", type=Path, metavar="FILE", help="of words; default: the packaged CMUdict")
-    g2p = "of words outside the lexicon; none: an error"
-    add("--g2p", choices=("espeak", "none"), default="espeak", help=g2p)
     an_output = "FILE.TextGrid, .json, .txt, .phn, .ctm, a manifest .jsonl, or a folder"
     add("--output", type=Path, metavar="PATH", help=an_output)
     add("--format", choices=KINDS, help="of the files in that folder; default: textgrid")
@@ -238,14 +234,10 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--tiers", type=tiers_of, default="words=words,phones=phones", metavar="…", help=names)
     symbols = "timit: with h# and pau where nobody speaks, in .phn and manifests"
     add("--symbols", choices=("arpabet", "timit"), default="arpabet", help=symbols)
-    add("--channel", type=int, metavar="N", help="read only this channel, 1 is the first")
     add("--compare", action="store_true", help="print how far the manifest's `segments` differ")
-    add("--overwrite", action="store_true", help="replace files that are already there")
-    add("--root", default="", metavar="FOLDER", help="of a manifest's audio that has moved")
     a_check = "list the likeliest wrong words instead; --output FILE.json or .jsonl has all"
     add("--check", action="store_true", help=a_check)
-    add("--strict", action="store_true", help="exit code 1 where a transcript seems another's")
-    add("--device", default="auto", help="cpu, cuda or cuda:N; default: cuda where there is one")
+    add("--strict", action="store_true", help="exit code 1 where a transcript seems wrong")
     options = parser.parse_args(arguments)
     first, *others = options.source
     is_model = first.endswith(".safetensors") or [one[-6:] for one in others] == [".jsonl"]
@@ -303,7 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         """Print how many pairs are not aligned, or doubtful; the exit code."""
         for count, what in (
             (total - good, "not checked" if options.check else "not aligned"),
-            (counts["doubt"], "seem to have another's transcript"),
+            (counts["doubt"], "seem to have the transcript of another recording"),
         ):
             if count and total > 1:
                 print(f"{count} of {total} utterances {what}", file=sys.stderr)

@@ -78,20 +78,12 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="asr assess",
         description="Score how well each sound of a known English text was pronounced.",
         epilog="asr assess a.wav 'she had your dark suit' --output a.TextGrid",
+        parents=[texts.flags()],
     )
     add = parser.add_argument
-    a_source = "a recording and its text, in quotes or a file; a folder, table or manifest of them"
-    add("source", nargs="+", help=a_source)
-    add("--lexicon", type=Path, metavar="FILE", help="of words; default: the packaged CMUdict")
-    g2p = "of words outside the lexicon; none: an error"
-    add("--g2p", choices=("espeak", "none"), default="espeak", help=g2p)
     add("--checkpoint", type=Path, metavar="FILE", help="model that listens; default: the packaged")
     add("--output", type=Path, metavar="PATH", help="FILE.TextGrid, .json or .txt, or a folder")
     add("--format", choices=KINDS, help="default: that of FILE, textgrid in a folder, else text")
-    add("--channel", type=int, metavar="N", help="read only this channel, 1 is the first")
-    add("--overwrite", action="store_true", help="replace files that are already there")
-    add("--root", default="", metavar="FOLDER", help="of a manifest's audio that has moved")
-    add("--device", default="auto", help="cpu, cuda or cuda:N; default: cuda where there is one")
     return parser.parse_args(arguments)
 
 
@@ -120,10 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("warning", warning)
     for problem in problems:
         say("error", problem)
-    assessor, bad = (
-        assessment.load(options.checkpoint, choose_device(options.device)),
-        len(problems),
-    )
+    assessor = assessment.load(options.checkpoint, choose_device(options.device))
+    bad = len(problems)
     hidden = True if options.output is None else None
     for pair, target, said in tqdm(jobs, desc="assessed", leave=False, disable=hidden):
         name = shown(pair.audio)

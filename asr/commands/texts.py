@@ -8,6 +8,7 @@ table.tsv, table.csv                columns of recordings and of texts, named in
 manifest.jsonl                      words, or else phones
 """
 
+import argparse
 import csv
 import os
 from collections.abc import Sequence
@@ -80,6 +81,22 @@ class Pairs:
     def inputs(self) -> list[str]:
         """All files that are read, by name."""
         return [path for one in self.pairs for path in (one.audio, one.place)]
+
+
+def flags() -> argparse.ArgumentParser:
+    """A parent parser: recordings with their texts, how words are pronounced, and what is read."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add = parser.add_argument
+    a_source = "a recording and its text, in quotes or a file; a folder, table or manifest of them"
+    add("source", nargs="+", help=a_source)
+    add("--lexicon", type=Path, metavar="FILE", help="of words; default: the packaged CMUdict")
+    g2p = "of words outside the lexicon; none: an error"
+    add("--g2p", choices=("espeak", "none"), default="espeak", help=g2p)
+    add("--channel", type=int, metavar="N", help="read only this channel, 1 is the first")
+    add("--root", default="", metavar="FOLDER", help="of a manifest's audio that has moved")
+    add("--overwrite", action="store_true", help="replace files that are already there")
+    add("--device", default="auto", help="cpu, cuda or cuda:N; default: cuda where there is one")
+    return parser
 
 
 def pairs(paths: Sequence[str | Path], root: str = "") -> Pairs:

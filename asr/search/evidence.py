@@ -17,8 +17,9 @@ import numpy as np
 from asr.processor.compiled import compiled
 
 BLANK = 0
-# A transcript is another's where its agreement is below the first, and it is at least so many nats
-# a phone less likely than what is recognised; docs/alignment.md.
+IMPOSSIBLE = -1e9  # log-likelihood that counts for −∞
+# A transcript seems to be of another recording where its agreement is below the first value, and
+# the recognised phones are likelier by more than the second, in nats a phone; docs/alignment.md.
 AGREEING, DOUBTFUL = 0.3, 2.0
 
 
@@ -94,29 +95,37 @@ def likelihood(log_probs: Any, words: Words) -> float:
 def neighbours_of(
     transcript: Sequence[Sequence[Sequence[int]]],
 ) -> list[Sequence[Sequence[Sequence[int]]]]:
-    """Three transcripts of the same phones in another order: turned round, and begun later."""
-    turned = [[way[::-1] for way in word] for word in transcript[::-1]]
+    """Three transcripts of the same phones in another order: backwards, and begun at each third."""
+    backwards = [[way[::-1] for way in word] for word in transcript[::-1]]
     phones = [[[phone]] for word in transcript for phone in word[0]]
     later = (len(phones) * part // 3 for part in (1, 2))
-    return [turned, *([*phones[n:], *phones[:n]] for n in later)]
+    return [backwards, *([*phones[n:], *phones[:n]] for n in later)]
 
 
 def agreement(given: float, recognised: float, chance: float, phones: int) -> tuple[float, bool]:
-    """How well a transcript of so many phones agrees with a recording; whether it is another's.
+    """The agreement of a transcript (`share_of`), and whether it seems to be of another recording.
 
-    Of log-likelihoods: 1 where the transcript is as likely as what is recognised, 0 where it is as
-    likely as its own phones in another order.
+    `phones` is the number of its phones.
     """
-    given, chance = max(given, -1e9), max(chance, -1e9)
-    share = (given - chance) / max(recognised - chance, 1e-9)
-    worse = (recognised - given) / phones
-    return min(max(share, 0.0), 1.0), share < AGREEING and worse > DOUBTFUL
+    share = share_of(given, recognised, chance)
+    worse = (recognised - max(given, IMPOSSIBLE)) / phones
+    return share, share < AGREEING and worse > DOUBTFUL
+
+
+def share_of(given: float, recognised: float, chance: float) -> float:
+    """How well a transcript agrees with a recording, 0…1, from log-likelihoods.
+
+    1 where the transcript is as likely as the recognised phones, 0 where it is as likely as its own
+    phones in another order (`chance`, the likeliest of `neighbours_of`).
+    """
+    given, chance = max(given, IMPOSSIBLE), max(chance, IMPOSSIBLE)
+    return min(max((given - chance) / max(recognised - chance, 1e-9), 0.0), 1.0)
 
 
 def _mirror(words: Words) -> Words:
     labels, first, of_word = words
-    turned = len(labels) - first[::-1], len(first) - 1 - of_word[::-1]
-    return Words(labels[::-1].copy(), *turned)
+    edges = len(labels) - first[::-1], len(first) - 1 - of_word[::-1]
+    return Words(labels[::-1].copy(), *edges)
 
 
 def _firsts(words: Words) -> Any:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from asr.processor.compiled import compiled
+from asr.search.evidence import BLANK, add
 
-BLANK = 0
 NONE = -1
 
 
@@ -40,21 +40,21 @@ def variants(log_probs: Any, labels: Any) -> Any:
         for s in range(last + 1):
             mass = before[t, s]
             if s > 0:
-                mass = _add(mass, before[t, s - 1])
+                mass = add(mass, before[t, s - 1])
             if s % 2 and s > 1 and labels[s // 2] != labels[s // 2 - 1]:
-                mass = _add(mass, before[t, s - 2])
+                mass = add(mass, before[t, s - 2])
             before[t + 1, s] = mass + log_probs[t, labels[s // 2] if s % 2 else BLANK]
     for t in range(frames - 1, -1, -1):
         for s in range(last, -1, -1):
             mass = after[t + 1, s]
             if s < last:
-                mass = _add(mass, after[t + 1, s + 1])
+                mass = add(mass, after[t + 1, s + 1])
             if s % 2 and s < last - 1 and labels[s // 2] != labels[s // 2 + 1]:
-                mass = _add(mass, after[t + 1, s + 2])
+                mass = add(mass, after[t + 1, s + 2])
             after[t, s] = mass + log_probs[t, labels[s // 2] if s % 2 else BLANK]
     total = after[0, 0]
     if count:
-        total = _add(total, after[0, 1])
+        total = add(total, after[0, 1])
     if total == -math.inf:
         return total, replaced, inserted
     # ── what comes in place of label u, or between label u − 1 and label u ──────────────────────
@@ -71,9 +71,9 @@ def variants(log_probs: Any, labels: Any) -> Any:
             for t in range(frames + 1):
                 come = before[t, 2 * u]
                 if u > 0 and left != right:
-                    come = _add(come, before[t, 2 * u - 1])
+                    come = add(come, before[t, 2 * u - 1])
                 if right != NONE:
-                    mass = _add(mass, come + after[t, 2 * u + 3])
+                    mass = add(mass, come + after[t, 2 * u + 3])
                 elif t == frames:
                     mass = come
             replaced[u, 0] = mass - total
@@ -102,9 +102,9 @@ def _one_more(
     earlier = -math.inf  # of the paths that go on after the frame before
     for t in range(frames):
         past_blank = before[t, first]
-        past = past_blank if left == NONE else _add(past_blank, before[t, first - 1])
+        past = past_blank if left == NONE else add(past_blank, before[t, first - 1])
         to_blank = after[t + 1, second]
-        to = to_blank if right == NONE else _add(to_blank, after[t + 1, second + 1])
+        to = to_blank if right == NONE else add(to_blank, after[t + 1, second + 1])
         if to == -math.inf:
             continue
         # masses are those of the paths in the label at t, with all that may follow, over `total`
@@ -117,10 +117,3 @@ def _one_more(
         earlier = to
     for v in range(1, size):
         result[v] = math.log(sums[v]) if sums[v] > 0.0 else -math.inf
-
-
-@compiled()
-def _add(a: float, b: float) -> float:
-    """log(eᵃ + eᵇ)."""
-    high, low = max(a, b), min(a, b)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))

@@ -238,7 +238,9 @@ def report(data: Rows, odds: Array) -> None:
     kinds = (*SHARES, "vowel added")
     print("| condition | flagged of natives' phones: " + " | ".join(groups) + " | ", end="")
     print(
-        "extra phones, all groups | " + " | ".join(f"{kind}: found (AUC)" for kind in kinds) + " |"
+        "extra phones, all groups | "
+        + " | ".join(f"{kind}: detected (AUC)" for kind in kinds)
+        + " |"
     )
     print("|---" * (3 + len(groups) + len(kinds) - 1) + "|")
     for condition in CONDITIONS:
@@ -250,8 +252,8 @@ def report(data: Rows, odds: Array) -> None:
         for kind in kinds:
             wrong = here & (data.kind == kind)
             by = extra if kind == "vowel added" else odds
-            found = 100 * (by[wrong] < 0).mean()
-            cells.append(f"{found:.0f} % ({area(by[right], by[wrong]):.3f})")
+            detected = 100 * (by[wrong] < 0).mean()
+            cells.append(f"{detected:.0f} % ({area(by[right], by[wrong]):.3f})")
         print(f"| {condition} | " + " | ".join(cells) + " |")
 
 

@@ -143,9 +143,9 @@ def whole(
     others = [text for text in texts if text != own]
     near = min(others, key=lambda text: abs(size(text) - size(own)))
     yield "right", own
-    yield "another's", others[draw.integers(len(others))]
-    yield "another's, as long", near
-    yield "second half another's", [*own[: len(own) // 2], *near[len(near) // 2 :]]
+    yield "of another", others[draw.integers(len(others))]
+    yield "of another, as long", near
+    yield "second half of another", [*own[: len(own) // 2], *near[len(near) // 2 :]]
     yield "first half only", own[: max(1, len(own) // 2)]
 
 
@@ -261,11 +261,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for n, one in enumerate(chosen):
                 log_probs = scores(path.stem, one, unchanged)
                 judge(path.stem, one.id, log_probs, n, texts, only)
-    for (what, kind), found in wholes.items():
-        shares = [share for share, *_ in found]
-        named = sum(is_other for _, is_other, _ in found)
+    for (what, kind), judged in wholes.items():
+        shares = [share for share, *_ in judged]
+        named = sum(is_other for _, is_other, _ in judged)
         print(f"{what}, {kind}: agreement {min(shares):.2f} to {max(shares):.2f}", end="")
-        print(f", median {np.median(shares):.2f}; named {named} of {len(found)}")
+        print(f", median {np.median(shares):.2f}; named {named} of {len(judged)}")
     print("\nwords")
     fit(words, ("random", "alike", "inserted"))
     print("missing words")

@@ -14,7 +14,6 @@ in the output folder.
 import argparse
 import itertools
 import os
-import platform
 import resource
 import shlex
 import shutil
@@ -23,7 +22,6 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +33,7 @@ sys.path.append(str(Path(__file__).parents[1] / "librispeech"))
 import numpy as np
 import soundfile
 from conditions import quiet, recorded
-from peers import Change, read, table
+from peers import Change, read, report, table
 
 from asr import audio, corpora, labels, scoring
 from asr.audio import Waveform
@@ -494,16 +492,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--output", default="exp/peers/align", help="output folder")
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
-    about = (
-        f"`aligners.py {shlex.join(given)}`, {date.today()}; one thread, {platform.machine()}, "
-        f"{os.cpu_count()} cores; Python {platform.python_version()}"
-    )
-    written = []
-    for line in itertools.chain(lines(options), ["", about]):
-        print(line, flush=True)
-        written.append(f"{line}\n")
-    with atomic_open(Path(options.output) / "table.md") as file:
-        file.writelines(written)
+    report(lines(options), f"aligners.py {shlex.join(given)}", Path(options.output))
 
 
 if __name__ == "__main__":

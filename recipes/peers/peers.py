@@ -360,6 +360,21 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         yield from ("", "## What it takes", *columns(names, costs(systems, some)))
 
 
+def report(lines: Iterable[str], command: str, folder: Path) -> None:
+    """Print a table as it is made, and write it to `table.md`, with command, date and machine."""
+    about = (
+        f"`{command}`, {date.today()}; one thread, {platform.machine()}, {os.cpu_count()} cores, "
+        f"{torch.backends.cpu.get_cpu_capability()}; Python {platform.python_version()}, torch "
+        f"{torch.__version__}"
+    )
+    written = []
+    for line in itertools.chain(lines, ["", about]):
+        print(line, flush=True)
+        written.append(f"{line}\n")
+    with atomic_open(folder / "table.md") as file:
+        file.writelines(written)
+
+
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
@@ -384,17 +399,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     torch.set_num_threads(1)
-    about = (
-        f"`peers.py {shlex.join(given)}`, {date.today()}; one thread, {platform.machine()}, "
-        f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}; Python "
-        f"{platform.python_version()}, torch {torch.__version__}"
-    )
-    lines = []
-    for line in itertools.chain(run(options), ["", about]):
-        print(line, flush=True)
-        lines.append(f"{line}\n")
-    with atomic_open(Path(options.output) / "table.md") as file:
-        file.writelines(lines)
+    report(run(options), f"peers.py {shlex.join(given)}", Path(options.output))
 
 
 if __name__ == "__main__":
