@@ -6,7 +6,7 @@ Each utterance gets copies of its transcript with 10 % of the words changed, eac
 ways: another word of these texts instead; instead a word that sounds alike, one phone away in
 CMUdict, of the packaged words; dropped; one word more. Whole transcripts are replaced by that of
 another utterance, by the one with the closest number of phones, or in their second half. Some
-utterances are also heard in white noise, in babble, through a telephone, and through a noisy one.
+utterances are also judged in white noise, in babble, through a telephone, and through a noisy one.
 
 Prints the AUC of each kind of mistake in each condition, cross-validated by speaker (each utterance
 of `--alone` counts as one of its own), the agreement of right and wrong transcripts, and the
