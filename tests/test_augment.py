@@ -459,6 +459,27 @@ def test_a_piece_has_the_length_asked_for_and_begins_and_ends_in_pauses() -> Non
         assert min(abs(end - edge) for edge in starts_and_ends) < 1e-6
 
 
+def test_a_fragment_begins_and_ends_anywhere_with_the_phones_whose_middle_it_has() -> None:
+    utterance = sentence()
+    changes = augment(cut=1.0, cut_anywhere=1.0, cut_min_s=1.0, cut_max_s=2.5)
+    starts = set()
+    for seed in range(60):
+        ((start, end),) = changes.layout(utterance, seed).parts
+        assert 0 <= start <= end - 1.0 <= start + 1.5
+        assert end <= utterance.duration_s
+        starts.add(start)
+        result, sound, _ = changes.example(utterance, sound_of(utterance), seed, lambda n: speech())
+        assert result.segments is not None
+        assert all(0 <= one.start_s < one.end_s <= result.duration_s for one in result.segments)
+        for one in result.segments:
+            middle = sound[round((one.start_s + one.end_s) / 2 * RATE)]
+            assert utterance.phones[int(middle) - 1] == one.phone
+        assert len(torch.unique(sound[sound > 0])) - len(result.phones) in (0, 1, 2)
+    assert len(starts) == 60
+    short = augment(cut=1.0, cut_anywhere=1.0, cut_min_s=5.0)
+    assert short.layout(utterance, 1).parts == ((0.0, utterance.duration_s),)
+
+
 def test_pauses_lie_before_within_and_behind() -> None:
     utterance = sentence()
     changes = augment(pauses=1.0, pause_max_s=2.0)

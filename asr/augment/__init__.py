@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from asr.augment import sounds
-from asr.augment.layout import Layout, breaks, pieces
+from asr.augment.layout import Layout, breaks, fragment, pieces
 from asr.augment.sounds import Waveform
 from asr.batch import length_mask
 from asr.errors import DataError
@@ -57,6 +57,9 @@ class AugmentConfig(Knobs, group="augment"):
     drr_min_db: float = knob(0.0, "lowest ratio of direct sound to its whole echo")
     drr_max_db: float = knob(12.0, "highest ratio of direct sound to its whole echo")
     cut: float = knob(0.0, f"{SHARE} only a piece between two pauses", **FRACTION)
+    cut_anywhere: float = knob(
+        0.0, "share of these pieces with edges anywhere, also in a phone", **FRACTION
+    )
     cut_min_s: float = knob(1.0, "shortest piece", more_than=0)
     cut_max_s: float = knob(6.0, "longest piece")
     pauses: float = knob(0.0, f"{SHARE} silence before, within or after", **FRACTION)
@@ -127,7 +130,10 @@ class Augment:
                 f"augment.cut=0"
             )
         if draw := _chosen("cut", config.cut, seed):
-            parts = pieces(utterance, config.cut_min_s, config.cut_max_s)
+            if place := _chosen("anywhere", config.cut_anywhere, seed):
+                parts = fragment(utterance, config.cut_min_s, config.cut_max_s, place)
+            else:
+                parts = pieces(utterance, config.cut_min_s, config.cut_max_s)
             if parts:
                 start, end = parts[draw.integers(len(parts))]
         if draw := _chosen("pauses", config.pauses, seed):

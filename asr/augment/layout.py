@@ -58,8 +58,9 @@ class Layout:
             phones = utterance.phones if self.parts else ()
             return replace(utterance, phones=phones, duration_s=self.duration_s)
         moved = tuple(
-            Segment(one.phone, one.start_s - start + begin, one.end_s - start + begin)
+            Segment(one.phone, max(one.start_s, start) + shift, min(one.end_s, end) + shift)
             for begin, (start, end) in zip(self.edges_s[1:-1:2], self.parts, strict=True)
+            for shift in (begin - start,)
             for one in utterance.segments
             if start <= (one.start_s + one.end_s) / 2 < end
         )
@@ -79,10 +80,29 @@ def breaks(utterance: Utterance) -> list[float]:
 def pieces(utterance: Utterance, shortest_s: float, longest_s: float) -> list[Part]:
     """All parts between two breaks or ends that last long enough, also for their phones."""
     ends = (0.0, *breaks(utterance), utterance.duration_s)
-    begins = [phone.start_s for phone in utterance.segments or ()]
     return [
         (start, end)
         for start, end in combinations(ends, 2)
-        if shortest_s <= end - start <= longest_s
-        and SHORTEST_PHONE_S * sum(start <= begin < end for begin in begins) < end - start
+        if shortest_s <= end - start <= longest_s and _enough(utterance, start, end)
     ]
+
+
+def fragment(
+    utterance: Utterance, shortest_s: float, longest_s: float, draw: np.random.Generator
+) -> list[Part]:
+    """One part with a length and a place drawn at random; none where it would be too short.
+
+    It begins and ends within words; `Layout.utterance` gives it the phones whose middle it has.
+    """
+    longest_s = min(longest_s, utterance.duration_s)
+    if longest_s < shortest_s:
+        return []
+    length = draw.uniform(shortest_s, longest_s)
+    start = draw.uniform(0.0, utterance.duration_s - length)
+    return [(start, start + length)] if _enough(utterance, start, start + length) else []
+
+
+def _enough(utterance: Utterance, start: float, end: float) -> bool:
+    """Whether a part has the time that CTC needs for its phones."""
+    middles = ((one.start_s + one.end_s) / 2 for one in utterance.segments or ())
+    return SHORTEST_PHONE_S * sum(start <= middle < end for middle in middles) < end - start
