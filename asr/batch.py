@@ -18,6 +18,12 @@ class Batch:
     without augmentation. `frames` (N, T, static width) are features from a cache; `waveforms` is
     then (N, 0), while `waveform_lengths` still counts the samples that the frames were computed
     from. In training an utterance may come in several copies: all utterances, then all again.
+
+    A training step may have several batches, which are read one after the other, or by several
+    processes: `step` is its number in the epoch, from 0; `step_utterances` counts its utterances in
+    all of them, with their copies (0: those of this batch are all); `ends_step` is the last batch
+    of this process. What is not `counted` stands in for a share without utterances: it has weight 0
+    in the step, and in all sums.
     """
 
     waveforms: Tensor
@@ -30,6 +36,10 @@ class Batch:
     seeds: tuple[int, ...] | None = None
     frames: Tensor | None = None
     target_starts: Tensor | None = None
+    step: int = 0
+    step_utterances: int = 0
+    ends_step: bool = True
+    counted: bool = True
 
     @classmethod
     def of(cls, waveforms: Sequence[Tensor], speakers: Sequence[str] = ()) -> Self:
