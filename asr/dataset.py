@@ -6,6 +6,7 @@ several: within a budget of frames, and one for each of several processes.
 
 import math
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -258,6 +259,7 @@ class Batches(DataLoader[Batch]):
             self.speech,  # type: ignore[arg-type]
             batch_sampler=self.bucket_sampler,
             collate_fn=_as_it_is,
+            worker_init_fn=_ignore_signals,
             num_workers=workers,
         )
 
@@ -279,6 +281,12 @@ class Batches(DataLoader[Batch]):
 
 def _as_it_is(batch: Batch) -> Batch:
     return batch
+
+
+def _ignore_signals(worker: int) -> None:
+    """A signal to all processes of a job is for the main one; workers end with it."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _chunks(order: list[int], size: int) -> list[list[int]]:

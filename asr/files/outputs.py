@@ -49,11 +49,14 @@ def require_new(
 
 
 @contextmanager
-def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_open(
+    path: str | Path, mode: str = "w", previous: Path | None = None
+) -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`, which is renamed to `path` at the end.
 
-    On an error it is removed; what a killed process left, the next writer of `path` replaces. The
-    error of a full disk names `path`.
+    The file that it replaces is renamed to `previous`, if that is given. On an error the temporary
+    one is removed; what a killed process left, the next writer of `path` replaces. The error of a
+    full disk names `path`.
     """
     path = Path(path)
     try:
@@ -63,6 +66,8 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+                if previous is not None and path.exists():
+                    os.replace(path, previous)
                 os.replace(file.name, path)
             except BaseException:
                 with suppress(OSError):
