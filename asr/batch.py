@@ -1,6 +1,7 @@
 """Padded batches, and the integer lengths of what is not padding."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -56,6 +57,40 @@ class Batch:
             if isinstance(value, Tensor)
         }
         return replace(self, **moved)
+
+
+class MicroBatch(list[int]):
+    """Indices of the utterances that one process reads at once; the rest is as in `Batch`."""
+
+    def __init__(
+        self,
+        indices: Sequence[int],
+        step: int,
+        utterances: int,
+        ends: bool = True,
+        counted: bool = True,
+    ) -> None:
+        super().__init__(indices)
+        self.step, self.step_utterances = step, utterances
+        self.ends_step, self.counted = ends, counted
+
+
+def cut(indices: Sequence[int], frames: Callable[[int], int], most: int) -> list[list[int]]:
+    """Utterances, from short to long, in parts of at most `most` padded frames.
+
+    One with more frames is alone.
+    """
+    parts: list[list[int]] = []
+    for index in indices:
+        if parts and (len(parts[-1]) + 1) * frames(index) <= most:
+            parts[-1].append(index)
+        else:
+            parts.append([index])
+    return parts
+
+
+def frames_of_10_ms(seconds: float) -> int:
+    return math.ceil(100 * seconds)
 
 
 def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -4,21 +4,21 @@ Every utterance of a split is in exactly one batch of an epoch. A training step 
 several: within a budget of frames, and one for each of several processes.
 """
 
-import math
 import random
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asr import audio
 from asr.augment import Augment, seed_of
-from asr.batch import Batch, pad
+from asr.batch import Batch, MicroBatch, cut, frames_of_10_ms, pad
 from asr.errors import DataError, without_tracebacks
 from asr.features.cache import FrameCache
 from asr.phones import Vocabulary
+from asr.processor.workers import ignore_signals
 from asr.records import Manifest, Utterance
 
 NOTHING = torch.zeros(0)
@@ -92,7 +92,7 @@ class SpeechDataset(Dataset[Example]):
             return self.utterances.durations
         return [one.duration_s for one in self.utterances]
 
-    def __getitems__(self, part: "MicroBatch") -> Batch:
+    def __getitems__(self, part: MicroBatch) -> Batch:
         """The examples of a part of a step as a batch; what `DataLoader` calls."""
         place = vars(part) | {"step_utterances": part.step_utterances * self.copies}
         return replace(self.collate([self[index] for index in part]), **place)
@@ -137,21 +137,6 @@ class SpeechDataset(Dataset[Example]):
             return torch.full((len(example.utterance.phones), 2), -1)
         times = [(round(one.start_s * scale), round(one.end_s * scale)) for one in segments]
         return torch.tensor(times).long().view(-1, 2)
-
-
-class MicroBatch(list[int]):
-    """Indices of the utterances that one process reads at once; the rest is as in `Batch`."""
-
-    def __init__(
-        self, indices: Sequence[int], step: int, utterances: int, ends: bool, counted: bool
-    ) -> None:
-        super().__init__(indices)
-        self.step, self.step_utterances = step, utterances
-        self.ends_step, self.counted = ends, counted
-
-
-def frames_of_10_ms(seconds: float) -> int:
-    return math.ceil(100 * seconds)
 
 
 @dataclass(eq=False)
@@ -199,31 +184,22 @@ class BucketSampler(Sampler[MicroBatch]):
         pools = [sorted(pool, key=by_duration) for pool in pools]
         steps = [step for pool in pools for step in _chunks(pool, self.batch_size)]
         if self.seed is None:
-            batches = [part for step in steps for part in self._parts(step)]
+            batches = [part for step in steps for part in self._cut(step)]
             numbered = list(enumerate(batches))[self.rank :: self.ranks]
-            return [MicroBatch(batch, n, len(batch), True, True) for n, batch in numbered]
+            return [MicroBatch(batch, n, len(batch)) for n, batch in numbered]
         draw.shuffle(steps)
         plan = []
         for number, step in list(enumerate(steps))[self.start :]:
             share = step[self.rank :: self.ranks]
-            parts = self._parts(share or step[:1])
-            for part in parts:
-                ends = part is parts[-1]
-                plan.append(MicroBatch(part, number, len(step), ends, bool(share)))
+            *others, last = self._cut(share or step[:1])
+            plan += [MicroBatch(part, number, len(step), False) for part in others]
+            plan.append(MicroBatch(last, number, len(step), True, bool(share)))
         return plan
 
-    def _parts(self, share: list[int]) -> list[list[int]]:
-        """Utterances in their order, from short to long, cut where the frames are too many."""
+    def _cut(self, share: list[int]) -> list[list[int]]:
         if not self.batch_frames:
             return [share]
-        parts: list[list[int]] = []
-        for index in share:
-            frames = self.frames(self.durations[index])
-            if parts and (len(parts[-1]) + 1) * frames <= self.batch_frames:
-                parts[-1].append(index)
-            else:
-                parts.append([index])
-        return parts
+        return cut(share, lambda index: self.frames(self.durations[index]), self.batch_frames)
 
 
 class Batches(DataLoader[Batch]):
@@ -258,8 +234,8 @@ class Batches(DataLoader[Batch]):
         super().__init__(
             self.speech,  # type: ignore[arg-type]
             batch_sampler=self.bucket_sampler,
-            collate_fn=_as_it_is,
-            worker_init_fn=_ignore_signals,
+            collate_fn=_as_it_is,  # SpeechDataset.__getitems__ has collated
+            worker_init_fn=ignore_signals,
             num_workers=workers,
         )
 
@@ -279,14 +255,8 @@ class Batches(DataLoader[Batch]):
         return self.bucket_sampler.steps
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _ignore_signals(worker: int) -> None:
-    """A signal to all processes of a job is for the main one; workers end with it."""
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _chunks(order: list[int], size: int) -> list[list[int]]:

@@ -1,16 +1,12 @@
-"""Worker processes of a pool."""
+"""Processes that read audio for the one that trains."""
 
-import multiprocessing
-import os
-import threading
+import signal
 
 
-def end_with_parent() -> None:
-    """In a worker: exit when its parent was killed, which leaves workers waiting for ever."""
-    if parent := multiprocessing.parent_process():
+def ignore_signals(number: int = 0) -> None:
+    """In worker `number`: a signal to all processes of a job is for the one that trains.
 
-        def wait() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=wait, daemon=True).start()
+    Workers end when that one does.
+    """
+    for one in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(one, signal.SIG_IGN)

@@ -121,7 +121,7 @@ class GradientDescent(Learner):
         with noisy_weights(self.recognizer, weight_noise, noise_seed):
             losses = self.recognizer.loss(batch, self.augment, self.moments)
             mean = losses.sum() / (batch.step_utterances or len(losses))
-            (mean * batch.counted).backward()
+            (mean * batch.counted).backward()  # type: ignore[no-untyped-call]
         self.losses |= dict(zip(batch.ids, losses.detach(), strict=True))
         if batch.ends_step:
             self._move()

@@ -50,7 +50,9 @@ class Progress:
             return cls()
         steps, _, _, seconds, is_ended = states[0]
         loss, phones = (sum(state[n] for state in states) for n in (1, 2))
-        return cls(steps, *(loss, phones) if ranks.is_main() else (0.0, 0), seconds, is_ended)
+        if not ranks.is_main():
+            loss, phones = 0.0, 0
+        return cls(steps, loss, phones, seconds, is_ended)
 
     def state(self) -> list[Any]:
         """The arguments that make it again."""

@@ -203,7 +203,7 @@ class RunDirectory:
         if config.resume == "previous":
             chosen.reverse()
         path = next((path for path in chosen if path.exists()), None)
-        if path is None:
+        if path is None or (config.resume == "never" and not self.last.exists()):
             return TrainingState(unchanging, [], {})
         if config.resume == "never":
             raise DataError(
@@ -222,8 +222,8 @@ class RunDirectory:
         for n, record in enumerate(last.training.history):
             for key in EPOCH:
                 if not isinstance(value := record.get(key), int | float):
-                    place = f"training.history[{n}].{key}"
-                    raise impossible(f"{path}", place, value, "a number")
+                    where = f"training.history[{n}].{key}"
+                    raise impossible(f"{path}", where, value, "a number")
         defaults = {part: asdict(type(getattr(config, part))()) for part in PARTS}
         begun = leaves(defaults) | leaves(last.training.run)  # an older run lacks newer keys
         for key, value in leaves(unchanging).items():
@@ -249,6 +249,8 @@ class RunDirectory:
         """Write the configuration; the state that the run continues from is the last one."""
         if config.resume == "previous" and self.previous.exists():
             os.replace(self.previous, self.last)
+        if config.resume == "never":
+            self.previous.unlink(missing_ok=True)
         with atomic_open(self.config) as file:
             file.write(config.to_yaml())
 
