@@ -1,12 +1,23 @@
-"""Processes that read audio for the one that trains."""
+"""Worker processes of a pool."""
 
+import multiprocessing
+import os
 import signal
+import threading
+
+
+def end_with_parent() -> None:
+    """In a worker: exit when its parent was killed, which leaves workers waiting for ever."""
+    if parent := multiprocessing.parent_process():
+
+        def wait() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def ignore_signals(number: int = 0) -> None:
-    """In worker `number`: a signal to all processes of a job is for the one that trains.
-
-    Workers end when that one does.
-    """
+    """In worker `number` of a loader: a signal to all processes of a job is for the main one."""
     for one in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(one, signal.SIG_IGN)
