@@ -10,6 +10,7 @@ from asr.augment import Augment
 from asr.config import RunConfig
 from asr.dataset import MOST_FRAMES, Batches
 from asr.errors import raise_problems
+from asr.features import FeaturesConfig
 from asr.features.cache import frame_cache
 from asr.phones import Vocabulary
 from asr.processor import ranks
@@ -47,9 +48,9 @@ def training_batches(
         augment=augment,
         copies=config.copies,
         batch_frames=config.training.batch_frames,
-        frames=counter(config, 1 - config.augment.speed),
+        frames=counter(config.features, 1 - config.augment.speed),
     )
-    most, frames = config.training.batch_frames or MOST_FRAMES, counter(config)
+    most, frames = config.training.batch_frames or MOST_FRAMES, counter(config.features)
     return (
         learned(train, cache=train_cache),
         batches(train, cache=train_cache, batch_frames=most, frames=frames),
@@ -57,9 +58,8 @@ def training_batches(
     )
 
 
-def counter(config: RunConfig, speed: float = 1.0) -> Callable[[float], int]:
-    """The function that gives the frames of an utterance of so many seconds, played at `speed`."""
-    features = config.features
+def counter(features: FeaturesConfig, speed: float = 1.0) -> Callable[[float], int]:
+    """The function from the seconds of an utterance to its frames when it is played at `speed`."""
 
     def frames(seconds: float) -> int:
         return features.frame_count(math.ceil(round(seconds * features.sample_rate) / speed))
@@ -73,7 +73,7 @@ def require_trainable(config: RunConfig, train: Iterable[Utterance]) -> None:
     It has no phones, too few frames for CTC, or more frames than `training.batch_frames`.
     """
     most, copies = config.training.batch_frames, config.copies
-    frames = counter(config, 1 - config.augment.speed)
+    frames = counter(config.features, 1 - config.augment.speed)
 
     def problems(one: Utterance) -> Iterator[str]:
         if not one.phones:
@@ -121,4 +121,5 @@ def split_batches(
         config.training.batch_size,
         cache=frame_cache(config.cache, features, config.cache_precision),
         batch_frames=config.training.batch_frames or MOST_FRAMES,
+        frames=counter(features),
     )

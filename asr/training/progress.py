@@ -148,8 +148,10 @@ class Pauses:
             raise KeyboardInterrupt
 
     def _end(self) -> NoReturn:
+        log.warning(
+            "ended by %s; set resume=auto to continue",
+            signal.Signals(self._signal or signal.SIGTERM).name,
+        )
         if self._signal == signal.SIGINT:
             raise KeyboardInterrupt
-        name = signal.Signals(self._signal or signal.SIGTERM).name
-        log.warning("ended by %s; set resume=auto to continue", name)
         raise SystemExit(TEMPORARY_FAILURE)
