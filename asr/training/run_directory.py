@@ -212,9 +212,9 @@ class RunDirectory:
         try:
             last = checkpoint.load(path)
         except DataError as error:
-            if path == self.last and (before := self._place_of_previous()):
+            if path == self.last and (there := self._place_of_previous()):
                 raise DataError(
-                    f"{error}; set resume=previous to continue from {self.previous}, {before}"
+                    f"{error}; set resume=previous to continue from {self.previous}, {there}"
                 ) from error
             raise
         if last.training is None:
