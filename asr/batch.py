@@ -1,6 +1,7 @@
 """Padded batches, and the integer lengths of what is not padding."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -18,6 +19,12 @@ class Batch:
     without augmentation. `frames` (N, T, static width) are features from a cache; `waveforms` is
     then (N, 0), while `waveform_lengths` still counts the samples that the frames were computed
     from. In training an utterance may come in several copies: all utterances, then all again.
+
+    A training step may have several batches, which are read one after the other, or by several
+    processes: `step` is its number in the epoch, from 0; `step_utterances` counts its utterances in
+    all of them, with their copies (0: those of this batch are all); `ends_step` is the last batch
+    of this process. What is not `counted` stands in for a share without utterances: it has weight 0
+    in the step, and in all sums.
     """
 
     waveforms: Tensor
@@ -30,6 +37,10 @@ class Batch:
     seeds: tuple[int, ...] | None = None
     frames: Tensor | None = None
     target_starts: Tensor | None = None
+    step: int = 0
+    step_utterances: int = 0
+    ends_step: bool = True
+    counted: bool = True
 
     @classmethod
     def of(cls, waveforms: Sequence[Tensor], speakers: Sequence[str] = ()) -> Self:
@@ -46,6 +57,40 @@ class Batch:
             if isinstance(value, Tensor)
         }
         return replace(self, **moved)
+
+
+class MicroBatch(list[int]):
+    """Indices of the utterances that one process reads at once; the rest is as in `Batch`."""
+
+    def __init__(
+        self,
+        indices: Sequence[int],
+        step: int,
+        utterances: int,
+        ends: bool = True,
+        counted: bool = True,
+    ) -> None:
+        super().__init__(indices)
+        self.step, self.step_utterances = step, utterances
+        self.ends_step, self.counted = ends, counted
+
+
+def cut(indices: Sequence[int], frames: Callable[[int], int], most: int) -> list[list[int]]:
+    """Utterances, from short to long, in parts of at most `most` padded frames.
+
+    One with more frames is alone.
+    """
+    parts: list[list[int]] = []
+    for index in indices:
+        if parts and (len(parts[-1]) + 1) * frames(index) <= most:
+            parts[-1].append(index)
+        else:
+            parts.append([index])
+    return parts
+
+
+def frames_of_10_ms(seconds: float) -> int:
+    return math.ceil(100 * seconds)
 
 
 def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,12 @@ class TrainingState:
 
     run: dict[str, Any]  # what may not change between stop and continuation
     history: list[dict[str, Any]]  # one record for each finished epoch
-    learner: dict[str, Any]  # state_dict of the learner, by part: its optimiser, its average
+    learner: dict[str, Any]  # state_dict of the learner, by part: its optimiser, its progress
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no step was made."""
+        return not (self.history or self.learner)
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,10 @@ class Checkpoint:
     calibration: Calibration | None = None  # of the confidences that the search gives
 
 
-def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
-    """Write the file; an earlier one is replaced only when the new one is complete.
+def save(
+    path: str | Path, checkpoint: Checkpoint, half: bool = False, previous: Path | None = None
+) -> None:
+    """Write the file; an earlier one is replaced, or becomes `previous`, when it is complete.
 
     With `half` weights take 2 bytes each; normalisation keeps its precision. Raises `DataError`
     where a weight is beyond ±65504.
@@ -102,7 +109,7 @@ def save(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(header)
     data = to_bytes(tensors, metadata={"asr": text, "sha256": _digest(text, tensors)})
-    with atomic_open(path, "wb") as file:
+    with atomic_open(path, "wb", previous) as file:
         file.write(data)
 
 

@@ -58,7 +58,15 @@ class TrainingConfig(Knobs, group="training"):
 
     epochs: int = knob(40, "the most of a phase", at_least=1)
     patience: int = knob(10, "epochs without improvement that end a phase", at_least=1)
-    batch_size: int = knob(16, "utterances", at_least=1)
+    batch_size: int = knob(16, "utterances of a step, over all processes", at_least=1)
+    batch_frames: int = knob(
+        0,
+        "most padded frames that a process reads at once; a step takes several turns; 0: no limit",
+        at_least=0,
+    )
+    keep_every_minutes: float = knob(
+        10.0, "how often the state is written within an epoch; 0: at its end only", at_least=0
+    )
     schedule: str = knob(
         "plateau",
         "of the learning rate; plateau: halve when dev PER stalls; one_cycle: warm up, then cosine",
@@ -141,7 +149,9 @@ class RunConfig(Knobs):
     seed: int = knob(1, "of all that is random", at_least=-(2**63), less_than=2**63)
     run_dir: str = knob("exp/default/1", "folder for all that the run writes", filled=True)
     resume: str = knob(
-        "never", "auto: continue after the last finished epoch", one_of=("never", "auto")
+        "never",
+        "auto: continue from the last state; previous: from the state before it",
+        one_of=("never", "auto", "previous"),
     )
     split: str = knob(
         "test",

@@ -1,26 +1,30 @@
 """Utterances to padded batches: reading, bucketing by length, collating.
 
-Every utterance of a split is in exactly one batch of an epoch.
+Every utterance of a split is in exactly one batch of an epoch. A training step is one batch, or
+several: within a budget of frames, and one for each of several processes.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asr import audio
 from asr.augment import Augment, seed_of
-from asr.batch import Batch, pad
+from asr.batch import Batch, MicroBatch, cut, frames_of_10_ms, pad
 from asr.errors import DataError, without_tracebacks
 from asr.features.cache import FrameCache
 from asr.phones import Vocabulary
+from asr.processor.workers import ignore_signals
 from asr.records import Manifest, Utterance
 
 NOTHING = torch.zeros(0)
 TOLERANCE_S = 0.05  # between the manifest's duration and the audio's
 POOL_BATCHES = 20  # batches whose utterances are sorted by length together
+MOST_FRAMES = 60_000  # in a batch that is not learned from: ten minutes
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,11 @@ class SpeechDataset(Dataset[Example]):
             return self.utterances.durations
         return [one.duration_s for one in self.utterances]
 
+    def __getitems__(self, part: MicroBatch) -> Batch:
+        """The examples of a part of a step as a batch; what `DataLoader` calls."""
+        place = vars(part) | {"step_utterances": part.step_utterances * self.copies}
+        return replace(self.collate([self[index] for index in part]), **place)
+
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Examples as one batch: all first copies, then all second copies, …"""
         if self.copies > 1:
@@ -131,21 +140,40 @@ class SpeechDataset(Dataset[Example]):
 
 
 @dataclass(eq=False)
-class BucketSampler(Sampler[list[int]]):
-    """Batches of utterances of similar length, in an order drawn from (seed, epoch).
+class BucketSampler(Sampler[MicroBatch]):
+    """Steps of utterances of similar length, in an order drawn from (seed, epoch), by process.
 
-    With `seed` None every epoch goes from the shortest utterance to the longest.
+    A step has `batch_size` utterances, whatever the number of processes: its n-th by length is of
+    rank n mod `ranks`. A rank reads its share in parts of at most `batch_frames` padded frames (0:
+    in one part); an utterance of more frames is alone. The first `start` steps are left out.
+
+    With `seed` None every epoch goes from the shortest utterance to the longest, and each rank has
+    whole batches: the n-th is of rank n mod `ranks`.
     """
 
-    durations: Sequence[float]
+    durations: Sequence[float]  # in seconds
     batch_size: int
     seed: int | None
     epoch: int = 0
+    rank: int = 0
+    ranks: int = 1
+    batch_frames: int = 0
+    frames: Callable[[float], int] = frames_of_10_ms  # of a duration
+    start: int = 0
 
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
+        """The number of steps of an epoch."""
         return -(-len(self.durations) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __len__(self) -> int:
+        return len(self.plan())
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        return iter(self.plan())
+
+    def plan(self) -> list[MicroBatch]:
+        """What this rank reads in the epoch."""
         order, by_duration = list(range(len(self.durations))), self.durations.__getitem__
         draw = random.Random(f"{self.seed} {self.epoch}")
         if self.seed is None:
@@ -154,14 +182,31 @@ class BucketSampler(Sampler[list[int]]):
             draw.shuffle(order)
         pools = _chunks(order, self.batch_size * POOL_BATCHES)
         pools = [sorted(pool, key=by_duration) for pool in pools]
-        batches = [batch for pool in pools for batch in _chunks(pool, self.batch_size)]
-        if self.seed is not None:
-            draw.shuffle(batches)
-        return iter(batches)
+        steps = [step for pool in pools for step in _chunks(pool, self.batch_size)]
+        if self.seed is None:
+            batches = [part for step in steps for part in self._cut(step)]
+            numbered = list(enumerate(batches))[self.rank :: self.ranks]
+            return [MicroBatch(batch, n, len(batch)) for n, batch in numbered]
+        draw.shuffle(steps)
+        plan = []
+        for number, step in list(enumerate(steps))[self.start :]:
+            share = step[self.rank :: self.ranks]
+            *others, last = self._cut(share or step[:1])
+            plan += [MicroBatch(part, number, len(step), False) for part in others]
+            plan.append(MicroBatch(last, number, len(step), True, bool(share)))
+        return plan
+
+    def _cut(self, share: list[int]) -> list[list[int]]:
+        if not self.batch_frames:
+            return [share]
+        return cut(share, lambda index: self.frames(self.durations[index]), self.batch_frames)
 
 
 class Batches(DataLoader[Batch]):
-    """The batches of utterances; `set_epoch` draws a new order."""
+    """The batches of utterances, those of one rank of several; `set_epoch` draws a new order.
+
+    In none are more than `batch_frames` padded frames, with all copies; see `BucketSampler`.
+    """
 
     def __init__(
         self,
@@ -174,15 +219,23 @@ class Batches(DataLoader[Batch]):
         augment: Augment | None = None,
         cache: FrameCache | None = None,
         copies: int = 1,
+        batch_frames: int = MOST_FRAMES,
+        frames: Callable[[float], int] = frames_of_10_ms,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.speech = SpeechDataset(
             utterances, vocabulary, sample_rate, augment, seed or 0, cache, copies
         )
-        self.bucket_sampler = BucketSampler(self.speech.durations(), batch_size, seed)
+        durations, most = self.speech.durations(), batch_frames and max(1, batch_frames // copies)
+        self.bucket_sampler = BucketSampler(
+            durations, batch_size, seed, 0, rank, ranks, most, frames
+        )
         super().__init__(
             self.speech,  # type: ignore[arg-type]
             batch_sampler=self.bucket_sampler,
-            collate_fn=self.speech.collate,
+            collate_fn=_as_it_is,  # SpeechDataset.__getitems__ has collated
+            worker_init_fn=ignore_signals,
             num_workers=workers,
         )
 
@@ -190,9 +243,20 @@ class Batches(DataLoader[Batch]):
         with without_tracebacks():
             yield from super().__iter__()
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Draw the order of an epoch; its first `start` steps are left out."""
         self.bucket_sampler.epoch = self.speech.epoch = epoch
+        self.bucket_sampler.start = start
         self.bucket_sampler.durations = self.speech.durations()
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of an epoch."""
+        return self.bucket_sampler.steps
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _chunks(order: list[int], size: int) -> list[list[int]]:

@@ -2,20 +2,20 @@
 
     asr train experiment=timit encoder.hidden=320
 
-All randomness of an epoch comes from (seed, epoch), and the schedule is a function of the finished
-epochs, so a run that is interrupted and continued ends with the same weights as one that is not.
+All randomness of a batch comes from (seed, epoch, its first utterance), and the schedule is a
+function of the finished epochs and steps, so a run that is interrupted and continued ends with the
+same weights as one that is not.
 """
 
 import logging
-import random
-import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 from tqdm import tqdm
 
 from asr import checkpoint, scoring
-from asr.augment import Augment
+from asr.augment import Augment, seed_of
 from asr.batch import Batch
 from asr.config import RunConfig
 from asr.dataset import Batches
@@ -26,7 +26,8 @@ from asr.search import SearchConfig
 from asr.training import initialization
 from asr.training.batches import training_batches
 from asr.training.learner import Learner, build_learner
-from asr.training.run_directory import RunDirectory
+from asr.training.progress import Pauses, Progress
+from asr.training.run_directory import RunDirectory, place
 from asr.training.schedule import History, Phase, phases
 
 log = logging.getLogger(__name__)
@@ -41,19 +42,21 @@ def run(config: RunConfig) -> None:
     device = choose_device(config.device, config.threads)
     train, dev = (run_dir.utterances(split, config.corpus.root) for split in ("train", "dev"))
     vocabulary = run_dir.phones()
-    with run_dir.locked():
+    with run_dir.locked(), Pauses(training.keep_every_minutes) as pauses:
         recognizer = initialization.draw(config, vocabulary, device)
         state = run_dir.resume(config, recognizer, len(train))
         history = state.history
         augment = Augment(config.augment, config.features.sample_rate, config.mel_bins)
         batches, by_length, dev_batches = training_batches(config, vocabulary, train, dev, augment)
         moments = recognizer.moments_of(by_length)
-        if not history:
+        if state.is_new:
             initialization.initialize(recognizer, training.start_from, by_length, dev_batches)
         learner = build_learner(config, recognizer, augment, moments)
-        if history:
+        if not state.is_new:
             learner.load_state_dict(state.learner)
         run_dir.begin(config)
+        pauses.begin(partial(run_dir.keep_state, config, learner, state))
+        begun = place(len(history), learner.progress.steps)
         log.info(
             "%s, seed %d: %d parameters, %d labels, %s, %s",
             config.name,
@@ -61,16 +64,16 @@ def run(config: RunConfig) -> None:
             recognizer.parameter_count,
             len(vocabulary),
             device,
-            f"continued after epoch {len(history)}" if history else "from the beginning",
+            "from the beginning" if state.is_new else f"continued {begun}",
         )
         for phase in phases(training):
-            if phase.starts_from and not phase.records(history):
+            if phase.starts_from and not (phase.records(history) or learner.progress.steps):
                 start = checkpoint.load(run_dir.checkpoint(phase.starts_from))
                 learner.restart(start.recognizer)
             while not phase.is_finished(history):
-                started = time.monotonic()
-                train_loss = train_epoch(learner, batches, phase, history, config.seed)
-                dev_loss, hypotheses = evaluate(learner.result, dev_batches, config.search)
+                train_loss = train_epoch(learner, batches, phase, history, config.seed, pauses)
+                with pauses.interruptible():
+                    dev_loss, hypotheses = evaluate(learner.result, dev_batches, config.search)
                 history.append(
                     {
                         "epoch": len(history) + 1,
@@ -79,9 +82,10 @@ def run(config: RunConfig) -> None:
                         "dev_loss": dev_loss,
                         "dev_per": phone_error_rate(dev, hypotheses, config.corpus.protocol),
                         "learning_rate": learner.learning_rate,
-                        "seconds": time.monotonic() - started,
+                        "seconds": learner.progress.seconds,
                     }
                 )
+                learner.progress = Progress()
                 run_dir.keep(config, learner, state, phase)
                 log.info("%s", phase.describe(history))
         result = run_dir.finish(config, recognizer, history)
@@ -90,22 +94,28 @@ def run(config: RunConfig) -> None:
 
 
 def train_epoch(
-    learner: Learner, batches: Batches, phase: Phase, history: History, seed: int
+    learner: Learner,
+    batches: Batches,
+    phase: Phase,
+    history: History,
+    seed: int,
+    pauses: Pauses,
 ) -> float:
-    """Learn from every batch once; the loss before each step, in nats per phone."""
-    epoch, device = len(history) + 1, learner.recognizer.device
-    torch.manual_seed(random.Random(f"{seed} {epoch}").getrandbits(63))
-    batches.set_epoch(epoch)
+    """Learn from every batch that is left; the loss before each step, in nats per phone."""
+    epoch, device, progress = len(history) + 1, learner.recognizer.device, learner.progress
+    batches.set_epoch(epoch, progress.steps)
     learner.begin_epoch(epoch)
-    loss, phones = 0.0, 0
-    progress = tqdm(batches, f"epoch {epoch}", leave=False, disable=None)
-    for number, batch in enumerate(progress):
-        rate = phase.rate(history, number / len(batches))
+    for batch in tqdm(batches, f"epoch {epoch}", leave=False, disable=None):
+        torch.manual_seed(seed_of(seed, epoch, batch.ids[0]))
+        rate = phase.rate(history, batch.step / batches.steps)
         losses = learner.step(batch.to(device), rate, phase.weight_noise)
-        loss += float(losses.sum())
-        phones += int(batch.target_lengths.sum())
-    learner.end_epoch()
-    return loss / phones
+        progress.add(batch, losses)
+        if batch.ends_step:
+            pauses.after_step()
+    if not progress.is_ended:
+        learner.end_epoch()
+        progress.is_ended = True
+    return progress.train_loss()
 
 
 @torch.no_grad()

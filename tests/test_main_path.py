@@ -27,7 +27,7 @@ MOST_CODE_LINES = 1_200
 LEAVES: dict[str, set[str]] = {
     "asr": {"audio", "checkpoint", "criteria", "scoring"},
     "asr.augment": {"Augment", "seed_of"},
-    "asr.batch": {"Batch", "length_mask", "pad", "reverse"},
+    "asr.batch": {"Batch", "MicroBatch", "cut", "frames_of_10_ms", "length_mask", "pad", "reverse"},
     "asr.config": {"RunConfig"},
     "asr.errors": {"DataError", "without_tracebacks"},
     "asr.features.cache": {"FrameCache"},
@@ -52,13 +52,15 @@ LEAVES: dict[str, set[str]] = {
     "asr.lstm.fast.forms": {"unroll"},
     "asr.phones": {"Vocabulary"},
     "asr.processor.device": {"choose_device"},
+    "asr.processor.workers": {"ignore_signals"},
     "asr.search": {"SearchConfig", "prefix_beam"},
     "asr.search.graph": {"Graph", "no_language_model"},
     "asr.search.word_model": {"WordGraph", "graph_for"},
     "asr.training": {"initialization"},
     "asr.training.batches": {"training_batches"},
     "asr.training.learner": {"Learner", "build_learner"},
-    "asr.training.run_directory": {"RunDirectory"},
+    "asr.training.progress": {"Pauses", "Progress"},
+    "asr.training.run_directory": {"RunDirectory", "place"},
     "asr.training.schedule": {"History", "Phase", "phases"},
 }
 

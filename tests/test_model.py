@@ -307,6 +307,41 @@ def test_the_whole_set_is_shuffled_before_it_is_cut_into_pools_and_the_batches_a
     assert len(mates) > 5 * len(order)  # pools of the same utterances in every epoch: 1
 
 
+@pytest.mark.parametrize("budget", [0, 7, 20])
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_steps_do_not_depend_on_processes_and_parts_keep_the_budget(
+    budget: int, ranks: int
+) -> None:
+    lengths = [float(n % 13 + 1) for n in range(61)]
+    whole = list(BucketSampler(lengths, 4, 1))
+    steps: list[list[int]] = [[] for _ in whole]
+    for rank in range(ranks):
+        plan = BucketSampler(lengths, 4, 1, 0, rank, ranks, budget, int)
+        parts = list(plan)
+        assert len(plan) == len(parts)
+        assert plan.steps == len(whole)
+        assert [part.step for part in parts if part.ends_step] == list(range(len(whole)))
+        for part in parts:
+            assert part.step_utterances == len(whole[part.step])
+            if part.counted:
+                steps[part.step] += part
+            if budget and len(part) > 1:
+                assert len(part) * max(lengths[n] for n in part) <= budget
+        plan.start = 9
+        assert list(plan) == [part for part in parts if part.step >= 9]
+    assert [sorted(step) for step in steps] == [sorted(step) for step in whole]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_evaluation_gives_whole_batches_to_ranks_in_turn(ranks: int) -> None:
+    lengths = [3.0, 1.0, 9.0, 2.0, 2.5, 4.0, 8.0]
+    whole = list(BucketSampler(lengths, 3, None, batch_frames=12, frames=int))
+    assert whole == [[1, 3, 4], [0, 5], [6], [2]]
+    for rank in range(ranks):
+        plan = BucketSampler(lengths, 3, None, 0, rank, ranks, 12, int)
+        assert list(plan) == whole[rank::ranks]
+
+
 def test_a_batch_carries_integer_lengths_and_targets(tones: list[Utterance]) -> None:
     batch = batch_of(tones, VOCABULARY)
     for utterance in tones:

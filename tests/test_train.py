@@ -15,6 +15,7 @@ import torch
 from conftest import batch_of
 
 from asr import checkpoint, train
+from asr.augment import seed_of
 from asr.commands import decode
 from asr.config import AdamConfig, RunConfig, SGDConfig, TrainingConfig
 from asr.corpora import TimitConfig
@@ -305,20 +306,17 @@ def test_the_step_is_from_the_clean_weights_along_the_gradient_at_the_noisy_ones
     recognizer = Recognizer(dataclasses.replace(config.recognizer, encoder=encoder), vocabulary)
     batch = batch_of(tones[:2], vocabulary)
     noisy = copy.deepcopy(recognizer)
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for weight in noisy.parameters():
-            weight.add_(torch.randn_like(weight), alpha=0.2)  # rounds once, as noisy_weights does
-    losses = noisy.loss(batch)
-    losses.mean().backward()
+    with noisy_weights(noisy, 0.2, seed_of(7, 3, "step 5")):
+        losses = noisy.loss(batch)
+        losses.mean().backward()
     expected = [
         weight - 0.5 * at_noise.grad
         for weight, at_noise in zip(recognizer.parameters(), noisy.parameters(), strict=True)
     ]
     training = TrainingConfig(max_gradient_norm=math.inf)
-    learner = GradientDescent(recognizer, SGDConfig(learning_rate=0.5), training)
-    torch.manual_seed(3)
-    result = learner.step(batch, weight_noise=0.2)
+    learner = GradientDescent(recognizer, SGDConfig(learning_rate=0.5), training, seed=7)
+    learner.begin_epoch(3)
+    result = learner.step(dataclasses.replace(batch, step=5), weight_noise=0.2)
     assert torch.allclose(result, losses)
     for weight, wanted in zip(recognizer.parameters(), expected, strict=True):
         assert torch.allclose(weight, wanted, atol=1e-5)  # the noise is 0.2

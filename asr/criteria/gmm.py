@@ -48,6 +48,12 @@ class Estimated(Protocol):
     def update(self) -> None:
         """Set the values from the sums of this epoch."""
 
+    def partial_sums(self) -> dict[str, Tensor]:
+        """The sums of an epoch that is not at its end, by name; empty before the first batch."""
+
+    def continue_sums(self, sums: dict[str, Tensor]) -> None:
+        """Go on from `partial_sums`."""
+
 
 class GMM(HMM):
     """K mixtures of at most M components over D values; an absent component has weight 0.
@@ -149,6 +155,15 @@ class GMM(HMM):
         self.occupancy.copy_(of_states)
         self.passes += 1
         self.sums = None
+
+    def partial_sums(self) -> dict[str, Tensor]:
+        return {} if self.sums is None else dict(vars(self.sums))
+
+    def continue_sums(self, sums: dict[str, Tensor]) -> None:
+        if sums:
+            self.sums = Sums(self.means)
+            for name, total in vars(self.sums).items():
+                total.copy_(sums[name])
 
     @torch.no_grad()
     def split(self) -> None:

@@ -49,11 +49,14 @@ def require_new(
 
 
 @contextmanager
-def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_open(
+    path: str | Path, mode: str = "w", previous: Path | None = None
+) -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`, which is renamed to `path` at the end.
 
-    On an error it is removed; what a killed process left, the next writer of `path` replaces. The
-    error of a full disk names `path`.
+    The file that it replaces is then called `previous`, if that is given. On an error the temporary
+    one is removed; what a killed process left, the next writer of `path` replaces. The error of a
+    full disk names `path`.
     """
     path = Path(path)
     try:
@@ -63,6 +66,8 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+                if previous is not None and path.exists():
+                    _keep(path, previous)
                 os.replace(file.name, path)
             except BaseException:
                 with suppress(OSError):
@@ -87,6 +92,15 @@ def compressed_open(path: str | Path) -> Iterator[IO[str]]:
         io.TextIOWrapper(packed, encoding="utf-8") as file,
     ):
         yield file
+
+
+def _keep(path: Path, other: Path) -> None:
+    """Give a file another name too; where the file system has no links, a copy."""
+    other.unlink(missing_ok=True)
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
 
 
 def _temporary(path: Path, mode: str) -> IO[Any]:

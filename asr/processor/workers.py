@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 
 
@@ -14,3 +15,9 @@ def end_with_parent() -> None:
             os._exit(1)
 
         threading.Thread(target=wait, daemon=True).start()
+
+
+def ignore_signals(number: int = 0) -> None:
+    """In worker `number` of a loader: a signal to all processes of a job is for the main one."""
+    for one in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(one, signal.SIG_IGN)

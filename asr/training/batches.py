@@ -1,16 +1,19 @@
 """The batches of a run: of its training set, of dev, and of a split that is only recognised."""
 
 import logging
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 
 from asr.augment import Augment
 from asr.config import RunConfig
-from asr.dataset import Batches
+from asr.dataset import MOST_FRAMES, Batches
 from asr.errors import raise_problems
+from asr.features import FeaturesConfig
 from asr.features.cache import frame_cache
 from asr.phones import Vocabulary
+from asr.processor import ranks
 from asr.recognizer import Recognizer
 from asr.records import Utterance
 
@@ -36,22 +39,54 @@ def training_batches(
         sample_rate=config.features.sample_rate,
         batch_size=config.training.batch_size,
         workers=config.training.workers,
+        rank=ranks.rank(),
+        ranks=ranks.count(),
     )
+    learned = partial(
+        batches,
+        seed=config.seed,
+        augment=augment,
+        copies=config.copies,
+        batch_frames=config.training.batch_frames,
+        frames=counter(config.features, 1 - config.augment.speed),
+    )
+    most, frames = config.training.batch_frames or MOST_FRAMES, counter(config.features)
     return (
-        batches(train, seed=config.seed, augment=augment, cache=train_cache, copies=config.copies),
-        batches(train, cache=train_cache),
-        batches(dev, cache=cache),
+        learned(train, cache=train_cache),
+        batches(train, cache=train_cache, batch_frames=most, frames=frames),
+        batches(dev, cache=cache, batch_frames=most, frames=frames),
     )
+
+
+def counter(features: FeaturesConfig, speed: float = 1.0) -> Callable[[float], int]:
+    """The function from the seconds of an utterance to its frames when it is played at `speed`."""
+
+    def frames(seconds: float) -> int:
+        return features.frame_count(math.ceil(round(seconds * features.sample_rate) / speed))
+
+    return frames
 
 
 def require_trainable(config: RunConfig, train: Iterable[Utterance]) -> None:
-    """Raise one `DataError` that names every utterance without phones or, with CTC, frames."""
-    none = "no phones, expected one or more in the training set; leave it out"
-    raise_problems(
-        problem
-        for one in train
-        if (problem := too_few_frames(config, one) if one.phones else f"{one.id}: {none}")
-    )
+    """Raise one `DataError` that names every utterance that cannot be learned from.
+
+    It has no phones, too few frames for CTC, or more frames than `training.batch_frames`.
+    """
+    most, copies = config.training.batch_frames, config.copies
+    frames = counter(config.features, 1 - config.augment.speed)
+
+    def problems(one: Utterance) -> Iterator[str]:
+        if not one.phones:
+            yield f"{one.id}: no phones, expected one or more in the training set; leave it out"
+        elif few := too_few_frames(config, one):
+            yield few
+        if most and (count := copies * frames(one.duration_s)) > most:
+            yield (
+                f"{one.id}: its {one.duration_s:g} s are {count} frames, expected at most "
+                f"{most}; leave it out, or set training.batch_frames={count}"
+            )
+
+    raise_problems(problem for one in train for problem in problems(one))
 
 
 def too_few_frames(config: RunConfig, utterance: Utterance) -> str | None:
@@ -85,4 +120,6 @@ def split_batches(
         features.sample_rate,
         config.training.batch_size,
         cache=frame_cache(config.cache, features, config.cache_precision),
+        batch_frames=config.training.batch_frames or MOST_FRAMES,
+        frames=counter(features),
     )

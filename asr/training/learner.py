@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from asr.augment import Augment
+from asr.augment import Augment, seed_of
 from asr.batch import Batch
 from asr.config import OptimizerConfig, RunConfig, SGDConfig, TrainingConfig
 from asr.criteria import Estimated
 from asr.errors import DataError
 from asr.features import SpeakerMoments
+from asr.processor import ranks
 from asr.recognizer import Recognizer
+from asr.training.progress import Progress
 
 
 class Learner(ABC):
@@ -34,6 +36,7 @@ class Learner(ABC):
         self.augment = augment
         self.moments = moments
         self.learning_rate = 0.0  # of the last step
+        self.progress = Progress()
 
     @property
     def result(self) -> Recognizer:
@@ -48,7 +51,8 @@ class Learner(ABC):
     def step(self, batch: Batch, rate: float = 1.0, weight_noise: float = 0.0) -> Tensor:
         """Learn from a batch on the recogniser's device; its losses before the step, (N,).
 
-        `rate` is a fraction of the highest learning rate, `weight_noise` a standard deviation.
+        The weights change at the last batch of a step. `rate` is a fraction of the highest learning
+        rate, `weight_noise` a standard deviation.
         """
 
     def end_epoch(self) -> None:  # noqa: B027
@@ -59,17 +63,19 @@ class Learner(ABC):
         self.recognizer.load_state_dict(weights.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """What a continued training needs besides the weights, by part."""
-        return {}
+        """What a continued training needs besides the weights, by part; every rank must call it."""
+        return {"progress": ranks.gather(self.progress.state())}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the `state_dict` of an earlier learner."""
+        self.progress = Progress.of(state.get("progress", []))
 
 
 class GradientDescent(Learner):
-    """Gradient descent on the mean loss of a batch.
+    """Gradient descent on the mean loss of the utterances of a step.
 
-    With `training.weight_noise` the gradient is taken at noisy weights; with `training.average` the
+    With `training.weight_noise` the gradient is taken at noisy weights, drawn from (seed, epoch,
+    step); with `training.average` the
     exponential moving average of the weights is the result; for `training.frozen_epochs` the
     encoder keeps its weights.
     """
@@ -81,9 +87,13 @@ class GradientDescent(Learner):
         training: TrainingConfig,
         augment: Augment | None = None,
         moments: SpeakerMoments | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__(recognizer, augment, moments)
         self.config = optimizer
+        self.seed = seed
+        self.epoch = 0
+        self.losses: dict[str, Tensor] = {}  # of the step's utterances
         self.training = training
         self.optimizer = build_optimizer(optimizer, recognizer)
         self.average = averaged(recognizer, training.average)
@@ -97,6 +107,7 @@ class GradientDescent(Learner):
 
     def begin_epoch(self, epoch: int) -> None:
         super().begin_epoch(epoch)
+        self.epoch = epoch
         self.recognizer.encoder.requires_grad_(epoch > self.training.frozen_epochs)
 
     def step(self, batch: Batch, rate: float = 1.0, weight_noise: float = 0.0) -> Tensor:
@@ -104,22 +115,32 @@ class GradientDescent(Learner):
         self.learning_rate = self.config.learning_rate * rate
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        with noisy_weights(self.recognizer, weight_noise):
+        if not self.losses:
+            self.optimizer.zero_grad(set_to_none=True)
+        noise_seed = seed_of(self.seed, self.epoch, f"step {batch.step}")
+        with noisy_weights(self.recognizer, weight_noise, noise_seed):
             losses = self.recognizer.loss(batch, self.augment, self.moments)
-            losses.mean().backward()  # type: ignore[no-untyped-call]
+            mean = losses.sum() / (batch.step_utterances or len(losses))
+            (mean * batch.counted).backward()  # type: ignore[no-untyped-call]
+        self.losses |= dict(zip(batch.ids, losses.detach(), strict=True))
+        if batch.ends_step:
+            self._move()
+        return losses.detach()
+
+    def _move(self) -> None:
+        """Change the weights along the gradient of the step."""
         weights, longest = self.recognizer.parameters(), self.training.max_gradient_norm
         norm = nn.utils.clip_grad_norm_(weights, longest)
         if not torch.isfinite(norm):
-            named = [id for id, loss in zip(batch.ids, losses, strict=True) if not loss.isfinite()]
+            named = [id for id, loss in self.losses.items() if not loss.isfinite()]
             raise DataError(
-                f"the gradient is {float(norm)} in a batch of {', '.join(named or batch.ids)}; "
+                f"the gradient is {float(norm)} in a batch of {', '.join(named or self.losses)}; "
                 f"lower optimizer.learning_rate, or check these utterances"
             )
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.recognizer)
-        return losses.detach()
+        self.losses = {}
 
     def restart(self, weights: Recognizer) -> None:
         super().restart(weights)
@@ -127,11 +148,14 @@ class GradientDescent(Learner):
 
     def state_dict(self) -> dict[str, Any]:
         average = {} if self.average is None else self.average.state_dict()
-        return {"optimizer": self.optimizer.state_dict(), "average": average}
+        optimizer = self.optimizer.state_dict()
+        return {**super().state_dict(), "optimizer": optimizer, "average": average}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         try:
+            super().load_state_dict(state)
             self.optimizer.load_state_dict(state["optimizer"])
+            self.learning_rate = float(self.optimizer.param_groups[0]["lr"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             for weights, values in self.optimizer.state.items():
@@ -156,10 +180,26 @@ class ExpectationMaximisation(Learner):
     def step(self, batch: Batch, rate: float = 1.0, weight_noise: float = 0.0) -> Tensor:
         """See `Learner.step`; rate and noise have no meaning here."""
         encoded, lengths = self.recognizer.encode_batch(batch, self.augment, self.moments)
+        if not batch.counted:
+            return encoded.new_zeros(len(encoded))
         return self.criterion.accumulate(encoded, lengths, batch)
 
     def end_epoch(self) -> None:
         self.criterion.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "sums": ranks.gather(self.criterion.partial_sums())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        of_ranks = state.get("sums", [])
+        if len(of_ranks) == ranks.count():
+            self.criterion.continue_sums(of_ranks[ranks.rank()])
+        elif ranks.is_main():  # of another number of processes
+            merged: dict[str, Tensor] = {}
+            for sums in of_ranks:
+                merged = {key: merged.get(key, 0) + value for key, value in sums.items()} or merged
+            self.criterion.continue_sums(merged)
 
 
 def build_learner(
@@ -168,7 +208,9 @@ def build_learner(
     """The learner that the recogniser's criterion needs."""
     if isinstance(recognizer.criterion, Estimated):
         return ExpectationMaximisation(recognizer, augment, moments)
-    return GradientDescent(recognizer, config.optimizer, config.training, augment, moments)
+    return GradientDescent(
+        recognizer, config.optimizer, config.training, augment, moments, config.seed
+    )
 
 
 def build_optimizer(config: OptimizerConfig, recognizer: Recognizer) -> torch.optim.Optimizer:
@@ -193,13 +235,15 @@ def averaged(recognizer: Recognizer, decay: float) -> AveragedModel | None:
 
 
 @contextmanager
-def noisy_weights(module: nn.Module, sigma: float) -> Iterator[None]:
+def noisy_weights(module: nn.Module, sigma: float, seed: int = 0) -> Iterator[None]:
     """Add Gaussian noise to all weights; at the end they have, bit for bit, their old values."""
     weights = list(module.parameters()) if sigma else []
+    draw = torch.Generator(weights[0].device).manual_seed(seed) if weights else None
     clean = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
         for weight in weights:
-            weight.add_(torch.randn_like(weight), alpha=sigma)
+            noise = torch.randn(weight.shape, generator=draw, device=weight.device)
+            weight.add_(noise, alpha=sigma)
     try:
         yield
     finally:

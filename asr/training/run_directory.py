@@ -9,7 +9,8 @@ exp/EXPERIMENT/SEED/
   config.yaml           the configuration                                    asr train
   train.jsonl           one record for each epoch
   learning-curve.png
-  checkpoint-*.safetensors   best, last, and phase1 with weight noise
+  checkpoint-*.safetensors   best; last and previous, the last two states of the training; and
+                             phase1 with weight noise
   training.json         written last: the training is complete
   lm.arpa               phone n-gram                                         asr ngram
   dev.emissions.safetensors  what the search reads of dev                    asr tune
@@ -40,6 +41,7 @@ from asr.errors import DataError
 from asr.files.decoding import decode, impossible
 from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
+from asr.processor import ranks
 from asr.recognizer import Recognizer
 from asr.records import Manifest
 from asr.search import SearchConfig
@@ -93,6 +95,7 @@ class RunDirectory:
         self.curve = path / "learning-curve.png"
         self.best = self.checkpoint("best")
         self.last = self.checkpoint("last")
+        self.previous = self.checkpoint("previous")
         self.training = path / "training.json"
         self.language_model = path / "lm.arpa"
         self.emissions = path / "dev.emissions.safetensors"
@@ -109,7 +112,7 @@ class RunDirectory:
         return self.manifests / f"{split}.jsonl"
 
     def checkpoint(self, name: str) -> Path:
-        """A checkpoint: "best", "last", or what a phase of training keeps."""
+        """A checkpoint: "best", "last", "previous", or what a phase of training keeps."""
         return self.path / f"checkpoint-{name}.safetensors"
 
     def hypotheses(self, split: str, search: str = "") -> Path:
@@ -191,24 +194,36 @@ class RunDirectory:
     def resume(self, config: RunConfig, recognizer: Recognizer, utterances: int) -> TrainingState:
         """The state of the last checkpoint, with its weights loaded; without one, a new state.
 
-        `utterances` is the size of the training set. Raises `DataError` where the checkpoint may
-        not be continued: `resume` is never, or what decides the weights has changed.
+        With resume=previous, that of the checkpoint before. `utterances` is the size of the
+        training set. Raises `DataError` where the checkpoint may not be continued: it is damaged,
+        `resume` is never, or what decides the weights has changed.
         """
         unchanging = _unchanging(config, utterances)
-        if not self.last.exists():
+        chosen = [self.last, self.previous]
+        if config.resume == "previous":
+            chosen.reverse()
+        path = next((path for path in chosen if path.exists()), None)
+        if path is None or (config.resume == "never" and not self.last.exists()):
             return TrainingState(unchanging, [], {})
         if config.resume == "never":
             raise DataError(
                 f"{self}: holds a run already; set resume=auto to continue it, or another run_dir"
             )
-        last = checkpoint.load(self.last)
+        try:
+            last = checkpoint.load(path)
+        except DataError as error:
+            if path == self.last and (there := self._place_of_previous()):
+                raise DataError(
+                    f"{error}; set resume=previous to continue from {self.previous}, {there}"
+                ) from error
+            raise
         if last.training is None:
-            raise DataError(f"{self.last}: has no state of a training; set another run_dir")
+            raise DataError(f"{path}: has no state of a training; set another run_dir")
         for n, record in enumerate(last.training.history):
             for key in EPOCH:
                 if not isinstance(value := record.get(key), int | float):
-                    place = f"training.history[{n}].{key}"
-                    raise impossible(f"{self.last}", place, value, "a number")
+                    where = f"training.history[{n}].{key}"
+                    raise impossible(f"{path}", where, value, "a number")
         defaults = {part: asdict(type(getattr(config, part))()) for part in PARTS}
         begun = leaves(defaults) | leaves(last.training.run)  # an older run lacks newer keys
         for key, value in leaves(unchanging).items():
@@ -220,33 +235,60 @@ class RunDirectory:
         recognizer.load_state_dict(last.recognizer.state_dict())
         return TrainingState(unchanging, last.training.history, last.training.learner)
 
+    def _place_of_previous(self) -> str:
+        """Where in the training the previous checkpoint is, "" if it is of no use."""
+        try:
+            state = checkpoint.load(self.previous).training
+        except DataError:
+            return ""
+        if state is None:
+            return ""
+        return place(len(state.history), state.learner.get("progress", [[0]])[0][0])
+
     def begin(self, config: RunConfig) -> None:
-        """Write the configuration."""
+        """Write the configuration; the state that the run continues from is the last one."""
+        if config.resume == "previous" and self.previous.exists():
+            os.replace(self.previous, self.last)
+        if config.resume == "never":
+            self.previous.unlink(missing_ok=True)
         with atomic_open(self.config) as file:
             file.write(config.to_yaml())
 
     def keep(self, config: RunConfig, learner: Learner, state: TrainingState, phase: Phase) -> None:
         """Write the result of an epoch, the last checkpoint last.
 
-        `state.history` ends with the epoch's record; the state of the learner is taken anew.
+        `state.history` ends with the epoch's record.
         """
         history = state.history
-        about = {
+        if ranks.is_main():
+            if phase.is_best(history):
+                best = Checkpoint(learner.result, self._about(config, history))
+                checkpoint.save(self.checkpoint(phase.keeps), best)
+            with atomic_open(self.history) as file:
+                file.writelines(json.dumps(record) + "\n" for record in history)
+        self.keep_state(config, learner, state)
+        if ranks.is_main() and history[-1]["seconds"] > CURVE_AFTER_S:
+            curve.draw(self.curve, history, f"{config.corpus.name} dev")
+
+    def keep_state(self, config: RunConfig, learner: Learner, state: TrainingState) -> None:
+        """Write the last checkpoint, with the learner's present state; the one before is kept.
+
+        Every rank must call it.
+        """
+        now = TrainingState(state.run, state.history, learner.state_dict())
+        if ranks.is_main():
+            last = Checkpoint(learner.recognizer, self._about(config, state.history), now)
+            checkpoint.save(self.last, last, previous=self.previous)
+
+    def _about(self, config: RunConfig, history: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
             "version": __version__,
             "experiment": config.name,
             "corpus": config.corpus.name,
             "protocol": config.corpus.protocol,
             "seed": config.seed,
-            **history[-1],
+            **(history[-1] if history else {}),
         }
-        if phase.is_best(history):
-            checkpoint.save(self.checkpoint(phase.keeps), Checkpoint(learner.result, about))
-        state = TrainingState(state.run, history, learner.state_dict())
-        checkpoint.save(self.last, Checkpoint(learner.recognizer, about, state))
-        with atomic_open(self.history) as file:
-            file.writelines(json.dumps(record) + "\n" for record in history)
-        if history[-1]["seconds"] > CURVE_AFTER_S:
-            curve.draw(self.curve, history, f"{config.corpus.name} dev")
 
     def finish(
         self, config: RunConfig, recognizer: Recognizer, history: list[dict[str, Any]]
@@ -273,10 +315,16 @@ class RunDirectory:
         return summary
 
 
+def place(epochs: int, steps: int) -> str:
+    """Where a training is, in words."""
+    return f"after epoch {epochs}" + (f", step {steps}" if steps else "")
+
+
 def _unchanging(config: RunConfig, utterances: int) -> dict[str, Any]:
     """What decides the weights, and so must be the same when a run is continued."""
     run: dict[str, Any] = {part: asdict(getattr(config, part)) for part in PARTS}
-    del run["training"]["workers"]
+    for key in ("workers", "batch_frames", "keep_every_minutes"):
+        del run["training"][key]
     return {
         "seed": config.seed,
         **run,

@@ -1,0 +1,158 @@
+"""The processes that train one model together, as torchrun starts them (torch.distributed).
+
+Each has a rank, 0…N − 1; rank 0 alone writes and logs. Without torchrun there is one process, and
+all of this does nothing. The backend is gloo for tensors of the CPU and NCCL for those of GPUs.
+"""
+
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import NoReturn, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from asr.errors import DataError
+
+Value = TypeVar("Value")
+
+LOST = re.compile(r"gloo|NCCL|Connection (closed|reset|refused)|Timed out|Broken pipe|TCPStore")
+TIMED_OUT = re.compile(r"[Tt]imed out|[Tt]imeout")
+GRACE_S = 2.0  # in which the rank that failed first prints its error, and torchrun ends the others
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def count() -> int:
+    """How many processes train together, N."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes and logs."""
+    return rank() == 0
+
+
+def gather(value: Value) -> list[Value]:
+    """The values of all ranks, in their order; every rank must call it."""
+    if count() == 1:
+        return [value]
+    values: list[Value | None] = [None] * count()
+    dist.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+def sum_(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor by its sum over all ranks; every rank must call it."""
+    if count() > 1:
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def share(tensors: Iterable[Tensor]) -> None:
+    """Give every rank the values of rank 0; every rank must call it."""
+    if count() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    gather(None)
+
+
+def are_launched() -> bool:
+    """Whether torchrun started this process as one of several."""
+    known = {"RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    return known <= os.environ.keys() and os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def local_rank() -> int:
+    """The number of this process among those of its machine."""
+    return int(os.environ["LOCAL_RANK"]) if are_launched() else 0
+
+
+def local_count() -> int:
+    """How many of the processes are on this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if are_launched() else 1
+
+
+def launch() -> str:
+    """What names this launch in all its restarts; "" without torchrun, and in the first attempt.
+
+    A restart, with torchrun's `--max-restarts`, continues what the attempt before it began.
+    """
+    return os.environ.get("TORCHELASTIC_RUN_ID", "") if are_launched() else ""
+
+
+@contextmanager
+def started(timeout_s: float) -> Iterator[None]:
+    """Join the processes that torchrun started, if it did; leave them at the end.
+
+    A rank that waits `timeout_s` for another raises `DataError`. Of several ranks that fail, the
+    first raises its error; the others end in silence, as does every rank when torchrun has died.
+    """
+    if not are_launched():
+        yield
+        return
+    _end_with(os.getppid())
+    timeout = timedelta(seconds=timeout_s)
+    store, number, size = next(dist.rendezvous("env://", timeout=timeout))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=number, world_size=size, timeout=timeout)
+    if number:
+        logging.disable()
+    try:
+        yield
+    except BaseException as error:
+        text = str(error)
+        is_lost = isinstance(error, RuntimeError) and LOST.search(text) is not None
+        if is_lost and not TIMED_OUT.search(text) and size == local_count():
+            _end_in_silence()  # torchrun says which process has died
+        if not _is_first(store):
+            _end_in_silence()
+        if is_lost:
+            raise DataError(
+                f"rank {number} of {size}: another process has died or gave no answer for "
+                f"{timeout_s:g} s; continue with resume=auto, or set a longer timeout_s"
+            ) from error
+        raise
+    dist.destroy_process_group()
+
+
+def _is_first(store: dist.Store) -> bool:
+    """Whether no other rank has failed before."""
+    with suppress(RuntimeError):  # the store is lost too
+        return store.add("asr.failed", 1) == 1
+    return True
+
+
+def _end_in_silence() -> NoReturn:
+    def end(*_: object) -> NoReturn:
+        sys.exit(1)
+
+    signal.signal(signal.SIGTERM, end)
+    time.sleep(GRACE_S)
+    sys.exit(1)
+
+
+def _end_with(parent: int) -> None:
+    """Exit when the parent has died: a rank in a collective operation would wait for others."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
