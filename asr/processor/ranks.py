@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import zip_longest
 from typing import NoReturn, TypeVar
 
 import torch
@@ -67,6 +68,16 @@ def share(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(tensor, 0)
 
 
+def in_turn(values: list[Value]) -> list[Value]:
+    """The values of all ranks: the first of each rank, then the second of each, and so on.
+
+    With each rank's results of the batches rank, rank + N, …, these are in the order of batches.
+    """
+    absent = object()
+    turns = zip_longest(*gather(values), fillvalue=absent)
+    return [value for turn in turns for value in turn if value is not absent]  # type: ignore[misc]
+
+
 def barrier() -> None:
     """Wait until every rank is here."""
     gather(None)
@@ -89,11 +100,15 @@ def local_count() -> int:
 
 
 def launch() -> str:
-    """What names this launch in all its restarts; "" without torchrun, and in the first attempt.
+    """What names the launch of torchrun that this process is part of, "" without torchrun."""
+    on_one_machine = os.environ.get("GROUP_WORLD_SIZE") == "1"
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    return f"{name} {os.getppid()}" if name and on_one_machine else name
 
-    A restart, with torchrun's `--max-restarts`, continues what the attempt before it began.
-    """
-    return os.environ.get("TORCHELASTIC_RUN_ID", "") if are_launched() else ""
+
+def is_restart() -> bool:
+    """Whether torchrun started this process in place of one that failed (`--max-restarts`)."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 @contextmanager
@@ -119,9 +134,9 @@ def started(timeout_s: float) -> Iterator[None]:
         text = str(error)
         is_lost = isinstance(error, RuntimeError) and LOST.search(text) is not None
         if is_lost and not TIMED_OUT.search(text) and size == local_count():
-            _end_in_silence()  # torchrun says which process has died
+            end_in_silence()  # torchrun says which process has died
         if not _is_first(store):
-            _end_in_silence()
+            end_in_silence()
         if is_lost:
             raise DataError(
                 f"rank {number} of {size}: another process has died or gave no answer for "
@@ -138,7 +153,9 @@ def _is_first(store: dist.Store) -> bool:
     return True
 
 
-def _end_in_silence() -> NoReturn:
+def end_in_silence() -> NoReturn:
+    """End this process, where another one says what is wrong, after it has had time for that."""
+
     def end(*_: object) -> NoReturn:
         sys.exit(1)
 
