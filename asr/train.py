@@ -106,7 +106,8 @@ def train_epoch(
     epoch, device, progress = len(history) + 1, learner.recognizer.device, learner.progress
     batches.set_epoch(epoch, progress.steps)
     learner.begin_epoch(epoch)
-    for batch in tqdm(batches, f"epoch {epoch}", leave=False, disable=None):
+    is_quiet = None if ranks.is_main() else True
+    for batch in tqdm(batches, f"epoch {epoch}", leave=False, disable=is_quiet):
         torch.manual_seed(seed_of(seed, epoch, batch.ids[0]))
         rate = phase.rate(history, batch.step / batches.steps)
         losses = learner.step(batch.to(device), rate, phase.weight_noise)
