@@ -122,34 +122,42 @@ def started(timeout_s: float) -> Iterator[None]:
         yield
         return
     _end_with(os.getppid())
-    timeout = timedelta(seconds=timeout_s)
-    store, number, size = next(dist.rendezvous("env://", timeout=timeout))
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=store, rank=number, world_size=size, timeout=timeout)
-    if number:
-        logging.disable()
+    where, store = f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}", None
     try:
+        timeout = timedelta(seconds=timeout_s)
+        store, number, size = next(dist.rendezvous("env://", timeout=timeout))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout, size, number, store)
+        if not is_main():
+            logging.disable()
         yield
+        dist.destroy_process_group()
+    except SystemExit:
+        raise
+    except KeyboardInterrupt:
+        if not is_main():
+            sys.exit(130)
+        raise
     except BaseException as error:
         text = str(error)
         is_lost = isinstance(error, RuntimeError) and LOST.search(text) is not None
-        if is_lost and not TIMED_OUT.search(text) and size == local_count():
+        on_one_machine = os.environ["WORLD_SIZE"] == os.environ["LOCAL_WORLD_SIZE"]
+        if is_lost and on_one_machine and not TIMED_OUT.search(text):
             end_in_silence()  # torchrun says which process has died
         if not _is_first(store):
             end_in_silence()
         if is_lost:
             raise DataError(
-                f"rank {number} of {size}: another process has died or gave no answer for "
-                f"{timeout_s:g} s; continue with resume=auto, or set a longer timeout_s"
+                f"{where}: another process has died, or gave no answer for {timeout_s:g} s; run "
+                f"the same command with resume=auto to continue, or set a longer timeout_s"
             ) from error
         raise
-    dist.destroy_process_group()
 
 
-def _is_first(store: dist.Store) -> bool:
+def _is_first(store: dist.Store | None) -> bool:
     """Whether no other rank has failed before."""
     with suppress(RuntimeError):  # the store is lost too
-        return store.add("asr.failed", 1) == 1
+        return store is None or store.add("asr.failed", 1) == 1
     return True
 
 

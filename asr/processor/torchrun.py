@@ -56,10 +56,10 @@ def _explain(kind: type[BaseException], error: BaseException, trace: TracebackTy
         raise SystemExit(said[0])
     number = (killed or list(codes))[0]
     name = signal.Signals(-codes[number]).name
-    hint = " (by the system, where memory is not enough)" if name == "SIGKILL" else ""
+    reason = ", as the system does where memory is not enough" if name == "SIGKILL" else ""
     print(
-        f"error: rank {number} of the training was killed by {name}{hint}; run the same command "
-        f"with resume=auto to continue",
+        f"error: rank {number} was killed ({name}{reason}); run the same command with resume=auto "
+        f"to continue",
         file=sys.stderr,
     )
     raise SystemExit(128 - codes[number])
