@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from asr.errors import DataError
+from asr.processor.torchrun import LAUNCHER
 
 Value = TypeVar("Value")
 
@@ -121,13 +122,13 @@ def started(timeout_s: float) -> Iterator[None]:
     if not are_launched():
         yield
         return
-    _end_with(os.getppid())
+    _end_with(int(os.environ.get(LAUNCHER, os.getppid())))
     where, store = f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}", None
     try:
         timeout = timedelta(seconds=timeout_s)
         store, number, size = next(dist.rendezvous("env://", timeout=timeout))
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout, size, number, store)
+        dist.init_process_group(backend, timeout=timeout, world_size=size, rank=number, store=store)
         if not is_main():
             logging.disable()
         yield

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn
 
+LAUNCHER = "ASR_TORCHRUN"  # environment variable: the id of torchrun's process
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h: the same command continues the run
 
 
@@ -25,6 +26,7 @@ def prepare() -> Callable[[Any], NoReturn]:
     if any(os.path.basename(word) == "asr" for word in sys.argv) and "LOGLEVEL" not in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does, with a warning
         os.environ.setdefault("PET_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
+        os.environ[LAUNCHER] = str(os.getpid())
         logging.disable(logging.CRITICAL)
         sys.excepthook = _explain
 
