@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from asr.errors import DataError
-from asr.processor.torchrun import LAUNCHER
+from asr.processor.torchrun import ENDED_WITH_OTHERS, LAUNCHER
 
 Value = TypeVar("Value")
 
@@ -166,11 +166,11 @@ def end_in_silence() -> NoReturn:
     """End this process, where another one says what is wrong, after it has had time for that."""
 
     def end(*_: object) -> NoReturn:
-        sys.exit(1)
+        sys.exit(ENDED_WITH_OTHERS)
 
     signal.signal(signal.SIGTERM, end)
     time.sleep(GRACE_S)
-    sys.exit(1)
+    sys.exit(ENDED_WITH_OTHERS)
 
 
 def _end_with(parent: int) -> None:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 LAUNCHER = "ASR_TORCHRUN"  # environment variable: the id of torchrun's process
+ENDED_WITH_OTHERS = 128 + signal.SIGTERM  # exit code of a rank that has nothing to say itself
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h: the same command continues the run
 
 
@@ -51,12 +52,13 @@ def _explain(kind: type[BaseException], error: BaseException, trace: TracebackTy
         sys.__excepthook__(kind, error, trace)
         return
     codes = {number: failure.exitcode for number, failure in error.failures.items()}
-    ended_by_torchrun = -signal.SIGTERM
-    killed = [number for number, code in codes.items() if code < 0 and code != ended_by_torchrun]
-    said = [code for code in codes.values() if code > 0]
-    if said and not killed:
+    if said := [code for code in codes.values() if code > 0 and code != ENDED_WITH_OTHERS]:
         raise SystemExit(said[0])
-    number = (killed or list(codes))[0]
+    killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+    if not killed:
+        print("error: the training was ended from outside", file=sys.stderr)
+        raise SystemExit(ENDED_WITH_OTHERS)
+    number = killed[0]
     name = signal.Signals(-codes[number]).name
     reason = ", as the system does where memory is not enough" if name == "SIGKILL" else ""
     print(

@@ -1,12 +1,12 @@
-"""Whether results depend on the number of processes: loss and dev PER of 1, 2 and 4 processes.
+"""Whether results depend on the number of processes: loss and dev PER of 1, 2 and 4.
 
     python recipes/cluster/equal.py --output exp/equal
-    python recipes/cluster/equal.py --output exp/equal --overrides corpus=timit corpus.root=/path/to/TIMIT
+    python recipes/cluster/equal.py --output exp/equal --overrides corpus=timit corpus.root=/TIMIT
 
-Every criterion is trained for 50 steps with gloo on the CPU, from the same seed, and without dropout,
-which each process draws for utterances of its own. The table has the largest difference from one
-process in the losses of train and dev after any epoch, and in the errors counted on dev. The exit code
-is 1 where a loss differs by more than 1e-5 nats per phone, or a count at all.
+Every criterion is trained for 50 steps with gloo on the CPU, from the same seed, and without
+dropout, which each process draws for utterances of its own. The table has the largest difference
+from one process in the losses of train and dev after any epoch, and in the dev PER. The exit code
+is 1 where a loss differs by more than 1e-5 nats per phone, or a PER at all.
 """
 
 import argparse
@@ -23,20 +23,29 @@ LIMIT = 1e-5  # nats per phone
 STEPS = 50
 DATA = ["corpus=synthetic", "corpus.train_speakers=5", "corpus.dev_speakers=2"]
 SMALL = ["features=mfcc39", "encoder.hidden=16", "encoder.layers=1", "encoder.dropout=0"]
+STACKED = "encoder.subsampling=2"
 NETWORK = [*SMALL, "optimizer.learning_rate=1e-3", "training.schedule=constant"]
 CRITERIA = {
-    "ctc": [*NETWORK, "criterion=ctc", "encoder.subsampling=2"],
-    "transducer": [*NETWORK, "criterion=transducer", "criterion.hidden=16", "criterion.joint=16"],
+    "ctc": [*NETWORK, STACKED, "criterion=ctc"],
+    "transducer": [
+        *(*NETWORK, STACKED, "criterion=transducer", "criterion.hidden=16", "criterion.joint=16")
+    ],
     "framewise": [*NETWORK, "criterion=framewise"],
     "gmm": ["features=mfcc39", "criterion=gmm", "encoder.layers=0", "encoder.dropout=0"],
 }
 
 
 def trained(run: Path, processes: int, overrides: list[str]) -> list[dict[str, float]]:
-    """The history of a training in so many processes."""
+    """The history of a training in several processes."""
     program = ["-m", "asr", "train", *overrides, f"run_dir={run}", "device=cpu"]
     if processes > 1:
-        program = ["-m", torchrun.__name__, f"--nproc-per-node={processes}", *program]
+        program = [
+            "-m",
+            torchrun.__name__,
+            "--standalone",
+            f"--nproc-per-node={processes}",
+            *program,
+        ]
     subprocess.run([sys.executable, *program], check=True)
     return [json.loads(line) for line in (run / "train.jsonl").read_text().splitlines()]
 
