@@ -127,6 +127,8 @@ def started(timeout_s: float) -> Iterator[None]:
     try:
         timeout = timedelta(seconds=timeout_s)
         store, number, size = next(dist.rendezvous("env://", timeout=timeout))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"asr/{attempt}", store)  # torchrun keeps it between attempts
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=timeout, world_size=size, rank=number, store=store)
         if not is_main():
