@@ -18,6 +18,7 @@ help: ## Print this list
 	@echo
 	@echo '  ARGS="encoder.hidden=320"  Hydra overrides, for every corpus; the run gets a folder of its own'
 	@echo '  SEEDS="1 2 3"              one run for each seed         (default 1)'
+	@echo '  GPUS=2                     training in two processes, each with a GPU or its share of the cores'
 	@echo '  PYTHON=python3.12          the interpreter for .venv     (3.11, 3.12 or 3.13)'
 	@echo '  make -n TARGET             print the commands without running them'
 

@@ -168,6 +168,9 @@ class RunConfig(Knobs):
     )
     device: str = knob("auto", "cpu, cuda or cuda:NUMBER; auto: cuda where there is one")
     threads: int = knob(0, "of the CPU; 0: one for each core", at_least=0, at_most=1024)
+    timeout_s: float = knob(
+        1800.0, "that a process of several waits for another", more_than=0, at_most=10**6
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,6 +19,7 @@ from asr.augment import Augment, seed_of
 from asr.batch import Batch
 from asr.config import RunConfig
 from asr.dataset import Batches
+from asr.processor import ranks
 from asr.processor.device import choose_device
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Hypothesis, Utterance
@@ -105,7 +106,8 @@ def train_epoch(
     epoch, device, progress = len(history) + 1, learner.recognizer.device, learner.progress
     batches.set_epoch(epoch, progress.steps)
     learner.begin_epoch(epoch)
-    for batch in tqdm(batches, f"epoch {epoch}", leave=False, disable=None):
+    is_quiet = None if ranks.is_main() else True
+    for batch in tqdm(batches, f"epoch {epoch}", leave=False, disable=is_quiet):
         torch.manual_seed(seed_of(seed, epoch, batch.ids[0]))
         rate = phase.rate(history, batch.step / batches.steps)
         losses = learner.step(batch.to(device), rate, phase.weight_noise)
@@ -122,15 +124,18 @@ def train_epoch(
 def evaluate(
     recognizer: Recognizer, batches: Iterable[Batch], search: SearchConfig
 ) -> tuple[float, dict[str, Hypothesis]]:
-    """Loss in nats per phone and the best hypotheses by id, both from the same encoded frames."""
-    loss, phones = 0.0, 0
-    best: dict[str, Hypothesis] = {}
+    """Loss in nats per phone and the best hypotheses by id, both from the same encoded frames.
+
+    Each rank evaluates batches of its own, and has the result of all.
+    """
+    parts: list[tuple[float, int, list[Hypothesis]]] = []  # of each batch
     for batch, encoded, lengths in encode_all(recognizer, batches):
-        loss += float(recognizer.criterion.loss(encoded, lengths, batch).sum())
-        phones += int(batch.target_lengths.sum())
+        loss = float(recognizer.criterion.loss(encoded, lengths, batch).sum())
         n_best = recognizer.search(encoded, lengths, batch.ids, search)
-        best |= {id: hypotheses[0] for id, hypotheses in zip(batch.ids, n_best, strict=True)}
-    return loss / phones, best
+        best = [hypotheses[0] for hypotheses in n_best]
+        parts.append((loss, int(batch.target_lengths.sum()), best))
+    losses, phones, bests = zip(*ranks.in_turn(parts), strict=True)
+    return sum(losses) / sum(phones), {one.id: one for best in bests for one in best}
 
 
 def phone_error_rate(

@@ -14,6 +14,7 @@
 #             that of a model file: LM=asr/pretrained/librispeech.safetensors
 #   TEXT="a.txt.gz b.txt.xz"  tunes with an n-gram of these texts too; LEXICON, or CMUdict, has their phones
 #   PRUNE=3M  prunes that n-gram
+#   GPUS=2      trains in two processes, each with a GPU, or without GPUs with its share of the cores
 #   TIMES=asr/pretrained/librispeech.safetensors  aligns the splits TIMED with that model, which gives
 #             their phones times
 ifndef TAKES_run
@@ -28,6 +29,7 @@ TIMED ?= train
 TEXT_G2P ?= none
 $(foreach name,TEXT PRUNE,$(if $(filter $(name),$(takes)),,$(eval override $(name) :=)))
 TUNE ?= $(if $(TEXT),1)
+PROCESSES = $(if $(filter-out 0 1,$(GPUS)),-m asr.processor.torchrun --standalone --nproc-per-node=$(GPUS))
 WORDS := $(or $(LEXICON),data/cmudict-0.7b)
 
 # Overrides get a folder of their own: ARGS="encoder.hidden=320" is exp/demo+encoder.hidden-320/1
@@ -62,7 +64,7 @@ $(RUNS)/%/vocabulary.txt: $(call changed,DATA) | $(DOWNLOAD)
 	$(call noted,DATA)
 
 $(RUNS)/%/training.json: $(RUNS)/%/vocabulary.txt
-	$(PY) -m asr train $(strip $(OVERRIDES) $(TRAINING)) resume=auto
+	$(PY) $(if $(PROCESSES),$(PROCESSES) )-m asr train $(strip $(OVERRIDES) $(TRAINING)) resume=auto
 
 $(RUNS)/%/search.json: $(RUNS)/%/training.json $(call changed,NGRAM) | $(if $(TEXT),$(if $(LEXICON),,$(WORDS)))
 	$(PY) -m asr ngram $(if $(LM),--checkpoint $(call quoted,$(LM)),$(SENTENCES) --order $(ORDER)$(if $(PRUNE), --prune-to $(PRUNE))) \

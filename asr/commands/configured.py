@@ -35,6 +35,7 @@ from asr.commands.overrides import (
 from asr.config import SCHEMAS, RunConfig, leaves
 from asr.errors import DataError, exit_code, said_by_system
 from asr.files.decoding import convert
+from asr.processor import ranks
 from asr.processor.device import choose_device
 
 HYDRA_FLAGS = """\
@@ -166,6 +167,7 @@ class Task:
     run: Callable[[RunConfig], object]
     swept: frozenset[str] = frozenset()  # keys that have several values
     opens_corpus: bool = False
+    shared: bool = False  # by the processes that torchrun starts
 
     def __call__(self, composed: DictConfig) -> None:
         overrides = HydraConfig.get().overrides.task
@@ -176,6 +178,8 @@ class Task:
         )
         logging.getLogger("hydra").setLevel(logging.WARNING)
         try:
+            if ranks.are_launched() and (several or not self.shared):
+                raise DataError("torchrun is for asr train only, without -m; start one process")
             if several and not any(text.startswith("run_dir=") for text in overrides):
                 place = Path(composed.run_dir)
                 name = place.parent.name + run_name(overrides, self.swept)
@@ -185,6 +189,8 @@ class Task:
             config = from_omegaconf(composed)
             choose_device(config.device)
         except (OmegaConfBaseException, ValueError) as error:
+            if ranks.local_rank():
+                ranks.end_in_silence()
             _fail(explain(error, overrides), 2)
         try:
             self.run(config)
@@ -198,11 +204,15 @@ class Task:
 
 
 def command(
-    run: Callable[[RunConfig], object], about: str, opens_corpus: bool = False
+    run: Callable[[RunConfig], object],
+    about: str,
+    opens_corpus: bool = False,
+    shared: bool = False,
 ) -> Callable[[], int]:
     """Make a command of `run`, with `about` first in its help.
 
-    Only one that opens the corpus needs `corpus.root`; the others read manifests.
+    Only one that opens the corpus needs `corpus.root`; the others read manifests. A `shared` one is
+    run by all processes that torchrun starts.
 
     Exit codes: as in `errors.exit_code`, and 2 for a bad configuration. With `-m` the other jobs
     run after one has failed; the exit code is that of the first that did. Each job of `-m` has a
@@ -224,13 +234,15 @@ def command(
             with tempfile.TemporaryDirectory(prefix="asr-") as folder:
                 sys.argv[1:] = [*flags, f"hydra.sweep.dir={folder}", *overrides]
                 with redirect_stderr(_WithoutLists(sys.stderr)):
-                    task = Task(run, swept, opens_corpus)
+                    task = Task(run, swept, opens_corpus, shared)
                     hydra.main(str(CONF), "config", version_base="1.3")(task)()
         except JobError as failure:
             sys.exit(failure.args[0])
         except (HydraException, OmegaConfBaseException, DataError) as error:
             if wanted == "1":
                 raise
+            if ranks.local_rank():
+                ranks.end_in_silence()
             print(f"error: {explain(error, arguments)}", file=sys.stderr)
             sys.exit(2)
         finally:

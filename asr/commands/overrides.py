@@ -38,7 +38,7 @@ LAUNCHERS = {
 # Keys that do not change the weights; the first are paths.
 NOT_OF_WEIGHTS = {
     *("corpus.root", "corpus.lexicon", "run_dir", "resume", "split", "tuned", "jobs", "cache"),
-    *("skip_bad", "overwrite", "device", "threads", "training.workers"),
+    *("skip_bad", "overwrite", "device", "threads", "timeout_s", "training.workers"),
     "training.keep_every_minutes",
 }
 MULTIRUN = {"-m", "--multirun"}

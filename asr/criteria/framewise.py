@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from asr.batch import Batch, length_mask
 from asr.criteria.base import FrameTimes, Split
 from asr.criteria.hmm import HMM, HMMConfig, require_times, without_times
+from asr.processor import ranks
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,9 @@ class Framewise(HMM):
             samples = samples[length_mask(batch.target_lengths, samples.shape[1])]
             short += int((samples < least * self.times.step).sum())
             phones += len(samples)
-        require_times(without)
+        require_times([id for of_rank in ranks.gather(without) for id in of_rank])
+        ranks.sum_([occupancy])
+        short, phones = map(sum, zip(*ranks.gather((short, phones)), strict=True))
         if short > TOO_SHORT * phones:
             log.warning(
                 "%.0f %% of the training phones are shorter than %d frames, the minimum with "

@@ -19,6 +19,7 @@ from asr.batch import Batch
 from asr.criteria.base import FrameTimes
 from asr.criteria.hmm import HMM, HMMConfig, without_times
 from asr.knobs import knob
+from asr.processor import ranks
 from asr.search import SearchConfig
 
 FEWEST_FRAMES = 10.0  # that a component must have to be kept; twice as many to be split
@@ -41,6 +42,9 @@ class GMMConfig(HMMConfig):
 @runtime_checkable
 class Estimated(Protocol):
     """A criterion without gradients: sums over the training set in an epoch, then new values."""
+
+    def begin(self) -> None:
+        """Prepare the sums of an epoch, unless it has begun."""
 
     def accumulate(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Add a batch to the sums of this epoch; its loss as in `Criterion.loss`, (N,)."""
@@ -114,11 +118,16 @@ class GMM(HMM):
         return torch.tensor(losses, device=encoded.device)
 
     @torch.no_grad()
-    def accumulate(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    def begin(self) -> None:
         if self.sums is None:
             if self.passes and self.passes % self.config.passes == 0:
                 self.split()
             self.sums = Sums(self.means)
+
+    @torch.no_grad()
+    def accumulate(self, encoded: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        self.begin()
+        assert self.sums is not None
         first = None if self.passes else self._first_states(lengths, batch)
         losses = []
         for frames, log_probs, states, score in self._aligned(encoded, lengths, batch, first):
@@ -134,6 +143,7 @@ class GMM(HMM):
         A component with fewer than FEWEST_FRAMES is removed, unless it is its state's largest.
         """
         assert self.sums is not None, "no batch was accumulated"
+        ranks.sum_(vars(self.sums).values())
         counts, means, variances = self.sums.moments()
         of_states = counts.sum(1)
         if not self.passes:
@@ -160,10 +170,9 @@ class GMM(HMM):
         return {} if self.sums is None else dict(vars(self.sums))
 
     def continue_sums(self, sums: dict[str, Tensor]) -> None:
-        if sums:
-            self.sums = Sums(self.means)
-            for name, total in vars(self.sums).items():
-                total.copy_(sums[name])
+        self.sums = Sums(self.means)
+        for name, total in sums.items():
+            getattr(self.sums, name).copy_(total)
 
     @torch.no_grad()
     def split(self) -> None:

@@ -21,6 +21,7 @@ from asr.features.normalization import (
     Sums,
     normalization,
     of_speakers,
+    over_ranks,
 )
 from asr.features.padded import by_utterance
 
@@ -90,13 +91,14 @@ class Features(nn.Module):
         """
         if self.config.normalization != "global":
             return
-        sums = Sums()
+        sums = {"": Sums()}
         for batch in batches:
             for frames in self._frames_of(batch):
-                sums.add(frames)
-        if not sums.count:
+                sums[""].add(frames)
+        sums = over_ranks(sums)
+        if not sums[""].count:
             raise ValueError("normalisation needs at least one frame")
-        mean, std = sums.moments()
+        mean, std = sums[""].moments()
         self.mean.copy_(mean)
         self.std.copy_(std)
 
@@ -107,7 +109,9 @@ class Features(nn.Module):
         for batch in batches:
             for speaker, frames in zip(batch.speakers, self._frames_of(batch), strict=True):
                 sums[speaker].add(frames)
-        return {speaker: of_speaker.moments() for speaker, of_speaker in sums.items()}
+        moments = ((speaker, one.moments()) for speaker, one in over_ranks(sums).items())
+        device = self.mean.device
+        return {speaker: (mean.to(device), std.to(device)) for speaker, (mean, std) in moments}
 
     def _static_of(self, batch: Batch, warps: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if batch.frames is None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from asr.batch import length_mask
 from asr.errors import DataError
 from asr.features.config import FeaturesConfig
+from asr.processor import ranks
 
 VARIANCE_FLOOR = 1e-10  # Kaldi's, of apply-cmvn-sliding
 LOUDEST = 10  # frames: a tenth of a second
@@ -158,6 +159,24 @@ class Sums:
         mean = torch.as_tensor(self.total) / self.count
         std = _std(torch.as_tensor(self.squares) / self.count - mean.square())
         return mean.float(), std.float()
+
+
+def over_ranks(sums: dict[str, Sums]) -> dict[str, Sums]:
+    """The sums of all ranks by their names, each rank's over utterances of its own."""
+    if ranks.count() == 1:
+        return sums
+    merged: dict[str, Sums] = {}
+    on_cpu = {
+        name: Sums(one.count, torch.as_tensor(one.total).cpu(), torch.as_tensor(one.squares).cpu())
+        for name, one in sums.items()
+    }
+    for of_rank in ranks.gather(on_cpu):
+        for name, one in of_rank.items():
+            before = merged.get(name, Sums())
+            merged[name] = Sums(
+                before.count + one.count, before.total + one.total, before.squares + one.squares
+            )
+    return merged
 
 
 def _of_frames(frames: Tensor, chosen: Tensor) -> Moments:

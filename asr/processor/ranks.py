@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import zip_longest
 from typing import NoReturn, TypeVar
 
 import torch
@@ -21,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from asr.errors import DataError
+from asr.processor.torchrun import ENDED_WITH_OTHERS, LAUNCHER
 
 Value = TypeVar("Value")
 
@@ -67,6 +69,16 @@ def share(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(tensor, 0)
 
 
+def in_turn(values: list[Value]) -> list[Value]:
+    """The values of all ranks: the first of each rank, then the second of each, and so on.
+
+    With each rank's results of the batches rank, rank + N, …, these are in the order of batches.
+    """
+    absent = object()
+    turns = zip_longest(*gather(values), fillvalue=absent)
+    return [value for turn in turns for value in turn if value is not absent]  # type: ignore[misc]
+
+
 def barrier() -> None:
     """Wait until every rank is here."""
     gather(None)
@@ -89,11 +101,15 @@ def local_count() -> int:
 
 
 def launch() -> str:
-    """What names this launch in all its restarts; "" without torchrun, and in the first attempt.
+    """What names the launch of torchrun that this process is part of, "" without torchrun."""
+    on_one_machine = os.environ.get("GROUP_WORLD_SIZE") == "1"
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    return f"{name} {os.getppid()}" if name and on_one_machine else name
 
-    A restart, with torchrun's `--max-restarts`, continues what the attempt before it began.
-    """
-    return os.environ.get("TORCHELASTIC_RUN_ID", "") if are_launched() else ""
+
+def is_restart() -> bool:
+    """Whether torchrun started this process in place of one that failed (`--max-restarts`)."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 @contextmanager
@@ -106,45 +122,57 @@ def started(timeout_s: float) -> Iterator[None]:
     if not are_launched():
         yield
         return
-    _end_with(os.getppid())
-    timeout = timedelta(seconds=timeout_s)
-    store, number, size = next(dist.rendezvous("env://", timeout=timeout))
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=store, rank=number, world_size=size, timeout=timeout)
-    if number:
-        logging.disable()
+    _end_with(int(os.environ.get(LAUNCHER, os.getppid())))
+    where, store = f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}", None
     try:
+        timeout = timedelta(seconds=timeout_s)
+        store, number, size = next(dist.rendezvous("env://", timeout=timeout))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"asr/{attempt}", store)  # torchrun keeps it between attempts
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=timeout, world_size=size, rank=number, store=store)
+        if not is_main():
+            logging.disable()
         yield
+        dist.destroy_process_group()
+    except SystemExit:
+        raise
+    except KeyboardInterrupt:
+        if not is_main():
+            sys.exit(130)
+        raise
     except BaseException as error:
         text = str(error)
         is_lost = isinstance(error, RuntimeError) and LOST.search(text) is not None
-        if is_lost and not TIMED_OUT.search(text) and size == local_count():
-            _end_in_silence()  # torchrun says which process has died
+        on_one_machine = os.environ["WORLD_SIZE"] == os.environ["LOCAL_WORLD_SIZE"]
+        if is_lost and on_one_machine and not TIMED_OUT.search(text):
+            end_in_silence()  # torchrun says which process has died
         if not _is_first(store):
-            _end_in_silence()
+            end_in_silence()
         if is_lost:
             raise DataError(
-                f"rank {number} of {size}: another process has died or gave no answer for "
-                f"{timeout_s:g} s; continue with resume=auto, or set a longer timeout_s"
+                f"{where}: another process has died, or gave no answer for {timeout_s:g} s; run "
+                f"the same command with resume=auto to continue, or set a longer timeout_s"
             ) from error
         raise
-    dist.destroy_process_group()
 
 
-def _is_first(store: dist.Store) -> bool:
+def _is_first(store: dist.Store | None) -> bool:
     """Whether no other rank has failed before."""
     with suppress(RuntimeError):  # the store is lost too
-        return store.add("asr.failed", 1) == 1
+        return store is None or store.add("asr.failed", 1) == 1
     return True
 
 
-def _end_in_silence() -> NoReturn:
+def end_in_silence() -> NoReturn:
+    """End this process, where another one says what is wrong, after it has had time for that."""
+
     def end(*_: object) -> NoReturn:
-        sys.exit(1)
+        sys.exit(ENDED_WITH_OTHERS)
 
     signal.signal(signal.SIGTERM, end)
     time.sleep(GRACE_S)
-    sys.exit(1)
+    sys.exit(ENDED_WITH_OTHERS)
 
 
 def _end_with(parent: int) -> None:

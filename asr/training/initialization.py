@@ -12,6 +12,7 @@ from asr.dataset import Batches
 from asr.errors import DataError
 from asr.lstm.fast.products import onednn_multiplies
 from asr.phones import Vocabulary
+from asr.processor import ranks
 from asr.recognizer import Recognizer
 from asr.transcriber import MODEL
 
@@ -52,6 +53,7 @@ def initialize(recognizer: Recognizer, start_from: str, train: Batches, dev: Bat
         recognizer.features.fit_normalization(batch.to(recognizer.device) for batch in train)
     if "criterion" not in carried:
         recognizer.criterion.prepare(_split(recognizer, train), _split(recognizer, dev))
+    ranks.share(recognizer.state_dict().values())
 
 
 def _split(recognizer: Recognizer, batches: Batches) -> Split:

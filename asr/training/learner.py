@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from asr.augment import Augment, seed_of
@@ -71,13 +72,25 @@ class Learner(ABC):
         self.progress = Progress.of(state.get("progress", []))
 
 
+class _Loss(nn.Module):
+    """A recogniser's loss as a module, of which DistributedDataParallel sums the gradients."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        super().__init__()
+        self.recognizer = recognizer
+
+    def forward(
+        self, batch: Batch, augment: Augment | None, moments: SpeakerMoments | None
+    ) -> Tensor:
+        return self.recognizer.loss(batch, augment, moments)
+
+
 class GradientDescent(Learner):
-    """Gradient descent on the mean loss of the utterances of a step.
+    """Gradient descent on the mean loss of the utterances of a step, over all ranks.
 
     With `training.weight_noise` the gradient is taken at noisy weights, drawn from (seed, epoch,
-    step); with `training.average` the
-    exponential moving average of the weights is the result; for `training.frozen_epochs` the
-    encoder keeps its weights.
+    step); with `training.average` the exponential moving average of the weights is the result; for
+    `training.frozen_epochs` the encoder keeps its weights.
     """
 
     def __init__(
@@ -97,6 +110,7 @@ class GradientDescent(Learner):
         self.training = training
         self.optimizer = build_optimizer(optimizer, recognizer)
         self.average = averaged(recognizer, training.average)
+        self.loss: nn.Module = _Loss(recognizer)
 
     @property
     def result(self) -> Recognizer:
@@ -109,6 +123,8 @@ class GradientDescent(Learner):
         super().begin_epoch(epoch)
         self.epoch = epoch
         self.recognizer.encoder.requires_grad_(epoch > self.training.frozen_epochs)
+        if ranks.count() > 1:  # made anew, because it sums what is trained when it is made
+            self.loss = DistributedDataParallel(_Loss(self.recognizer), broadcast_buffers=False)
 
     def step(self, batch: Batch, rate: float = 1.0, weight_noise: float = 0.0) -> Tensor:
         """See `Learner.step`; `DataError`, and no weight changed, if the gradient is not finite."""
@@ -118,10 +134,15 @@ class GradientDescent(Learner):
         if not self.losses:
             self.optimizer.zero_grad(set_to_none=True)
         noise_seed = seed_of(self.seed, self.epoch, f"step {batch.step}")
-        with noisy_weights(self.recognizer, weight_noise, noise_seed):
-            losses = self.recognizer.loss(batch, self.augment, self.moments)
+        is_kept = isinstance(self.loss, DistributedDataParallel) and not batch.ends_step
+        with (
+            noisy_weights(self.recognizer, weight_noise, noise_seed),
+            self.loss.no_sync() if is_kept else nullcontext(),
+        ):
+            losses: Tensor = self.loss(batch, self.augment, self.moments)
             mean = losses.sum() / (batch.step_utterances or len(losses))
-            (mean * batch.counted).backward()  # type: ignore[no-untyped-call]
+            shared = mean * batch.counted * ranks.count()  # the sum over ranks is divided by it
+            shared.backward()  # type: ignore[no-untyped-call]
         self.losses |= dict(zip(batch.ids, losses.detach(), strict=True))
         if batch.ends_step:
             self._move()
@@ -132,9 +153,10 @@ class GradientDescent(Learner):
         weights, longest = self.recognizer.parameters(), self.training.max_gradient_norm
         norm = nn.utils.clip_grad_norm_(weights, longest)
         if not torch.isfinite(norm):
-            named = [id for id, loss in self.losses.items() if not loss.isfinite()]
+            losses = {id: loss for each in ranks.gather(self.losses) for id, loss in each.items()}
+            named = [id for id, loss in losses.items() if not loss.isfinite()]
             raise DataError(
-                f"the gradient is {float(norm)} in a batch of {', '.join(named or self.losses)}; "
+                f"the gradient is {float(norm)} in a batch of {', '.join(named or losses)}; "
                 f"lower optimizer.learning_rate, or check these utterances"
             )
         self.optimizer.step()
@@ -181,6 +203,7 @@ class ExpectationMaximisation(Learner):
         """See `Learner.step`; rate and noise have no meaning here."""
         encoded, lengths = self.recognizer.encode_batch(batch, self.augment, self.moments)
         if not batch.counted:
+            self.criterion.begin()
             return encoded.new_zeros(len(encoded))
         return self.criterion.accumulate(encoded, lengths, batch)
 
@@ -192,14 +215,13 @@ class ExpectationMaximisation(Learner):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        of_ranks = state.get("sums", [])
-        if len(of_ranks) == ranks.count():
-            self.criterion.continue_sums(of_ranks[ranks.rank()])
-        elif ranks.is_main():  # of another number of processes
-            merged: dict[str, Tensor] = {}
-            for sums in of_ranks:
-                merged = {key: merged.get(key, 0) + value for key, value in sums.items()} or merged
-            self.criterion.continue_sums(merged)
+        of_ranks = [sums for sums in state.get("sums", []) if sums]
+        if not of_ranks:
+            return
+        if len(of_ranks) != ranks.count():  # of another number of processes
+            merged = {name: sum(sums[name] for sums in of_ranks) for name in of_ranks[0]}
+            of_ranks = [merged, *[{}] * (ranks.count() - 1)]
+        self.criterion.continue_sums(of_ranks[ranks.rank()])
 
 
 def build_learner(

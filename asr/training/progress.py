@@ -14,8 +14,8 @@ from torch import Tensor
 
 from asr.batch import Batch
 from asr.processor import ranks
+from asr.processor.torchrun import TEMPORARY_FAILURE
 
-TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h: the same command continues the run
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 log = logging.getLogger(__name__)

@@ -26,6 +26,7 @@ import hashlib
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -49,6 +50,7 @@ from asr.training import curve
 from asr.training.learner import Learner
 from asr.training.schedule import Phase, best, last_phase
 
+LOCK_WAIT_S = 10  # in a restart, for the readers of audio that the killed process leaves
 CURVE_AFTER_S = 10.0  # the learning curve is drawn after epochs this long, and at the end
 EPOCH = ("epoch", "phase", "train_loss", "dev_loss", "dev_per", "learning_rate", "seconds")
 PARTS = ("features", "augment", "encoder", "criterion", "optimizer", "training")
@@ -184,11 +186,19 @@ class RunDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Refuse a second training in the directory, until the end or the death of the process."""
-        with open(self.path / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(f"{self}: in use by another run; set another run_dir") from None
+        if not ranks.is_main():
+            yield
+            return
+        with open(self.path / ".lock", "a") as lock:
+            for left_s in range(LOCK_WAIT_S if ranks.is_restart() else 0, -1, -1):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not left_s:
+                        reason = "in use by another run; set another run_dir"
+                        raise DataError(f"{self}: {reason}") from None
+                    time.sleep(1)
             yield
 
     def resume(self, config: RunConfig, recognizer: Recognizer, utterances: int) -> TrainingState:
@@ -200,12 +210,13 @@ class RunDirectory:
         """
         unchanging = _unchanging(config, utterances)
         chosen = [self.last, self.previous]
-        if config.resume == "previous":
+        resume = self._resume(config)
+        if resume == "previous":
             chosen.reverse()
         path = next((path for path in chosen if path.exists()), None)
-        if path is None or (config.resume == "never" and not self.last.exists()):
+        if path is None or (resume == "never" and not self.last.exists()):
             return TrainingState(unchanging, [], {})
-        if config.resume == "never":
+        if resume == "never":
             raise DataError(
                 f"{self}: holds a run already; set resume=auto to continue it, or another run_dir"
             )
@@ -245,12 +256,25 @@ class RunDirectory:
             return ""
         return place(len(state.history), state.learner.get("progress", [[0]])[0][0])
 
+    def _resume(self, config: RunConfig) -> str:
+        """The configured `resume`; auto where an earlier attempt of the same torchrun began."""
+        begun = ranks.is_restart() and (self.path / ".lock").read_text() == ranks.launch()
+        return "auto" if begun else config.resume
+
     def begin(self, config: RunConfig) -> None:
-        """Write the configuration; the state that the run continues from is the last one."""
-        if config.resume == "previous" and self.previous.exists():
+        """Write the configuration; the state that the run continues from is the last one.
+
+        `DataError` where machines do not share the directory. `.lock` names the torchrun.
+        """
+        if len(set(ranks.gather(self.last.exists() and self.last.stat().st_size))) > 1:
+            raise DataError(f"{self}: differs between machines, expected a file system they share")
+        if not ranks.is_main():
+            return
+        if (resume := self._resume(config)) == "previous" and self.previous.exists():
             os.replace(self.previous, self.last)
-        if config.resume == "never":
+        if resume == "never":
             self.previous.unlink(missing_ok=True)
+        (self.path / ".lock").write_text(ranks.launch())
         with atomic_open(self.config) as file:
             file.write(config.to_yaml())
 
@@ -309,9 +333,10 @@ class RunDirectory:
             "torch": torch.__version__,
             "version": __version__,
         }
-        curve.draw(self.curve, history, f"{config.corpus.name} dev")
-        with atomic_open(self.training) as file:
-            file.write(json.dumps(summary, indent=2) + "\n")
+        if ranks.is_main():
+            curve.draw(self.curve, history, f"{config.corpus.name} dev")
+            with atomic_open(self.training) as file:
+                file.write(json.dumps(summary, indent=2) + "\n")
         return summary
 
 
