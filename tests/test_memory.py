@@ -1,7 +1,7 @@
 """The memory of a step is known before it is made; what is free goes back; no batch is too large.
 
-Peaks of resident memory beside `step_bytes` are in docs/configuration.md: here only what the
-backward pass keeps is counted, which does not depend on the allocator.
+`recipes/bench/memory.py` measures peaks beside `step_bytes`: here only what the backward pass keeps
+is counted, which does not depend on the allocator.
 """
 
 import logging
