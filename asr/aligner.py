@@ -391,10 +391,15 @@ def likeliest(
     transcripts = [[*chosen[:n], other, *chosen[n + 1 :]] for n, other in changes]
     targets, target_lengths = _labels(recognizer, transcripts)
     fits = criterion.frames_needed(targets, target_lengths) <= len(encoded)
+    at_once = max(1, MOST_FRAMES // max(1, len(encoded)))
     losses = torch.full((len(changes),), torch.inf, device=encoded.device)
-    for some in fits.nonzero().flatten().split(max(1, MOST_FRAMES // max(1, len(encoded)))):
-        labels = {"targets": targets[some], "target_lengths": target_lengths[some]}
-        tried = replace(batch, **labels, ids=batch.ids[:1] * len(some))
+    for some in torch.split(fits.nonzero().flatten(), at_once):
+        tried = replace(
+            batch,
+            targets=targets[some],
+            target_lengths=target_lengths[some],
+            ids=batch.ids[:1] * len(some),
+        )
         counts = torch.full_like(tried.target_lengths, len(encoded))
         repeated = encoded.expand(len(counts), -1, -1)
         losses[some] = criterion.loss(repeated, counts, tried).detach()

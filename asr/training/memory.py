@@ -12,6 +12,7 @@ import torch
 
 from asr.criteria.ctc import CTC
 from asr.criteria.gmm import GMM
+from asr.criteria.hmm import HMM
 from asr.criteria.transducer import Transducer
 from asr.dataset import Batches
 from asr.errors import DataError
@@ -54,16 +55,17 @@ def step_bytes(recognizer: Recognizer, shape: Shape) -> int:
     samples = round(shape.seconds * features.sample_rate)
     frames = int(recognizer.encoded_lengths(torch.tensor([samples])))
     encoded = shape.utterances * frames
-    kept = shape.utterances * (samples + 2 * features.width * frames * encoder.subsampling)
+    kept: float = shape.utterances * (samples + 2 * features.width * frames * encoder.subsampling)
     weights = sum(one.numel() for one in recognizer.parameters())
     if isinstance(recognizer.criterion, GMM):
-        return 4 * (kept + 3 * encoded * recognizer.criterion.columns)
-    at_once = 0
+        return round(4 * (kept + 3 * encoded * recognizer.criterion.columns))
+    at_once = 0.0
     for layer in recognizer.encoder.stack.layers:
+        assert isinstance(layer, RecurrentLayer)
         kept += encoded * layer_values(layer)
         at_once = encoded * gradient_values(layer)
     loss = loss_values(recognizer, shape, frames)
-    return 4 * (kept + max(at_once, loss) + 2 * weights)
+    return round(4 * (kept + max(at_once, loss) + 2 * weights))
 
 
 def layer_values(layer: RecurrentLayer) -> float:
@@ -96,6 +98,7 @@ def loss_values(recognizer: Recognizer, shape: Shape, frames: int) -> float:
         return 5 * encoded * width + at_once * nodes * (3 * width + 3 * labels)
     if isinstance(criterion, CTC):
         return encoded * (4 * labels + 2 * (2 * prefixes - 1))
+    assert isinstance(criterion, HMM)
     return 4 * encoded * criterion.columns
 
 
