@@ -21,6 +21,7 @@ from asr.audio import Waveform
 from asr.batch import Batch, pad
 from asr.corpora.lexicon import Pronunciation, Said
 from asr.criteria.hmm import HMM
+from asr.dataset import MOST_FRAMES
 from asr.edges import refined, stretches
 from asr.errors import DataError
 from asr.features import Features, FeaturesConfig, SpeakerMoments
@@ -390,16 +391,18 @@ def likeliest(
     transcripts = [[*chosen[:n], other, *chosen[n + 1 :]] for n, other in changes]
     targets, target_lengths = _labels(recognizer, transcripts)
     fits = criterion.frames_needed(targets, target_lengths) <= len(encoded)
+    at_once = max(1, MOST_FRAMES // max(1, len(encoded)))
     losses = torch.full((len(changes),), torch.inf, device=encoded.device)
-    tried = replace(
-        batch,
-        targets=targets[fits],
-        target_lengths=target_lengths[fits],
-        ids=batch.ids[:1] * int(fits.sum()),
-    )
-    counts = torch.full_like(tried.target_lengths, len(encoded))
-    repeated = encoded.expand(len(counts), -1, -1)
-    losses[fits] = criterion.loss(repeated, counts, tried).detach()
+    for some in torch.split(fits.nonzero().flatten(), at_once):
+        tried = replace(
+            batch,
+            targets=targets[some],
+            target_lengths=target_lengths[some],
+            ids=batch.ids[:1] * len(some),
+        )
+        counts = torch.full_like(tried.target_lengths, len(encoded))
+        repeated = encoded.expand(len(counts), -1, -1)
+        losses[some] = criterion.loss(repeated, counts, tried).detach()
     least = {n: float(losses[0]) for n in range(len(words))}
     for (n, other), loss in zip(changes[1:], losses[1:].tolist(), strict=True):
         if loss < least[n]:

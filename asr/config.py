@@ -97,7 +97,7 @@ class TrainingConfig(Knobs, group="training"):
     workers: int = knob(0, "processes that read audio; 0: the main process", at_least=0)
     precision: str = knob(
         "float32",
-        "of the encoder's matrix products; bfloat16 is faster, on CPUs that have it",
+        "of the encoder's matrix products; bfloat16 is faster, on CPUs and GPUs that have it",
         one_of=("float32", "bfloat16"),
     )
 

@@ -27,6 +27,7 @@ from asr.search import SearchConfig
 from asr.training import initialization
 from asr.training.batches import training_batches
 from asr.training.learner import Learner, build_learner
+from asr.training.memory import require_room
 from asr.training.progress import Pauses, Progress
 from asr.training.run_directory import RunDirectory, place
 from asr.training.schedule import History, Phase, phases
@@ -55,6 +56,7 @@ def run(config: RunConfig) -> None:
         learner = build_learner(config, recognizer, augment, moments)
         if not state.is_new:
             learner.load_state_dict(state.learner)
+        learner.most_resident = require_room(recognizer, batches)
         run_dir.begin(config)
         pauses.begin(partial(run_dir.keep_state, config, learner, state))
         begun = place(len(history), learner.progress.steps)

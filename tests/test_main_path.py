@@ -62,6 +62,7 @@ LEAVES: dict[str, set[str]] = {
     "asr.training.batches": {"training_batches"},
     "asr.training.learner": {"Learner", "build_learner"},
     "asr.training.progress": {"Pauses", "Progress"},
+    "asr.training.memory": {"require_room"},
     "asr.training.run_directory": {"RunDirectory", "place"},
     "asr.training.schedule": {"History", "Phase", "phases"},
 }

@@ -249,7 +249,9 @@ def test_precision_that_a_device_does_not_have_is_refused_before_work_starts(
         train.run(reduced)
     monkeypatch.setattr(train, "choose_device", lambda *_: torch.device("cuda"))
     monkeypatch.setattr(initialization, "onednn_multiplies", lambda dtype: True)
-    with pytest.raises(DataError, match=r"precision is bfloat16, .* a GPU .* set training\.prec"):
+    with pytest.raises(
+        DataError, match=r"precision is bfloat16, .* this GPU .* set training\.prec"
+    ):
         train.run(reduced)
     assert not (Path(config.run_dir) / "config.yaml").exists()
     with pytest.raises(ValueError, match=r"training\.precision is 'int8', expected float32 or"):

@@ -25,6 +25,7 @@ from asr import scoring
 from asr.batch import pad
 from asr.commands.configured import command
 from asr.config import RunConfig, TuneConfig
+from asr.dataset import MOST_FRAMES
 from asr.errors import DataError
 from asr.files.outputs import atomic_open
 from asr.processor.device import choose_device
@@ -103,7 +104,12 @@ def tune(
     """Each trial with its `dev_per`, in percent, on emissions by id, each (T', E)."""
     graph = graph_for(search, recognizer.vocabulary.phones)
     ids = list(emissions)
-    parts = [ids[begin : begin + AT_ONCE] for begin in range(0, len(ids), AT_ONCE)]
+    parts: list[list[str]] = []
+    for id in sorted(ids, key=lambda id: len(emissions[id])):  # the longest of a part is its last
+        if parts and len(parts[-1]) < min(AT_ONCE, MOST_FRAMES // max(1, len(emissions[id]))):
+            parts[-1].append(id)
+        else:
+            parts.append([id])
     padded = [(part, *pad([emissions[id] for id in part])) for part in parts]
     references = {utterance.id: utterance.phones for utterance in dev}
     tried = []

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asr.lstm.fast.products import affine
+from asr.lstm.fast.products import affine, factor_dtype
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,18 @@ class TorchCell(Cell):
     by_torch: ClassVar[Callable[..., tuple[Tensor, ...]]]
 
     def fused(self, frames: Tensor) -> Tensor:
-        """`unroll(frames).hidden` by torch: (N, T, D) → (N, T, output size)."""
+        """`unroll(frames).hidden` by torch: (N, T, D) → (N, T, output size).
+
+        Inside of `torch.autocast` all of it has the reduced type, and the result that of `frames`.
+        """
+        dtype = factor_dtype(frames)
         sizes = (self.output_size, self.hidden) if self.has_cell_state else (self.output_size,)
-        zeros = [frames.new_zeros(1, len(frames), size) for size in sizes]
+        zeros = [frames.new_zeros(1, len(frames), size, dtype=dtype) for size in sizes]
         start = zeros if self.has_cell_state else zeros[0]
         options = True, 1, 0.0, self.training, False, True
-        return self.by_torch(frames, start, self.torch_weights(), *options)[0]
+        weights = [weight.to(dtype) for weight in self.torch_weights()]
+        with torch.autocast(frames.device.type, enabled=False):  # torch would take float16
+            return self.by_torch(frames.to(dtype), start, weights, *options)[0].to(frames.dtype)
 
     def torch_weights(self) -> list[Tensor]:
         """In torch's order; its second bias is zero."""

@@ -1,5 +1,6 @@
 """The values that a recogniser has before its first step."""
 
+import logging
 from dataclasses import asdict
 
 import torch
@@ -16,6 +17,8 @@ from asr.processor import ranks
 from asr.recognizer import Recognizer
 from asr.transcriber import MODEL
 
+log = logging.getLogger(__name__)
+
 # What may differ between the features of two recognisers that take mean and variance from the
 # recordings at hand, and between the encoders of any two.
 FREE_FEATURES = ("normalization", "cmn_window", "active_db")
@@ -27,12 +30,15 @@ def draw(config: RunConfig, vocabulary: Vocabulary, device: torch.device) -> Rec
 
     Raises `DataError` where the device does not have `training.precision`.
     """
-    precision, on_cpu = config.training.precision, device.type == "cpu"
-    if precision != "float32" and not (on_cpu and onednn_multiplies(getattr(torch, precision))):
+    precision = config.training.precision
+    if not multiplies(device, getattr(torch, precision)):
+        where = "this processor" if device.type == "cpu" else "this GPU"
         raise DataError(
-            f"training.precision is {precision}, which {'this processor' if on_cpu else 'a GPU'} "
-            f"does not support; set training.precision=float32"
+            f"training.precision is {precision}, which {where} does not support; set "
+            f"training.precision=float32"
         )
+    if device.type == "cuda":
+        log.info("%s", said_of_products(precision))
     torch.manual_seed(config.seed)
     recognizer = Recognizer(config.recognizer, vocabulary).to(device)
     recognizer.encoder.product_dtype = getattr(torch, precision)
@@ -40,6 +46,25 @@ def draw(config: RunConfig, vocabulary: Vocabulary, device: torch.device) -> Rec
         for weights in recognizer.parameters():
             nn.init.uniform_(weights, -limit, limit)
     return recognizer
+
+
+def multiplies(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a device has fast matrix products of this type."""
+    if dtype == torch.float32:
+        return True
+    if device.type == "cpu":
+        return onednn_multiplies(dtype)
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def said_of_products(precision: str) -> str:
+    """One sentence on the matrix products of a GPU; torch decides on TF32, not this program."""
+    uses = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    cudnn, matmul = ("on" if one else "off" for one in uses)
+    return (
+        f"products: {precision} in the encoder; TF32 for float32 is {cudnn} in cuDNN, {matmul} "
+        f"elsewhere"
+    )
 
 
 def initialize(recognizer: Recognizer, start_from: str, train: Batches, dev: Batches) -> None:

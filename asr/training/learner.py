@@ -17,6 +17,7 @@ from asr.criteria import Estimated
 from asr.errors import DataError
 from asr.features import SpeakerMoments
 from asr.processor import ranks
+from asr.processor.memory import trim_above
 from asr.recognizer import Recognizer
 from asr.training.progress import Progress
 
@@ -37,6 +38,7 @@ class Learner(ABC):
         self.augment = augment
         self.moments = moments
         self.learning_rate = 0.0  # of the last step
+        self.most_resident = 0  # bytes, beyond which a step trims the heap; 0: never
         self.progress = Progress()
 
     @property
@@ -146,6 +148,7 @@ class GradientDescent(Learner):
         self.losses |= dict(zip(batch.ids, losses.detach(), strict=True))
         if batch.ends_step:
             self._move()
+        trim_above(self.most_resident)
         return losses.detach()
 
     def _move(self) -> None:
