@@ -53,7 +53,7 @@ def run(config: RunConfig) -> None:
         learner = build_learner(config, recognizer, augment, moments)
         if history:
             learner.load_state_dict(state.learner)
-        run_dir.begin(config)
+        run_dir.begin(config, len(history))
         log.info(
             "%s, seed %d: %d parameters, %d labels, %s, %s",
             config.name,

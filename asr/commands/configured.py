@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import sys
 import tempfile
 import textwrap
@@ -36,6 +37,7 @@ from asr.config import SCHEMAS, RunConfig, leaves
 from asr.errors import DataError, exit_code, said_by_system
 from asr.files.decoding import convert
 from asr.processor.device import choose_device
+from asr.training.provenance import COMMAND
 
 HYDRA_FLAGS = """\
   --cfg job      print the configuration that the arguments give, and do nothing
@@ -166,6 +168,8 @@ class Task:
     run: Callable[[RunConfig], object]
     swept: frozenset[str] = frozenset()  # keys that have several values
     opens_corpus: bool = False
+    program: str = "asr"
+    typed: tuple[str, ...] = ()  # its arguments
 
     def __call__(self, composed: DictConfig) -> None:
         overrides = HydraConfig.get().overrides.task
@@ -180,12 +184,15 @@ class Task:
                 place = Path(composed.run_dir)
                 name = place.parent.name + run_name(overrides, self.swept)
                 composed.run_dir = str(place.parent.with_name(name) / place.name)
+                overrides = [*overrides, f"run_dir={composed.run_dir}"]
             if not self.opens_corpus and OmegaConf.is_missing(composed.corpus, "root"):
                 composed.corpus.root = composed.run_dir  # its manifests name the audio
             config = from_omegaconf(composed)
             choose_device(config.device)
         except (OmegaConfBaseException, ValueError) as error:
             _fail(explain(error, overrides), 2)
+        arguments = overrides if several else self.typed  # each of several jobs by itself
+        COMMAND.set(f"{self.program} {shlex.join(arguments)}")
         try:
             self.run(config)
         except (DataError, OSError) as error:
@@ -217,14 +224,14 @@ def command(
             return
         wanted = os.environ.get("HYDRA_FULL_ERROR", "")
         os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors instead of printing them
-        arguments = sys.argv[1:]
+        program, *arguments = sys.argv
         try:
             flags, overrides, swept = read_arguments(arguments)
             # Hydra always writes a multirun.yaml; the user's overrides come later, and win.
             with tempfile.TemporaryDirectory(prefix="asr-") as folder:
                 sys.argv[1:] = [*flags, f"hydra.sweep.dir={folder}", *overrides]
                 with redirect_stderr(_WithoutLists(sys.stderr)):
-                    task = Task(run, swept, opens_corpus)
+                    task = Task(run, swept, opens_corpus, program, tuple(arguments))
                     hydra.main(str(CONF), "config", version_base="1.3")(task)()
         except JobError as failure:
             sys.exit(failure.args[0])

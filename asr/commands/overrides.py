@@ -39,6 +39,7 @@ LAUNCHERS = {
 NOT_OF_WEIGHTS = {
     *("corpus.root", "corpus.lexicon", "run_dir", "resume", "split", "tuned", "jobs", "cache"),
     *("skip_bad", "overwrite", "device", "threads", "training.workers"),
+    "training.tensorboard",
 }
 MULTIRUN = {"-m", "--multirun"}
 FLAGS = {*MULTIRUN, "-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run"}

@@ -7,8 +7,10 @@ exp/EXPERIMENT/SEED/
   warnings.txt          if there are any; skipped.txt with skip_bad
   vocabulary.txt        written last: the manifests are complete
   config.yaml           the configuration                                    asr train
+  provenance.json       command, code, packages, data, machine; of each continuation too
   train.jsonl           one record for each epoch
   learning-curve.png
+  tensorboard/          events, with training.tensorboard
   checkpoint-*.safetensors   best, last, and phase1 with weight noise
   training.json         written last: the training is complete
   lm.arpa               phone n-gram                                         asr ngram
@@ -23,6 +25,7 @@ exp/EXPERIMENT/SEED/
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -40,12 +43,17 @@ from asr.errors import DataError
 from asr.files.decoding import decode, impossible
 from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
+from asr.processor.device import choose_device
 from asr.recognizer import Recognizer
 from asr.records import Manifest
 from asr.search import SearchConfig
-from asr.training import curve
+from asr.training import curve, provenance
+from asr.training.events import Events, require_tensorboard
 from asr.training.learner import Learner
+from asr.training.provenance import Provenance, Start
 from asr.training.schedule import Phase, best, last_phase
+
+log = logging.getLogger(__name__)
 
 CURVE_AFTER_S = 10.0  # the learning curve is drawn after epochs this long, and at the end
 EPOCH = ("epoch", "phase", "train_loss", "dev_loss", "dev_per", "learning_rate", "seconds")
@@ -89,6 +97,7 @@ class RunDirectory:
         self.skipped = path / "skipped.txt"
         self.vocabulary = path / "vocabulary.txt"
         self.config = path / "config.yaml"
+        self.provenance = path / "provenance.json"
         self.history = path / "train.jsonl"
         self.curve = path / "learning-curve.png"
         self.best = self.checkpoint("best")
@@ -100,6 +109,7 @@ class RunDirectory:
         self.score = path / "test.per.txt"
         self.picture = path / "utterance.png"
         self.report = path / "report.html"
+        self.events = Events(path / "tensorboard")
 
     def __str__(self) -> str:
         return str(self.path)
@@ -162,6 +172,15 @@ class RunDirectory:
             raise self._missing(self.training, "such file; train the run to the end first")
         return decode(self.training.read_bytes(), Summary, f"{self.training}")
 
+    def starts(self) -> list[Start]:
+        """What the run was made from, at its start and at each continuation.
+
+        Empty for runs of before this was kept; `DataError` where the file is damaged.
+        """
+        if not self.provenance.exists():
+            return []
+        return decode(self.provenance.read_bytes(), Provenance, f"{self.provenance}")["starts"]
+
     def tuned_search(self) -> SearchConfig:
         """The search that `asr tune` chose; `DataError` where it is of another best checkpoint."""
         if not self.search.exists():
@@ -194,6 +213,8 @@ class RunDirectory:
         `utterances` is the size of the training set. Raises `DataError` where the checkpoint may
         not be continued: `resume` is never, or what decides the weights has changed.
         """
+        if config.training.tensorboard:
+            require_tensorboard()
         unchanging = _unchanging(config, utterances)
         if not self.last.exists():
             return TrainingState(unchanging, [], {})
@@ -220,10 +241,18 @@ class RunDirectory:
         recognizer.load_state_dict(last.recognizer.state_dict())
         return TrainingState(unchanging, last.training.history, last.training.learner)
 
-    def begin(self, config: RunConfig) -> None:
-        """Write the configuration."""
+    def begin(self, config: RunConfig, epochs: int = 0) -> None:
+        """Write the configuration, and what the run is made from now; `epochs` are finished."""
         with atomic_open(self.config) as file:
             file.write(config.to_yaml())
+        try:
+            before = self.starts() if self.last.exists() else []
+        except DataError as error:
+            log.warning("%s; what it said of earlier starts is lost", error)
+            before = []
+        data = [*sorted(self.manifests.glob("*.jsonl")), self.vocabulary]
+        now = provenance.start(self.path, data, epochs, choose_device(config.device))
+        provenance.write(self.provenance, [*before, now])
 
     def keep(self, config: RunConfig, learner: Learner, state: TrainingState, phase: Phase) -> None:
         """Write the result of an epoch, the last checkpoint last.
@@ -245,6 +274,8 @@ class RunDirectory:
         checkpoint.save(self.last, Checkpoint(learner.recognizer, about, state))
         with atomic_open(self.history) as file:
             file.writelines(json.dumps(record) + "\n" for record in history)
+        if config.training.tensorboard:
+            self.events.write(history)
         if history[-1]["seconds"] > CURVE_AFTER_S:
             curve.draw(self.curve, history, f"{config.corpus.name} dev")
 
@@ -267,6 +298,7 @@ class RunDirectory:
             "torch": torch.__version__,
             "version": __version__,
         }
+        self.events.close()
         curve.draw(self.curve, history, f"{config.corpus.name} dev")
         with atomic_open(self.training) as file:
             file.write(json.dumps(summary, indent=2) + "\n")
@@ -276,7 +308,8 @@ class RunDirectory:
 def _unchanging(config: RunConfig, utterances: int) -> dict[str, Any]:
     """What decides the weights, and so must be the same when a run is continued."""
     run: dict[str, Any] = {part: asdict(getattr(config, part)) for part in PARTS}
-    del run["training"]["workers"]
+    for key in ("workers", "tensorboard"):
+        del run["training"][key]
     return {
         "seed": config.seed,
         **run,
