@@ -29,7 +29,7 @@ import logging
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -40,6 +40,7 @@ from asr import __version__, checkpoint
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.config import RunConfig, leaves
 from asr.errors import DataError
+from asr.files import read_lines
 from asr.files.decoding import decode, impossible
 from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
@@ -50,8 +51,8 @@ from asr.search import SearchConfig
 from asr.training import curve, provenance
 from asr.training.events import Events, require_tensorboard
 from asr.training.learner import Learner
-from asr.training.provenance import Provenance, Start
-from asr.training.schedule import Phase, best, last_phase
+from asr.training.provenance import Start
+from asr.training.schedule import History, Phase, best, last_phase
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +173,18 @@ class RunDirectory:
             raise self._missing(self.training, "such file; train the run to the end first")
         return decode(self.training.read_bytes(), Summary, f"{self.training}")
 
+    def epochs(self) -> History:
+        """The records of the epochs so far; `DataError` where train.jsonl is damaged."""
+        history: History = []
+        for n, line in enumerate(filter(None, read_lines(self.history)), start=1):
+            with suppress(ValueError, AttributeError, RecursionError):
+                record = json.loads(line)  # of a diverged run with NaN, which `decode` refuses
+                if all(isinstance(record.get(key), int | float) for key in EPOCH):
+                    history.append(record)
+            if len(history) < n:
+                raise DataError(f"{self.history}:{n}: damaged, expected the record of an epoch")
+        return history
+
     def starts(self) -> list[Start]:
         """What the run was made from, at its start and at each continuation.
 
@@ -179,7 +192,7 @@ class RunDirectory:
         """
         if not self.provenance.exists():
             return []
-        return decode(self.provenance.read_bytes(), Provenance, f"{self.provenance}")["starts"]
+        return decode(self.provenance.read_bytes(), list[Start], f"{self.provenance}")
 
     def tuned_search(self) -> SearchConfig:
         """The search that `asr tune` chose; `DataError` where it is of another best checkpoint."""
