@@ -40,11 +40,13 @@ class Start(TypedDict):
 
     Of a repository there are its `commit`, whether the code differs from it (`dirty`), and the file
     that `git apply` takes to make the difference (`diff`; None where nothing differs, or more than
-    is kept). `epochs` are finished; `data` are SHA-256 by file; `instructions` are those of torch.
+    is kept). `epochs` are finished, and `steps` of the next. `data` are SHA-256 by file;
+    `instructions` are those that torch uses.
     """
 
     time: str
     epochs: int
+    steps: int
     command: str
     folder: str
     version: str
@@ -64,7 +66,7 @@ class Start(TypedDict):
 
 
 def start(
-    folder: Path, data: Sequence[Path], epochs: int, device: torch.device, processes: int = 1
+    folder: Path, data: Sequence[Path], epochs: int, steps: int, device: torch.device
 ) -> Start:
     """What is so now; the difference of the code is written into `folder`, if there is any."""
     commit, diff = _code()
@@ -77,6 +79,7 @@ def start(
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "epochs": epochs,
+        "steps": steps,
         "command": command(),
         "folder": os.getcwd(),
         "version": __version__,
@@ -91,7 +94,7 @@ def start(
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
         "gpus": [torch.cuda.get_device_name(number) for number in gpus],
         "device": str(device),
-        "processes": processes,
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
         "threads": torch.get_num_threads(),
     }
 

@@ -254,8 +254,11 @@ class RunDirectory:
         recognizer.load_state_dict(last.recognizer.state_dict())
         return TrainingState(unchanging, last.training.history, last.training.learner)
 
-    def begin(self, config: RunConfig, epochs: int = 0) -> None:
-        """Write the configuration, and what the run is made from now; `epochs` are finished."""
+    def begin(self, config: RunConfig, epochs: int = 0, steps: int = 0) -> None:
+        """Write the configuration and the provenance; `epochs` are finished, `steps` of the next.
+
+        Provenance of earlier starts is kept where the run continues from a checkpoint.
+        """
         with atomic_open(self.config) as file:
             file.write(config.to_yaml())
         try:
@@ -264,7 +267,7 @@ class RunDirectory:
             log.warning("%s; what it said of earlier starts is lost", error)
             before = []
         data = [*sorted(self.manifests.glob("*.jsonl")), self.vocabulary]
-        now = provenance.start(self.path, data, epochs, choose_device(config.device))
+        now = provenance.start(self.path, data, epochs, steps, choose_device(config.device))
         provenance.write(self.provenance, [*before, now])
 
     def keep(self, config: RunConfig, learner: Learner, state: TrainingState, phase: Phase) -> None:
