@@ -93,25 +93,25 @@ def read(path: str | Path) -> Run:
     """A run, with a note for all that is absent or damaged."""
     run, notes = RunDirectory(path), []
 
-    def content(file: Path, of: Callable[[], T], absent: T) -> T:
+    def content(file: Path, of: Callable[[], T]) -> T | None:
         try:
-            return of() if file.exists() else absent
+            return of() if file.exists() else None
         except (DataError, OSError) as error:
             notes.append(str(error))
-            return absent
+            return None
 
-    tree = content(run.config, lambda: saved(run.config), {})
-    config = {k: str(v).replace(f"{tree['run_dir']}", "…") for k, v in leaves(tree or {}).items()}
+    tree = content(run.config, lambda: saved(run.config)) or {}
+    config = {k: str(v).replace(f"{tree['run_dir']}", "…") for k, v in leaves(tree).items()}
     if not run.config.exists():
         within = sorted(str(one.parent) for one in run.path.glob("*/config.yaml"))
         hint = f"; runs in it: {', '.join(within)}" if within else ""
         notes.append(f"{run}: no training was begun in it{hint}")
     elif not run.provenance.exists():
         notes.append(f"{run}: trained before commit and machine were kept")
-    history = content(run.history, run.epochs, [])
-    summary = content(run.training, run.summary, None)
+    history = content(run.history, run.epochs) or []
+    summary = content(run.training, run.summary)
     dev = best(last_phase(history))["dev_per"] if history else math.inf
-    text = content(run.score, lambda: run.score.read_text("utf-8", "replace"), "")
+    text = content(run.score, lambda: run.score.read_text("utf-8", "replace")) or ""
     line = text.partition("\n")[0]
     if (match := RATE.fullmatch(line)) is None and run.score.exists():
         notes.append(f"{run.score}: damaged, expected the %PER line of `asr score`")
@@ -120,7 +120,7 @@ def read(path: str | Path) -> Run:
     return Run(
         run,
         {key: value for key, value in config.items() if key not in UNSHOWN},
-        provenance.facts(content(run.provenance, run.starts, [])),
+        provenance.facts(content(run.provenance, run.starts) or []),
         history,
         summary["dev_per"] if summary else dev,
         f"{len(history)}{'' if summary else most}" if history else "",
@@ -216,7 +216,7 @@ class Comparison:
                 rest = tuple(item for item in run.config.items() if item[0] != "seed")
                 groups.setdefault(rest, []).append(n)
         shown, rows = [key for key in keys if key != "seed"], []
-        for group, numbers in groups.items():
+        for numbers in groups.values():
             runs = [self.runs[n] for n in numbers]
             seeds = sorted({int(run.config["seed"]) for run in runs})
             if len(seeds) == len(runs) > 1:
@@ -226,7 +226,8 @@ class Comparison:
                     _mean([float(run.per) for run in runs if is_whole]),
                 ]
                 listed = ", ".join(map(str, seeds))
-                rows.append([_listed(numbers), *means, listed, *map(dict(group).get, shown)])
+                values = [runs[0].config.get(key, "") for key in shown]
+                rows.append([_listed(numbers), *means, listed, *values])
         if rows:
             head = ["#", "dev PER", "test PER", "seeds", *shown]
             yield Table("Mean ± standard deviation over seeds", head, rows)

@@ -55,11 +55,12 @@ def together(histories: Mapping[str, History]) -> "Figure":
         axes = figure.add_subplot(1, 3, column, xlabel="epoch")
         axes.set_title(title, loc="left", fontsize=10)
         for name in sorted(histories, key=lowest.__contains__):  # grey ones below
-            style = {"color": "0.75", "lw": 0.8, "label": "the others"}
+            epochs = [record["epoch"] for record in histories[name]]
+            (line,) = axes.plot(epochs, [record[key] for record in histories[name]])
+            line.set(color="0.75", linewidth=0.8, label="the others")
             if name in lowest:
-                style = {"color": f"C{lowest.index(name)}", "lw": 1.5, "label": name}
-            points = [(record["epoch"], record[key]) for record in histories[name]]
-            axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else "", **style)
+                line.set(color=f"C{lowest.index(name)}", linewidth=1.5, label=name)
+            line.set_marker("." if len(epochs) < 30 else "")
         _scale(axes, (record[key] for history in histories.values() for record in history))
     named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     labels = [*lowest, *(named.keys() - lowest)]
