@@ -31,7 +31,7 @@ COMMANDS = {
     "align": "recordings and their texts → words and phones with their times",
     "assess": "recordings and their texts → how well each sound was pronounced",
     "score": "references and hypotheses → phone error rate",
-    "report": "a finished run → one HTML page",
+    "report": "a finished run → one HTML page; several runs → what differs",
     "show": "audio files → pictures of what is in them",
     "explain": "a recording and a network → a page on what an LSTM is",
     "transcribe": "audio files → phones with start, end and confidence",

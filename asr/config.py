@@ -95,6 +95,7 @@ class TrainingConfig(Knobs, group="training"):
     )
     frozen_epochs: int = knob(0, "first epochs that leave start_from's encoder fixed", at_least=0)
     workers: int = knob(0, "processes that read audio; 0: the main process", at_least=0)
+    tensorboard: bool = knob(False, "curves also as events of TensorBoard, an extra")
     precision: str = knob(
         "float32",
         "of the encoder's matrix products; bfloat16 is faster, on CPUs and GPUs that have it",

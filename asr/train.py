@@ -57,7 +57,7 @@ def run(config: RunConfig) -> None:
         if not state.is_new:
             learner.load_state_dict(state.learner)
         learner.most_resident = require_room(recognizer, batches)
-        run_dir.begin(config)
+        run_dir.begin(config, len(history), learner.progress.steps)
         pauses.begin(partial(run_dir.keep_state, config, learner, state))
         begun = place(len(history), learner.progress.steps)
         log.info(

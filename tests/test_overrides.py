@@ -1,16 +1,13 @@
 """Overrides as people type them: text is taken as it stands, and a mistake gets one sentence."""
 
-import json
 import pickle
 import re
 from pathlib import Path
 
 import pytest
-from conftest import SUMMARY
 
 from asr.commands.configured import Task, command, compose, saved
 from asr.commands.overrides import owners, read, read_arguments, run_name
-from asr.commands.report import compared
 from asr.config import RunConfig
 from asr.errors import DataError
 from asr.train import run as train
@@ -202,33 +199,6 @@ def test_jobs_do_not_share_a_run_directory(tmp_path: Path, monkeypatch: pytest.M
     assert len(set(places)) == 4
     assert places[0] == "exp/default+optimizer.learning_rate-0.001+encoder.hidden-8/1"
     assert not list(tmp_path.iterdir())
-
-
-def run_of(folder: Path, *overrides: str) -> Path:
-    """A folder with what a trained and scored run leaves for `asr report`."""
-    run = RunDirectory(folder)
-    folder.mkdir(parents=True)
-    run.config.write_text(compose(["experiment=demo", f"run_dir={folder}", *overrides]).to_yaml())
-    run.training.write_text(json.dumps(SUMMARY | {"dev_per": 12.345}))
-    return folder
-
-
-def test_runs_are_compared_by_what_differs(tmp_path: Path) -> None:
-    one = run_of(tmp_path / "one", "search=beam-lm")
-    two = run_of(tmp_path / "two", "search=beam-lm", "encoder.hidden=8", "seed=2")
-    line = "%PER 4.47 [ 207 / 4631 ] synthetic test, 12 speakers, 95 % by speaker 2.76 … 7.14"
-    RunDirectory(two).score.write_text(f"{line}\n")
-    (tmp_path / "failed").mkdir()
-    table = compared([one, two, tmp_path / "failed"])
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.split("\n")]
-    assert rows[0][4:] == ["encoder.hidden", "seed"]
-    assert rows[2:] == [
-        [str(one), "12.35", "", "", "128", "1"],
-        [str(two), "12.35", "4.47", "2.76 … 7.14", "8", "2"],
-        [str(tmp_path / "failed"), "", "", "", "", ""],
-    ]
-    with pytest.raises(DataError, match=r"nowhere/config\.yaml: cannot be read"):
-        compared([one, tmp_path / "nowhere"])
 
 
 def test_a_file_is_no_run_directory(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from conftest import REPOSITORY, tones_of
 from asr import checkpoint
 from asr.checkpoint import Checkpoint
 from asr.commands import explain, report, score, show
+from asr.config import RunConfig
+from asr.corpora.folder import FolderConfig
 from asr.criteria import CTCConfig
 from asr.encoder import EncoderConfig
 from asr.features import FeaturesConfig
@@ -24,6 +26,7 @@ from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, RecognizerConfig
 from asr.records import Hypothesis, Segment, Utterance, write_jsonl
 from asr.training import curve
+from asr.training.run_directory import EPOCH
 
 TEMPLATES = REPOSITORY / "asr" / "templates"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -71,8 +74,22 @@ def score_page(run: Path) -> Path:
     return run / "score.html"
 
 
+def comparison_page(run: Path) -> Path:
+    (run / "runs" / "1").mkdir(parents=True, exist_ok=True)
+    for one in (run, run / "runs" / "1"):
+        (one / "config.yaml").write_text(
+            RunConfig(FolderConfig(root="<script>"), CTCConfig()).to_yaml()
+        )
+        (one / "train.jsonl").write_text(json.dumps(dict.fromkeys(EPOCH, 1)) + "\n")
+    html = str(run / "runs.html")
+    pair = [str(run), str(run / "runs" / "1")]
+    assert report.main([*pair, "--output", html, "--overwrite"]) == 0
+    return run / "runs.html"
+
+
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "report": report.run,
+    "comparison": comparison_page,
     "score": score_page,
     "show": lambda run: show.run([run / "a.wav"], run / "show.html"),
     "explain": lambda run: explain.run(

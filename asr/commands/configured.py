@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import sys
 import tempfile
 import textwrap
@@ -37,6 +38,7 @@ from asr.errors import DataError, exit_code, said_by_system
 from asr.files.decoding import convert
 from asr.processor import ranks
 from asr.processor.device import choose_device
+from asr.training.provenance import COMMAND
 
 HYDRA_FLAGS = """\
   --cfg job      print the configuration that the arguments give, and do nothing
@@ -168,6 +170,8 @@ class Task:
     swept: frozenset[str] = frozenset()  # keys that have several values
     opens_corpus: bool = False
     shared: bool = False  # by the processes that torchrun starts
+    program: str = "asr"
+    typed: tuple[str, ...] = ()  # its arguments
 
     def __call__(self, composed: DictConfig) -> None:
         overrides = HydraConfig.get().overrides.task
@@ -184,6 +188,7 @@ class Task:
                 place = Path(composed.run_dir)
                 name = place.parent.name + run_name(overrides, self.swept)
                 composed.run_dir = str(place.parent.with_name(name) / place.name)
+                overrides = [*overrides, f"run_dir={composed.run_dir}"]
             if not self.opens_corpus and OmegaConf.is_missing(composed.corpus, "root"):
                 composed.corpus.root = composed.run_dir  # its manifests name the audio
             config = from_omegaconf(composed)
@@ -192,6 +197,8 @@ class Task:
             if ranks.local_rank():
                 ranks.end_in_silence()
             _fail(explain(error, overrides), 2)
+        arguments = overrides if several else self.typed  # each of several jobs by itself
+        COMMAND.set(f"{self.program} {shlex.join(arguments)}")
         try:
             self.run(config)
         except (DataError, OSError) as error:
@@ -227,14 +234,16 @@ def command(
             return
         wanted = os.environ.get("HYDRA_FULL_ERROR", "")
         os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors instead of printing them
-        arguments = sys.argv[1:]
+        program, *arguments = sys.argv
         try:
             flags, overrides, swept = read_arguments(arguments)
             # Hydra always writes a multirun.yaml; the user's overrides come later, and win.
             with tempfile.TemporaryDirectory(prefix="asr-") as folder:
                 sys.argv[1:] = [*flags, f"hydra.sweep.dir={folder}", *overrides]
                 with redirect_stderr(_WithoutLists(sys.stderr)):
-                    task = Task(run, swept, opens_corpus, shared)
+                    task = Task(
+                        run, swept, opens_corpus, shared, program=program, typed=tuple(arguments)
+                    )
                     hydra.main(str(CONF), "config", version_base="1.3")(task)()
         except JobError as failure:
             sys.exit(failure.args[0])

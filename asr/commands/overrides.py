@@ -40,6 +40,7 @@ NOT_OF_WEIGHTS = {
     *("corpus.root", "corpus.lexicon", "run_dir", "resume", "split", "tuned", "jobs", "cache"),
     *("skip_bad", "overwrite", "device", "threads", "timeout_s", "training.workers"),
     "training.keep_every_minutes",
+    "training.tensorboard",
 }
 MULTIRUN = {"-m", "--multirun"}
 FLAGS = {*MULTIRUN, "-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run"}

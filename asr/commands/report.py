@@ -1,15 +1,14 @@
 """A finished run → one HTML page, complete in itself.
 
     asr report exp/demo/1
-    asr report exp/demo*/1      # several runs → one table, printed
+    asr report exp/demo*/1 --output runs.html      # several runs → tables, printed, and a page
 
 The page has numbers, the learning curve, one utterance with its words, its errors and the
-posteriors of the network, and the page of `asr score --html`.
+posteriors of the network, and the page of `asr score --html`. Several runs are compared: rates,
+paired tests on the same test set, means over seeds, and what differs; on their page the curves too.
 """
 
 import argparse
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,18 +17,16 @@ from torch import Tensor
 from asr import audio, labels, pictures, templates
 from asr.audio import Waveform
 from asr.batch import Batch
-from asr.commands import score
-from asr.commands.configured import saved
-from asr.config import leaves
+from asr.commands.comparison import Comparison, scored
 from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
 from asr.features import SpeakerMoments
-from asr.files.outputs import atomic_open
+from asr.files.outputs import atomic_open, require_new
 from asr.pictures import Picture, data_url
 from asr.pictures.posteriors import Floats, draw_posteriors
 from asr.recognizer import Recognizer
-from asr.scoring import Report, protocol_names, report_html
+from asr.scoring import report_html
 from asr.training.run_directory import RunDirectory
 
 CURVE_SIZE = 864, 326  # CSS pixels of the learning curve, 9 by 3.4 inches
@@ -82,16 +79,6 @@ def run(run_dir: str | Path, utterance: str | None = None, root: str = "") -> Pa
     return run.report
 
 
-def scored(run: RunDirectory, line: str) -> list[Report]:
-    """The report whose first line this is; empty where options of `asr score` made it another."""
-    name = next((name for name in protocol_names() if f" {name} (" in line), "none")
-    try:
-        reports = score.run(run.manifest("test"), [run.hypotheses("test")], protocol=name)
-    except DataError:
-        return []
-    return reports if reports[0].score.line() == line else []
-
-
 @torch.no_grad()
 def _network_output(
     recognizer: Recognizer, waveform: Waveform, speaker: str, moments: SpeakerMoments | None
@@ -105,43 +92,25 @@ def _network_output(
     return frames[0], recognizer.criterion.emissions(encoded)[0].exp().numpy()
 
 
-def compared(paths: Sequence[str | Path]) -> str:
-    """Several runs in Markdown: their PER, if there is one, and what differs in their keys."""
-    runs = [RunDirectory(path) for path in paths]
-    configs = [
-        {key: str(value).replace(str(tree["run_dir"]), "…") for key, value in leaves(tree).items()}
-        for run in runs
-        for tree in [saved(run.config) if not run.path.is_dir() or run.config.exists() else {}]
-    ]
-    keys = dict.fromkeys(key for config in configs for key in config)
-    begun = [config for config in configs if config]
-    differing = [key for key in keys if len({config.get(key, "") for config in begun}) > 1]
-    lines = [
-        " | ".join(["| run | dev PER | test PER | 95 % by speaker", *differing]) + " |",
-        "|---|---:|---:|---:|" + "---|" * len(differing),
-    ]
-    for run, config in zip(runs, configs, strict=True):
-        result = run.score.read_text(encoding="utf-8") if run.score.exists() else ""
-        test = re.match(r"%PER (\S+)(?:.*95 % by speaker (\S+ … \S+))?", result)
-        cells = [
-            f"{run}",
-            f"{run.summary()['dev_per']:.2f}" if run.training.exists() else "",
-            *(test.groups("") if test else ("", "")),
-        ]
-        lines.append(f"| {' | '.join([*cells, *(config.get(key, '') for key in differing)])} |")
-    return "\n".join(lines)
-
-
 @exit_code
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="asr report", description=__doc__.splitlines()[0])
-    parser.add_argument("run_dir", type=Path, nargs="+", help="folder of a run, e.g. exp/demo/1")
+    parser.add_argument("run_dir", type=Path, nargs="+", help="folder of a run: exp/demo/1")
     parser.add_argument("--utterance", metavar="ID", help="the test utterance to draw")
     parser.add_argument("--root", default="", metavar="FOLDER", help="of a corpus that has moved")
+    page = "for several runs: the page that compares them"
+    parser.add_argument("--output", type=Path, metavar="HTML", help=page)
+    parser.add_argument("--overwrite", action="store_true", help="replace that page if it exists")
     options = parser.parse_args(argv)
-    if len(options.run_dir) > 1:
+    if len(options.run_dir) > 1 or options.output:
         if options.utterance:
             raise DataError("--utterance: is for one run")
-        print(compared(options.run_dir))
+        if options.output:
+            require_new([options.output], options.overwrite)
+        compared = Comparison(options.run_dir)
+        print(compared)
+        if options.output:
+            with atomic_open(options.output) as file:
+                file.write(compared.html())
     else:
         print(run(options.run_dir[0], options.utterance, options.root))

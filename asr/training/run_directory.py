@@ -7,8 +7,10 @@ exp/EXPERIMENT/SEED/
   warnings.txt          if there are any; skipped.txt with skip_bad
   vocabulary.txt        written last: the manifests are complete
   config.yaml           the configuration                                    asr train
+  provenance.json       command, code, packages, data, machine; of each continuation too
   train.jsonl           one record for each epoch
   learning-curve.png
+  tensorboard/          events, with training.tensorboard
   checkpoint-*.safetensors   best; last and previous, the last two states of the training; and
                              phase1 with weight noise
   training.json         written last: the training is complete
@@ -24,11 +26,12 @@ exp/EXPERIMENT/SEED/
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -39,16 +42,22 @@ from asr import __version__, checkpoint
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.config import RunConfig, leaves
 from asr.errors import DataError
+from asr.files import read_lines
 from asr.files.decoding import decode, impossible
 from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
 from asr.processor import ranks
+from asr.processor.device import choose_device
 from asr.recognizer import Recognizer
 from asr.records import Manifest
 from asr.search import SearchConfig
-from asr.training import curve
+from asr.training import curve, provenance
+from asr.training.events import Events, require_tensorboard
 from asr.training.learner import Learner
-from asr.training.schedule import Phase, best, last_phase
+from asr.training.provenance import Start
+from asr.training.schedule import History, Phase, best, last_phase
+
+log = logging.getLogger(__name__)
 
 LOCK_WAIT_S = 10  # in a restart, for the readers of audio that the killed process leaves
 CURVE_AFTER_S = 10.0  # the learning curve is drawn after epochs this long, and at the end
@@ -93,6 +102,7 @@ class RunDirectory:
         self.skipped = path / "skipped.txt"
         self.vocabulary = path / "vocabulary.txt"
         self.config = path / "config.yaml"
+        self.provenance = path / "provenance.json"
         self.history = path / "train.jsonl"
         self.curve = path / "learning-curve.png"
         self.best = self.checkpoint("best")
@@ -105,6 +115,7 @@ class RunDirectory:
         self.score = path / "test.per.txt"
         self.picture = path / "utterance.png"
         self.report = path / "report.html"
+        self.events = Events(path / "tensorboard")
 
     def __str__(self) -> str:
         return str(self.path)
@@ -167,6 +178,27 @@ class RunDirectory:
             raise self._missing(self.training, "such file; train the run to the end first")
         return decode(self.training.read_bytes(), Summary, f"{self.training}")
 
+    def epochs(self) -> History:
+        """The records of the epochs so far; `DataError` where train.jsonl is damaged."""
+        history: History = []
+        for n, line in enumerate(filter(None, read_lines(self.history)), start=1):
+            with suppress(ValueError, AttributeError, RecursionError):
+                record = json.loads(line)  # of a diverged run with NaN, which `decode` refuses
+                if all(isinstance(record.get(key), int | float) for key in EPOCH):
+                    history.append(record)
+            if len(history) < n:
+                raise DataError(f"{self.history}:{n}: damaged, expected the record of an epoch")
+        return history
+
+    def starts(self) -> list[Start]:
+        """What the run was made from, at its start and at each continuation.
+
+        Empty for runs of before this was kept; `DataError` where the file is damaged.
+        """
+        if not self.provenance.exists():
+            return []
+        return decode(self.provenance.read_bytes(), list[Start], f"{self.provenance}")
+
     def tuned_search(self) -> SearchConfig:
         """The search that `asr tune` chose; `DataError` where it is of another best checkpoint."""
         if not self.search.exists():
@@ -208,6 +240,8 @@ class RunDirectory:
         training set. Raises `DataError` where the checkpoint may not be continued: it is damaged,
         `resume` is never, or what decides the weights has changed.
         """
+        if config.training.tensorboard:
+            require_tensorboard()
         unchanging = _unchanging(config, utterances)
         chosen = [self.last, self.previous]
         resume = self._resume(config)
@@ -261,10 +295,12 @@ class RunDirectory:
         begun = ranks.is_restart() and (self.path / ".lock").read_text() == ranks.launch()
         return "auto" if begun else config.resume
 
-    def begin(self, config: RunConfig) -> None:
-        """Write the configuration; the state that the run continues from is the last one.
+    def begin(self, config: RunConfig, epochs: int = 0, steps: int = 0) -> None:
+        """Write configuration and provenance; the state to continue from becomes the last one.
 
-        `DataError` where machines do not share the directory. `.lock` names the torchrun.
+        `epochs` are finished, `steps` of the next. Provenance of earlier starts is kept where the
+        run continues from a checkpoint. `.lock` names the torchrun. `DataError` where machines do
+        not share the directory.
         """
         if len(set(ranks.gather(self.last.exists() and self.last.stat().st_size))) > 1:
             raise DataError(f"{self}: differs between machines, expected a file system they share")
@@ -277,6 +313,14 @@ class RunDirectory:
         (self.path / ".lock").write_text(ranks.launch())
         with atomic_open(self.config) as file:
             file.write(config.to_yaml())
+        try:
+            before = self.starts() if self.last.exists() else []
+        except DataError as error:
+            log.warning("%s; what it said of earlier starts is lost", error)
+            before = []
+        data = [*sorted(self.manifests.glob("*.jsonl")), self.vocabulary]
+        now = provenance.start(self.path, data, epochs, steps, choose_device(config.device))
+        provenance.write(self.provenance, [*before, now])
 
     def keep(self, config: RunConfig, learner: Learner, state: TrainingState, phase: Phase) -> None:
         """Write the result of an epoch, the last checkpoint last.
@@ -291,6 +335,8 @@ class RunDirectory:
             with atomic_open(self.history) as file:
                 file.writelines(json.dumps(record) + "\n" for record in history)
         self.keep_state(config, learner, state)
+        if ranks.is_main() and config.training.tensorboard:
+            self.events.write(history)
         if ranks.is_main() and history[-1]["seconds"] > CURVE_AFTER_S:
             curve.draw(self.curve, history, f"{config.corpus.name} dev")
 
@@ -334,6 +380,7 @@ class RunDirectory:
             "version": __version__,
         }
         if ranks.is_main():
+            self.events.close()
             curve.draw(self.curve, history, f"{config.corpus.name} dev")
             with atomic_open(self.training) as file:
                 file.write(json.dumps(summary, indent=2) + "\n")
@@ -348,7 +395,7 @@ def place(epochs: int, steps: int) -> str:
 def _unchanging(config: RunConfig, utterances: int) -> dict[str, Any]:
     """What decides the weights, and so must be the same when a run is continued."""
     run: dict[str, Any] = {part: asdict(getattr(config, part)) for part in PARTS}
-    for key in ("workers", "batch_frames", "keep_every_minutes"):
+    for key in ("workers", "batch_frames", "keep_every_minutes", "tensorboard"):
         del run["training"][key]
     return {
         "seed": config.seed,
