@@ -38,7 +38,7 @@ LAUNCHERS = {
 # Keys that do not change the weights; the first are paths.
 NOT_OF_WEIGHTS = {
     *("corpus.root", "corpus.lexicon", "run_dir", "resume", "split", "tuned", "jobs", "cache"),
-    *("skip_bad", "overwrite", "device", "threads", "training.workers"),
+    *("skip_bad", "overwrite", "device", "threads", "training.workers", "cluster"),
 }
 MULTIRUN = {"-m", "--multirun"}
 FLAGS = {*MULTIRUN, "-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run"}
@@ -128,6 +128,9 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], froz
         else:
             raise DataError(f"{flag}: no such flag; keys are set without dashes, as in seed=1")
         before = text
+    for key in ("cluster", "hydra/launcher"):
+        if not several and any(text.startswith(f"{key}=") for text in overrides):
+            raise DataError(f"{key}: is for the jobs of several runs, or of one; add -m")
     names = {text.partition("=")[0] for text in flags}
     if several and (others := names - MULTIRUN - {"-h", "--help"} - PLACES):
         raise DataError(f"{min(others)}: is for one run; leave out -m")
