@@ -38,7 +38,7 @@ LAUNCHERS = {
 # Keys that do not change the weights; the first are paths.
 NOT_OF_WEIGHTS = {
     *("corpus.root", "corpus.lexicon", "run_dir", "resume", "split", "tuned", "jobs", "cache"),
-    *("skip_bad", "overwrite", "device", "threads", "training.workers", "cluster"),
+    *("skip_bad", "overwrite", "device", "threads", "training.workers"),
 }
 MULTIRUN = {"-m", "--multirun"}
 FLAGS = {*MULTIRUN, "-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run"}
@@ -218,7 +218,7 @@ def run_name(overrides: Sequence[str], swept: Collection[str]) -> str:
     name, exact = "", True
     for key, _, value in (text.partition("=") for text in overrides):
         group = key.partition(".")[0]
-        fixed = key in NOT_OF_WEIGHTS or group in ("search", "tune", "hydra")
+        fixed = key in NOT_OF_WEIGHTS or group in ("search", "tune", "hydra", "cluster")
         if key not in ("experiment", "seed") and (key in swept or not fixed):
             name += f"+{key}-{value}"
             exact = exact and re.fullmatch(r"[\w.-]*", value, re.ASCII) is not None
