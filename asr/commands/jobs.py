@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from asr.errors import DataError
 
@@ -74,22 +74,25 @@ def join() -> None:
         environment.export(set_cuda_visible_devices=False)
 
 
-def requeue() -> None:
+def requeue() -> NoReturn:
     """Put this job back into the queue, and end; `DataError` if it may not be.
 
     Slurm does not list a job as running that was cancelled or is out of time.
     """
-    job = os.environ.get("SLURM_JOB_ID", "")
-    if job and os.environ["SUBMITIT_EXECUTOR"] == "slurm":
+    if os.environ["SUBMITIT_EXECUTOR"] == "slurm":
+        job = os.environ["SLURM_JOB_ID"]
+        if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+            job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
         command = ["squeue", "--noheader", "--format=%T", f"--jobs={job}"]
         state = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-        if state not in ("RUNNING", ""):
-            raise DataError(
-                f"job {job} ends ({state}); the same command with resume=auto continues"
-            )
+        if state != "RUNNING":
+            raise DataError(f"job {job} was ended; the same command with resume=auto continues it")
     try:
         # Submitit's handler requeues the job in its first task, which ends there.
         signal.raise_signal(getattr(signal, f"SIG{os.environ.get(SIGNAL, 'USR2')}"))
+    except subprocess.CalledProcessError as error:
+        if error.returncode > 0:  # otherwise Slurm, which ends this job, has ended scontrol too
+            raise DataError(f"{' '.join(error.cmd)}: failed; see its message above") from error
     except Exception as error:
         if not is_of_submitit(error):
             raise
@@ -97,7 +100,9 @@ def requeue() -> None:
             f"{said_by_submitit(error)} The same command with resume=auto continues; "
             f"hydra.launcher.max_num_timeout is how often a job may use all of its time"
         ) from error
-    time.sleep(REQUEUE_S)
+    if os.environ["SUBMITIT_EXECUTOR"] == "slurm":  # the end of one process may end the others
+        time.sleep(REQUEUE_S)
+    sys.exit(INTERRUPTED)
 
 
 def is_of_submitit(error: Exception) -> bool:
