@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict
 
@@ -160,7 +160,7 @@ class Task:
     run: Callable[[RunConfig], object]
     swept: frozenset[str] = frozenset()  # keys that have several values
     opens_corpus: bool = False
-    is_requeued: bool = False  # submitit writes the task again for a job that is requeued
+    is_requeued: bool = field(default=False, init=False)  # written again for the next attempt
 
     def __call__(self, composed: DictConfig) -> None:
         overrides = HydraConfig.get().overrides.task
