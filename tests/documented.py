@@ -79,6 +79,7 @@ def _commands_of(name: str, text: str) -> Iterator[Command]:
 SKIPPED = {
     r"python3 -m venv|pip install": "installs",
     r"make test$": "the tests",
+    r"cluster=|submitit_slurm|/sbatch": "needs a cluster; tests/test_cluster.py",
     r"recipes/bench/": "measures speed for minutes: make bench",
     r"cv_corpus_v1": "needs 12 GB of Common Voice; tests/test_common_voice.py",
     r"synthetic/pictures.py": "needs the whole synthetic corpus and LibriSpeech's dev-part",

@@ -115,7 +115,15 @@ def test_scoring_and_help_never_import_torch(module: str) -> None:
 
 def test_every_command_has_a_file_and_a_line_of_help() -> None:
     files = {path.stem for path in (PACKAGE / "commands").glob("[a-z]*.py")}
-    parts = {"checks", "comparison", "configured", "overrides", "recordings", "texts"}
+    parts = {
+        "checks",
+        "comparison",
+        "configured",
+        "jobs",
+        "overrides",
+        "recordings",
+        "texts",
+    }
     assert set(COMMANDS) == files - parts
     help_text = subprocess.run(
         [sys.executable, "-m", "asr", "--help"], capture_output=True, text=True, check=True

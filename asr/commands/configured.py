@@ -5,11 +5,10 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict
 
@@ -23,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from asr import knobs
+from asr.commands import jobs
 from asr.commands.overrides import (
     CONF,
     NOT_OF_WEIGHTS,
@@ -38,6 +38,7 @@ from asr.errors import DataError, exit_code, said_by_system
 from asr.files.decoding import convert
 from asr.processor import ranks
 from asr.processor.device import choose_device
+from asr.processor.torchrun import TEMPORARY_FAILURE
 from asr.training.provenance import COMMAND
 
 HYDRA_FLAGS = """\
@@ -133,6 +134,7 @@ def help_text(program: str, about: str) -> str:
 
 def _sections() -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
     yield f"experiment: {', '.join(options('experiment'))}", ()
+    yield f"cluster: {', '.join(options('cluster'))}", ()
     yield "run:", knobs.described(RunConfig)
     for part in fields(RunConfig):
         if isinstance(part.type, type) and issubclass(part.type, knobs.Knobs):
@@ -155,14 +157,7 @@ class _WithoutLists:
         return getattr(self.stream, name)
 
 
-class JobError(Exception):
-    """A job of a multirun failed, with its message printed; the argument is its exit code.
-
-    After an ordinary exception, unlike `SystemExit`, Hydra runs the other jobs.
-    """
-
-
-@dataclass(frozen=True)
+@dataclass
 class Task:
     """What Hydra calls with the configuration of each job, also in other processes."""
 
@@ -172,6 +167,7 @@ class Task:
     shared: bool = False  # by the processes that torchrun starts
     program: str = "asr"
     typed: tuple[str, ...] = ()  # its arguments
+    is_requeued: bool = field(default=False, init=False)  # written again for the next attempt
 
     def __call__(self, composed: DictConfig) -> None:
         overrides = HydraConfig.get().overrides.task
@@ -189,6 +185,10 @@ class Task:
                 name = place.parent.name + run_name(overrides, self.swept)
                 composed.run_dir = str(place.parent.with_name(name) / place.name)
                 overrides = [*overrides, f"run_dir={composed.run_dir}"]
+            if self.is_requeued or jobs.is_restarted():
+                composed.resume = "auto"
+            if several and jobs.are_submitted():
+                jobs.join()
             if not self.opens_corpus and OmegaConf.is_missing(composed.corpus, "root"):
                 composed.corpus.root = composed.run_dir  # its manifests name the audio
             config = from_omegaconf(composed)
@@ -200,7 +200,7 @@ class Task:
         arguments = overrides if several else self.typed  # each of several jobs by itself
         COMMAND.set(f"{self.program} {shlex.join(arguments)}")
         try:
-            self.run(config)
+            self._run(config)
         except (DataError, OSError) as error:
             _fail(said_by_system(error) if isinstance(error, OSError) else str(error), 1)
         except (MemoryError, RuntimeError) as error:
@@ -208,6 +208,17 @@ class Task:
                 raise
             less = "encoder.hidden, encoder.layers or training.batch_size"
             _fail(f"memory is not enough; lower {less}, or set device=cpu", 1)
+
+    def _run(self, config: RunConfig) -> None:
+        try:
+            self.run(config)
+        except SystemExit as end:
+            if HydraConfig.get().mode != RunMode.MULTIRUN or not jobs.are_submitted():
+                raise
+            if end.code == TEMPORARY_FAILURE:
+                self.is_requeued = True
+                jobs.requeue()
+            raise jobs.JobError(end.code, "") from end
 
 
 def command(
@@ -238,14 +249,14 @@ def command(
         try:
             flags, overrides, swept = read_arguments(arguments)
             # Hydra always writes a multirun.yaml; the user's overrides come later, and win.
-            with tempfile.TemporaryDirectory(prefix="asr-") as folder:
+            with jobs.folder(overrides) as folder:
                 sys.argv[1:] = [*flags, f"hydra.sweep.dir={folder}", *overrides]
                 with redirect_stderr(_WithoutLists(sys.stderr)):
                     task = Task(
                         run, swept, opens_corpus, shared, program=program, typed=tuple(arguments)
                     )
                     hydra.main(str(CONF), "config", version_base="1.3")(task)()
-        except JobError as failure:
+        except jobs.JobError as failure:
             sys.exit(failure.args[0])
         except (HydraException, OmegaConfBaseException, DataError) as error:
             if wanted == "1":
@@ -254,6 +265,11 @@ def command(
                 ranks.end_in_silence()
             print(f"error: {explain(error, arguments)}", file=sys.stderr)
             sys.exit(2)
+        except Exception as error:
+            if not jobs.is_of_submitit(error):
+                raise
+            print(f"error: {jobs.said_by_submitit(error)}", file=sys.stderr)
+            sys.exit(1)
         finally:
             os.environ["HYDRA_FULL_ERROR"] = wanted
 
@@ -265,4 +281,6 @@ def _fail(sentence: str, code: int) -> NoReturn:
     several = job.mode == RunMode.MULTIRUN
     which = f" ({' '.join(job.overrides.task)})" if several else ""
     print(f"error: {sentence}{which}", file=sys.stderr)
-    raise JobError(code) if several else SystemExit(code)
+    if several:
+        raise jobs.JobError(code, f"{sentence}{which}" if jobs.are_submitted() else "")
+    raise SystemExit(code)

@@ -130,6 +130,9 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], froz
         else:
             raise DataError(f"{flag}: no such flag; keys are set without dashes, as in seed=1")
         before = text
+    for key in ("cluster", "hydra/launcher"):
+        if not several and any(text.startswith(f"{key}=") for text in overrides):
+            raise DataError(f"{key}: is for the jobs of several runs, or of one; add -m")
     names = {text.partition("=")[0] for text in flags}
     if several and (others := names - MULTIRUN - {"-h", "--help"} - PLACES):
         raise DataError(f"{min(others)}: is for one run; leave out -m")
@@ -217,7 +220,7 @@ def run_name(overrides: Sequence[str], swept: Collection[str]) -> str:
     name, exact = "", True
     for key, _, value in (text.partition("=") for text in overrides):
         group = key.partition(".")[0]
-        fixed = key in NOT_OF_WEIGHTS or group in ("search", "tune", "hydra")
+        fixed = key in NOT_OF_WEIGHTS or group in ("search", "tune", "hydra", "cluster")
         if key not in ("experiment", "seed") and (key in swept or not fixed):
             name += f"+{key}-{value}"
             exact = exact and re.fullmatch(r"[\w.-]*", value, re.ASCII) is not None
