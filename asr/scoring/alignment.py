@@ -104,7 +104,7 @@ def _fewest_errors(said: str, heard: str) -> str:
     if said == heard:
         return CORRECT * len(said)
     return "".join(
-        LETTERS[kind] * max(said_end - said_start, heard_end - heard_start)
+        LETTERS[kind] * (said_end - said_start or heard_end - heard_start)
         for kind, said_start, said_end, heard_start, heard_end in Levenshtein.opcodes(said, heard)
     )
 
