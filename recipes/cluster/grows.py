@@ -1,10 +1,10 @@
 """What grows with the data: seconds and peak memory of the commands, at two sizes each.
 
-    python recipes/cluster/grows.py            everything, some minutes
-    python recipes/cluster/grows.py score      asr score at the size of 960 hours, JSONL and trn
+    python recipes/cluster/grows.py            everything, some minutes and 1.1 GB of disk
+    python recipes/cluster/grows.py score      or only: score, speakers, copies, manifest
 
 Times that double with the size are linear. Each row is a process of its own. The 960 hours are
-simulated: 281,241 utterances with the average words and phones of LibriSpeech, without audio.
+simulated: 281,241 utterances with the average phones of LibriSpeech, without audio.
 """
 
 import json
@@ -37,7 +37,7 @@ def write_score(folder: Path, utterances: int, phones: int, speakers: int) -> li
         sentences.append((said, heard))
     names = "manifest.jsonl", "hyp.jsonl", "ref.trn", "hyp.trn"
     paths = [folder / f"{utterances}-{phones}-{speakers}-{name}" for name in names]
-    files = [open(path, "w") for path in paths]
+    files = [open(path, "w") for path in paths]  # noqa: SIM115
     for n in range(utterances):
         said, heard = sentences[n * 7 % SENTENCES]
         turn = n // SENTENCES % 40
@@ -76,3 +76,61 @@ def measure(title: str, size: int, command: list[str]) -> None:
         f"{used.ru_maxrss / 1024:8,.0f} MB{failed}",
         flush=True,
     )
+
+
+def score(folder: Path) -> None:
+    manifest, hyp, ref, trn = map(str, write_score(folder, UTTERANCES, 120, 2_338))
+    report = ["--protocol", "arpabet", "--output", str(folder / "report"), "--overwrite"]
+    for title, pair in (("manifest, JSONL", (manifest, hyp)), ("trn", (ref, trn))):
+        measure(f"asr score, {title}", UTTERANCES, ["-m", "asr", "score", *pair, *report])
+
+
+def speakers(folder: Path) -> None:
+    for size in (10_000, 20_000):
+        *_, ref, trn = map(str, write_score(folder, size, 38, size))
+        page = ["--protocol", "arpabet", "--html", str(folder / "page"), "--overwrite"]
+        measure("asr score --html, a speaker each", size, ["-m", "asr", "score", ref, trn, *page])
+
+
+COPIES = """
+import sys, numpy
+from asr.corpora import manifests
+from asr.corpora.recording import Recording
+size = int(sys.argv[1])
+members = [("train", Recording(str(n), f"{n}.wav", "s")) for n in range(size)]
+assert len(manifests._duplicate_audio(members, numpy.ones(size, numpy.uint64))[1]) == size - 1
+"""
+MANIFEST = """
+import sys
+from asr.dataset import BucketSampler
+from asr.records import Manifest
+durations = Manifest(sys.argv[1]).durations
+assert sum(map(len, BucketSampler(durations, 16, seed=1))) == len(durations)
+"""
+
+
+def copies(folder: Path) -> None:
+    for size in (10_000, 20_000):
+        measure("copies of one recording", size, ["-c", COPIES, str(size)])
+
+
+def manifest(folder: Path) -> None:
+    measure("Python with torch", 0, ["-c", "import asr.dataset"])
+    for size in (UTTERANCES // 2, UTTERANCES):
+        path, *_ = write_score(folder, size, 120, 2_338)
+        measure("a manifest opened, and an epoch's order", size, ["-c", MANIFEST, str(path)])
+
+
+PARTS = {part.__name__: part for part in (score, speakers, copies, manifest)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART")
+    for part in parser.parse_args().parts or PARTS:
+        with tempfile.TemporaryDirectory() as folder:
+            PARTS[part](Path(folder))
+
+
+if __name__ == "__main__":
+    main()
