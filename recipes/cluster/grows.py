@@ -7,10 +7,12 @@ Times that double with the size are linear. Each row is a process of its own. Th
 simulated: 281,241 utterances with the average phones of LibriSpeech, without audio.
 """
 
+import argparse
 import json
 import os
 import random
 import sys
+import tempfile
 import time
 from pathlib import Path
 
