@@ -120,7 +120,9 @@ class Hypothesis:
             values = getattr(self, key)
             if values is not None and len(values) != len(phones):
                 raise impossible(where, key, values, f"{len(phones)} numbers, one for each phone")
-            for n, value in enumerate(values or ()):
+            if not values or (min(values) >= 0 and max(values) <= limit):
+                continue
+            for n, value in enumerate(values):
                 if not 0 <= value <= limit:
                     raise impossible(where, f"{key}[{n}]", value, f"0 to {limit:g}")
         if self.words is not None and sum(max(n, 1) for _, n in self.words) != len(phones):

@@ -218,19 +218,24 @@ def _duplicate_audio(
     leaks: dict[int, str] = {}
     duplicates: list[str] = []
     for group in _equal(contents):
-        for number, index in enumerate(group):
+        first: dict[str, Recording] = {}  # of each split, in their order, as the members are
+        for split, recording in (members[index] for index in group):
+            first.setdefault(split, recording)
+        splits = [*first]
+        later = {
+            split: next((other for other in splits[n:] if _apart(split, other)), None)
+            for n, split in enumerate(splits)
+        }
+        for index in group:
             split, recording = members[index]
-            earlier = [members[other] for other in group[:number]]
-            later = [members[other] for other in group[number + 1 :]]
-            apart = next((pair for pair in later if _apart(split, pair[0])), None)
-            same = next((pair for pair in earlier if pair[0] == split), None)
+            apart, same = later[split], first[split]
             if apart is not None:
                 leaks[index] = (
-                    f"{recording.audio}: in {split}, the same samples as {apart[1].audio} in "
-                    f"{apart[0]}; expected in one split, leave one of them out"
+                    f"{recording.audio}: in {split}, the same samples as {first[apart].audio} in "
+                    f"{apart}; expected in one split, leave one of them out"
                 )
-            elif same is not None:
-                duplicates.append(f"{recording.audio}: the same samples as {same[1].audio}")
+            elif same is not recording:
+                duplicates.append(f"{recording.audio}: the same samples as {same.audio}")
     return leaks, duplicates
 
 

@@ -61,9 +61,9 @@ def read_lines(path: str | Path, utf16: bool = False) -> list[str]:
         raise DataError(f"{path}: is not complete UTF-16 ({error.reason})") from None
 
 
-def read_blocks(path: str | Path) -> Iterator[str]:
+def read_blocks(path: str | Path, expected: str = "lines of text") -> Iterator[str]:
     """The text of `read_lines`, some thousand whole lines at a time, each with its `\\n`."""
-    for first, raw in _blocks(path, "lines of text"):
+    for first, raw in _blocks(path, expected):
         yield _unix(_decoded(raw, path, first))
 
 

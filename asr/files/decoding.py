@@ -112,14 +112,22 @@ def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     return dict(pairs)
 
 
+@cache
+def _known(kind: Any) -> dict[str, None]:
+    """The keys of a dataclass, in order."""
+    return dict.fromkeys(field.name for field in fields(kind))
+
+
 def _require_known(keys: Any, kind: Any, where: str, key: str = "") -> None:
-    known = [field.name for field in fields(kind)]
+    known = _known(kind)
     for unknown in keys:
         if unknown not in known:
             path = _short(f"{key}.{unknown}" if key else unknown)
             hint = did_you_mean(unknown, known)
             raise DataError(f"{where}: unknown key {path!r}, expected {', '.join(known)}{hint}")
-    for name, hint in get_type_hints(kind).items() if isinstance(keys, Mapping) else ():
+    if not isinstance(keys, Mapping):
+        return
+    for name, hint in get_type_hints(kind).items():
         parts = [part for part in (hint, *get_args(hint)) if is_dataclass(part)]
         within = keys.get(name)
         if parts and isinstance(within, dict):

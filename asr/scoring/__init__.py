@@ -93,7 +93,6 @@ def score_transcripts(
     (other,) = set(SCORERS) - {scorer}
     each = counts.by_utterance(ops)
     ref, errors = each[:, 1], each[:, 3:].sum(axis=1)
-    coded_said, coded_heard, phones = pairs.coded
     return Score(
         protocol=protocol.name,
         says=protocol.says,
@@ -102,7 +101,7 @@ def score_transcripts(
         speakers=counts.by_group(map(speaker_of, said), each),
         sizes=Counter(zip(ref.tolist(), errors.tolist(), strict=True)),
         lengths=counts.by_group((ref // LENGTH_BIN * LENGTH_BIN).tolist(), each),
-        confusions=counts.confusions(coded_said.labels[:-1], coded_heard.labels[:-1], phones, ops),
+        confusions=counts.confusions(*pairs.codes, ops),
         alignments=[Alignment(*aligned) for aligned in zip(said, heard, ops, strict=True)],
         corpus=references.corpus,
         split=references.split,

@@ -7,10 +7,11 @@ case counts): substitutions cost 4, insertions and deletions 3; all utterances a
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, pairwise
-from typing import Any, NamedTuple, cast
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from asr.scoring.counts import (
     CORRECT,
@@ -21,8 +22,9 @@ from asr.scoring.counts import (
     Array,
     ErrorCounts,
     errors_in,
+    labels_of,
 )
-from asr.scoring.transcripts import Transcript
+from asr.scoring.transcripts import KNOWN, Phones, Transcript, code_of
 
 SCORERS = ("levenshtein", "sclite")
 
@@ -30,8 +32,8 @@ SCORERS = ("levenshtein", "sclite")
 # sclite 2 of 4/3/3 (word.c, wwd_WORD), levenshtein 0 of 1/1/1.
 COSTS = {"sclite": (4, 3, 2), "levenshtein": (1, 1, 0)}
 
-LETTERS = {"equal": CORRECT, "substitute": SUBSTITUTED, "delete": DELETED, "insert": INSERTED}
-BLOCK = 1_000  # utterances that jiwer aligns together: its alignments are large
+LETTERS = {"equal": CORRECT, "replace": SUBSTITUTED, "delete": DELETED, "insert": INSERTED}
+LENGTH_BIN = 8  # phones; utterances that are aligned together are about equally long
 
 # A cell of the table of choices is a sum of these; none of the first two is a deletion.
 INSERT, PAIR, DIFFERS, IS_OPTIONAL, STOP = 1, 2, 4, 8, 16
@@ -70,159 +72,151 @@ class Alignment(NamedTuple):
                 i, j = i + 1, j + 1
 
 
-class Coded(NamedTuple):
-    """Phones of N utterances, each phone as one character: N strings, and all of them as labels.
-
-    `lengths` (N,) are numbers of phones; `labels` ends with -1, which is no phone.
-    """
-
-    strings: list[str]
-    labels: Array
-    lengths: Array
-
-    def padded(self, utterances: Array) -> Array:
-        """(length, N): the labels of N of the utterances, one in each column, -1 behind them."""
-        starts = (np.cumsum(self.lengths) - self.lengths)[utterances]
-        lengths = self.lengths[utterances]
-        positions = np.arange(lengths.max(initial=0))[:, None]
-        return self.labels[np.where(positions < lengths, starts + positions, -1)]
-
-
 @dataclass(frozen=True)
 class Pairs:
-    """Phones of all utterances on both sides; those in `optional` may be left out.
-
-    At most 1,114,112 different phones, as there are characters in Unicode.
-    """
+    """Phones of all utterances on both sides; those in `optional` may be left out."""
 
     said: Sequence[Sequence[str]]
     heard: Sequence[Sequence[str]]
     optional: frozenset[str] = frozenset()
 
     @cached_property
-    def coded(self) -> tuple[Coded, Coded, list[str]]:
-        """Both sides, and the phone of each label."""
-        phones = list(dict.fromkeys(chain.from_iterable((*self.said, *self.heard))))
-        characters = {phone: chr(label) for label, phone in enumerate(phones)}
-
-        def code(side: Sequence[Sequence[str]]) -> Coded:
-            strings = ["".join(map(characters.__getitem__, each)) for each in side]
-            text = "".join(strings).encode("utf-32-le", "surrogatepass")
-            labels = np.append(np.frombuffer(text, np.int32), np.int32(-1))
-            return Coded(strings, labels, np.array(list(map(len, strings)), np.int64))
-
-        return code(self.said), code(self.heard), phones
+    def codes(self) -> tuple[list[str], list[str]]:
+        """Both sides as `Phones.code`."""
+        said, heard = ([Phones.of(one).code for one in side] for side in (self.said, self.heard))
+        return said, heard
 
 
 def align(pairs: Pairs, scorer: str) -> list[str]:
     """The scorer's alignment of every pair: one letter of CSDIO for each of its steps."""
     if scorer == "levenshtein" and not pairs.optional:
-        return _fewest_errors(pairs)
+        return list(map(_fewest_errors, *pairs.codes))
     return _cheapest(pairs, COSTS[scorer])
 
 
 def error_count(pairs: Pairs, scorer: str) -> int:
     """Errors in what `align` gives."""
-    return errors_in("".join(align(pairs, scorer)))
+    return sum(map(errors_in, align(pairs, scorer)))
 
 
-def _fewest_errors(pairs: Pairs) -> list[str]:
-    """jiwer's alignments; phones are its words, left as they are."""
-    import jiwer
-
-    unchanged = jiwer.Compose([])
-    letters = []
-    for start in range(0, len(pairs.said), BLOCK):
-        said, heard = (
-            cast("Any", [list(phones) for phones in side[start : start + BLOCK]])
-            for side in (pairs.said, pairs.heard)
-        )
-        for chunks in jiwer.process_words(said, heard, unchanged, unchanged).alignments:
-            letters.append(
-                "".join(
-                    LETTERS[c.type]
-                    * max(c.ref_end_idx - c.ref_start_idx, c.hyp_end_idx - c.hyp_start_idx)
-                    for c in chunks
-                )
-            )
-    return letters
+def _fewest_errors(said: str, heard: str) -> str:
+    """The alignment of rapidfuzz, which is jiwer's."""
+    if said == heard:
+        return CORRECT * len(said)
+    return "".join(
+        LETTERS[kind] * (said_end - said_start or heard_end - heard_start)
+        for kind, said_start, said_end, heard_start, heard_end in Levenshtein.opcodes(said, heard)
+    )
 
 
 def _cheapest(pairs: Pairs, costs: tuple[int, int, int]) -> list[str]:
     """The cheapest alignment of every pair, with sclite's choice among equal costs.
 
-    Utterances of about equal length are aligned together, as many as make `CELLS`.
+    Utterances of about equal length and number of errors are aligned together, as many as make
+    `CELLS`. Only a band of the table is computed: every cheapest alignment lies in it.
     """
-    said, heard, phones = pairs.coded
-    optional = np.array([*(phone in pairs.optional for phone in phones), False])
-    longer = np.maximum(said.lengths, heard.lengths)
-    order = np.argsort(-longer, kind="stable")
+    (said, heard), (substitution, gap, optional_gap) = pairs.codes, costs
+    n, m = (np.array(list(map(len, side)), np.int64) for side in (said, heard))
+    # With I insertions there are I + n - m deletions. No cheapest alignment costs more than the one
+    # with the fewest errors may.
+    least = optional_gap if pairs.optional else gap
+    most = max(substitution, gap) * np.array(list(map(Levenshtein.distance, said, heard)), np.int64)
+    ins = np.minimum((most - least * (n - m)) // (gap + least), m)
+    dele = np.minimum(ins + n - m, n)
+    optional = np.zeros(len(KNOWN) + len(pairs.optional) + 1, np.bool_)
+    optional[[ord(code_of(phone)) for phone in pairs.optional]] = True
+    order = np.lexsort((-ins - dele, -(np.maximum(n, m) // LENGTH_BIN)))
     aligned = [""] * len(order)
     while len(order):
-        number = max(CELLS // (int(longer[order[0]]) + 1) ** 2, 1)
-        chosen, order = order[:number], order[number:]
-        choices = _choices(said.padded(chosen), heard.padded(chosen), optional, costs)
-        letters = _letters(choices, said.lengths[chosen], heard.lengths[chosen])
+        first = order[: max(CELLS // ((n[order[0]] + 1) * (ins + dele + 1)[order[0]]), 1)]
+        rows, right, left = (np.maximum.accumulate(x[first]) for x in (n + 1, ins + 1, dele))
+        cells = rows * (right + left) * np.arange(1, len(first) + 1)
+        chosen = first[: max(int(np.searchsorted(cells, CELLS)), 1)]
+        order = order[len(chosen) :]
+        band = int(dele[chosen].max()), int(ins[chosen].max())
+        sides = [_columns([side[k] for k in chosen]) for side in (said, heard)]
+        choices = _choices(*sides, band, optional, costs)
+        letters = _letters(choices, band[0], n[chosen], m[chosen])
         for utterance, steps in zip(chosen.tolist(), letters, strict=True):
             aligned[utterance] = steps
     return aligned
 
 
-def _choices(
-    reference: Array, hypothesis: Array, optional: Array, costs: tuple[int, int, int]
-) -> Array:
-    """(n + 1, m + 1, N): the last step of the cheapest alignment of the first i and j phones.
+def _columns(codes: Sequence[str]) -> Array:
+    """(longest, N): the labels of N utterances, one in each column, -1 behind them."""
+    lengths = np.array(list(map(len, codes)), np.int64)
+    within = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    padded = np.full(within.shape, -1, np.int32)
+    padded[within] = labels_of(codes)
+    return np.ascontiguousarray(padded.T)
 
+
+def _choices(
+    reference: Array,
+    hypothesis: Array,
+    band: tuple[int, int],
+    optional: Array,
+    costs: tuple[int, int, int],
+) -> Array:
+    """(n + 1, W, N): the last step of the cheapest alignment of the first i and j phones.
+
+    W are the j from i - `band[0]` to i + `band[1]`.
     Dynamic programming with sclite's tie-break (net_dp.c, calculate_internal_cells): of equal
     costs a pair (match or substitution) wins, then an insertion, then a deletion. Costs are kept
     plus those of i gaps less those of j, so that an insertion, and a match, add nothing.
     """
-    substitution, gap, optional_gap = costs
-    (n, size), m = reference.shape, len(hypothesis)
-    dtype = np.int16 if 2 * (n + m) * max(costs) < 2**15 else np.int32
-    choices = np.empty((n + 1, m + 1, size), np.uint8)
+    (substitution, gap, optional_gap), (before, after) = costs, band
+    (n, size), width = reference.shape, before + after + 1
+    far = 2 * max(costs) * (n + 1)  # more than any alignment costs
+    dtype = np.int16 if 2 * far < 2**15 else np.int32
+    choices = np.empty((n + 1, width, size), np.uint8)
     choices[0] = INSERT
-    choices[0, 0] = STOP
-    above, row = np.zeros((2, m + 1, size), dtype)
-    differs, is_pair, is_inserted = np.empty((3, m, size), np.bool_)
-    pair = np.empty((m, size), dtype)
-    for phone, chosen in zip(reference, choices[1:], strict=True):
-        np.not_equal(hypothesis, phone, out=differs)
+    choices[0, before] = STOP
+    above, row = np.full((2, width, size), far, dtype)
+    above[before:] = 0
+    window = np.full((n + width, size), -1, np.int32)
+    window[before:][: len(hypothesis)] = hypothesis[: n + after + 1]
+    differs, is_pair = np.empty((2, width, size), np.bool_)
+    is_inserted = np.empty((width - 1, size), np.bool_)
+    pair = np.empty((width, size), dtype)
+    for i, (phone, chosen) in enumerate(zip(reference, choices[1:], strict=True)):
+        np.not_equal(window[i : i + width], phone, out=differs)
         np.multiply(differs, dtype(substitution), out=pair)
-        pair += above[:-1]
+        pair += above
         forgiven = optional[phone]
         drop = np.where(forgiven, optional_gap + gap, 2 * gap)
-        np.add(above, drop.astype(dtype), out=row)
-        np.minimum(row[1:], pair, out=row[1:])
+        np.add(above[1:], drop.astype(dtype), out=row[:-1])
+        row[-1] = far
+        np.minimum(row, pair, out=row)
         if size < 200:
             np.minimum.accumulate(row, axis=0, out=row)
         else:  # the same, faster
-            for before, now in pairwise(row):
-                np.minimum(before, now, out=now)
-        np.equal(row[1:], pair, out=is_pair)
+            for left, now in pairwise(row):
+                np.minimum(left, now, out=now)
+        np.equal(row, pair, out=is_pair)
         np.equal(row[1:], row[:-1], out=is_inserted)
         chosen[:] = forgiven * np.uint8(IS_OPTIONAL)
         chosen[1:] += is_inserted
         for mark, where in ((PAIR, is_pair), (DIFFERS, differs)):
-            chosen[1:] += where.view(np.uint8) * np.uint8(mark)
+            chosen += where.view(np.uint8) * np.uint8(mark)
         above, row = row, above
     return choices
 
 
-def _letters(choices: Array, n: Array, m: Array) -> list[str]:
+def _letters(choices: Array, before: int, n: Array, m: Array) -> list[str]:
     """The letters of N alignments, followed from (n, m) back to the beginning."""
     _, width, size = choices.shape
     letters, moves = np.zeros(STOP + 1, np.uint8), np.zeros(STOP + 1, np.int64)
     for choice in range(STOP):
         if choice & PAIR:
-            letter, move = SUBSTITUTED if choice & DIFFERS else CORRECT, width + 1
+            letter, move = SUBSTITUTED if choice & DIFFERS else CORRECT, width
         elif choice & INSERT:
             letter, move = INSERTED, 1
         else:
-            letter, move = OPTIONAL if choice & IS_OPTIONAL else DELETED, width
+            letter, move = OPTIONAL if choice & IS_OPTIONAL else DELETED, width - 1
         letters[choice], moves[choice] = ord(letter), move * size
     table = choices.reshape(-1)
-    at = (n * width + m) * size + np.arange(size)
+    at = (n * width + m - n + before) * size + np.arange(size)
     steps = np.empty((int((n + m).max(initial=0)), size), np.uint8)
     for step in reversed(range(len(steps))):
         steps[step] = table[at]

@@ -149,7 +149,7 @@ class Report:
         steps: dict[int, list[str]] = {}
         for alignment in self.score.alignments:
             ref_times, hyp_times = alignment.reference.times_s, alignment.hypothesis.times_s
-            for op, i, j in alignment.steps():
+            for op, i, j in alignment.steps() if ref_times is not None else ():
                 if i is None or ref_times is None:
                     continue
                 start_s, end_s = ref_times[i]

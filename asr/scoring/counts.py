@@ -3,6 +3,7 @@
 Rates are derived from counts and never stored.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import add
@@ -11,10 +12,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from asr.errors import DataError
+from asr.scoring.transcripts import KNOWN
 
 # One letter for each step of an alignment. O is a phone of the reference that its protocol lets
 # the hypothesis leave out: it counts as correct, as in sclite -D.
 CORRECT, SUBSTITUTED, DELETED, INSERTED, OPTIONAL = "CSDIO"
+
+BLOCK = 10_000  # utterances that are counted together
+SHIFT = 21  # bits of a character
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = TypeVar("Group", str, int)
@@ -93,22 +98,27 @@ def by_group(groups: Iterable[Group | None], counts: Array) -> dict[Group, Error
     return {group: ErrorCounts(*sums[places[group]].tolist()) for group in known}
 
 
-def confusions(said: Array, heard: Array, phones: Sequence[str], ops: Sequence[str]) -> Confusions:
+def labels_of(codes: Sequence[str]) -> Array:
+    """The characters of several `Phones.code` as numbers, which index `KNOWN`."""
+    return np.frombuffer("".join(codes).encode("utf-32-le", "surrogatepass"), np.int32)
+
+
+def confusions(said: Sequence[str], heard: Sequence[str], ops: Sequence[str]) -> Confusions:
     """How often each phone was heard for each one said; None is nothing, O is left out.
 
-    `said` and `heard` are labels of all utterances, which index `phones`.
+    `said` and `heard` are the `Phones.code` of utterances.
     """
-    letters = np.frombuffer("".join(ops).encode("ascii"), np.uint8)
-    names = [*phones, None]
-    size = len(names)
-    dtype = np.int32 if size < 2**15 else np.int64
-    rows, columns = np.full((2, len(letters)), size - 1, dtype)
-    rows[letters != ord(INSERTED)] = said
-    columns[(letters != ord(DELETED)) & (letters != ord(OPTIONAL))] = heard
-    rows *= dtype(size)
-    rows += columns
-    cells, numbers = np.unique(rows[letters != ord(OPTIONAL)], return_counts=True)
-    return {
-        (names[cell // size], names[cell % size]): number
-        for cell, number in zip(cells.tolist(), numbers.tolist(), strict=True)
-    }
+    sums: Counter[tuple[int, int]] = Counter()
+    for start in range(0, len(ops), BLOCK):
+        block = slice(start, start + BLOCK)
+        letters = np.frombuffer("".join(ops[block]).encode("ascii"), np.uint8)
+        cells = np.zeros(len(letters), np.int64)
+        cells[letters != ord(INSERTED)] = labels_of(said[block]).astype(np.int64) << SHIFT
+        is_heard = (letters != ord(DELETED)) & (letters != ord(OPTIONAL))
+        cells[is_heard] += labels_of(heard[block])
+        for cell, number in zip(
+            *map(Array.tolist, np.unique(cells[letters != ord(OPTIONAL)], return_counts=True)),
+            strict=True,
+        ):
+            sums[cell >> SHIFT, cell & ((1 << SHIFT) - 1)] += number
+    return {(KNOWN[a] or None, KNOWN[b] or None): number for (a, b), number in sorted(sums.items())}

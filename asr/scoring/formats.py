@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from asr import labels
 from asr.errors import DataError
-from asr.files import read_lines
+from asr.files import read_blocks
 from asr.files.decoding import decode
 from asr.records import Hypothesis, Utterance
 from asr.scoring import text
@@ -89,13 +90,15 @@ def _read_file(path: Path, name: str | None, tier: str | None) -> Iterator[Trans
     if name in ("phn", "textgrid"):
         yield _read_labels(path, name, tier)
         return
-    lines = [  # read once: it may be a pipe
+    blocks = read_blocks(path, "lines of text or JSON text")
+    every = (line for block in blocks for line in block.removesuffix("\n").split("\n"))
+    lines = (  # read once: it may be a pipe
         (number, line)
-        for number, line in enumerate(read_lines(path), start=1)
+        for number, line in enumerate(every, start=1)
         if line and not line.isspace() and not line.startswith(";;")
-    ]
-    if lines:
-        yield from READERS[name or _format_of(lines[0][1])](str(path), lines)
+    )
+    for first in lines:
+        yield from READERS[name or _format_of(first[1])](str(path), chain([first], lines))
 
 
 def _format_of(line: str) -> str:
@@ -136,10 +139,13 @@ def _read_json(path: str, lines: Lines) -> Iterator[Transcript]:
 
 def _objects(lines: Lines) -> Iterator[tuple[int, str]]:
     """JSON values and their lines: one a line, or over several lines, in a list or without."""
+    first = next(lines)
     with suppress(ValueError, RecursionError):
-        if isinstance(json.loads(lines[0][1]), dict):
+        if isinstance(json.loads(first[1]), dict):
+            yield first
             yield from lines
             return
+    lines = [first, *lines]
     document, between, at, line = "\n".join(line for _, line in lines), r"\s*", 0, 0
     with suppress(ValueError, RecursionError):
         if isinstance(json.loads(document), list):
@@ -158,8 +164,8 @@ def _objects(lines: Lines) -> Iterator[tuple[int, str]]:
         line += document.count("\n", start, at)
 
 
-def _words(words: Sequence[tuple[str, int]] | None) -> tuple[str, ...] | None:
-    return None if words is None else tuple(word.lower() for word, _ in words)
+def _words(words: Sequence[tuple[str, int]] | None) -> str | None:
+    return None if words is None else " ".join(word for word, _ in words).lower()
 
 
 def _from_transcribed(one: Transcribed, where: str, line: int) -> Transcript:
@@ -176,7 +182,7 @@ def _from_manifest(one: Utterance, line: int) -> Transcript:
     times = None
     if one.segments is not None:
         times = tuple((segment.start_s, segment.end_s) for segment in one.segments)
-    words = None if one.words is None else tuple(one.words.lower().split())
+    words = None if one.words is None else one.words.lower()
     about = {key: getattr(one, key) for key in ("sex", "dialect", "corpus", "split")}
     return Transcript(one.id, one.phones, line, times, one.speaker or None, words=words, **about)
 

@@ -12,6 +12,7 @@ import numpy as np
 from asr.scoring.counts import Array, ErrorCounts
 
 CONFIDENCE = 0.95
+DRAWS = 1 << 20  # numbers that are kept at a time, 8 MB
 
 
 class Interval(NamedTuple):
@@ -52,8 +53,11 @@ def drawn(
     size = int(number.sum())
     if size < 2 or replicates < 1 or ref.sum() == 0:
         return None
-    draws = np.random.default_rng(seed).multinomial(size, number / size, size=replicates)
-    drawn_ref, drawn_err = draws @ ref, draws @ err
+    generator, sums, block = np.random.default_rng(seed), [], max(DRAWS // len(units), 1)
+    for done in range(0, replicates, block):  # the same draws in blocks of any size
+        draws = generator.multinomial(size, number / size, min(block, replicates - done))
+        sums.append(draws @ np.stack([ref, err], axis=1))
+    drawn_ref, drawn_err = np.concatenate(sums).T
     rates = 100.0 * drawn_err[drawn_ref > 0] / drawn_ref[drawn_ref > 0]
     return 100.0 * float((err * number).sum()) / float((ref * number).sum()), rates
 

@@ -65,8 +65,10 @@ def _renamed(references: Transcripts, hypotheses: Transcripts) -> Transcripts:
     """
     said, names, problems = references.items, dict[str, str](), list[str]()
     unknown = [one for id_, one in hypotheses.items.items() if id_ not in said]
+    whole: dict[str, list[str]] = {}
     by_ending: dict[str, list[str]] = {}
     for id_ in said if any(one.file for one in unknown) else ():
+        whole.setdefault(_plain(id_), []).append(id_)
         words = _plain(id_).split("_")
         for begin in range(len(words)):
             by_ending.setdefault("_".join(words[begin:]), []).append(id_)
@@ -75,8 +77,8 @@ def _renamed(references: Transcripts, hypotheses: Transcripts) -> Transcripts:
         if one.file:
             parts = parts_of(one.file)
             ends = [_plain("_".join(parts[-n:])) for n in range(1, len(parts) + 1)]
-            whole = ([i for i in by_ending.get(end, ()) if _plain(i) == end] for end in ends)
-            ids = next((fit for fit in whole if fit), by_ending.get(ends[0], []))
+            fit = next((end for end in ends if end in whole), None)
+            ids = by_ending.get(ends[0], []) if fit is None else whole[fit]
         elif one.channel:
             like = f"{one.id}-{one.channel}", one.id.removesuffix(f"-{one.channel}")
             ids = [i for i in like if i in said and said[i].channel in (None, one.channel)]

@@ -4,19 +4,20 @@ The protocols are in `asr/tables/protocols.toml`, each with its source. A phone 
 not know is an error.
 """
 
+import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from itertools import chain, compress, pairwise
+from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from asr.errors import DataError
 from asr.files import names, read_rows
 from asr.phones import TABLES, fold_to_39, fold_to_arpabet, phone_set, unknown_phone
-from asr.scoring.transcripts import Transcripts
+from asr.scoring.transcripts import DELETED, KNOWN, Phones, Transcripts, code_of
 
 Side = Literal["reference", "hypothesis"]
 EVERY_PHONE = "*"
@@ -46,26 +47,38 @@ class Protocol:
 
         A merged run takes the index of its first label. Raises `DataError` on an unknown label.
         """
-        try:
-            folded = tuple(phones if self.target is None else map(self.target.__getitem__, phones))
-        except KeyError as error:
-            assert self.target is not None
-            raise DataError(unknown_phone(error.args[0], self.target, self.set_name)) from None
-        merged = self.merged.get(side)
-        if not (self.releases or merged or None in folded):
-            return cast(tuple[str, ...], folded), range(len(folded))
-        keep = [phone is not None for phone in folded]
-        if self.releases:
-            for index, (phone, following) in enumerate(pairwise(phones)):
-                keep[index] &= following not in self.releases.get(phone, ())
-        if merged:
-            before = None
-            for index, scored in enumerate(folded):
-                if keep[index]:
-                    keep[index] = scored != before or not merged & {scored, EVERY_PHONE}
-                    before = scored
-        scored_phones = cast(Iterator[str], compress(folded, keep))
-        return tuple(scored_phones), tuple(compress(range(len(folded)), keep))
+        marked = self._marked(Phones.of(phones).code, side)
+        indices = tuple(n for n, character in enumerate(marked) if character != DELETED)
+        return tuple(Phones(marked.replace(DELETED, ""))), indices
+
+    def _marked(self, code: str, side: Side) -> str:
+        """What is scored of each label of a `Phones.code`, or DELETED."""
+        for closure in self._closures:
+            code = closure.sub(DELETED, code)
+        code = code.translate(self._folded)
+        if side in self._runs:
+            code = self._runs[side].sub(lambda m: m[1] + DELETED * (len(m[0]) - 1), code)
+        return code
+
+    @cached_property
+    def _folded(self) -> "_Folded":
+        return _Folded(self)
+
+    @cached_property
+    def _closures(self) -> list[re.Pattern[str]]:
+        """Each closure before one of its releases."""
+        rules = self.releases.items()
+        return [re.compile(f"{_any_of([one])}(?={_any_of(releases)})") for one, releases in rules]
+
+    @cached_property
+    def _runs(self) -> dict[str, re.Pattern[str]]:
+        """Of each side, runs of a phone that is merged, also with deleted phones in between."""
+        some = {side: merged for side, merged in self.merged.items() if merged}
+        phone = {
+            side: f"[^{DELETED}]" if EVERY_PHONE in merged else _any_of(merged)
+            for side, merged in some.items()
+        }
+        return {side: re.compile(f"({one})(?:{DELETED}*\\1)+", re.S) for side, one in phone.items()}
 
     def apply_all(self, transcripts: Transcripts, side: Side) -> Transcripts:
         """The transcripts as scored; one `DataError` lists all unknown labels."""
@@ -75,10 +88,15 @@ class Protocol:
             return transcripts
         items = {}
         try:
-            for transcript in transcripts.items.values():
-                phones, indices = self.apply(transcript.phones, side)
-                times = transcript.times_s and tuple(transcript.times_s[i] for i in indices)
-                items[transcript.id] = transcript._replace(phones=phones, times_s=times)
+            for id_, one in transcripts.items.items():
+                marked = self._marked(Phones.of(one.phones).code, side)
+                times = one.times_s and tuple(
+                    time
+                    for time, phone in zip(one.times_s, marked, strict=True)
+                    if phone != DELETED
+                )
+                phones = Phones(marked.replace(DELETED, ""))
+                items[id_] = one._replace(phones=phones, times_s=times)
         except DataError:
             raise self._unknown_labels(transcripts, side) from None
         return replace(transcripts, items=items)
@@ -99,6 +117,26 @@ class Protocol:
         )
 
 
+class _Folded(dict[int, str]):
+    """The character of `Phones` that is scored for each one that occurs, or DELETED."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+
+    def __missing__(self, label: int) -> str:
+        phone, target = KNOWN[label], self.protocol.target
+        if phone and target is not None:
+            if phone not in target:
+                raise DataError(unknown_phone(phone, target, self.protocol.set_name))
+            phone = target[phone] or ""
+        self[label] = code_of(phone) if phone else DELETED
+        return self[label]
+
+
+def _any_of(phones: Iterable[str]) -> str:
+    return f"[{''.join(re.escape(code_of(phone)) for phone in sorted(phones))}]"
+
+
 def protocol_names() -> tuple[str, ...]:
     """The names of all protocols, in the order of their file."""
     return tuple(_definitions())
@@ -114,7 +152,8 @@ def _of_words(transcripts: Transcripts, side: Side) -> Transcripts:
                 f"a corpus with a lexicon, and hypotheses of search=words or the JSON of "
                 f"`asr transcribe --words`"
             )
-        items[id_] = one._replace(phones=one.words or (), times_s=None)
+        words = Phones.of((one.words or "").split())
+        items[id_] = one._replace(phones=words, times_s=None)
     return replace(transcripts, items=items)
 
 

@@ -21,7 +21,7 @@ IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 ALTERNATIVES = re.compile(r"\{[^{}]*/[^{}]*\}|<ALT")  # of sclite; { alone is a vowel of X-SAMPA
 TRANSCRIBED = re.compile(rf"# (.+), (\d+\.\d\d) s:(?: {NO_SPEECH}|(.*))")  # its first line
 
-Lines = Sequence[tuple[int, str]]  # without blank ones and comments, and their numbers
+Lines = Iterator[tuple[int, str]]  # without blank ones and comments, and their numbers
 Source = tuple[str, str]  # recording and channel
 
 

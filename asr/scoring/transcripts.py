@@ -2,16 +2,73 @@
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from asr import labels
 from asr.errors import DataError
 from asr.files import name
+
+
+class Phones(Sequence[str]):
+    """The phones of an utterance, a sequence of strings that is kept as one character for each.
+
+    `code` has these characters: `KNOWN[ord(c)]` is the phone of `c`, and DELETED is none. A process
+    may have 1,114,111 different phones, as there are characters in Unicode.
+    """
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    @classmethod
+    def of(cls, phones: Iterable[str]) -> "Phones":
+        """Phones that are known to be names (`phones_of` checks others)."""
+        return phones if isinstance(phones, cls) else cls("".join(map(code_of, phones)))
+
+    def __len__(self) -> int:
+        return len(self.code)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(KNOWN.__getitem__, map(ord, self.code))
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Phones": ...
+
+    def __getitem__(self, index: int | slice) -> "str | Phones":
+        chosen = self.code[index]
+        return Phones(chosen) if isinstance(index, slice) else KNOWN[ord(chosen)]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Phones | tuple) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+DELETED = "\0"
+KNOWN = [""]  # the phones of all transcripts of this process, by character
+_codes: dict[str, str] = {}
+
+
+def code_of(phone: str) -> str:
+    """The character of a phone, which gets one the first time."""
+    code = _codes.get(phone)
+    if code is None:
+        phone = sys.intern(str.__str__(phone))
+        code = _codes[phone] = chr(len(KNOWN))
+        KNOWN.append(phone)
+    return code
 
 
 class Part(NamedTuple):
@@ -29,11 +86,12 @@ class Transcript(NamedTuple):
 
     `times_s` are (start, end) of every phone in seconds. `line` is 0 where there is no file of
     lines. `channel` is that of the recording, `file` the path that the id was made of. `parts`, in
-    order of time, are those of a recording that is scored part by part. `words` are in lower case.
+    order of time, are those of a recording that is scored part by part. `words` are in lower case,
+    with blanks between them.
     """
 
     id: str
-    phones: tuple[str, ...]
+    phones: Sequence[str]
     line: int = 0
     times_s: tuple[tuple[float, float], ...] | None = None
     speaker: str | None = None
@@ -44,7 +102,7 @@ class Transcript(NamedTuple):
     parts: tuple[Part, ...] = ()
     corpus: str = ""
     split: str = ""
-    words: tuple[str, ...] | None = None
+    words: str | None = None
 
 
 @dataclass(frozen=True)
@@ -132,14 +190,14 @@ def name_of(value: object, where: str, what: str) -> str:
     return name(str(value), where, what)
 
 
-def phones_of(phones: object, where: str) -> tuple[str, ...]:
-    """Phones of any origin: one string for all occurrences of each, checked once.
+def phones_of(phones: object, where: str) -> Phones:
+    """Phones of any origin, each checked once.
 
     Raises `DataError` for what is no sequence of strings; a string would be read by letters, a
     dictionary by its keys.
     """
     listed: Sequence[str]
-    if isinstance(phones, list | tuple):
+    if isinstance(phones, list | tuple | Phones):
         listed = phones
     elif isinstance(phones, Iterable) and not isinstance(phones, str | bytes | Mapping | Set):
         listed = list(phones)
@@ -149,13 +207,8 @@ def phones_of(phones: object, where: str) -> tuple[str, ...]:
             f"of strings, as in ['s', 'ih', 't']"
         )
     try:
-        return tuple(map(_phone, listed))
-    except (DataError, TypeError):
+        return Phones("".join(map(_codes.__getitem__, listed)))
+    except (KeyError, TypeError):
         for one in listed:
-            name_of(one, where, "phones: label")
-        raise
-
-
-@cache
-def _phone(phone: str) -> str:
-    return sys.intern(name(str.__str__(phone), "", "phones: label"))
+            _codes[one] = code_of(name_of(one, where, "phones: label"))
+        return Phones.of(listed)

@@ -1,12 +1,15 @@
 """The values that a recogniser has before its first step."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from asr import checkpoint
+from asr.batch import Batch
 from asr.config import RunConfig
 from asr.criteria import Split
 from asr.dataset import Batches
@@ -23,6 +26,9 @@ log = logging.getLogger(__name__)
 # recordings at hand, and between the encoders of any two.
 FREE_FEATURES = ("normalization", "cmn_window", "active_db")
 FREE_ENCODER = ("dropout", "forget_bias")
+SAMPLE = 30_000  # utterances that the normalisation of a larger training set is estimated from
+
+log = logging.getLogger(__name__)
 
 
 def draw(config: RunConfig, vocabulary: Vocabulary, device: torch.device) -> Recognizer:
@@ -70,15 +76,35 @@ def said_of_products(precision: str) -> str:
 def initialize(recognizer: Recognizer, start_from: str, train: Batches, dev: Batches) -> None:
     """Take over what fits of the checkpoint `start_from`, if there is one; estimate the rest.
 
-    The normalisation is estimated from the training set; the criterion takes from both splits what
-    it needs before the first epoch.
+    The normalisation is estimated from the training set (`sample`); the criterion takes from both
+    splits what it needs before the first epoch.
     """
     carried = carry_over(start_from, recognizer)
     if "features" not in carried:
-        recognizer.features.fit_normalization(batch.to(recognizer.device) for batch in train)
+        recognizer.features.fit_normalization(
+            batch.to(recognizer.device) for batch in sample(train)
+        )
     if "criterion" not in carried:
         recognizer.criterion.prepare(_split(recognizer, train), _split(recognizer, dev))
     ranks.share(recognizer.state_dict().values())
+
+
+def sample(batches: Batches, most: int = SAMPLE) -> Iterable[Batch]:
+    """The batches themselves, or of more than `most` utterances every n-th one, in their order.
+
+    In an order by length that is a sample of all lengths.
+    """
+    size = len(batches.speech)
+    if size <= most:
+        return batches
+    chosen = list(batches.bucket_sampler)[:: -(-size // most)]
+    log.info("normalisation: from %d of %d utterances", sum(map(len, chosen)), size)
+    return DataLoader(
+        batches.speech,  # type: ignore[arg-type]
+        batch_sampler=chosen,
+        collate_fn=batches.speech.collate,
+        num_workers=batches.num_workers,
+    )
 
 
 def _split(recognizer: Recognizer, batches: Batches) -> Split:
