@@ -36,16 +36,20 @@ __all__ = ["align", "assess", "load", "score"]
 
 
 def load(
-    checkpoint: str | Path | None = None, words: str | Path | bool | None = None
+    checkpoint: str | Path | None = None,
+    words: str | Path | bool | None = None,
+    symbols: str | None = None,
 ) -> Transcriber:
     """The recogniser of a checkpoint, or else the packaged model; `transcribe` is its method.
 
     With `words`, a file of `asr words` or True for the packaged one, transcripts have words.
+    `symbols` is the alphabet of the phones: "arpabet", "ipa", "timit" or "xsampa"; None: that of
+    the model.
     Raises `DataError` where a file is absent, damaged, or of another kind.
     """
     from asr import transcriber
 
-    return transcriber.load(checkpoint, words=words)
+    return transcriber.load(checkpoint, words=words, symbols=symbols)
 
 
 def align(
@@ -55,6 +59,7 @@ def align(
     checkpoint: str | Path | None = None,
     channel: int | None = None,
     lexicon: str | Path | None = None,
+    symbols: str | None = None,
 ) -> Transcript | tuple[Segment, ...]:
     """The times of what is said in a recording, by forced alignment.
 
@@ -63,11 +68,14 @@ def align(
     in Hz; `channel`, from 1, chooses one of several, which are mixed otherwise. Phones are those of
     the checkpoint's vocabulary (the packaged model: CMUdict's, in lower case, without stress), and
     words are those of the file `lexicon` or else CMUdict, or are pronounced by espeak-ng.
+    With `symbols`, the phones of the list and the result are those of an alphabet, as in `load`.
     Raises `DataError` for an unknown phone, a text that cannot be read, or audio that is too short.
     """
     from asr import alignment
 
-    return alignment.align(recording, text_or_phones, sample_rate, checkpoint, channel, lexicon)
+    return alignment.align(
+        recording, text_or_phones, sample_rate, checkpoint, channel, lexicon, symbols
+    )
 
 
 def assess(
@@ -77,6 +85,7 @@ def assess(
     checkpoint: str | Path | None = None,
     channel: int | None = None,
     lexicon: str | Path | None = None,
+    symbols: str | None = None,
 ) -> Assessment:
     """How well each sound of an English text is pronounced in a recording, 0 to 100.
 
@@ -86,7 +95,7 @@ def assess(
     """
     from asr import assessment
 
-    return assessment.assess(recording, text, sample_rate, checkpoint, channel, lexicon)
+    return assessment.assess(recording, text, sample_rate, checkpoint, channel, lexicon, symbols)
 
 
 def score(
@@ -95,14 +104,16 @@ def score(
     protocol: str = "strict",
     *,
     missing: str = "error",
+    symbols: str | tuple[str | None, str | None] | None = None,
 ) -> Score:
     """The phone error rate of hypotheses: phones by utterance id on both sides.
 
-    `protocol` says what is folded and deleted before the alignment (docs/scoring.md). The result
+    `protocol` says what is folded and deleted before the alignment (docs/scoring.md). `symbols` is
+    the alphabet of both sides, or a pair for each, as in `load`; IPA may be whole words. The result
     has counts and rates in `total`, and the aligned phones. Raises `DataError` where an id is on
     one side only (a missing hypothesis counts as deletions with `missing="delete"`), phones are no
     list of strings, or a phone is not in the protocol's phone set.
     """
     from asr import scoring
 
-    return scoring.score(references, hypotheses, protocol, missing=missing)
+    return scoring.score(references, hypotheses, protocol, missing=missing, symbols=symbols)

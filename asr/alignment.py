@@ -24,6 +24,7 @@ from asr.errors import DataError
 from asr.files import shown
 from asr.phones import unknown_phone
 from asr.records import Segment, Transcript
+from asr.symbols import read_in, written
 from asr.transcriber import SPEAKER, Recording, Transcriber, Warn, spoken
 
 MODEL = Path(__file__).parent / "pretrained" / "alignment.safetensors"
@@ -46,8 +47,11 @@ def align(
     model: str | Path | None = None,
     channel: int | None = None,
     lexicon: str | Path | None = None,
+    symbols: str | None = None,
 ) -> Transcript | tuple[Segment, ...]:
     """What is said in a recording, with its times: see `asr.align`."""
+    transcriber = Transcriber(load(model), symbols=symbols)
+    vocabulary = transcriber.recognizer.vocabulary
     given, name = text_or_phones, shown(recording) if isinstance(recording, str | Path) else ""
     if isinstance(given, str | Path):
         pronouncer = Pronouncer(Path(lexicon) if lexicon else None)
@@ -55,12 +59,13 @@ def align(
         for warning in pronouncer.warnings():
             warnings.warn(warning, stacklevel=3)
     elif isinstance(given, Sequence) and all(isinstance(phone, str) for phone in given):
-        said = tuple(Said(phone, ((phone,),)) for phone in given)
+        phones = read_in(given, symbols, vocabulary) if symbols else given
+        said = tuple(Said(phone, ((phone,),)) for phone in phones)
     else:
         raise DataError(f"phones are {given!r}, expected a list of strings, or a text")
-    transcriber = Transcriber(load(model))
     waveform = transcriber.waveform(recording, sample_rate, channel)
     result = transcript(Aligner(transcriber.recognizer), name, iter([waveform]), said)
+    result = written(result, symbols)
     return result if isinstance(given, str | Path) else result.phones
 
 

@@ -7,7 +7,7 @@ reductions and the recogniser's own confusions count for little. docs/assessment
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from asr.files import shown
 from asr.phones import Vocabulary, table_rows
 from asr.records import Transcript, Word
 from asr.search.substitutions import variants
+from asr.symbols import require_alphabet, symbols_of
 from asr.transcriber import Recording, Transcriber, Warn
 
 LEFT_OUT = "-"  # in place of the phone that was recognised, where there was none
@@ -242,6 +243,7 @@ class Assessor:
             absent = AssessedWord(one.word, time_s, time_s, 0.0, left_out=True)
             time_s = assessed.setdefault(n, absent).end_s
         result = summary(name, transcript.duration_s, [assessed[n] for n in range(len(said))])
+        result = in_symbols(result, self.recogniser.symbols)
         if result.score < DOUBTFUL:
             at_least = f"expected at least {DOUBTFUL}; is this what was said?"
             warn(f"score {result.score:.0f}, {at_least}")
@@ -313,10 +315,35 @@ def summary(name: str, duration_s: float, words: Sequence[AssessedWord]) -> Asse
     )
 
 
-def load(path: str | Path | None = None, device: torch.device | str = "cpu") -> Assessor:
+def in_symbols(result: Assessment, alphabet: str | None) -> Assessment:
+    """An assessment in the symbols of an alphabet of `asr.symbols`; None: as it is."""
+    if alphabet is None:
+        return result
+    table = {LEFT_OUT: LEFT_OUT} | {p: s for p, s in symbols_of(alphabet).items() if s}
+    words = (
+        replace(
+            word,
+            phones=tuple(
+                replace(one, phone=table[one.phone], heard=table[one.heard]) for one in word.phones
+            ),
+            extra=tuple(replace(one, phone=table[one.phone]) for one in word.extra),
+        )
+        for word in result.words
+    )
+    return replace(result, words=tuple(words))
+
+
+def load(
+    path: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    symbols: str | None = None,
+) -> Assessor:
     """The recogniser of a file, or else the packaged one, with the packaged aligner."""
+    require_alphabet(symbols)
     loaded = checkpoint.load(path or transcriber.MODEL, device, language_model=False)
-    return Assessor(Transcriber(loaded), Aligner(alignment.load(device=device).recognizer))
+    return Assessor(
+        Transcriber(loaded, symbols=symbols), Aligner(alignment.load(device=device).recognizer)
+    )
 
 
 def assess(
@@ -326,9 +353,10 @@ def assess(
     checkpoint: str | Path | None = None,
     channel: int | None = None,
     lexicon: str | Path | None = None,
+    symbols: str | None = None,
 ) -> Assessment:
     """How well a text is pronounced in a recording: see `asr.assess`."""
-    assessor = load(checkpoint)
+    assessor = load(checkpoint, symbols=symbols)
     said = Pronouncer(Path(lexicon) if lexicon else None).said(text)
     name = shown(recording) if isinstance(recording, str | Path) else ""
     return assessor.assess(

@@ -29,6 +29,7 @@ from asr.records import Hypothesis, Segment, Transcript, Word
 from asr.search import SearchConfig
 from asr.search.graph import Graph, graph_of
 from asr.search.word_model import load_words, word_graph
+from asr.symbols import require_alphabet, written
 
 MODEL = Path(__file__).parent / "pretrained" / "librispeech.safetensors"
 WORDS = MODEL.with_name("words.safetensors")
@@ -55,11 +56,16 @@ class Piece(NamedTuple):
 class Transcriber:
     """A recogniser with the search of its file, or else a greedy search.
 
-    With the `words` file of `asr words`, words are searched for, as that file says.
+    With the `words` file of `asr words`, words are searched for, as that file says. Transcripts
+    are in `symbols`, an alphabet of `asr.symbols`; None: in the model's own phones.
     """
 
-    def __init__(self, loaded: Checkpoint, words: str | Path | None = None) -> None:
+    def __init__(
+        self, loaded: Checkpoint, words: str | Path | None = None, symbols: str | None = None
+    ) -> None:
         self.recognizer: Recognizer = loaded.recognizer
+        require_alphabet(symbols, self.recognizer.vocabulary.phones)
+        self.symbols = symbols
         self.search = loaded.search or SearchConfig()
         self.detector = loaded.detector
         self.calibration = loaded.calibration
@@ -204,7 +210,8 @@ class Transcriber:
                 words += tuple(spoken(hypothesis.words or (), own))
             phones += own
             samples += piece.samples
-        return Transcript(name, round(samples / rate, 4), tuple(phones), words)
+        transcript = Transcript(name, round(samples / rate, 4), tuple(phones), words)
+        return written(transcript, self.symbols)
 
     @torch.no_grad()
     def hypothesis(
@@ -364,11 +371,13 @@ def load(
     model: str | Path | None = None,
     device: torch.device | str = "cpu",
     words: str | Path | bool | None = None,
+    symbols: str | None = None,
 ) -> Transcriber:
     """The model of a file, or else the packaged model, whose error says to install again.
 
-    `words` is a file of words; True: the packaged one.
+    `words` is a file of words; True: the packaged one. `symbols` are those of `Transcriber`.
     """
+    require_alphabet(symbols)
     if model is None and not MODEL.exists():
         raise DataError(
             f"{MODEL}: no such file, this installation has no packaged model; name a model with "
@@ -385,7 +394,7 @@ def load(
         loaded = checkpoint.load(model or MODEL, device, language_model=words is None)
     except DataError as error:
         raise DataError(f"{error}{'' if model else '; install the package again'}") from error
-    return Transcriber(loaded, words)
+    return Transcriber(loaded, words, symbols)
 
 
 def transcribe_all(

@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).parents[1] / "asr"
 
 FLOORS = {
     "ground": {
-        *("batch", "errors", "files", "knobs", "phones", "processor", "records", "templates"),
+        *("batch", "errors", "files", "knobs", "phones", "processor", "records", "symbols"),
+        "templates",
     },
     "signal": {
         *("audio", "augment", "features", "labels", "lstm", "pictures", "scoring", "search"),

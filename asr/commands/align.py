@@ -39,6 +39,7 @@ from asr.labels.formats import FORMATS, RATE, TIERS, in_format, with_silence
 from asr.processor.device import choose_device
 from asr.recognizer import encode_all
 from asr.records import Transcript, Utterance, write_jsonl
+from asr.symbols import ALPHABETS, require_alphabet, written
 
 BATCH_SIZE = 16  # utterances
 KINDS = ("textgrid", "text", "json", "phn")  # with one file for each recording, the default first
@@ -176,6 +177,7 @@ def write_each(
     places: Places, number: int, pair: Pair, result: Transcript, options: argparse.Namespace
 ) -> None:
     """Write, or print, the result of a pair in each format."""
+    result = written(result, options.symbols)
     for format, paths in places:
         path, kinds, rate = paths[number], [format], RATE
         if format == "phn":
@@ -193,6 +195,7 @@ def write_each(
 
 def write_all(done: Sequence[tuple[Pair, Transcript]], options: argparse.Namespace) -> None:
     """Write what holds the results of all pairs, the manifest last."""
+    done = [(pair, written(result, options.symbols)) for pair, result in done]
     for path, kind in ((options.ctm, "ctm"), (options.words_ctm, "words-ctm")):
         if path:
             with atomic_open(path) as file:
@@ -232,8 +235,9 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--words-ctm", type=Path, metavar="FILE", help="write a ctm of words, likewise")
     names = "tiers of a TextGrid, with their names; default: words=words,phones=phones"
     add("--tiers", type=tiers_of, default="words=words,phones=phones", metavar="…", help=names)
-    symbols = "timit: with h# and pau where nobody speaks, in .phn and manifests"
-    add("--symbols", choices=("arpabet", "timit"), default="arpabet", help=symbols)
+    symbols = """alphabet of what is written; timit: with h# and pau where nobody speaks, in .phn
+        and manifests; default: the model's own phones"""
+    add("--symbols", choices=ALPHABETS, help=symbols)
     add("--compare", action="store_true", help="print how far the manifest's `segments` differ")
     a_check = "list the likeliest wrong words instead; --output FILE.json or .jsonl has all"
     add("--check", action="store_true", help=a_check)
@@ -243,8 +247,16 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     is_model = first.endswith(".safetensors") or [one[-6:] for one in others] == [".jsonl"]
     if others and not options.checkpoint and is_model:
         options.checkpoint, options.source = first, others
+    phn = options.phn or "phn" in (options.format, str(options.output).lower()[-3:])
+    if options.symbols == "xsampa" and phn:
+        parser.error(
+            "--symbols xsampa: .phn is read in lower case, where T and t would be the same; write "
+            "TextGrid, .json or .ctm, or set --symbols timit"
+        )
     if options.check:
         options.manifest = None
+        if options.symbols:
+            parser.error("--symbols: --check prints its model's phones; leave --symbols out")
         if options.output and options.output.suffix not in checks.FORMATS:
             parser.error(f"--output {options.output}: --check writes .json or .jsonl")
         return options
@@ -307,6 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         judged = checks.run(jobs, say, *where)
         return report(len(judged))
     model = Aligner(alignment.load(options.checkpoint, choose_device(options.device)).recognizer)
+    require_alphabet(options.symbols, model.recognizer.vocabulary.phones)
     with tqdm(total=len(jobs), desc="aligned", leave=False, disable=None) as bar:
         for number, result in aligned(model, jobs, say, options.channel):
             bar.update()

@@ -30,6 +30,7 @@ from asr.files.outputs import atomic_open, require_new
 from asr.labels import textgrid
 from asr.processor.device import choose_device
 from asr.records import Segment
+from asr.symbols import ALPHABETS
 
 KINDS = ("textgrid", "text", "json")  # the first is that of a folder of results
 
@@ -84,6 +85,8 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--checkpoint", type=Path, metavar="FILE", help="model that listens; default: the packaged")
     add("--output", type=Path, metavar="PATH", help="FILE.TextGrid, .json or .txt, or a folder")
     add("--format", choices=KINDS, help="default: that of FILE, textgrid in a folder, else text")
+    alphabet = "alphabet of phones in results; default: ARPABET, of the model"
+    add("--symbols", choices=ALPHABETS, help=alphabet)
     return parser.parse_args(arguments)
 
 
@@ -112,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("warning", warning)
     for problem in problems:
         say("error", problem)
-    assessor = assessment.load(options.checkpoint, choose_device(options.device))
+    assessor = assessment.load(options.checkpoint, choose_device(options.device), options.symbols)
     bad = len(problems)
     hidden = True if options.output is None else None
     for pair, target, said in tqdm(jobs, desc="assessed", leave=False, disable=hidden):

@@ -27,6 +27,7 @@ EXAMPLES = """\
   asr score text decoded.txt --scorer sclite --json - | jq .total.per
   asr score ref.trn seed1.trn seed2.trn seed3.trn        mean ± sd over seeds
   asr score ref.trn ours.trn --compare theirs.trn        which is better, is it significant
+  asr score ref.trn espeak.txt --symbols arpabet,ipa --protocol arpabet
 """
 
 
@@ -44,6 +45,13 @@ def main(argv: list[str] | None = None) -> None:
     if len(names) > 2 or not set(names) <= {None, *FORMATS}:
         parser.error(f"--format: expected one or two of {', '.join(FORMATS)}, as in jsonl,ctm")
     options.format = names[0], names[-1]
+    if options.symbols is not None:
+        from asr.symbols import ALPHABETS
+
+        alphabets = options.symbols.split(",")
+        if len(alphabets) > 2 or not set(alphabets) <= set(ALPHABETS):
+            parser.error(f"--symbols: expected one or two of {', '.join(ALPHABETS)}")
+        options.symbols = alphabets[0], alphabets[-1]
     written = {name: vars(options).pop(name) for name in ("output", "json", "html")}
     written["output"] = None if written["output"] == "-" else written["output"]
     files = [path for path in written.values() if path not in (None, "-")]
@@ -73,6 +81,7 @@ def run(
     protocol: str | None = None,
     scorer: str = "levenshtein",
     format: tuple[str | None, str | None] = (None, None),
+    symbols: tuple[str | None, str | None] | None = None,
     tier: str | None = None,
     map: str | Path | None = None,
     missing: str = "error",
@@ -83,14 +92,17 @@ def run(
     """One report for every protocol and hypothesis file, in that order.
 
     `protocol` None is that of the run that the hypotheses are of, or else "strict". `format` are
-    those of the reference and the hypotheses; None: detected from the files. `tier` is a
-    TextGrid's, `map` a file to fold by, `compare` another system's hypotheses.
+    those of the reference and the hypotheses; None: detected from the files. `symbols` are their
+    alphabets of `asr.symbols`; None: the labels that the protocol knows. `tier` is a TextGrid's,
+    `map` a file to fold by, `compare` another system's hypotheses.
     """
     from asr import scoring
 
     @cache
     def transcripts(path: str | Path) -> "Transcripts":
-        return scoring.read_transcripts(path, format[path != reference], tier)
+        is_hypothesis = path != reference
+        read = scoring.read_transcripts(path, format[is_hypothesis], tier)
+        return scoring.in_phones(read, symbols[is_hypothesis] if symbols else None)
 
     def scored(path: str | Path, protocol: "scoring.Protocol") -> "Score":
         return scoring.score_transcripts(
@@ -187,6 +199,10 @@ def _parser() -> argparse.ArgumentParser:
     formats = """format of both, or of REF and of HYP: jsonl, trn, text, ctm, stm, mlf, phn or
         textgrid (jsonl and text are also those of `asr transcribe`); detected if not given"""
     add("--format", metavar="NAME[,NAME]", help=formats)
+    alphabets = """alphabet of both, or of REF and of HYP: ipa and xsampa (also without blanks
+        between phones), arpabet or timit (in either letter case; arpabet with stress too);
+        default: the labels that the protocol knows"""
+    add("--symbols", metavar="NAME[,NAME]", help=alphabets)
     add("--tier", metavar="NAME", help="TextGrid tier of phones (default: the one named so)")
     add("--map", metavar="FILE", help="file to fold by: two columns, or Kaldi's 60-48-39")
     missing = "utterances without hypothesis: an error, or their phones count as deleted"

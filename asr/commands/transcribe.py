@@ -3,6 +3,7 @@
     asr transcribe my.wav
     asr transcribe my.wav --output my.TextGrid
     asr transcribe my.wav --words
+    asr transcribe my.wav --symbols ipa
     asr transcribe *.mp3 recordings/ --format textgrid --output phones
     asr transcribe my.wav --checkpoint exp/timit/1/checkpoint-best.safetensors
     asr transcribe anna/*.wav --one-speaker
@@ -37,6 +38,7 @@ from asr.files.outputs import atomic_open, require_new
 from asr.labels.formats import NO_SPEECH, in_format
 from asr.processor.device import choose_device
 from asr.processor.workers import end_with_parent
+from asr.symbols import ALPHABETS
 from asr.transcriber import Transcriber, load
 
 FORMATS = ("text", "json", "textgrid")
@@ -62,11 +64,13 @@ class Worker:
     channel: int | None
     device: str
     threads: int
+    symbols: str | None = None
     moments: SpeakerMoments | None = None
 
     @cached_property
     def transcriber(self) -> Transcriber:
-        return load(self.checkpoint, choose_device(self.device, self.threads), self.words)
+        device = choose_device(self.device, self.threads)
+        return load(self.checkpoint, device, self.words, self.symbols)
 
     def __call__(self, path: str | Path) -> Result:
         said: list[str] = []
@@ -93,6 +97,7 @@ def run(
     device: str = "auto",
     threads: int = 0,
     jobs: int = 1,
+    symbols: str | None = None,
 ) -> list[str]:
     """Transcribe files to standard output, or each into a file in the folder `output`.
 
@@ -112,7 +117,7 @@ def run(
     paths = [path for path, _ in places]
     if jobs > 1 and "-" in map(str, paths):
         raise DataError("-: standard input is read by one process; leave --jobs out")
-    worker = Worker(checkpoint, words, format, channel, device, threads or int(jobs > 1))
+    worker = Worker(checkpoint, words, format, channel, device, threads or int(jobs > 1), symbols)
     model = worker.transcriber
     problems: list[str] = []
     heard_s = 0.0
@@ -212,6 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--words-file", dest="words", metavar="FILE", help=a_file)
     add("--format", choices=sorted(FORMATS), help="default: that of --output FILE, or text")
     add("--output", type=Path, help="folder for one file each, or FILE.TextGrid, .json or .txt")
+    alphabet = "alphabet of the phones; default: the model's own"
+    add("--symbols", choices=ALPHABETS, help=alphabet)
     one_speaker = "one person speaks in all files: better for files of some seconds"
     add("--one-speaker", action="store_true", help=one_speaker)
     add("--jobs", type=at_least(1), default=1, metavar="N", help="processes that share the files")

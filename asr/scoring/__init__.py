@@ -23,12 +23,13 @@ from asr.scoring.pairing import pair
 from asr.scoring.protocols import Protocol, protocol, protocol_names, protocols_named
 from asr.scoring.result import LENGTH_BIN, Score, runs, with_intervals
 from asr.scoring.significance import compare
+from asr.scoring.symbols import in_phones, in_words
 from asr.scoring.transcripts import Transcript, Transcripts, keyed, phones_of, speaker_of
 
 __all__ = ["FORMATS", "ErrorCounts", "Protocol", "Report", "Score", "TimedPair", "Timing"]
-__all__ += ["Transcript", "Transcripts", "compare", "compare_times", "protocol", "protocol_names"]
-__all__ += ["protocols_named", "read_transcripts", "runs", "score", "score_transcripts"]
-__all__ += ["with_intervals"]
+__all__ += ["Transcript", "Transcripts", "compare", "compare_times", "in_phones", "protocol"]
+__all__ += ["protocol_names", "protocols_named", "read_transcripts", "runs", "score"]
+__all__ += ["score_transcripts", "with_intervals"]
 
 
 def score(
@@ -38,30 +39,41 @@ def score(
     scorer: str = "levenshtein",
     *,
     missing: str = "error",
+    symbols: str | tuple[str | None, str | None] | None = None,
     speakers: Mapping[str, str] | None = None,
     corpus: str = "",
     split: str = "",
 ) -> Score:
     """Score phones by utterance id; the same ids on both sides, or `DataError`.
 
-    `missing` "delete" counts the phones of utterances without hypothesis as deleted. `speakers`
+    `missing` "delete" counts the phones of utterances without hypothesis as deleted. `symbols` is
+    the alphabet of both sides, or of each, as in `asr.symbols`; None: the protocol's. `speakers`
     maps ids to speakers; without it the speaker is the part of the id before the first "-", or
     else the first "_", as in sclite. No interval is computed: see `with_intervals`.
     """
     if not isinstance(speakers or {}, Mapping):
         raise DataError(f"speakers: found {type(speakers).__name__}, expected a dictionary by id")
     sides = []
-    for title, side in (("reference", references), ("hypothesis", hypotheses)):
+    alphabets = symbols if isinstance(symbols, tuple | list) else (symbols, symbols)
+    for title, side, alphabet in (
+        ("reference", references, alphabets[0]),
+        ("hypothesis", hypotheses, alphabets[-1]),
+    ):
         if not isinstance(side, Mapping):
             raise DataError(
                 f"{title}: found {type(side).__name__}, expected a dictionary of phones by "
                 f"utterance id, as in {{'a': ['s', 'ih', 't']}}"
             )
         one_by_one = (
-            Transcript(id, phones_of(phones, f"{title} {id!r}"), speaker=(speakers or {}).get(id))
+            Transcript(
+                id,
+                phones_of(in_words(phones, alphabet), f"{title} {id!r}"),
+                speaker=(speakers or {}).get(id),
+            )
             for id, phones in side.items()
         )
-        sides.append(Transcripts(title, keyed(title, one_by_one), in_memory=True))
+        read = Transcripts(title, keyed(title, one_by_one), in_memory=True)
+        sides.append(in_phones(read, alphabet))
     scored = score_transcripts(
         replace(sides[0], corpus=corpus, split=split),
         sides[1],

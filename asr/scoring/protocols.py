@@ -109,6 +109,8 @@ class Protocol:
         listed = ", ".join(f"{phone!r} ({n}×)" for phone, n in outside.most_common(20))
         more = f" and {len(outside) - 20} more" if len(outside) > 20 else ""
         hint = unknown_phone(outside.most_common(1)[0][0], self.target, self.set_name)
+        if not "".join(outside).isascii():
+            hint += f"; for IPA set {transcripts.option('symbols', 'ipa')}"
         return DataError(
             f"{transcripts.where(first)}: the {side} holds {len(outside)} labels outside "
             f"{self.set_name}, first in {first.id}: {listed}{more}; {hint}; "
