@@ -2,10 +2,10 @@
 
     python recipes/bench/training.py [turns]
 
-The whole step is that of `asr train` on files: batches are read, the gradient is clipped, the
-losses are summed and the heap is trimmed. The bare step is a loss, its gradient and Adam, on
-batches in memory. Both take turns on noise, 3 layers × 128 cells × 2 directions; CPU time of one
-thread. Prints the median of the ratios within a turn, and resident memory after first and last.
+The whole step is that of `asr train` on files: batches are read, the losses are summed and the heap
+is trimmed. The bare step is a loss, its gradient, clipped, and Adam, on batches in memory. Both
+take turns on noise, 3 layers × 128 cells × 2 directions; CPU time of one thread. Prints the median
+of the ratios within a turn, and resident memory after the first turn and the last.
 """
 
 import statistics
