@@ -20,6 +20,8 @@ from typing import NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
 from asr.errors import DataError
 from asr.processor.torchrun import ENDED_WITH_OTHERS, LAUNCHER
@@ -126,9 +128,9 @@ def started(timeout_s: float) -> Iterator[None]:
     where, store = f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}", None
     try:
         timeout = timedelta(seconds=timeout_s)
-        store, number, size = next(dist.rendezvous("env://", timeout=timeout))
+        store, number, size = next(rendezvous("env://", timeout=timeout))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = dist.PrefixStore(f"asr/{attempt}", store)  # torchrun keeps it between attempts
+        store = PrefixStore(f"asr/{attempt}", store)  # torchrun keeps it between attempts
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=timeout, world_size=size, rank=number, store=store)
         if not is_main():
@@ -157,7 +159,7 @@ def started(timeout_s: float) -> Iterator[None]:
         raise
 
 
-def _is_first(store: dist.Store | None) -> bool:
+def _is_first(store: Store | None) -> bool:
     """Whether no other rank has failed before."""
     with suppress(RuntimeError):  # the store is lost too
         return store is None or store.add("asr.failed", 1) == 1

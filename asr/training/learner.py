@@ -136,10 +136,10 @@ class GradientDescent(Learner):
         if not self.losses:
             self.optimizer.zero_grad(set_to_none=True)
         noise_seed = seed_of(self.seed, self.epoch, f"step {batch.step}")
-        is_kept = isinstance(self.loss, DistributedDataParallel) and not batch.ends_step
+        parallel = self.loss if isinstance(self.loss, DistributedDataParallel) else None
         with (
             noisy_weights(self.recognizer, weight_noise, noise_seed),
-            self.loss.no_sync() if is_kept else nullcontext(),
+            nullcontext() if parallel is None or batch.ends_step else parallel.no_sync(),
         ):
             losses: Tensor = self.loss(batch, self.augment, self.moments)
             mean = losses.sum() / (batch.step_utterances or len(losses))

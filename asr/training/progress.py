@@ -66,7 +66,7 @@ class Progress:
     def add(self, batch: Batch, losses: Tensor) -> None:
         """Count what was learned from."""
         if batch.counted:
-            self.loss += float(losses.sum())
+            self.loss += sum(losses.tolist())  # in double precision, whatever the batches are
             self.phones += int(batch.target_lengths.sum())
         self.steps += batch.ends_step
 
