@@ -103,9 +103,10 @@ def _fewest_errors(said: str, heard: str) -> str:
     """The alignment of rapidfuzz, which is jiwer's."""
     if said == heard:
         return CORRECT * len(said)
+    steps = Levenshtein.opcodes(said, heard)
     return "".join(
-        LETTERS[kind] * (said_end - said_start or heard_end - heard_start)
-        for kind, said_start, said_end, heard_start, heard_end in Levenshtein.opcodes(said, heard)
+        LETTERS[step.tag] * (step.src_end - step.src_start or step.dest_end - step.dest_start)
+        for step in steps
     )
 
 
@@ -134,8 +135,8 @@ def _cheapest(pairs: Pairs, costs: tuple[int, int, int]) -> list[str]:
         chosen = first[: max(int(np.searchsorted(cells, CELLS)), 1)]
         order = order[len(chosen) :]
         band = int(dele[chosen].max()), int(ins[chosen].max())
-        sides = [_columns([side[k] for k in chosen]) for side in (said, heard)]
-        choices = _choices(*sides, band, optional, costs)
+        reference, hypothesis = (_columns([side[k] for k in chosen]) for side in (said, heard))
+        choices = _choices(reference, hypothesis, band, optional, costs)
         letters = _letters(choices, band[0], n[chosen], m[chosen])
         for utterance, steps in zip(chosen.tolist(), letters, strict=True):
             aligned[utterance] = steps

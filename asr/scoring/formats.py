@@ -145,8 +145,8 @@ def _objects(lines: Lines) -> Iterator[tuple[int, str]]:
             yield first
             yield from lines
             return
-    lines = [first, *lines]
-    document, between, at, line = "\n".join(line for _, line in lines), r"\s*", 0, 0
+    rest = [first, *lines]
+    document, between, at, line = "\n".join(line for _, line in rest), r"\s*", 0, 0
     with suppress(ValueError, RecursionError):
         if isinstance(json.loads(document), list):
             between = r"[\s,\[\]]*"
@@ -160,7 +160,7 @@ def _objects(lines: Lines) -> Iterator[tuple[int, str]]:
             _, at = json.JSONDecoder().raw_decode(document, start)
         except (ValueError, RecursionError):
             at = len(document)
-        yield lines[line][0], document[start:at]
+        yield rest[line][0], document[start:at]
         line += document.count("\n", start, at)
 
 

@@ -101,11 +101,11 @@ def read_stm(path: str, lines: Lines) -> Iterator[Transcript]:
                     f"{before.end_s:g} s of line {before.line}, of the same channel; expected "
                     f"segments without overlap"
                 )
-        phones = tuple(chain.from_iterable(part.phones or () for part in in_order))
+        every = tuple(chain.from_iterable(part.phones or () for part in in_order))
         speakers = {part.speaker for part in in_order if part.phones is not None}
         yield Transcript(
             id_,
-            phones,
+            every,
             in_order[0].line,
             speaker=speakers.pop() if len(speakers) == 1 else None,
             channel=source[1],

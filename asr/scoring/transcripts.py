@@ -76,7 +76,7 @@ class Part(NamedTuple):
 
     start_s: float
     end_s: float
-    phones: tuple[str, ...] | None
+    phones: Sequence[str] | None
     speaker: str
     line: int
 

@@ -100,7 +100,7 @@ def sample(batches: Batches, most: int = SAMPLE) -> Iterable[Batch]:
     chosen = list(batches.bucket_sampler)[:: -(-size // most)]
     log.info("normalisation: from %d of %d utterances", sum(map(len, chosen)), size)
     return DataLoader(
-        batches.speech,  # type: ignore[arg-type]
+        batches.speech,
         batch_sampler=chosen,
         collate_fn=batches.speech.collate,
         num_workers=batches.num_workers,
