@@ -4,9 +4,9 @@
     python recipes/cluster/kill.py --output exp/kill2 --kills 50 --processes 2
 
 A small network is trained once without interruption, and once more with faults at random moments
-after its start: SIGKILL for all of its processes; SIGTERM, which it must answer with exit code 75;
-with several processes, SIGKILL for one of them; and a full disk, which it must name before it ends
-with exit code 1. The state is written after every step, so that faults meet steps, writes and
+after its start: SIGKILL for all of its processes, every second time while a state is written;
+SIGTERM, which it must answer with exit code 75; with several processes, SIGKILL for one of them;
+and a full disk, which it must name before it ends with exit code 1. The state is written after every step, so that faults meet steps, writes and
 evaluations alike. For the disk, the run lies in a small tmpfs that a file fills up, in a mount
 namespace of its own (unshare of util-linux); where that is not permitted, this fault is left out.
 If the training is complete before all faults have come, it is begun again.
@@ -66,6 +66,7 @@ class Training:
     def __init__(self, run: Path, data: Path, command: list[str]) -> None:
         self.run, self.data, self.command = run, data, command
         self.log = run.with_suffix(".log")
+        self.part = run / ".checkpoint-last.safetensors.asr-part"
         self.met: Counter[str] = Counter()
         self.problems: list[str] = []
 
@@ -99,7 +100,9 @@ class Training:
         if process.poll() is not None:
             return self.complete(process)
         expected, ballast = None, self.run / "ballast"
-        if fault == "kill":
+        while fault == "write" and not self.part.exists() and process.poll() is None:
+            pass
+        if fault in ("kill", "write"):
             self.signal(processes_of(process.pid), signal.SIGKILL)
         elif fault == "rank":
             ranks = [one for one in processes_of(process.pid) if is_rank(one)]
@@ -123,7 +126,7 @@ class Training:
         ballast.unlink(missing_ok=True)
         if code == 0:
             return self.complete(process)
-        if self.run.joinpath(".checkpoint-last.safetensors.asr-part").exists():
+        if self.part.exists():
             self.met["writes that were cut"] += 1
         self.met[fault] += 1
         if expected not in (None, code) or (fault == "disk" and "disk" not in self.log.read_text()):
@@ -188,7 +191,8 @@ def main() -> int:
         subprocess.run([sys.executable, *prepare], check=True)
     program = [sys.executable]
     if args.processes > 1:
-        program += ["-m", "torch.distributed.run", f"--nproc-per-node={args.processes}"]
+        program += ["-m", "asr.processor.torchrun", "--standalone"]
+        program += [f"--nproc-per-node={args.processes}"]
     overrides = [*DATA, *NETWORK, f"training.epochs={args.epochs}"]
     command = [*program, "-m", "asr", "train", *overrides]
 
@@ -202,7 +206,8 @@ def main() -> int:
     size = sum(path.stat().st_size for path in whole.run.rglob("*") if path.is_file())
 
     kinds = ["term"] + ["rank"] * (args.processes > 1) + ["disk"] * (os.environ[INSIDE] == "disk")
-    faults = args.kills * ["kill"] + args.others * kinds
+    kills = [("kill", "write")[n % 2] for n in range(args.kills)]
+    faults = kills + args.others * kinds
     random.seed(args.seed)
     random.shuffle(faults)
     ended = Training(output / "ended", data, command)
