@@ -6,9 +6,10 @@
 A small network is trained once without interruption, and once more with faults at random moments
 after its start: SIGKILL for all of its processes, every second time while a state is written;
 SIGTERM, which it must answer with exit code 75; with several processes, SIGKILL for one of them;
-and a full disk, which it must name before it ends with exit code 1. The state is written after every step, so that faults meet steps, writes and
-evaluations alike. For the disk, the run lies in a small tmpfs that a file fills up, in a mount
-namespace of its own (unshare of util-linux); where that is not permitted, this fault is left out.
+and a full disk, which it must name before it ends with exit code 1. The state is written after
+every step, so that faults meet steps, writes and evaluations alike. For the disk, the run lies in a
+small tmpfs that a file fills up, in a mount namespace of its own (unshare of util-linux); where
+that is not permitted, this fault is left out.
 If the training is complete before all faults have come, it is begun again.
 
 The exit code is 1 unless every training was continued to its end, with every tensor of
