@@ -3,16 +3,21 @@
 import json
 import tracemalloc
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
 from asr.corpora import manifests
 from asr.corpora.recording import Recording
+from asr.dataset import Batches
+from asr.phones import Vocabulary
+from asr.records import Utterance
 from asr.scoring import intervals, read_transcripts
 from asr.scoring.transcripts import Phones
+from asr.training import initialization
+
+VOCABULARY = Vocabulary(("aa", "iy", "m", "s"))
 
 
 class Counted(list[Any]):
@@ -83,11 +88,16 @@ def test_phones_are_a_sequence_of_strings() -> None:
     assert Phones.of(phones) is phones
 
 
-def test_normalisation_of_a_large_set_is_of_a_sample_of_all_lengths() -> None:
-    initialization = pytest.importorskip("asr.training.initialization")
-    order = [[2 * n, 2 * n + 1] for n in range(10)]
-    speech = [*range(20)]
-    batches = cast(Any, SimpleNamespace(speech=speech, bucket_sampler=order, num_workers=0))
-    assert initialization.sample(batches, most=20) is batches
-    batches.speech = type("Speech", (list,), {"collate": staticmethod(list)})(speech)
-    assert [*initialization.sample(batches, most=7)] == order[::3]
+def test_normalisation_of_a_large_set_is_of_a_sample_of_all_lengths(
+    tones: list[Utterance],
+) -> None:
+    batches = Batches(tones, VOCABULARY, 16_000, 1)
+    assert initialization.sample(batches, most=len(tones)) is batches
+    every = [batch.ids for batch in batches]
+    assert chosen(tones, 1) == [every[n] for n in (0, 4, 8)]
+    assert sorted(chosen(tones, 2) + chosen(tones, 2, rank=1)) == sorted(chosen(tones, 1))
+
+
+def chosen(tones: list[Utterance], ranks: int, rank: int = 0) -> list[tuple[str, ...]]:
+    batches = Batches(tones, VOCABULARY, 16_000, 1, rank=rank, ranks=ranks)
+    return [batch.ids for batch in initialization.sample(batches, most=3)]

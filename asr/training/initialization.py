@@ -90,19 +90,22 @@ def initialize(recognizer: Recognizer, start_from: str, train: Batches, dev: Bat
 
 
 def sample(batches: Batches, most: int = SAMPLE) -> Iterable[Batch]:
-    """The batches themselves, or of more than `most` utterances every n-th one, in their order.
+    """The batches themselves, or of more than `most` utterances one batch in n, in their order.
 
-    In an order by length that is a sample of all lengths.
+    In an order by length that is a sample of all lengths. It is the same of any number of
+    processes: the first of the first n batches, the second of the next n, and so on.
     """
     size = len(batches.speech)
     if size <= most:
         return batches
-    chosen = list(batches.bucket_sampler)[:: -(-size // most)]
-    log.info("normalisation: from %d of %d utterances", sum(map(len, chosen)), size)
+    n = -(-size // most)
+    chosen = [one for one in batches.bucket_sampler if one.step % n == one.step // n % n]
+    log.info("normalisation: from one batch in %d of %d utterances", n, size)
     return DataLoader(
         batches.speech,
         batch_sampler=chosen,
-        collate_fn=batches.speech.collate,
+        collate_fn=batches.collate_fn,
+        worker_init_fn=batches.worker_init_fn,
         num_workers=batches.num_workers,
     )
 
