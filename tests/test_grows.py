@@ -62,7 +62,7 @@ def test_draws_are_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatc
     assert np.array_equal(whole[1], parts[1])
 
 
-def test_a_transcript_takes_a_byte_for_a_phone(tmp_path: Path) -> None:
+def test_a_transcript_takes_two_bytes_at_most_for_a_phone(tmp_path: Path) -> None:
     """And its file is read as a stream."""
     path, sizes = tmp_path / "hyp.jsonl", []
     for phones in (100, 1100):
@@ -77,7 +77,7 @@ def test_a_transcript_takes_a_byte_for_a_phone(tmp_path: Path) -> None:
         assert len(transcripts.items) == 500
         assert peak < 0.5 * path.stat().st_size + 2_000_000
         sizes.append(kept)
-    assert sizes[1] - sizes[0] < 1.1 * 500 * 1000
+    assert sizes[1] - sizes[0] < 2.2 * 500 * 1000
 
 
 def test_phones_are_a_sequence_of_strings() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -32,7 +32,8 @@ SCORERS = ("levenshtein", "sclite")
 # sclite 2 of 4/3/3 (word.c, wwd_WORD), levenshtein 0 of 1/1/1.
 COSTS = {"sclite": (4, 3, 2), "levenshtein": (1, 1, 0)}
 
-LETTERS = {"equal": CORRECT, "replace": SUBSTITUTED, "delete": DELETED, "insert": INSERTED}
+LETTERS = {"equal": CORRECT, "substitute": SUBSTITUTED, "delete": DELETED, "insert": INSERTED}
+BLOCK = 1_000  # utterances that jiwer aligns together: its alignments are large
 LENGTH_BIN = 8  # phones; utterances that are aligned together are about equally long
 
 # A cell of the table of choices is a sum of these; none of the first two is a deletion.
@@ -90,7 +91,7 @@ class Pairs:
 def align(pairs: Pairs, scorer: str) -> list[str]:
     """The scorer's alignment of every pair: one letter of CSDIO for each of its steps."""
     if scorer == "levenshtein" and not pairs.optional:
-        return list(map(_fewest_errors, *pairs.codes))
+        return list(_fewest_errors(*pairs.codes))
     return _cheapest(pairs, COSTS[scorer])
 
 
@@ -99,15 +100,21 @@ def error_count(pairs: Pairs, scorer: str) -> int:
     return sum(map(errors_in, align(pairs, scorer)))
 
 
-def _fewest_errors(said: str, heard: str) -> str:
-    """The alignment of rapidfuzz, which is jiwer's."""
-    if said == heard:
-        return CORRECT * len(said)
-    steps = Levenshtein.opcodes(said, heard)
-    return "".join(
-        LETTERS[step.tag] * (step.src_end - step.src_start or step.dest_end - step.dest_start)
-        for step in steps
-    )
+def _fewest_errors(said: Sequence[str], heard: Sequence[str]) -> Iterator[str]:
+    """jiwer's alignments of `Phones.code`, whose characters are its words."""
+    import jiwer
+
+    unchanged = jiwer.Compose([])
+    for start in range(0, len(said), BLOCK):
+        sides = (
+            cast("Any", list(map(list, side[start : start + BLOCK]))) for side in (said, heard)
+        )
+        for chunks in jiwer.process_words(*sides, unchanged, unchanged).alignments:
+            yield "".join(
+                LETTERS[one.type]
+                * max(one.ref_end_idx - one.ref_start_idx, one.hyp_end_idx - one.hyp_start_idx)
+                for one in chunks
+            )
 
 
 def _cheapest(pairs: Pairs, costs: tuple[int, int, int]) -> list[str]:
