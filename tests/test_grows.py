@@ -92,7 +92,7 @@ def test_normalisation_of_a_large_set_is_of_a_sample_of_all_lengths(
     tones: list[Utterance],
 ) -> None:
     batches = Batches(tones, VOCABULARY, 16_000, 1)
-    assert initialization.sample(batches, most=len(tones)) is batches
+    assert initialization.sample(batches, large=len(tones)) is batches
     every = [batch.ids for batch in batches]
     assert chosen(tones, 1) == [every[n] for n in (0, 4, 8)]
     assert sorted(chosen(tones, 2) + chosen(tones, 2, rank=1)) == sorted(chosen(tones, 1))
@@ -100,4 +100,4 @@ def test_normalisation_of_a_large_set_is_of_a_sample_of_all_lengths(
 
 def chosen(tones: list[Utterance], ranks: int, rank: int = 0) -> list[tuple[str, ...]]:
     batches = Batches(tones, VOCABULARY, 16_000, 1, rank=rank, ranks=ranks)
-    return [batch.ids for batch in initialization.sample(batches, most=3)]
+    return [batch.ids for batch in initialization.sample(batches, large=3, some=3)]

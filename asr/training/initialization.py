@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 # recordings at hand, and between the encoders of any two.
 FREE_FEATURES = ("normalization", "cmn_window", "active_db")
 FREE_ENCODER = ("dropout", "forget_bias")
-SAMPLE = 30_000  # utterances that the normalisation of a larger training set is estimated from
+LARGE = 30_000  # utterances; the normalisation of more is estimated from a sample
+SAMPLE = 5_000  # utterances of that sample
 
 log = logging.getLogger(__name__)
 
@@ -89,16 +90,16 @@ def initialize(recognizer: Recognizer, start_from: str, train: Batches, dev: Bat
     ranks.share(recognizer.state_dict().values())
 
 
-def sample(batches: Batches, most: int = SAMPLE) -> Iterable[Batch]:
-    """The batches themselves, or of more than `most` utterances one batch in n, in their order.
+def sample(batches: Batches, large: int = LARGE, some: int = SAMPLE) -> Iterable[Batch]:
+    """The batches themselves, or of more than `large` utterances one batch in n, in their order.
 
-    In an order by length that is a sample of all lengths. It is the same of any number of
-    processes: the first of the first n batches, the second of the next n, and so on.
+    These have some `some` utterances, of all lengths where the order is by length, and are the same
+    of any number of processes: the first of the first n batches, the second of the next n, …
     """
     size = len(batches.speech)
-    if size <= most:
+    if size <= large:
         return batches
-    n = -(-size // most)
+    n = -(-size // some)
     chosen = [one for one in batches.bucket_sampler if one.step % n == one.step // n % n]
     log.info("normalisation: from one batch in %d of %d utterances", n, size)
     return DataLoader(

@@ -11,7 +11,6 @@ state that the first step leaves, which includes the imports; memory is resident
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -41,7 +40,7 @@ def write(source: Path, run: Path, utterances: int) -> None:
             file.write(json.dumps({**record, "id": f"{record['id']}-{n:06d}"}) + "\n")
 
 
-def resident_mb(process: int) -> list[int]:
+def resident_mb(run: Path) -> list[int]:
     """The resident memory of the processes that train, MB."""
     sizes = []
     for status in Path("/proc").glob("[0-9]*/status"):
@@ -50,7 +49,7 @@ def resident_mb(process: int) -> list[int]:
             command = (status.parent / "cmdline").read_text()
         except OSError:
             continue  # it has ended
-        if os.getpgid(int(values["Pid"])) == process and "torchrun" not in command:
+        if f"run_dir={run}" in command and "torchrun" not in command:
             sizes.append(int(values["VmRSS"].split()[0]) // 1024)
     return sorted(sizes)
 
@@ -88,7 +87,7 @@ def main() -> None:
     for title in ("first step", "first step after the interruption"):
         process, seconds = start(command, state)
         time.sleep(STEPS_S)
-        sizes = " and ".join(map(str, resident_mb(process.pid)))
+        sizes = " and ".join(map(str, resident_mb(run)))
         process.send_signal(signal.SIGTERM)
         code = process.wait()
         print(f"{title}: {seconds:.1f} s; {sizes} MB resident; exit code {code}", flush=True)
