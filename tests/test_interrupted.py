@@ -1,8 +1,11 @@
 """A training that is interrupted anywhere ends with the weights of one that is not."""
 
 import dataclasses
+import multiprocessing
 import os
 import signal
+import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +22,7 @@ from asr.criteria import GMMConfig
 from asr.dataset import Batches
 from asr.encoder import EncoderConfig
 from asr.errors import DataError
+from asr.processor.workers import ignore_signals
 from asr.records import Utterance
 from asr.training.learner import ExpectationMaximisation, GradientDescent
 
@@ -60,6 +64,26 @@ def same(one: RunConfig, other: RunConfig, *which: str) -> bool:
     return logs[0] == logs[1] and all(
         torch.equal(tensor, theirs[name]) for ours, theirs in pairs for name, tensor in ours.items()
     )
+
+
+def test_a_worker_ends_by_a_signal_of_its_parent_alone() -> None:
+    ready = multiprocessing.get_context("fork").Event()
+
+    def work() -> None:
+        ignore_signals()
+        ready.set()
+        time.sleep(60)
+
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    assert ready.wait(10)
+    for name in ("TERM", "USR1", "INT"):
+        subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
+    worker.join(0.5)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(10)
+    assert not worker.is_alive()
 
 
 @pytest.mark.parametrize("change", [averaged, noisy, mixtures])

@@ -93,7 +93,8 @@ def test_two_processes_learn_what_one_learns_and_die_together(
         timeout=300,
     )
     assert ended.returncode == 137, ended.stderr
-    assert [line[:24] for line in ended.stderr.splitlines()] == ["error: rank 1 was killed"]
+    errors = [line for line in ended.stderr.splitlines() if "rror" in line]
+    assert [line[:24] for line in errors] == ["error: rank 1 was killed"]
     for name, two in zip(CRITERIA, several, strict=True):
         one = config(name, tones, tmp_path / "one")
         train.run(one)

@@ -18,6 +18,20 @@ def end_with_parent() -> None:
 
 
 def ignore_signals(number: int = 0) -> None:
-    """In worker `number` of a loader: a signal to all processes of a job is for the main one."""
-    for one in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+    """In worker `number` of a loader: a signal to all processes of a job is for the main one.
+
+    SIGTERM that the main process itself sends, as multiprocessing does at its end, ends the worker.
+    """
+    for one in (signal.SIGUSR1, signal.SIGINT):
         signal.signal(one, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS: the sender is unknown
+        return
+    parent, term = os.getppid(), [signal.SIGTERM]
+    signal.pthread_sigmask(signal.SIG_BLOCK, term)
+
+    def wait() -> None:
+        while signal.sigwaitinfo(term).si_pid != parent:
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
