@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -106,10 +106,10 @@ def _fewest_errors(said: Sequence[str], heard: Sequence[str]) -> Iterator[str]:
 
     unchanged = jiwer.Compose([])
     for start in range(0, len(said), BLOCK):
-        sides = (
+        ours, theirs = (
             cast("Any", list(map(list, side[start : start + BLOCK]))) for side in (said, heard)
         )
-        for chunks in jiwer.process_words(*sides, unchanged, unchanged).alignments:
+        for chunks in jiwer.process_words(ours, theirs, unchanged, unchanged).alignments:
             yield "".join(
                 LETTERS[one.type]
                 * max(one.ref_end_idx - one.ref_start_idx, one.hyp_end_idx - one.hyp_start_idx)
