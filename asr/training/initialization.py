@@ -20,8 +20,6 @@ from asr.processor import ranks
 from asr.recognizer import Recognizer
 from asr.transcriber import MODEL
 
-log = logging.getLogger(__name__)
-
 # What may differ between the features of two recognisers that take mean and variance from the
 # recordings at hand, and between the encoders of any two.
 FREE_FEATURES = ("normalization", "cmn_window", "active_db")
