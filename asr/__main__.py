@@ -18,7 +18,7 @@ if IS_PROGRAM and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 import importlib  # noqa: E402
 
 from asr import __version__  # noqa: E402
-from asr.errors import exit_code  # noqa: E402
+from asr.errors import DataError, exit_code, pip_install  # noqa: E402
 
 COMMANDS = {
     "download": "free corpora from their sites, checked and unpacked",
@@ -38,6 +38,18 @@ COMMANDS = {
     "ship": "a finished run → one small model file to give away, and its card",
     "exchange": "manifests → Kaldi data directories, Lhotse manifests",
 }
+
+# What the extra `train` installs.
+OF_TRAINING = (
+    "torch",
+    "torchaudio",
+    "librosa",
+    "hydra",
+    "omegaconf",
+    "matplotlib",
+    "jinja2",
+    "scipy",
+)
 
 USAGE = "\n".join(
     [
@@ -65,10 +77,17 @@ def main() -> int:
         print(f"error: no command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     sys.argv[0] = f"asr {name}"
-    command = importlib.import_module(f"asr.commands.{name}")
-    if signal.getsignal(signal.SIGINT) is _stop:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    code: int | None = command.main()
+    try:
+        command = importlib.import_module(f"asr.commands.{name}")
+        if signal.getsignal(signal.SIGINT) is _stop:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code: int | None = command.main()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in OF_TRAINING:
+            raise
+        raise DataError(
+            f"asr {name} needs {error.name}, which is not installed; {pip_install('train')}"
+        ) from error
     return code or 0
 
 

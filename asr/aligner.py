@@ -9,29 +9,26 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import groupby, pairwise
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import numpy as np
-import torch
 
 from asr.audio import Waveform
-from asr.batch import Batch, pad
 from asr.corpora.lexicon import Pronunciation, Said
-from asr.criteria.hmm import HMM
-from asr.dataset import MOST_FRAMES
 from asr.edges import refined, stretches
 from asr.errors import DataError
-from asr.features import Features, FeaturesConfig, SpeakerMoments
-from asr.features.normalization import level_of, of_loud
+from asr.features.config import FeaturesConfig
+from asr.features.frames import Frames
+from asr.features.moments import Moments, Sums, level_of, of_loud
+from asr.network import Network
 from asr.phones import SILENCES, table_rows, unknown_phone
-from asr.recognizer import Recognizer
 from asr.records import Segment, Transcript
 from asr.search import SearchConfig, forced
+from asr.search.decoders import HMMDecoder, require_numbers
 from asr.search.evidence import agreement, neighbours_of, share_of
-from asr.transcriber import CONTEXT_S, LONGEST_S, SPEAKER, Piece, Warn, pieces, spoken
+from asr.transcriber import CONTEXT_S, LONGEST_S, Piece, Warn, pieces, spoken
 
 # What a boundary is looked for in: narrow windows at a short hop, few filters.
 HOP_MS, WINDOW_MS, FILTERS = 5.0, 16.0, 23
@@ -51,11 +48,11 @@ Array = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class Aligner:
-    """Forced alignment by a recogniser, which must be in evaluation mode."""
+    """Forced alignment by a network."""
 
-    def __init__(self, recognizer: Recognizer) -> None:
-        self.recognizer = recognizer
-        own = recognizer.config.features
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        own = network.config.features
         parts = range(math.ceil(own.hop_ms / HOP_MS), own.hop_samples + 1)
         hop = next(own.hop_samples // n for n in parts if own.hop_samples % n == 0)
         config = FeaturesConfig(
@@ -70,13 +67,12 @@ class Aligner:
         )
         self.sample_rate, self.hop_samples = config.sample_rate, config.hop_samples
         self.pause_frames = None
-        if SILENCES.isdisjoint(recognizer.vocabulary.phones):
+        if SILENCES.isdisjoint(network.vocabulary.phones):
             self.pause_frames = round(PAUSE_S * self.sample_rate / self.hop_samples)
-        self.features = Features(config).to(recognizer.device)
+        self.fine = Frames(config)  # in which boundaries are looked for
         self.manners = {row[0]: row[1] for row in table_rows("articulation.txt")}
-        self.step = own.hop_samples * recognizer.config.encoder.subsampling
+        self.step = network.step
 
-    @torch.no_grad()
     def transcript(
         self,
         name: str,
@@ -124,7 +120,7 @@ class Aligner:
             if end:
                 label = int(net.label[phone])
                 share = round(float(probs[start:end, label].mean(dtype=np.float64)), 4)
-                (symbol,) = self.recognizer.vocabulary.decode([label])
+                (symbol,) = self.network.vocabulary.decode([label])
                 segments.append(Segment(symbol, start_s, end_s, share))
                 counts[net.word[phone]] += 1
         for spoken_there, numbers in groupby(range(len(said)), lambda n: counts[n] > 0):
@@ -146,18 +142,18 @@ class Aligner:
         words: Sequence[Sequence[Sequence[int]]],
     ) -> tuple[forced.Network, forced.Route, Floats, str]:
         """The best path of a recording, probabilities of labels (T', V), and a doubt or ""."""
-        recognizer, criterion = self.recognizer, self.recognizer.criterion
-        if not isinstance(criterion, HMM):
+        decoder = self.network.decoder
+        if not isinstance(decoder, HMMDecoder):
             raise DataError(
                 f"text is aligned by a model with criterion=framewise or gmm, and this one "
-                f"has criterion={recognizer.config.criterion.name}; use another model"
+                f"has criterion={self.network.config.criterion.name}; use another model"
             )
         is_long = samples > (LONGEST_S + CONTEXT_S) * self.sample_rate
-        scale = criterion.config.acoustic_scale
+        scale = decoder.config.acoustic_scale
         costs = forced.Costs(*(cost / scale for cost in GAPS)) if is_long else forced.Costs()
-        net = criterion.network(words, filler=is_long)
+        net = decoder.network(words, filler=is_long)
         phones = sum(len(pronunciations[0]) for pronunciations in words)
-        frames = int(recognizer.encoded_lengths(torch.tensor([samples])))
+        frames = self.network.config.encoded_length(samples)
         if not words:
             raise DataError("the text has no words; give what is said in the recording")
         if frames < net.least and not is_long:
@@ -167,22 +163,20 @@ class Aligner:
             )
         search = forced.Search(net, costs, THRESHOLD / scale if is_long else math.inf)
         others = [] if is_long or phones < FEW else neighbours_of(words)
-        chance = [forced.Search(criterion.network(other)) for other in others]
+        chance = [forced.Search(decoder.network(other)) for other in others]
         best = 0.0
         moments = self._moments(cut(), phones)
         probs = []
         for piece in cut():
-            batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER]).to(recognizer.device)
-            encoded, lengths = recognizer.encode_batch(batch, moments=moments)
+            emissions = self.network.emissions(self.network.frames.static(piece.waveform), moments)
             first = piece.before // self.step
-            last = min(first + -(-piece.samples // self.step), int(lengths))
-            emissions = criterion.emissions(encoded[:, first:last])
-            criterion.require_numbers(emissions)
-            scores = criterion.state_scores(emissions, prior_scale=1.0)[0].cpu().numpy()
+            emissions = emissions[first : first + -(-piece.samples // self.step)]
+            require_numbers(emissions)
+            scores = decoder.state_scores(emissions, prior_scale=1.0)
             best += float(scores.max(axis=1).sum())
             for one in (search, *chance):
                 one.feed(scores)
-            probs.append(criterion.label_posteriors(emissions)[0].exp().half().cpu().numpy())
+            probs.append(np.exp(decoder.label_posteriors(emissions)).astype(np.float16))
         route = search.route()
         if not (route.phones >= 0).any():
             raise DataError("no path through its words fits the recording; is this its text?")
@@ -193,33 +187,35 @@ class Aligner:
             doubt = f"{NOT_SAID} (agreement {share:.2f})" if share < AGREEING else ""
         return net, route, np.concatenate(probs), doubt
 
-    def _moments(self, parts: Iterable[Piece], phones: int) -> SpeakerMoments | None:
+    def _moments(self, parts: Iterable[Piece], phones: int) -> Moments | None:
         """Those of the whole recording, so that a piece of noise alone is not as loud as speech.
 
         With normalization=active they are of as many frames as the phones may have, the loudest:
         noise beside the speech may be nearly as loud, and last much longer.
         """
-        recognizer, features = self.recognizer, self.recognizer.features
-        own = (
-            Batch.of([torch.from_numpy(p.waveform[p.before : p.before + p.samples])], [SPEAKER])
-            for p in parts
-        )
-        if features.config.normalization != "active":
-            return recognizer.moments_of(own)
-        moved = (batch.to(recognizer.device) for batch in own)
-        static = (features.static(one.waveforms, one.waveform_lengths) for one in moved)
-        frames = torch.cat([features.dynamic(*one)[0] for one in static], dim=1)
-        level = level_of(frames, features.config)
-        count = min(
-            level.shape[1], round(PHONE_S * phones * self.sample_rate / features.config.hop_samples)
-        )
-        within = level >= level.topk(max(1, count), dim=1).values[:, -1:]
-        mean, std = of_loud(frames, within, features.config, (features.mean, features.std))
-        return {SPEAKER: (mean[0, 0], std[0, 0])}
+        frames = self.network.frames
+        config = frames.config
+        if config.normalization not in ("active", "speaker"):
+            return None
+        own = (p.waveform[p.before : p.before + p.samples] for p in parts)
+        dynamic = (frames.dynamic(frames.static(waveform)) for waveform in own)
+        if config.normalization == "speaker":
+            sums = Sums()
+            for one in dynamic:
+                sums.add(one)
+            return sums.moments()
+        whole = np.concatenate(list(dynamic))
+        level = level_of(whole, config)
+        count = min(len(level), round(PHONE_S * phones * self.sample_rate / config.hop_samples))
+        if not len(level):
+            return None
+        place = len(level) - max(1, count)
+        within = level >= np.partition(level, place)[place]
+        return of_loud(whole, within, config, frames.training)
 
     def _kind(self, label: int) -> str:
         """The manner of articulation of a label; "sound" for one that the table does not have."""
-        (phone,) = self.recognizer.vocabulary.decode([label])
+        (phone,) = self.network.vocabulary.decode([label])
         return "" if phone in SILENCES else self.manners.get(phone, "sound")
 
     def _edges(
@@ -238,19 +234,16 @@ class Aligner:
             own = piece.start / self.hop_samples, (piece.start + piece.samples) / self.hop_samples
             inner = np.flatnonzero((edges[1:-1] >= own[0]) & (edges[1:-1] < own[1])) + 1
             if len(inner):
-                batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER])
-                batch = batch.to(self.recognizer.device)
-                speech, _ = self.features.static(batch.waveforms, batch.waveform_lengths)
+                frames = self.fine.static(piece.waveform).astype(np.float64)
                 near = edges[inner[0] - 1 : inner[-1] + 2] - first
-                near = near.clip(0, speech.shape[1]).tolist()
-                frames = speech[0].double().cpu().numpy()
+                near = near.clip(0, len(frames)).tolist()
                 near_kinds = kinds[inner[0] - 1 : inner[-1] + 1]
                 result[inner] = np.array(refined(frames, near, near_kinds)[1:-1]) + first
         return result
 
     def _labels(self, word: str, pronunciation: Pronunciation) -> list[int]:
         """The labels of a word's phones; `DataError` for one without phones, or an unknown one."""
-        vocabulary = self.recognizer.vocabulary
+        vocabulary = self.network.vocabulary
         for phone in pronunciation:
             if phone not in vocabulary:
                 checkpoint = "the vocabulary of the checkpoint"
@@ -267,15 +260,13 @@ class Aligner:
             raise DataError(f"phones are {phones!r}, expected a list of strings")
         if not phones:
             raise DataError("no phones to align; remove the utterance")
-        vocabulary = self.recognizer.vocabulary
+        vocabulary = self.network.vocabulary
         for phone in phones:
             if phone not in vocabulary:
                 name = "the vocabulary of the checkpoint"
                 raise DataError(unknown_phone(phone, vocabulary.phones, name))
-        labels = torch.tensor([vocabulary.encode(phones)])
-        frames = int(self.recognizer.encoded_lengths(torch.tensor([samples])))
-        criterion = self.recognizer.criterion
-        needed = int(criterion.frames_needed(labels, torch.tensor([labels.shape[1]])))
+        frames = self.network.config.encoded_length(samples)
+        needed = self.network.decoder.frames_needed(vocabulary.encode(phones))
         if frames < needed:
             raise DataError(
                 f"{frames} frames of the network, but {len(phones)} phones need {needed}; is this "
@@ -283,67 +274,70 @@ class Aligner:
             )
 
     def __call__(
-        self, batch: Batch, encoded: torch.Tensor, lengths: torch.Tensor
-    ) -> list[tuple[Segment, ...]]:
-        """The targets of each utterance with their times and mean probabilities.
+        self, waveform: Waveform, emissions: Floats, phones: Sequence[str]
+    ) -> tuple[Segment, ...]:
+        """Phones with their times and mean probabilities, from emissions of a recording (S,)."""
+        vocabulary = self.network.vocabulary
+        spans = self.network.decoder.align(emissions, vocabulary.encode(phones))
+        speech = self.fine.static(waveform).astype(np.float64)
+        count = len(speech)
+        cores = [(self._frame(span.start), self._frame(span.end)) for span in spans]
+        cores = [(begin, min(end, count)) for begin, end in cores]
+        edges = np.arange(count + 1) * self.hop_samples
+        edges[count] = len(waveform)  # the last frame ends with the audio
+        times_s = (edges / self.sample_rate).tolist()
+        places = stretches(speech, cores, self.pause_frames)
+        return tuple(
+            Segment(phone, times_s[begin], times_s[end], span.confidence)
+            for phone, span, (begin, end) in zip(phones, spans, places, strict=True)
+        )
 
-        `encoded` (N, T', D) is of the waveforms of the batch.
+    def doubt(self, emissions: Floats, phones: Sequence[str]) -> str:
+        """A sentence where phones seem to be those of another recording, or "".
+
+        It is judged by `evidence.agreement`, of a decoder that is no HMM.
         """
-        criterion = self.recognizer.criterion
-        criterion.require_numbers(encoded)
-        spans = criterion.align(encoded, lengths, batch.targets, batch.target_lengths)
-        frames, counts = self.features.static(batch.waveforms, batch.waveform_lengths)
-        aligned = []
-        for n, of_labels in enumerate(spans):
-            count = int(counts[n])
-            cores = [(self._frame(span.start), self._frame(span.end)) for span in of_labels]
-            cores = [(begin, min(end, count)) for begin, end in cores]
-            speech = frames[n, :count].double().cpu().numpy()
-            labels = batch.targets[n, : int(batch.target_lengths[n])].tolist()
-            phones = self.recognizer.vocabulary.decode(labels)
-            edges = np.arange(count + 1) * self.hop_samples
-            edges[count] = batch.waveform_lengths[n]  # the last frame ends with the audio
-            times_s = (edges / self.sample_rate).tolist()
-            places = stretches(speech, cores, self.pause_frames)
-            segments = (
-                Segment(phone, times_s[begin], times_s[end], span.confidence)
-                for phone, span, (begin, end) in zip(phones, of_labels, places, strict=True)
-            )
-            aligned.append(tuple(segments))
-        return aligned
+        decoder, given = self.network.decoder, self.network.vocabulary.encode(phones)
 
-    def doubts(self, batch: Batch, encoded: torch.Tensor, lengths: torch.Tensor) -> list[str]:
-        """For each utterance a sentence where its transcript seems to be a wrong one, or "".
+        def likelihood(labels: Sequence[int]) -> float:
+            return decoder.log_likelihood(emissions, labels)
 
-        It is judged by `evidence.agreement`. `encoded` is (N, T', D), by a criterion with a loss of
-        whole transcripts, which an HMM does not have.
-        """
-        criterion = self.recognizer.criterion
-
-        def likelihoods(transcripts: Sequence[Sequence[int]]) -> list[float]:
-            targets, _ = pad([torch.tensor(one or (1,)) for one in transcripts])
-            counts = torch.tensor([len(one) for one in transcripts])
-            misfits = criterion.frames_needed(targets, counts) > lengths.cpu()
-            counts[misfits] = 0
-            with torch.no_grad():
-                tried = replace(batch, targets=targets, target_lengths=counts).to(encoded.device)
-                losses = criterion.loss(encoded, lengths, tried).cpu()
-            return (-losses.masked_fill(misfits, torch.inf)).tolist()
-
-        best = [paths[0].labels for paths in criterion.decode(encoded, lengths, SearchConfig())]
-        counts = batch.target_lengths.tolist()
-        given = [row[:count] for row, count in zip(batch.targets.tolist(), counts, strict=True)]
-        neighbours = [neighbours_of([[[label]] for label in one]) for one in given]
+        best, *_ = decoder.search(emissions, SearchConfig())
         others = [
-            [[word[0][0] for word in one] for one in each] for each in zip(*neighbours, strict=True)
+            [word[0][0] for word in one] for one in neighbours_of([[[label]] for label in given])
         ]
-        chance = [max(each) for each in zip(*map(likelihoods, others), strict=True)]
-        judged = map(agreement, likelihoods(given), likelihoods(best), chance, counts)
-        return [f"{NOT_SAID} (agreement {share:.2f})" if other else "" for share, other in judged]
+        chance = max(map(likelihood, others))
+        share, is_other = agreement(
+            likelihood(given), likelihood(best.labels or (1,)), chance, len(given)
+        )
+        return f"{NOT_SAID} (agreement {share:.2f})" if is_other else ""
+
+    def likeliest(
+        self, emissions: Floats, words: Sequence[Sequence[Pronunciation]]
+    ) -> list[Pronunciation]:
+        """For each word the pronunciation with which the phones are likeliest, without an HMM.
+
+        A word is tried in all its pronunciations while the others are in their first.
+        """
+        encode, decoder = self.network.vocabulary.encode, self.network.decoder
+        first = [variants[0] for variants in words]
+        if all(len(variants) == 1 for variants in words):
+            return first
+        chosen = []
+        for n, variants in enumerate(words):
+            odds = [
+                decoder.log_likelihood(
+                    emissions,
+                    encode([p for one in (*first[:n], way, *first[n + 1 :]) for p in one]),
+                )
+                for way in (variants if len(variants) > 1 else ())
+            ]
+            chosen.append(variants[int(np.argmax(odds))] if odds else variants[0])
+        return chosen
 
     def _frame(self, edge: int) -> int:
         """The frame of `features` that begins nearest to an edge of the network's frames."""
-        place = self.recognizer.time_s(edge - 0.5) * self.sample_rate / self.hop_samples
+        place = self.network.config.time_s(edge - 0.5) * self.sample_rate / self.hop_samples
         return max(0, math.floor(place + 0.5))
 
 
@@ -363,48 +357,3 @@ def _kept(
             return pieces((np.frombuffer(data, np.float32) for data in kept), step, sample_rate)
 
         yield samples, cut
-
-
-def _labels(
-    recognizer: Recognizer, transcripts: Sequence[Sequence[Pronunciation]]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The labels of transcripts, each a pronunciation for each word: N → (N, U), (N,)."""
-    phones = ([phone for word in words for phone in word] for words in transcripts)
-    labels = pad([torch.tensor(recognizer.vocabulary.encode(one)) for one in phones])
-    return labels[0].to(recognizer.device), labels[1].to(recognizer.device)
-
-
-def likeliest(
-    recognizer: Recognizer,
-    batch: Batch,
-    encoded: torch.Tensor,
-    words: Sequence[Sequence[Pronunciation]],
-) -> list[Pronunciation]:
-    """For each word of an utterance the pronunciation under which the recogniser's loss is least.
-
-    A word is tried in all its pronunciations while the others are in their first. `encoded` is
-    (T', D).
-    """
-    criterion = recognizer.criterion
-    chosen = [variants[0] for variants in words]
-    changes = [(0, chosen[0]), *((n, other) for n, all in enumerate(words) for other in all[1:])]
-    transcripts = [[*chosen[:n], other, *chosen[n + 1 :]] for n, other in changes]
-    targets, target_lengths = _labels(recognizer, transcripts)
-    fits = criterion.frames_needed(targets, target_lengths) <= len(encoded)
-    at_once = max(1, MOST_FRAMES // max(1, len(encoded)))
-    losses = torch.full((len(changes),), torch.inf, device=encoded.device)
-    for some in torch.split(fits.nonzero().flatten(), at_once):
-        tried = replace(
-            batch,
-            targets=targets[some],
-            target_lengths=target_lengths[some],
-            ids=batch.ids[:1] * len(some),
-        )
-        counts = torch.full_like(tried.target_lengths, len(encoded))
-        repeated = encoded.expand(len(counts), -1, -1)
-        losses[some] = criterion.loss(repeated, counts, tried).detach()
-    least = {n: float(losses[0]) for n in range(len(words))}
-    for (n, other), loss in zip(changes[1:], losses[1:].tolist(), strict=True):
-        if loss < least[n]:
-            chosen[n], least[n] = other, loss
-    return chosen

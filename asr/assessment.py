@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from asr import alignment, checkpoint, transcriber
+from asr import alignment, transcriber
 from asr.aligner import Aligner
 from asr.audio import Waveform
 from asr.corpora.lexicon import Pronunciation, Said
 from asr.corpora.spoken import Pronouncer
-from asr.criteria.ctc import BLANK, CTC
 from asr.errors import DataError
 from asr.files import shown
 from asr.phones import Vocabulary, table_rows
 from asr.records import Transcript, Word
+from asr.search.decoders import CTCDecoder
+from asr.search.paths import BLANK
 from asr.search.substitutions import variants
 from asr.symbols import require_alphabet, symbols_of
-from asr.transcriber import Recording, Transcriber, Warn
+from asr.transcriber import Recording, Transcriber, Warn, load_model
 
 LEFT_OUT = "-"  # in place of the phone that was recognised, where there was none
 SLOPE = 0.5  # of the score over the log-odds that a phone is right
@@ -153,15 +153,9 @@ def losses_of(
     log_probs: Array, texts: Sequence[Sequence[Pronunciation]], vocabulary: Vocabulary
 ) -> list[float]:
     """CTC's loss in nats of each text, a pronunciation for each word."""
+    decoder = CTCDecoder()
     labels = [vocabulary.encode([phone for way in text for phone in way]) for text in texts]
-    losses: list[float] = torch.nn.functional.ctc_loss(
-        torch.from_numpy(log_probs)[:, None].expand(-1, len(labels), -1),
-        torch.tensor([label for one in labels for label in one]),
-        torch.full((len(labels),), len(log_probs)),
-        torch.tensor([*map(len, labels)]),
-        reduction="none",
-    ).tolist()
-    return losses
+    return [-decoder.log_likelihood(log_probs, one) for one in labels]
 
 
 def likeliest(
@@ -199,11 +193,11 @@ class Assessor:
     """A recogniser that judges pronunciation, and an aligner that knows the times."""
 
     def __init__(self, recogniser: Transcriber, aligner: Aligner) -> None:
-        if not isinstance(recogniser.recognizer.criterion, CTC):
-            name = recogniser.recognizer.config.criterion.name
+        if not isinstance(recogniser.network.decoder, CTCDecoder):
+            name = recogniser.config.criterion.name
             raise DataError(f"the model has criterion.name={name}, expected ctc; use another one")
         self.recogniser, self.aligner = recogniser, aligner
-        self.vocabulary = recogniser.recognizer.vocabulary
+        self.vocabulary = recogniser.network.vocabulary
         self.prior = prior_of(self.vocabulary.phones)
 
     def assess(
@@ -335,14 +329,14 @@ def in_symbols(result: Assessment, alphabet: str | None) -> Assessment:
 
 def load(
     path: str | Path | None = None,
-    device: torch.device | str = "cpu",
+    device: str = "cpu",
     symbols: str | None = None,
 ) -> Assessor:
     """The recogniser of a file, or else the packaged one, with the packaged aligner."""
     require_alphabet(symbols)
-    loaded = checkpoint.load(path or transcriber.MODEL, device, language_model=False)
+    model = load_model(path or transcriber.MODEL, device, language_model=False)
     return Assessor(
-        Transcriber(loaded, symbols=symbols), Aligner(alignment.load(device=device).recognizer)
+        Transcriber(model, symbols=symbols), Aligner(alignment.load(device=device).network)
     )
 
 

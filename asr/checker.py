@@ -17,8 +17,8 @@ import numpy as np
 from asr.aligner import Aligner
 from asr.audio import Waveform
 from asr.corpora.lexicon import Said
-from asr.criteria.ctc import CTC
 from asr.errors import DataError
+from asr.search.decoders import CTCDecoder
 from asr.search.evidence import Evidence, agreement, evidence, likelihood, neighbours_of, words_of
 from asr.transcriber import Transcriber, Warn
 
@@ -81,11 +81,11 @@ class Checker:
     def __init__(
         self, recogniser: Transcriber, aligner: Callable[[], Aligner] | None = None
     ) -> None:
-        if not isinstance(recogniser.recognizer.criterion, CTC):
-            name = recogniser.recognizer.config.criterion.name
+        if not isinstance(recogniser.network.decoder, CTCDecoder):
+            name = recogniser.config.criterion.name
             raise DataError(f"the recogniser has criterion.name={name}, expected ctc")
         self.recogniser, self.aligner = recogniser, aligner and cache(aligner)
-        self.vocabulary = recogniser.recognizer.vocabulary
+        self.vocabulary = recogniser.network.vocabulary
         self.frame_s = recogniser.step / recogniser.sample_rate
 
     def check(

@@ -8,17 +8,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from asr import corpora, criteria
+from asr import corpora
+from asr.architecture import CRITERIA, EncoderConfig, RecognizerConfig
 from asr.augment import AugmentConfig
 from asr.corpora.recording import CorpusConfig
 from asr.criteria import CriterionConfig, CTCConfig
-from asr.encoder import EncoderConfig
-from asr.features import FeaturesConfig
 from asr.features.cache import PRECISIONS
-from asr.features.config import NOT_NEGATIVE
+from asr.features.config import NOT_NEGATIVE, FeaturesConfig
 from asr.knobs import Knobs, knob
 from asr.processor.device import devices
-from asr.recognizer import RecognizerConfig
 from asr.search import SearchConfig
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")  # which are here, is seen when one is used
@@ -128,7 +126,7 @@ class TuneConfig(Knobs, group="tune"):
 
 SCHEMAS: dict[str, Mapping[str, type[Knobs]]] = {
     "corpus": corpora.CONFIGS,
-    "criterion": criteria.CONFIGS,
+    "criterion": CRITERIA,
     "optimizer": {"adam": AdamConfig, "sgd": SGDConfig},
 }
 

@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from asr.criteria.ctc import BLANK
-from asr.features import Features
-from asr.features.normalization import Moments, of_speech
+from asr.features.frames import Frames
+from asr.features.moments import Moments, of_speech
+from asr.search.paths import BLANK
 
 WINDOWS_S = (0.5, 2.0)
 LEAST = 1e-4  # probability of a label, where the network is sure that there is none
@@ -53,36 +51,34 @@ class SpeechDetector:
         odds: Values = known @ np.array(self.weights) + self.bias
         return odds
 
-    def gate(self, emissions: Tensor, static: Tensor, frame_s: float) -> Tensor:
-        """Log-probabilities (1, T', V) with nothing but the blank where nobody speaks."""
-        nothing = torch.full_like(emissions, NEVER)
-        nothing[..., BLANK] = 0.0
-        return torch.where(self.speech(emissions, static, frame_s)[:, None], emissions, nothing)
+    def gate(self, emissions: Values, static: Values, frame_s: float) -> Values:
+        """Log-probabilities (T', V) with nothing but the blank where nobody speaks."""
+        nothing = np.full_like(emissions, NEVER)
+        nothing[:, BLANK] = 0.0
+        return np.where(self.speech(emissions, static, frame_s)[:, None], emissions, nothing)
 
-    def speech(self, emissions: Tensor, static: Tensor, frame_s: float) -> Tensor:
-        """In which frames somebody speaks: (1, T', V), (1, T, F) → (T',) bool."""
-        known = evidence(emissions[0].cpu().numpy(), static[0].cpu().numpy(), frame_s)
-        return torch.from_numpy(self.odds(known) >= 0).to(emissions.device)
+    def speech(self, emissions: Values, static: Values, frame_s: float) -> Values:
+        """In which frames somebody speaks: (T', V), (T, F) → (T',) bool."""
+        speech: Values = self.odds(evidence(emissions, static, frame_s)) >= 0
+        return speech
 
-    def beside_labels(self, emissions: Tensor, static: Tensor, frame_s: float) -> Tensor:
+    def beside_labels(self, emissions: Values, static: Values, frame_s: float) -> Values:
         """`speech` within `BESIDE_S` of a label, for each of the T frames: (T,) bool."""
         speech, reach = self.speech(emissions, static, frame_s), round(BESIDE_S / frame_s)
-        label = (emissions[0, :, BLANK] < math.log(0.5)).float()[None]
-        speech &= torch.nn.functional.max_pool1d(label, 2 * reach + 1, 1, reach)[0] > 0
-        frames = torch.arange(static.shape[1], device=speech.device)
-        stacked = -(-static.shape[1] // max(1, len(speech)))
-        return speech[(frames // stacked).clamp(max=len(speech) - 1)]
+        labels = np.cumsum(np.pad(emissions[:, BLANK] < math.log(0.5), (reach + 1, reach)))
+        speech &= labels[2 * reach + 1 :] > labels[: -2 * reach - 1]
+        stacked = -(-len(static) // max(1, len(speech)))
+        of_frames: Values = speech[(np.arange(len(static)) // stacked).clip(max=len(speech) - 1)]
+        return of_frames
 
     def moments(
-        self, emissions: Tensor, static: Tensor, features: Features, frame_s: float
+        self, emissions: Values, static: Values, frames: Frames, frame_s: float
     ) -> Moments | None:
         """Of an utterance beside noise, with normalization=active: (F,), (F,), see `of_speech`."""
-        if features.config.normalization != "active":
+        if frames.config.normalization != "active":
             return None
-        speech = self.beside_labels(emissions, static, frame_s).unsqueeze(0)
-        frames, _ = features.dynamic(static, speech.new_tensor([speech.shape[1]], dtype=torch.long))
-        moments = of_speech(frames, speech, features.config, (features.mean, features.std))
-        return moments and (moments[0][0, 0], moments[1][0, 0])
+        speech = self.beside_labels(emissions, static, frame_s)
+        return of_speech(frames.dynamic(static), speech, frames.config, frames.training)
 
 
 def evidence(log_probs: Values, static: Values, frame_s: float) -> Values:

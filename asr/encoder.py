@@ -1,39 +1,11 @@
 """Feature frames to encoded frames: frame stacking, then the recurrent stack."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from asr.knobs import Knobs, knob
+from asr.architecture import EncoderConfig
 from asr.lstm.cell import Trace
-from asr.lstm.cells import CELLS
 from asr.lstm.layer import RecurrentStack
-
-
-@dataclass(frozen=True)
-class EncoderConfig(Knobs, group="encoder"):
-    """Kind and size of the recurrent stack."""
-
-    cell: str = knob("lstm", "recurrent cell, see docs/lstm.md", one_of=tuple(CELLS))
-    hidden: int = knob(250, "cells in each direction", at_least=1)
-    layers: int = knob(3, "recurrent layers; 0: stacked frames only", at_least=0)
-    bidirectional: bool = knob(True, "read the frames in both directions")
-    projection: int = knob(0, "output width of a direction; for cell=projected only", at_least=0)
-    forget_bias: float = knob(0.0, "added to the initial bias of the forget gate")
-    dropout: float = knob(0.0, "between layers and before the head", at_least=0, less_than=1)
-    subsampling: int = knob(1, "consecutive frames stacked into one", at_least=1)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.cell == "projected" and not 1 <= self.projection < self.hidden:
-            self.refuse("projection", f"expected 1 to {self.hidden - 1}: fewer than encoder.hidden")
-        if self.cell != "projected" and self.projection:
-            reason = f"but encoder.cell is {self.cell!r}; only projected has a projection"
-            self.refuse("projection", reason)
-        if self.forget_bias and "forget" not in CELLS[self.cell].blocks:
-            reason = f"but encoder.cell is {self.cell!r}, which has no forget gate"
-            self.refuse("forget_bias", reason)
 
 
 class Encoder(nn.Module):

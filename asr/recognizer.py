@@ -1,31 +1,23 @@
 """The recogniser: features, encoder and criterion as one module, waveforms in and phones out."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from asr import criteria
+from asr.architecture import RecognizerConfig
 from asr.augment import Augment
 from asr.batch import Batch
-from asr.criteria.base import CriterionConfig, FrameTimes, Path
-from asr.encoder import Encoder, EncoderConfig, stacked_lengths
-from asr.features import Features, FeaturesConfig, SpeakerMoments
+from asr.encoder import Encoder, stacked_lengths
+from asr.features.layer import Features
+from asr.features.normalization import SpeakerMoments
 from asr.phones import Vocabulary
 from asr.records import Hypothesis
 from asr.search import SearchConfig
+from asr.search.decoders import hypothesis
 from asr.search.graph import Graph
 from asr.search.word_model import graph_for
-
-
-@dataclass(frozen=True)
-class RecognizerConfig:
-    """Everything that builds a recogniser, together with a vocabulary."""
-
-    features: FeaturesConfig
-    encoder: EncoderConfig
-    criterion: CriterionConfig
 
 
 class Recognizer(nn.Module):
@@ -38,18 +30,8 @@ class Recognizer(nn.Module):
         self.features = Features(config.features)
         self.encoder = Encoder(config.encoder, config.features.width)
         self.criterion = criteria.build(
-            config.criterion, self.encoder.output_size, len(vocabulary), self.frame_times
+            config.criterion, self.encoder.output_size, len(vocabulary), config.frame_times
         )
-
-    @property
-    def frame_times(self) -> FrameTimes:
-        """Samples to the middle of the first encoded frame, and from each frame to the next.
-
-        A frame's samples are those of its own window; Δ and context are not counted.
-        """
-        features, stacked = self.config.features, self.config.encoder.subsampling
-        hop = features.hop_samples
-        return FrameTimes(features.first_middle + (stacked - 1) / 2 * hop, stacked * hop)
 
     def encoded_lengths(self, waveform_lengths: Tensor) -> Tensor:
         """T' for each S: (N,) → (N,)."""
@@ -95,35 +77,17 @@ class Recognizer(nn.Module):
         ids: Sequence[str],
         search: SearchConfig,
         graph: Graph | None = None,
-        gate: Callable[[Tensor], Tensor] = lambda emissions: emissions,
     ) -> list[list[Hypothesis]]:
         """Hypotheses, best first, with times: (N, T', D), (N,), N → N × n-best.
 
         `graph` is the language model; without it, it is read from the file in `search`, if any.
-        `gate` changes the emissions (N, T', E) before they are searched.
         """
         graph = graph or graph_for(search, self.vocabulary.phones)
-        emissions = gate(self.criterion.emissions(encoded))
-        paths = self.criterion.search(emissions, lengths, search, graph)
+        paths = self.criterion.decode(encoded, lengths, search, graph)
         return [
-            [self._hypothesis(id, path) for path in n_best]
+            [hypothesis(id, path, self.vocabulary, self.config) for path in n_best]
             for id, n_best in zip(ids, paths, strict=True)
         ]
-
-    def time_s(self, frame: float) -> float:
-        """The time of the middle of an encoded frame, see `frame_times`."""
-        times = self.frame_times
-        return (times.first + frame * times.step) / self.config.features.sample_rate
-
-    def _hypothesis(self, id: str, path: Path) -> Hypothesis:
-        return Hypothesis(
-            id,
-            self.vocabulary.decode(path.labels),
-            path.score,
-            tuple(round(self.time_s(frame), 4) for frame in path.frames),
-            tuple(round(share, 4) for share in path.confidences),
-            path.words,
-        )
 
     @property
     def parameter_count(self) -> int:
@@ -148,3 +112,19 @@ def encode_all(
         with torch.no_grad():
             encoded, lengths = recognizer.encode_batch(moved, moments=moments)
         yield moved, encoded, lengths
+
+
+def transcribe_all(
+    recognizer: Recognizer,
+    batches: Iterable[Batch],
+    search: SearchConfig,
+    graph: Graph | None = None,
+) -> dict[str, Hypothesis]:
+    """The best hypothesis of every utterance, by id; leaves the recogniser in evaluation mode."""
+    return {
+        id: n_best[0]
+        for batch, encoded, lengths in encode_all(recognizer, batches)
+        for id, n_best in zip(
+            batch.ids, recognizer.search(encoded, lengths, batch.ids, search, graph), strict=True
+        )
+    }

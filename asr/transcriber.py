@@ -7,29 +7,29 @@ mixed, with a warning.
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Union, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from asr import audio, checkpoint
+from asr import audio, model_file, network
+from asr.architecture import CTCConfig
 from asr.audio import Waveform
-from asr.batch import Batch
-from asr.checkpoint import Checkpoint
-from asr.errors import DataError
-from asr.features import SpeakerMoments
+from asr.errors import DataError, pip_install
+from asr.features.moments import Moments, Sums
 from asr.files import shown
-from asr.recognizer import Recognizer, encode_all
+from asr.network import Model, Network
 from asr.records import Hypothesis, Segment, Transcript, Word
 from asr.search import SearchConfig
-from asr.search.graph import Graph, graph_of
+from asr.search.decoders import hypothesis
+from asr.search.graph import graph_of
 from asr.search.word_model import load_words, word_graph
 from asr.symbols import require_alphabet, written
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MODEL = Path(__file__).parent / "pretrained" / "librispeech.safetensors"
 WORDS = MODEL.with_name("words.safetensors")
@@ -37,11 +37,10 @@ SHORTEST_S, LONGEST_S = 20.0, 40.0  # of a piece; no utterance of LibriSpeech or
 CONTEXT_S = 2.0  # what the network gets on either side of a piece
 QUIET_S = 0.2  # a piece ends in the middle of the quietest stretch of this length
 QUIET = 4.0  # nats that a phone loses in `log_probs` where a detector finds no speech
-SPEAKER = "the speaker"  # of all that is normalised together: a file, or all files
 REACH_S = 0.1  # how long a phone lasts at most on either side of its moment
 
 Warn = Callable[[str], object]
-Recording = str | Path | npt.NDArray[Any] | torch.Tensor
+Recording = Union[str, Path, npt.NDArray[Any], "Tensor"]
 
 
 class Piece(NamedTuple):
@@ -54,70 +53,66 @@ class Piece(NamedTuple):
 
 
 class Transcriber:
-    """A recogniser with the search of its file, or else a greedy search.
+    """A model with the search of its file, or else a greedy search.
 
     With the `words` file of `asr words`, words are searched for, as that file says. Transcripts
     are in `symbols`, an alphabet of `asr.symbols`; None: in the model's own phones.
     """
 
     def __init__(
-        self, loaded: Checkpoint, words: str | Path | None = None, symbols: str | None = None
+        self, model: Model, words: str | Path | None = None, symbols: str | None = None
     ) -> None:
-        self.recognizer: Recognizer = loaded.recognizer
-        require_alphabet(symbols, self.recognizer.vocabulary.phones)
+        self.network, self.search, self.graph, self.detector, self.calibration = model
+        phones = self.network.vocabulary.phones
+        require_alphabet(symbols, phones)
         self.symbols = symbols
-        self.search = loaded.search or SearchConfig()
-        self.detector = loaded.detector
-        self.calibration = loaded.calibration
-        self.graph: Graph | None = None
         self.no_words: tuple[Word, ...] | None = None if words is None else ()
-        config = self.recognizer.config
+        self.config = self.network.config
         if words is not None:
-            if config.criterion.name != "ctc":
+            if not isinstance(self.config.criterion, CTCConfig):
                 raise DataError(
                     f"{words}: words need a model with criterion.name=ctc, and this one has "
-                    f"{config.criterion.name}; use another model, or leave out words"
+                    f"{self.config.criterion.name}; use another model, or leave out words"
                 )
-            phones, model = self.recognizer.vocabulary.phones, load_words(words)
-            self.search = model.search
-            self.graph = word_graph(model, phones, where=f"{words}: ")
-        elif loaded.language_model is not None:
-            self.graph = graph_of(loaded.language_model, self.recognizer.vocabulary.phones)
-        self.sample_rate = config.features.sample_rate
-        # samples from one encoded frame to the next
-        self.step = config.features.hop_samples * config.encoder.subsampling
+            model_of_words = load_words(words)
+            self.search = model_of_words.search
+            self.graph = word_graph(model_of_words, phones, where=f"{words}: ")
+        self.sample_rate = self.config.features.sample_rate
+        self.step = self.network.step
 
-    def one_speaker(self, recordings: Iterable[Iterator[Waveform]]) -> SpeakerMoments:
+    def one_speaker(self, recordings: Iterable[Iterator[Waveform]]) -> Moments:
         """The moments of recordings by one speaker together, each in blocks (S,).
 
-        They are for `transcribe` and `hypothesis`. Unreadable recordings are left out. Raises
+        They are for `transcribe_file` and `hypothesis`. Unreadable recordings are left out. Raises
         `DataError` where the model is normalised by its training set, by nothing, or by the loud
         frames of a recording.
         """
-        features = self.recognizer.features
-        if features.config.normalization not in ("speaker", "utterance", "sliding"):
+        normalization = self.config.features.normalization
+        if normalization not in ("speaker", "utterance", "sliding"):
             raise DataError(
                 f"--one-speaker needs a model with features.normalization=speaker, utterance or "
-                f"sliding, and this one has features.normalization="
-                f"{features.config.normalization}; leave it out"
+                f"sliding, and this one has features.normalization={normalization}; leave it out"
             )
-        return features.speaker_moments(self._batches(recordings))
+        sums, frames = Sums(), self.network.frames
+        for blocks in recordings:
+            with suppress(DataError):  # `transcribe` reports it
+                for piece in pieces(blocks, self.step, self.sample_rate):
+                    own = piece.waveform[piece.before : piece.before + piece.samples]
+                    sums.add(frames.dynamic(frames.static(own)))
+        return sums.moments()
+
+    def _of_speaker(self, blocks: Iterator[Waveform]) -> Moments | None:
+        """Those of a whole recording, where the model is normalised by speaker."""
+        if self.config.features.normalization != "speaker":
+            return None
+        return self.one_speaker([blocks])
 
     def blocks(
         self, path: str | Path, warn: Warn = lambda _: None, channel: int | None = None
     ) -> Iterator[Waveform]:
         """A file at the model's sample rate, block by block, each (S,)."""
-        window = self.recognizer.config.features.window_samples
+        window = self.config.features.window_samples
         return audio.stream(path, self.sample_rate, window, warn, channel)
-
-    def _batches(self, recordings: Iterable[Iterator[Waveform]]) -> Iterator[Batch]:
-        """All pieces without their context; unreadable recordings are left out."""
-        for blocks in recordings:
-            with suppress(DataError):  # `transcribe` reports it
-                for piece in pieces(blocks, self.step, self.sample_rate):
-                    own = piece.waveform[piece.before : piece.before + piece.samples]
-                    batch = Batch.of([torch.from_numpy(own)], [SPEAKER])
-                    yield batch.to(self.recognizer.device)
 
     @overload
     def transcribe(
@@ -155,7 +150,7 @@ class Transcriber:
             waveform = self.waveform(recording, sample_rate, channel)
         except audio.SilenceError as silence:
             return Transcript("", silence.duration_s, (), self.no_words)
-        moments = self.recognizer.moments_of(self._batches([iter([waveform])]))
+        moments = self._of_speaker(iter([waveform]))
         return self._transcript("", iter([waveform]), moments)
 
     def waveform(
@@ -165,14 +160,14 @@ class Transcriber:
         if isinstance(recording, str | Path):
             _require_no_rate(recording, sample_rate)
             return np.concatenate(list(self.blocks(recording, warnings.warn, channel)))
-        if isinstance(recording, torch.Tensor):
+        if hasattr(recording, "detach"):  # a tensor
             recording = recording.detach().cpu().numpy()
         if not isinstance(recording, np.ndarray):
             kind = type(recording).__name__
             raise DataError(f"a recording is {kind}, expected a path, an array, or a list of them")
         if sample_rate is None:
             raise DataError("an array has no sample rate of its own; set sample_rate=…, in Hz")
-        window = self.recognizer.config.features.window_samples
+        window = self.config.features.window_samples
         return audio.from_array(
             recording, sample_rate, self.sample_rate, window, warnings.warn, channel
         )
@@ -181,7 +176,7 @@ class Transcriber:
         self,
         path: str | Path,
         warn: Warn,
-        moments: SpeakerMoments | None = None,
+        moments: Moments | None = None,
         channel: int | None = None,
     ) -> Transcript:
         """`transcribe` of one file, with a function that gets each warning.
@@ -191,15 +186,14 @@ class Transcriber:
         """
         with audio.on_disk(path):
             if moments is None:
-                blocks = self.blocks(path, channel=channel)
-                moments = self.recognizer.moments_of(self._batches([blocks]))
+                moments = self._of_speaker(self.blocks(path, channel=channel))
             try:
                 return self._transcript(shown(path), self.blocks(path, warn, channel), moments)
             except audio.SilenceError as silence:
                 return Transcript(shown(path), silence.duration_s, (), self.no_words)
 
     def _transcript(
-        self, name: str, blocks: Iterator[Waveform], moments: SpeakerMoments | None
+        self, name: str, blocks: Iterator[Waveform], moments: Moments | None
     ) -> Transcript:
         rate, samples, phones = self.sample_rate, 0, list[Segment]()
         words = self.no_words
@@ -213,53 +207,37 @@ class Transcriber:
         transcript = Transcript(name, round(samples / rate, 4), tuple(phones), words)
         return written(transcript, self.symbols)
 
-    @torch.no_grad()
-    def hypothesis(
-        self, piece: Piece, name: str, moments: SpeakerMoments | None = None
-    ) -> Hypothesis:
+    def hypothesis(self, piece: Piece, name: str, moments: Moments | None = None) -> Hypothesis:
         """The phones of a piece, with times from the start of the piece itself.
 
         Confidences are calibrated, where the model file has a calibration.
         """
-        encoded, static, own = self.encoded(piece, moments)
-        frame_s = self.step / self.sample_rate
-        count = torch.tensor([own.stop - own.start], device=encoded.device)
-
-        def gate(emissions: Tensor) -> Tensor:
-            if self.detector is not None:
-                emissions = self.detector.gate(emissions, static, frame_s)
-            return emissions[:, own]
-
+        emissions, static, own = self.emissions(piece, moments)
+        if self.detector is not None:
+            emissions = self.detector.gate(emissions, static, self.step / self.sample_rate)
         try:
-            ((best, *_),) = self.recognizer.search(
-                encoded, count, [name], self.search, self.graph, gate
-            )
+            best, *_ = self.network.decoder.search(emissions[own], self.search, self.graph)
         except DataError as error:
             raise DataError(f"{name or 'the array'}: {error}") from error
-        return self.calibration.of(best) if self.calibration else best
+        result = hypothesis(name, best, self.network.vocabulary, self.config)
+        return self.calibration.of(result) if self.calibration else result
 
-    @torch.no_grad()
-    def encoded(
-        self, piece: Piece, moments: SpeakerMoments | None = None
-    ) -> tuple[Tensor, Tensor, slice]:
-        """A piece with its context: encoded (1, T', D), features (1, T, F), its own part of T'."""
-        batch = Batch.of([torch.from_numpy(piece.waveform)], [SPEAKER]).to(self.recognizer.device)
-        static, _ = self.recognizer.features.static(batch.waveforms, batch.waveform_lengths)
-        batch = replace(batch, frames=static)
-        encoded, lengths = self.recognizer.encode_batch(batch, moments=moments)
-        frame_s = self.step / self.sample_rate
+    def emissions(
+        self, piece: Piece, moments: Moments | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], slice]:
+        """Of a piece with its context: (T', E), static frames (T, F), its own part of T'."""
+        frames = self.network.frames
+        static = frames.static(piece.waveform)
+        emissions = self.network.emissions(static, moments)
         if self.detector is not None and moments is None:
-            emissions = self.recognizer.criterion.emissions(encoded)
-            features = self.recognizer.features
-            of_speech = self.detector.moments(emissions, static, features, frame_s)
+            frame_s = self.step / self.sample_rate
+            of_speech = self.detector.moments(emissions, static, frames, frame_s)
             if of_speech is not None:  # noise is as loud as much of the speech
-                moments = {SPEAKER: of_speech}
-                encoded, lengths = self.recognizer.encode_batch(batch, moments=moments)
+                emissions = self.network.emissions(static, of_speech)
         first = piece.before // self.step
-        last = min(first + -(-piece.samples // self.step), int(lengths))
-        return encoded, static, slice(first, last)
+        last = min(first + -(-piece.samples // self.step), len(emissions))
+        return emissions, static, slice(first, last)
 
-    @torch.no_grad()
     def log_probs(self, blocks: Iterable[Waveform]) -> npt.NDArray[np.float32]:
         """A CTC recogniser's log-probabilities of a recording in blocks (S,): (T, V).
 
@@ -267,13 +245,11 @@ class Transcriber:
         """
         parts = []
         for piece in pieces(blocks, self.step, self.sample_rate):
-            encoded, static, own = self.encoded(piece)
-            log_probs = self.recognizer.criterion.emissions(encoded)
+            log_probs, static, own = self.emissions(piece)
             if self.detector is not None:
-                frame_s = self.step / self.sample_rate
-                speech = self.detector.speech(log_probs, static, frame_s)
-                log_probs[0, ~speech, 1:] -= QUIET
-            parts.append(log_probs[0, own].float().cpu().numpy())
+                speech = self.detector.speech(log_probs, static, self.step / self.sample_rate)
+                log_probs[~speech, 1:] -= np.float32(QUIET)
+            parts.append(log_probs[own])
         return np.concatenate(parts)
 
 
@@ -369,7 +345,7 @@ def quietest(samples: Waveform, step: int, sample_rate: int) -> int:
 
 def load(
     model: str | Path | None = None,
-    device: torch.device | str = "cpu",
+    device: str = "cpu",
     words: str | Path | bool | None = None,
     symbols: str | None = None,
 ) -> Transcriber:
@@ -391,23 +367,33 @@ def load(
         )
     words = (WORDS if words is True else words) or None
     try:
-        loaded = checkpoint.load(model or MODEL, device, language_model=words is None)
+        loaded = load_model(model or MODEL, device, language_model=words is None)
     except DataError as error:
         raise DataError(f"{error}{'' if model else '; install the package again'}") from error
     return Transcriber(loaded, words, symbols)
 
 
-def transcribe_all(
-    recognizer: Recognizer,
-    batches: Iterable[Batch],
-    search: SearchConfig,
-    graph: Graph | None = None,
-) -> dict[str, Hypothesis]:
-    """The best hypothesis of every utterance, by id; leaves the recogniser in evaluation mode."""
-    return {
-        id: n_best[0]
-        for batch, encoded, lengths in encode_all(recognizer, batches)
-        for id, n_best in zip(
-            batch.ids, recognizer.search(encoded, lengths, batch.ids, search, graph), strict=True
-        )
-    }
+def load_model(path: str | Path, device: str = "cpu", language_model: bool = True) -> Model:
+    """The model of a file; raises `DataError` where it is absent, damaged, or of an unknown format.
+
+    On a CPU it needs no torch, unless the model is a transducer.
+    """
+    file = model_file.read(path)
+    file.require_sizes()
+    if device == "cpu" and network.runs(file.config):
+        loaded: Network = network.load(file)
+    else:
+        try:
+            from asr import by_torch
+        except ModuleNotFoundError as error:
+            raise DataError(
+                f"{path}: a {file.config.criterion.name} on {device} needs torch, which is not "
+                f"installed; {pip_install('train')}"
+            ) from error
+        loaded = by_torch.load(file, device)
+    graph = None
+    if language_model and (ngram := file.language_model()) is not None:
+        graph = graph_of(ngram, loaded.vocabulary.phones, f"{path}: ")
+    header = file.header
+    search = header.search or SearchConfig()
+    return Model(loaded, search, graph, header.detector, header.calibration)

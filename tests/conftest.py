@@ -17,17 +17,17 @@ import torch
 from hypothesis import settings
 
 from asr import checkpoint, corpora
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.audio import Waveform
 from asr.batch import Batch, pad
 from asr.corpora import Corpus, CorpusConfig
 from asr.corpora.checks import check
 from asr.criteria import CTCConfig
 from asr.dataset import Batches
-from asr.encoder import EncoderConfig
 from asr.errors import raise_problems
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer
 from asr.records import Utterance
 
 REPOSITORY = Path(__file__).parents[1]

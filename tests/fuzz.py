@@ -44,7 +44,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from asr import checkpoint, corpora, labels
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.audio import inspect, load
+from asr.by_torch import in_use
 from asr.checkpoint import Checkpoint
 from asr.commands import configured
 from asr.corpora import download, lexicon, manifests
@@ -52,12 +54,11 @@ from asr.corpora.folder import FolderConfig
 from asr.corpora.librispeech import LibriSpeechConfig
 from asr.corpora.splits import read_speaker_splits
 from asr.criteria import CTCConfig
-from asr.encoder import EncoderConfig
 from asr.errors import DataError, raise_problems
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.labels import textgrid
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Manifest, Segment, Utterance, read_jsonl, write_jsonl
 from asr.scoring.formats import read_transcripts
 from asr.search import SearchConfig
@@ -524,7 +525,7 @@ def read_archive(path: Path) -> None:
 
 def read_checkpoint(path: Path) -> None:
     loaded = checkpoint.load(path)
-    Transcriber(loaded).transcribe(tone(), RATE)
+    Transcriber(in_use(loaded)).transcribe(tone(), RATE)
 
 
 AUDIO = {
@@ -542,7 +543,7 @@ AUDIO = {
     "caf": audio("CAF"),
 }
 CHECKPOINT = good_checkpoint()
-TRANSCRIBER = Transcriber(Checkpoint(small_recognizer().eval()))
+TRANSCRIBER = Transcriber(in_use(Checkpoint(small_recognizer().eval())))
 
 
 def readers() -> list[Reader]:

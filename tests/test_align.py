@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,22 +13,24 @@ import torch
 from torch import Tensor
 
 import asr
-from asr import audio, checkpoint, labels, scoring
-from asr.aligner import Aligner, likeliest
+from asr import alignment, audio, checkpoint, labels, scoring
+from asr.aligner import Aligner
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.batch import Batch
+from asr.by_torch import TorchNetwork
 from asr.checkpoint import Checkpoint
 from asr.commands import align
+from asr.corpora.lexicon import Said
 from asr.criteria import CTC, Criterion, CTCConfig, Span, Transducer, TransducerConfig
-from asr.criteria.ctc import ALIGNMENT_PENALTY
-from asr.dataset import Batches
 from asr.edges import change, stretches
-from asr.encoder import EncoderConfig
 from asr.errors import DataError
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.labels import textgrid
+from asr.network import Network
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer
 from asr.records import Segment, Utterance, read_jsonl, write_jsonl
+from asr.search.decoders import ALIGNMENT_PENALTY, CTCDecoder
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
 RATE = 16_000
@@ -70,10 +73,10 @@ def test_ctc_finds_the_best_of_all_alignments(target: tuple[int, ...], frames: i
         encoded = torch.randn(frames, 5)
         log_probs = criterion.emissions(encoded.unsqueeze(0))[0].detach()
         scores: dict[tuple[int, ...], float] = {}
-        for alignment in itertools.product(range(4), repeat=frames):
-            if tuple(label for label, _ in itertools.groupby(alignment) if label) == target:
-                along = sum(float(log_probs[t, label]) for t, label in enumerate(alignment))
-                scores[alignment] = along - ALIGNMENT_PENALTY * alignment.count(0)
+        for one in itertools.product(range(4), repeat=frames):
+            if tuple(label for label, _ in itertools.groupby(one) if label) == target:
+                along = sum(float(log_probs[t, label]) for t, label in enumerate(one))
+                scores[one] = along - ALIGNMENT_PENALTY * one.count(0)
         best = max(scores, key=scores.__getitem__)
         expected, t = [], 0
         for label, run in itertools.groupby(best):
@@ -221,49 +224,38 @@ def test_each_word_gets_the_pronunciation_of_least_loss(seed: int) -> None:
         min(variants, key=lambda one: loss([*firsts[:n], one, *firsts[n + 1 :]]))
         for n, variants in enumerate(words)
     ]
-    assert likeliest(model, batch, encoded, words) == expected
+    network = TorchNetwork(model)
+    emissions = model.criterion.emissions(encoded[None])[0].detach().numpy()
+    assert Aligner(network).likeliest(emissions, words) == expected
 
 
 def test_a_pronunciation_that_has_no_room_is_not_chosen() -> None:
     model = recognizer_of(["aa", "iy", "m", "s"])
     model.criterion = criterion_of("ctc", 0, 5)
-    nothing = torch.zeros(1, 0)
-    batch = Batch(nothing, torch.tensor([0]), nothing.long(), torch.tensor([0]), None, ("x",))
     words = [[("aa", "aa"), ("iy", "m", "s", "iy")]]
-    assert likeliest(model, batch, torch.randn(3, 5), words) == [("aa", "aa")]
+    emissions = torch.randn(3, 5).log_softmax(dim=1).numpy()
+    assert Aligner(TorchNetwork(model)).likeliest(emissions, words) == [("aa", "aa")]
 
 
 # ── the whole, on tones ──────────────────────────────────────────────────────────────────────
 
 
-class Oracle(Criterion):
+class Oracle(CTCDecoder):
     """Hears each phone for one frame, in its middle."""
 
-    def __init__(self, utterances: list[Utterance], recognizer: Recognizer) -> None:
-        super().__init__()
+    def __init__(self, utterances: list[Utterance], network: Network) -> None:
         self.middles = {
-            tuple(recognizer.vocabulary.encode(u.phones)): [
+            tuple(network.vocabulary.encode(u.phones)): [
                 (segment.start_s + segment.end_s) / 2 for segment in u.segments or ()
             ]
             for u in utterances
         }
-        self.recognizer = [recognizer]  # no part of this module
+        self.config = network.config
 
-    def align(
-        self, encoded: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
-    ) -> list[list[Span]]:
-        spans = []
-        for target, count in zip(targets.tolist(), target_lengths.tolist(), strict=True):
-            first_s, step_s = self.recognizer[0].time_s(0), self.recognizer[0].time_s(1)
-            step_s -= first_s
-            frames = [round((s - first_s) / step_s) for s in self.middles[tuple(target[:count])]]
-            spans.append([Span(frame, frame + 1, 0.5) for frame in frames])
-        return spans
-
-    def loss(self, *_: object) -> Tensor:
-        raise NotImplementedError
-
-    emissions = search = loss  # type: ignore[assignment]
+    def align(self, emissions: object, labels: Sequence[int]) -> list[Span]:
+        first_s, step_s = self.config.time_s(0), self.config.time_s(1) - self.config.time_s(0)
+        frames = [round((s - first_s) / step_s) for s in self.middles[tuple(labels)]]
+        return [Span(frame, frame + 1, 0.5) for frame in frames]
 
 
 def recognizer_of(phones: list[str], subsampling: int = 1, **features: object) -> Recognizer:
@@ -325,13 +317,14 @@ def test_boundaries_of_tones_are_found_to_the_grid(
     if not silence:
         timed = [replace(u, segments=u.segments[1:-1], phones=u.phones[1:-1]) for u in timed]  # type: ignore[index]
     phones = ["aa", "iy", "m", "s"] + ["h#"] * silence
-    recognizer = recognizer_of(phones, subsampling, **features)
-    recognizer.criterion = Oracle(timed, recognizer)
-    aligner = Aligner(recognizer)
-    (batch,) = Batches(timed, recognizer.vocabulary, RATE, batch_size=9)
+    network = TorchNetwork(recognizer_of(phones, subsampling, **features))
+    network.decoder = Oracle(timed, network)
+    aligner = Aligner(network)
     by_id = {utterance.id: utterance for utterance in timed}
-    encoded, lengths = recognizer.encode_batch(batch)
-    for id, aligned in zip(batch.ids, aligner(batch, encoded, lengths), strict=True):
+    for id, utterance in by_id.items():
+        waveform = audio.load(utterance.audio, RATE)
+        emissions = network.emissions(network.frames.static(waveform))
+        aligned = aligner(waveform, emissions, utterance.phones)
         expected = by_id[id].segments
         assert expected is not None
         assert [s.phone for s in aligned] == [s.phone for s in expected]
@@ -349,17 +342,19 @@ def test_boundaries_of_tones_are_found_to_the_grid(
 
 def test_a_network_that_gives_no_numbers_is_refused(timed: list[Utterance]) -> None:
     recognizer = recognizer_of(["aa", "h#", "iy", "m", "s"])
-    (batch,) = Batches(timed, recognizer.vocabulary, RATE, batch_size=9)
-    encoded, lengths = recognizer.encode_batch(batch)
+    with torch.no_grad():
+        recognizer.criterion.head.bias.fill_(torch.nan)
+    (one, *_), aligner = timed, Aligner(TorchNetwork(recognizer))
+    waveform, said = audio.load(one.audio, RATE), [Said(p, ((p,),)) for p in one.phones]
     with pytest.raises(DataError, match="NaN"):
-        Aligner(recognizer)(batch, encoded * torch.nan, lengths)
+        alignment.transcript(aligner, one.id, iter([waveform]), said)
 
 
 def test_an_edge_lies_between_the_middles_of_two_frames() -> None:
     recognizer = recognizer_of(["aa"], subsampling=3)
     for frame in range(4):
-        middle = (recognizer.time_s(frame - 1) + recognizer.time_s(frame)) / 2
-        assert recognizer.time_s(frame - 0.5) == pytest.approx(middle)
+        middle = (recognizer.config.time_s(frame - 1) + recognizer.config.time_s(frame)) / 2
+        assert recognizer.config.time_s(frame - 0.5) == pytest.approx(middle)
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────

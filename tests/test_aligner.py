@@ -9,16 +9,17 @@ import torch
 from conftest import TONES_HZ, tones_of
 
 from asr.aligner import Aligner
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.audio import Waveform
 from asr.batch import Batch
+from asr.by_torch import TorchNetwork
 from asr.corpora.lexicon import Said
 from asr.criteria import GMM, CriterionConfig, CTCConfig, GMMConfig
 from asr.edges import EARLIER, LATER, LEAST, VOICE_FILTERS, refined
-from asr.encoder import EncoderConfig
 from asr.errors import DataError
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer
 from asr.records import Transcript
 
 RATE = 16_000
@@ -57,7 +58,7 @@ def aligner() -> Aligner:
         batch = Batch.of([torch.from_numpy(sound(phone))], [""])
         criterion.means[column] = recognizer.features(batch)[0][0].mean(dim=0)
     criterion.variances.fill_(0.1)
-    return Aligner(recognizer)
+    return Aligner(TorchNetwork(recognizer))
 
 
 def checked(transcript: Transcript, duration_s: float) -> Transcript:
@@ -136,7 +137,9 @@ def test_what_cannot_be_aligned(aligner: Aligner, said: Sequence[Said], reason: 
 
 def test_other_criteria_are_refused() -> None:
     with pytest.raises(DataError, match="ctc"):
-        Aligner(recognizer_of(CTCConfig()).eval()).transcript("b", [sound("m", "aa")], [ME])
+        Aligner(TorchNetwork(recognizer_of(CTCConfig()).eval())).transcript(
+            "b", [sound("m", "aa")], [ME]
+        )
 
 
 def test_moved_edges_are_where_the_speech_changes() -> None:

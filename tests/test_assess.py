@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr import assessment, checkpoint
+from asr import assessment
 from asr.assessment import AssessedWord, Assessment, Assessor, Extra, Sound, judge, likeliest
 from asr.commands.assess import in_format
 from asr.corpora.lexicon import Said
@@ -22,7 +22,7 @@ from asr.labels.textgrid import read_tiers
 from asr.phones import Vocabulary, phone_set
 from asr.records import Segment, Transcript, Word
 from asr.search.substitutions import variants
-from asr.transcriber import MODEL, Transcriber
+from asr.transcriber import MODEL, Transcriber, load_model
 
 SHARED = Path(os.environ.get("ASR_SHARED", Path(__file__).parents[2] / "shared"))
 SPEECH = SHARED / "corpora" / "timit-sample" / "dr6-fapb0"
@@ -178,7 +178,7 @@ class Even:
 
 @pytest.fixture(scope="module")
 def assessor() -> Assessor:
-    loaded = checkpoint.load(MODEL, language_model=False)
+    loaded = load_model(MODEL, language_model=False)
     return Assessor(Transcriber(loaded), Even())  # type: ignore[arg-type]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchaudio.functional import lowpass_biquad, resample
 
 from asr import checkpoint, train
+from asr.architecture import EncoderConfig
 from asr.augment import Augment, AugmentConfig, seed_of
 from asr.augment.sounds import accelerate, babble, coloured_noise, convolve, impulse_response
 from asr.batch import Batch, length_mask
@@ -19,9 +20,9 @@ from asr.config import RunConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
 from asr.dataset import Batches, Example, SpeechDataset
-from asr.encoder import EncoderConfig
 from asr.errors import DataError
-from asr.features import Features, FeaturesConfig
+from asr.features.config import FeaturesConfig
+from asr.features.layer import Features
 from asr.phones import Vocabulary
 from asr.records import Segment, Utterance, write_jsonl
 from asr.training.run_directory import RunDirectory

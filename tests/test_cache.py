@@ -18,6 +18,7 @@ import soundfile
 import torch
 
 from asr import audio, train
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.augment import Augment, AugmentConfig
 from asr.batch import Batch
 from asr.commands import decode
@@ -25,13 +26,13 @@ from asr.config import AdamConfig, RunConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
 from asr.dataset import Batches
-from asr.encoder import EncoderConfig
 from asr.errors import DataError
-from asr.features import Features, FeaturesConfig
 from asr.features import cache as cache_module
 from asr.features.cache import AFTER_STATIC, CachedFrames, FrameCache
+from asr.features.config import FeaturesConfig
+from asr.features.layer import Features
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
@@ -289,7 +290,7 @@ import resource, sys, time
 from pathlib import Path
 import torch
 from asr.features.cache import CachedFrames, FrameCache
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.errors import DataError
 folder = Path(sys.argv[1])
 cache = FrameCache(folder / "cache", FeaturesConfig())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import tones_of
 
-from asr import checker, checkpoint
+from asr import checker
 from asr.checker import Checker, clues
 from asr.commands import checks
 from asr.commands.texts import Pair
@@ -17,7 +17,7 @@ from asr.corpora.lexicon import Said
 from asr.errors import DataError
 from asr.records import Utterance, Word
 from asr.search.evidence import agreement, evidence, words_of
-from asr.transcriber import Transcriber
+from asr.transcriber import Transcriber, load_model
 
 SPOKEN = ["aa s", "m iy", "s m aa", "iy s", "m aa", "s iy"]
 
@@ -28,7 +28,7 @@ def said(*words: str) -> tuple[Said, ...]:
 
 @pytest.fixture(scope="module")
 def model(tone_model: Path) -> Checker:
-    return Checker(Transcriber(checkpoint.load(tone_model)))
+    return Checker(Transcriber(load_model(tone_model)))
 
 
 @pytest.fixture(scope="module")

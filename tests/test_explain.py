@@ -18,21 +18,22 @@ from conftest import commands_of
 from torch import Tensor
 
 from asr import checkpoint, scoring
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.checkpoint import Checkpoint
 from asr.commands import explain
 from asr.criteria import CTCConfig
-from asr.encoder import Encoder, EncoderConfig
+from asr.encoder import Encoder
 from asr.errors import DataError
 from asr.explanation import equations, figures, memory, study
 from asr.explanation.activations import Activations, activations_of
 from asr.explanation.network import Network, Sentence
 from asr.explanation.page import _lag, page
 from asr.explanation.wording import duration, signed
-from asr.features import FeaturesConfig
-from asr.lstm import CELLS
+from asr.features.config import FeaturesConfig
+from asr.lstm.cells import CELLS
 from asr.phones import Vocabulary
 from asr.pictures import Picture
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer
 from asr.records import Segment, Utterance, write_jsonl
 
 SECTIONS = (

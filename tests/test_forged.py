@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asr import checkpoint
+from asr import checkpoint, model_file
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.checkpoint import Checkpoint, TrainingState
 from asr.criteria import CTCConfig
-from asr.encoder import EncoderConfig
 from asr.errors import DataError
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer
 from asr.search import SearchConfig, packing
 from asr.search.ngram import estimate
 
@@ -47,11 +48,11 @@ def forged(
 ) -> Path:
     """The checkpoint with another header and other tensors, and the checksum of these."""
     weights = load_file(sound)
-    with checkpoint.safe_open(sound, "pt") as file:
+    with safe_open(sound, "pt") as file:
         text = json.dumps(header(json.loads(file.metadata()["asr"])))
     weights = tensors(weights)
     path = folder / "forged.safetensors"
-    digest = checkpoint._digest(text, weights)
+    digest = model_file.digest(text, {name: one.numpy() for name, one in weights.items()})
     save_file(weights, path, {"asr": text, "sha256": digest})
     return path
 
@@ -74,7 +75,7 @@ WRONG = [None, -1, 1e30, 10**9, math.nan, "x", [], [None], {}, {"a": [1]}, True,
 
 
 def test_no_value_of_a_header_ends_in_a_traceback(sound: Path, tmp_path: Path) -> None:
-    with checkpoint.safe_open(sound, "pt") as file:
+    with safe_open(sound, "pt") as file:
         header = json.loads(file.metadata()["asr"])
     places = [(), *leaves(header)]
     messages: list[str] = []

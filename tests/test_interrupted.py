@@ -16,11 +16,11 @@ import torch
 from test_train import config, records, weights  # noqa: F401
 
 from asr import checkpoint, train
+from asr.architecture import EncoderConfig
 from asr.batch import Batch
 from asr.config import RunConfig
 from asr.criteria import GMMConfig
 from asr.dataset import Batches
-from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.processor.workers import ignore_signals
 from asr.records import Utterance

@@ -14,13 +14,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from asr.architecture import EncoderConfig
 from asr.batch import length_mask
 from asr.criteria import CTC, CTCConfig
-from asr.encoder import Encoder, EncoderConfig
-from asr.lstm import CELLS, Cell, RecurrentLayer, RecurrentStack, State, TorchCell
-from asr.lstm.cells import LSTM
+from asr.encoder import Encoder
+from asr.lstm.cell import Cell, State, TorchCell
+from asr.lstm.cells import CELLS, LSTM
 from asr.lstm.fast import forms, products
 from asr.lstm.fast.products import linear, onednn_multiplies, outer, packed
+from asr.lstm.layer import RecurrentLayer, RecurrentStack
 
 INPUT, HIDDEN = 5, 6
 RAGGED = torch.tensor([9, 0, 4, 9, 1])
@@ -356,7 +358,7 @@ def test_the_kernel_for_gpus_equals_the_readable_form_in_tritons_interpreter() -
     pytest.importorskip("triton")
     code = """
 import torch
-from asr.lstm import RecurrentLayer
+from asr.lstm.layer import RecurrentLayer
 from asr.lstm.fast import gpu, recurrence
 
 torch.set_num_threads(1)  # or directions would share the interpreter, which is not made for threads

@@ -13,17 +13,19 @@ import pytest
 import torch
 
 from asr import aligner
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.batch import Batch
 from asr.criteria.ctc import CTCConfig
 from asr.criteria.framewise import FramewiseConfig
 from asr.criteria.transducer import TransducerConfig
-from asr.encoder import EncoderConfig
 from asr.errors import DataError
-from asr.features import FeaturesConfig
-from asr.lstm import CELLS, RecurrentLayer, TorchCell
+from asr.features.config import FeaturesConfig
+from asr.lstm.cell import TorchCell
+from asr.lstm.cells import CELLS
+from asr.lstm.layer import RecurrentLayer
 from asr.phones import Vocabulary
 from asr.processor import memory
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer
 from asr.training import initialization
 from asr.training import memory as of_training
 from asr.training.memory import Shape, layer_values, require_room, step_bytes

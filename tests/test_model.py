@@ -11,6 +11,7 @@ from conftest import batch_of
 from torch import Tensor, nn
 
 from asr import checkpoint
+from asr.architecture import RecognizerConfig
 from asr.augment import Augment, AugmentConfig, seed_of
 from asr.batch import Batch, length_mask, pad, reverse
 from asr.checkpoint import Checkpoint, TrainingState
@@ -19,12 +20,11 @@ from asr.criteria.ctc import divergence
 from asr.dataset import POOL_BATCHES, Batches, BucketSampler
 from asr.encoder import EncoderConfig, stack_frames
 from asr.errors import DataError
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer, transcribe_all
 from asr.records import Utterance
 from asr.search import SearchConfig
-from asr.transcriber import transcribe_all
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
 

@@ -15,15 +15,15 @@ import torch
 from conftest import REPOSITORY, tones_of
 
 from asr import checkpoint
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.checkpoint import Checkpoint
 from asr.commands import explain, report, score, show
 from asr.config import RunConfig
 from asr.corpora.folder import FolderConfig
 from asr.criteria import CTCConfig
-from asr.encoder import EncoderConfig
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Segment, Utterance, write_jsonl
 from asr.training import curve
 from asr.training.run_directory import EPOCH

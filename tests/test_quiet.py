@@ -8,27 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 from conftest import recipe, tones_of
 
 from asr import checkpoint
 from asr.audio import load as audio_of
-from asr.checkpoint import Checkpoint
 from asr.commands import transcribe
 from asr.detector import EVIDENCE, WINDOWS_S, SpeechDetector, evidence
 from asr.errors import DataError
-from asr.features import FeaturesConfig
-from asr.features.normalization import DB_PER_NAT, PRIOR_VARIANCE, of_loud, of_speech
+from asr.features.config import FeaturesConfig
+from asr.features.moments import DB_PER_NAT, PRIOR_VARIANCE, of_loud, of_speech
 from asr.labels import textgrid
-from asr.transcriber import MODEL, Transcriber, load
+from asr.network import Model
+from asr.transcriber import MODEL, Transcriber, load, load_model
 
 RATE = 16_000
 
 
 @pytest.fixture(scope="module")
-def model() -> Checkpoint:
-    torch.set_num_threads(1)
-    packaged = checkpoint.load(MODEL)
+def model() -> Model:
+    packaged = load_model(MODEL)
     if packaged.detector is None:
         pytest.skip("the packaged model has no detector of speech")
     return packaged
@@ -54,7 +52,7 @@ def in_frames(seconds: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     "kind", ["silence", "hum", "fan", "white", "pink", "brown", "room", "music", "engine"]
 )
-def test_a_sound_without_speech_has_no_phones(model: Checkpoint, noises: Any, kind: str) -> None:
+def test_a_sound_without_speech_has_no_phones(model: Model, noises: Any, kind: str) -> None:
     sound = noises.excerpt(np.random.default_rng(7), kind, 12 * RATE)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("warnings.warn", lambda *_, **__: None)
@@ -62,12 +60,12 @@ def test_a_sound_without_speech_has_no_phones(model: Checkpoint, noises: Any, ki
 
 
 def test_speech_keeps_its_phones_and_gets_none_from_the_silence_beside_it(
-    model: Checkpoint, shared: Path
+    model: Model, shared: Path
 ) -> None:
     path = min((shared / "corpora/LibriSpeech/dev-part").rglob("*0003.*"))
     speech = audio_of(str(path), RATE)[: 4 * RATE]
     quiet = np.zeros(10 * RATE, np.float32)
-    undetected = Transcriber(replace(model, detector=None)).transcribe(speech, RATE)
+    undetected = Transcriber(model._replace(detector=None)).transcribe(speech, RATE)
     detected = Transcriber(model).transcribe(speech, RATE)
     assert [one.phone for one in detected.phones] == [one.phone for one in undetected.phones]
     assert len(detected.phones) > 10
@@ -81,12 +79,13 @@ def test_speech_keeps_its_phones_and_gets_none_from_the_silence_beside_it(
 
 
 def test_the_bias_alone_passes_all_or_nothing() -> None:
-    emissions, static = (torch.from_numpy(part).unsqueeze(0) for part in in_frames(3.0))
+    emissions, static = in_frames(3.0)
     nothing = [0.0] * EVIDENCE
-    assert torch.equal(SpeechDetector(nothing, 1.0).gate(emissions, static, 0.03), emissions)
-    gated = SpeechDetector(nothing, -1.0).gate(emissions, static, 0.03)
-    assert torch.equal(gated.exp()[0, :, 0], torch.ones(100))
-    assert (gated.exp()[0, :, 1:] == 0).all()
+    passed = SpeechDetector(nothing, 1.0).gate(emissions, static, 0.03)
+    np.testing.assert_array_equal(passed, emissions)
+    gated = np.exp(SpeechDetector(nothing, -1.0).gate(emissions, static, 0.03))
+    np.testing.assert_array_equal(gated[:, 0], np.ones(100))
+    assert (gated[:, 1:] == 0).all()
 
 
 def test_hidden_units_are_tanh_of_what_is_known() -> None:
@@ -143,36 +142,35 @@ def test_the_detector_is_part_of_the_file(tone_model: Path, tmp_path: Path) -> N
 
 def test_a_prior_counts_as_some_frames_of_the_variance() -> None:
     config = FeaturesConfig(bins=8, deltas=0, energy=False, normalization="active", active_db=1e3)
-    prior = torch.linspace(-4, -3, 8), torch.full((8,), 2.0)
-    draw = torch.Generator().manual_seed(0)
+    prior = np.linspace(-4, -3, 8), np.full(8, 2.0)
+    draw = np.random.default_rng(0)
     for frames in (30, 6000):
-        speech = torch.randn(1, frames, 8, generator=draw)
-        every = torch.ones(1, frames, dtype=torch.bool)
+        speech = draw.standard_normal((frames, 8)).astype(np.float32)
+        every = np.ones(frames, bool)
         mean, std = of_loud(speech, every, config)
         same_mean, wider = of_loud(speech, every, config, prior)
-        assert torch.equal(same_mean, mean)
+        np.testing.assert_array_equal(same_mean, mean)
         share = PRIOR_VARIANCE / (PRIOR_VARIANCE + frames)
-        expected = (1 - share) * std.square() + share * prior[1].square()
-        assert torch.allclose(wider.square(), expected)
+        expected = (1 - share) * np.square(std) + share * np.square(prior[1])
+        np.testing.assert_allclose(np.square(wider), expected)
         _, same = of_loud(speech + 5, every, config, prior)
-        assert torch.allclose(same, wider, atol=1e-4)
+        np.testing.assert_allclose(same, wider, atol=1e-4)
 
 
 def test_moments_are_those_of_speech_where_noise_is_as_loud() -> None:
     config = FeaturesConfig(bins=8, deltas=0, energy=False, normalization="active", active_db=30)
-    draw = torch.Generator().manual_seed(0)
-    frames = torch.randn(1, 1000, 8, generator=draw)
-    speech = torch.zeros(1, 1000, dtype=torch.bool)
-    speech[:, 300:400] = True
-    alone = of_loud(frames[:, 300:400], speech[:, 300:400], config)
+    frames = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
+    speech = np.zeros(1000, bool)
+    speech[300:400] = True
+    alone = of_loud(frames[300:400], speech[300:400], config)
     for noise_db in (-20, 0, 40):
-        noisy = frames + (~speech).unsqueeze(2) * noise_db / DB_PER_NAT
+        noisy = frames + ~speech[:, None] * noise_db / DB_PER_NAT
         moments = of_speech(noisy, speech, config)
         assert moments is not None
-        assert all(torch.allclose(*pair) for pair in zip(moments, alone, strict=True))
-    assert of_speech(frames[:, 280:400], speech[:, 280:400], config) is None
-    assert of_speech(frames, torch.zeros_like(speech), config) is None
-    quiet = frames - (~speech).unsqueeze(2) * 60 / DB_PER_NAT
+        assert all(np.allclose(*pair) for pair in zip(moments, alone, strict=True))
+    assert of_speech(frames[280:400], speech[280:400], config) is None
+    assert of_speech(frames, np.zeros_like(speech), config) is None
+    quiet = frames - ~speech[:, None] * 60 / DB_PER_NAT
     assert of_speech(quiet, speech, config) is None
 
 
@@ -180,13 +178,13 @@ def test_frames_beside_labels_are_those_of_each_static_frame() -> None:
     log_probs = np.full((100, 5), -1e4, np.float32)
     log_probs[:, 0] = 0.0
     log_probs[40, :2] = -1e4, 0.0
-    emissions, always = torch.from_numpy(log_probs)[None], SpeechDetector([0.0] * EVIDENCE, 1.0)
+    always = SpeechDetector([0.0] * EVIDENCE, 1.0)
     for frames in (298, 299, 300):
-        beside = always.beside_labels(emissions, torch.zeros(1, frames, 40), 0.03)
+        beside = always.beside_labels(log_probs, np.zeros((frames, 40)), 0.03)
         assert len(beside) == frames
-        assert beside.nonzero()[[0, -1], 0].tolist() == [3 * (40 - 15), 3 * (40 + 15) + 2]
+        assert np.flatnonzero(beside)[[0, -1]].tolist() == [3 * (40 - 15), 3 * (40 + 15) + 2]
     never = SpeechDetector([0.0] * EVIDENCE, -1.0)
-    assert not never.beside_labels(emissions, torch.zeros(1, 300, 40), 0.03).any()
+    assert not never.beside_labels(log_probs, np.zeros((300, 40)), 0.03).any()
 
 
 # ── what is said of a file without speech ────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from asr import checkpoint, train
+from asr.architecture import EncoderConfig
 from asr.config import AdamConfig, RunConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
@@ -19,8 +20,7 @@ from asr.criteria.base import CriterionConfig
 from asr.criteria.framewise import FramewiseConfig
 from asr.criteria.gmm import GMMConfig
 from asr.criteria.transducer import TransducerConfig
-from asr.encoder import EncoderConfig
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.phones import Vocabulary
 from asr.processor import ranks
 from asr.records import Segment, Utterance, write_jsonl

@@ -15,15 +15,15 @@ import pytest
 from conftest import SUMMARY
 
 from asr import scoring, train
+from asr.architecture import EncoderConfig
 from asr.commands import report, score
 from asr.commands.comparison import Comparison
 from asr.commands.configured import command, compose
 from asr.config import RunConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
-from asr.encoder import EncoderConfig
 from asr.errors import DataError, pip_install
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.phones import Vocabulary
 from asr.records import Hypothesis, Utterance, write_jsonl
 from asr.training import events, provenance

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.batch import Batch, pad
 from asr.criteria import CTC, CTCConfig
 from asr.criteria import Path as Found
-from asr.encoder import EncoderConfig
 from asr.errors import DataError
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.phones import Vocabulary, fold_to_arpabet, phone_set
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer
 from asr.records import Hypothesis, read_jsonl, write_jsonl
 from asr.search import SearchConfig
 from asr.search.arpa import write_arpa
@@ -273,7 +273,7 @@ def test_a_click_is_heard_when_it_is_made(framing: dict[str, object], subsamplin
         frames, lengths = recognizer.features(Batch.of([waveform[0]]))
         loud = frames[0, : int(lengths)].mean(dim=1).unfold(0, subsampling, subsampling).sum(dim=1)
         half_a_step_s = 0.01 * subsampling / 2
-        heard_s = recognizer.time_s(int(loud.argmax()))
+        heard_s = recognizer.config.time_s(int(loud.argmax()))
         assert abs(heard_s - sample / 16_000) <= half_a_step_s + 1e-4
 
 

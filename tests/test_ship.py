@@ -18,12 +18,12 @@ from asr.commands.configured import overrides as overrides_of
 from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError
+from asr.recognizer import transcribe_all
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 from asr.search import SearchConfig
 from asr.search.arpa import write_arpa
 from asr.search.graph import graph_of
 from asr.search.ngram import estimate
-from asr.transcriber import transcribe_all
 
 PHONES = ("aa", "iy", "m", "s")
 

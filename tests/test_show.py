@@ -13,16 +13,16 @@ import soundfile
 import torch
 
 from asr import checkpoint, pictures
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.checkpoint import Checkpoint
 from asr.commands import report, show
 from asr.commands.configured import compose
 from asr.criteria import CTCConfig
-from asr.encoder import EncoderConfig
 from asr.errors import DataError
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.phones import Vocabulary
 from asr.pictures.speech import augmented, panels
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Segment, Utterance, write_jsonl
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -15,18 +15,18 @@ import torch
 from conftest import batch_of
 
 from asr import checkpoint, train
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.augment import seed_of
 from asr.commands import decode
 from asr.config import AdamConfig, RunConfig, SGDConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
 from asr.dataset import Batches, BucketSampler
-from asr.encoder import EncoderConfig
 from asr.errors import DataError
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.lstm.fast.products import onednn_multiplies
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 from asr.search import SearchConfig
 from asr.training import initialization

@@ -21,13 +21,15 @@ from asr import audio, checkpoint, labels
 from asr import transcriber as transcriber_module
 from asr.audio import Waveform
 from asr.batch import Batch
+from asr.by_torch import in_use
 from asr.checkpoint import Checkpoint
 from asr.commands import transcribe
 from asr.errors import DataError
-from asr.features import Features, FeaturesConfig
+from asr.features.config import FeaturesConfig
+from asr.features.layer import Features
 from asr.labels import textgrid
 from asr.records import Hypothesis, Segment
-from asr.transcriber import MODEL, REACH_S, SPEAKER, Piece, Transcriber, load, pieces, placed
+from asr.transcriber import MODEL, REACH_S, Piece, Transcriber, load, pieces, placed
 
 PHONES = ("aa", "s", "m", "iy", "aa", "m")
 TONE_S = 0.15
@@ -117,7 +119,7 @@ def test_a_stream_is_what_load_reads_and_resampling_knows_no_blocks(
 @pytest.mark.parametrize("normalization", ["speaker", "utterance", "sliding"])
 def test_every_normalisation_is_at_hand(speech: Path, tone_model: Path, normalization: str) -> None:
     recognizer = normalized(tone_model, normalization)
-    transcriber = Transcriber(Checkpoint(recognizer))
+    transcriber = Transcriber(in_use(Checkpoint(recognizer)))
     assert transcriber.transcribe_file(speech, pytest.fail).phones
 
 
@@ -130,18 +132,16 @@ def test_files_of_one_speaker_are_normalised_together(
     for path, sound in zip(paths, sounds, strict=True):
         soundfile.write(path, sound, 16_000, subtype="FLOAT")
     absent = tmp_path / "absent.wav"
-    transcriber = Transcriber(Checkpoint(normalized(tone_model, normalization)))
+    transcriber = Transcriber(in_use(Checkpoint(normalized(tone_model, normalization))))
     alone = [transcriber.transcribe_file(path, pytest.fail).phones for path in paths]
     moments = transcriber.one_speaker(
         transcriber.blocks(path, pytest.fail) for path in [paths[0], absent, *paths[1:]]
     )
 
-    features = transcriber.recognizer.features
-    assert features.config == transcriber.recognizer.config.features
-    plain = Features(replace(features.config, normalization="none"))
+    plain = Features(replace(transcriber.config.features, normalization="none"))
     batches = [Batch.of([torch.from_numpy(sound)]) for sound in sounds]
     frames = torch.cat([plain(batch)[0][0] for batch in batches]).double()
-    mean, std = moments[SPEAKER]
+    mean, std = map(torch.from_numpy, moments)
     torch.testing.assert_close(mean, frames.mean(0).float())
     torch.testing.assert_close(std, frames.std(0, correction=0).float())
     together = [transcriber.transcribe_file(path, pytest.fail, moments).phones for path in paths]

@@ -14,23 +14,23 @@ from torch import Tensor, nn
 from torchaudio.functional import rnnt_loss
 
 from asr import checkpoint, train
+from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.batch import Batch
 from asr.checkpoint import Checkpoint
 from asr.config import RunConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CriterionConfig, CTCConfig, Transducer, TransducerConfig
 from asr.criteria.transducer import lattice
-from asr.encoder import Encoder, EncoderConfig
+from asr.encoder import Encoder
 from asr.errors import DataError
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.phones import Vocabulary
-from asr.recognizer import Recognizer, RecognizerConfig
+from asr.recognizer import Recognizer, transcribe_all
 from asr.records import Utterance, write_jsonl
 from asr.search import SearchConfig
 from asr.search.graph import graph_of
 from asr.search.ngram import estimate
 from asr.training.learner import GradientDescent
-from asr.transcriber import transcribe_all
 
 VOCABULARY = Vocabulary(["aa", "iy", "m", "s"])
 WIDE = SearchConfig(beam=1000, n_best=20, threshold=math.inf)

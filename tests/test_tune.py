@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from asr import checkpoint, scoring
+from asr.architecture import EncoderConfig
 from asr.checkpoint import Checkpoint
 from asr.commands import decode, tune
 from asr.config import RunConfig, TuneConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTC, CTCConfig
-from asr.encoder import EncoderConfig
 from asr.errors import DataError
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.files.decoding import convert
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer

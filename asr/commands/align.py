@@ -16,12 +16,14 @@ import argparse
 import os
 import re
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from asr import alignment, audio, scoring
@@ -30,18 +32,15 @@ from asr.commands import checks, recordings, texts
 from asr.commands.texts import Pair, Pairs
 from asr.corpora.lexicon import Said
 from asr.corpora.spoken import Pronouncer
-from asr.criteria.hmm import HMM
-from asr.dataset import Batches
 from asr.errors import DataError, exit_code, grouped, raise_problems
+from asr.features.moments import Moments, Sums
 from asr.files import shown
 from asr.files.outputs import atomic_open, require_new
 from asr.labels.formats import FORMATS, RATE, TIERS, in_format, with_silence
-from asr.processor.device import choose_device
-from asr.recognizer import encode_all
+from asr.processor.choice import device_for
 from asr.records import Transcript, Utterance, write_jsonl
 from asr.symbols import ALPHABETS, require_alphabet, written
 
-BATCH_SIZE = 16  # utterances
 KINDS = ("textgrid", "text", "json", "phn")  # with one file for each recording, the default first
 
 Job = tuple[Pair, tuple[Said, ...]]
@@ -71,17 +70,17 @@ def aligned(
     model: Aligner, jobs: Mapping[int, Job], say: Say, channel: int | None = None
 ) -> Iterator[tuple[int, Transcript | None]]:
     """The number and the transcript of each pair; None: `say` got what is wrong with it."""
-    config, is_hmm = model.recognizer.config.features, isinstance(model.recognizer.criterion, HMM)
-    if not is_hmm and all(pair.utterance for pair, _ in jobs.values()):
-        yield from _in_batches(model, jobs, say)
-        return
+    config, moments = model.network.config.features, _of_speakers(model, jobs, channel)
     for number, (pair, said) in jobs.items():
         warn, doubt = (partial(say, kind, pair) for kind in ("warning", "doubt"))
         try:
             with audio.on_disk(pair.audio):
                 rate, window = config.sample_rate, config.window_samples
                 blocks = audio.stream(pair.audio, rate, window, warn, channel)
-                result = alignment.transcript(model, shown(pair.audio), blocks, said, doubt)
+                speaker = pair.utterance.speaker if pair.utterance else ""
+                result = alignment.transcript(
+                    model, shown(pair.audio), blocks, said, doubt, moments.get(speaker)
+                )
             yield number, result
         except DataError as error:
             for problem in error.problems:
@@ -89,35 +88,20 @@ def aligned(
             yield number, None
 
 
-def _in_batches(
-    model: Aligner, jobs: Mapping[int, Job], say: Say
-) -> Iterator[tuple[int, Transcript | None]]:
-    """`aligned` of the utterances of a manifest, many at a time, without an HMM."""
-    recognizer = model.recognizer
-    sample_rate = recognizer.config.features.sample_rate
-    numbers: dict[str, int] = {}
-    chosen = []
-    for number, (pair, said) in jobs.items():
-        assert pair.utterance is not None
-        try:
-            alignment.require_said(model, said, audio.info(pair.audio, sample_rate).samples)
-        except DataError as error:
-            for problem in error.problems:
-                say("error", pair, problem)
-            yield number, None
-            continue
-        phones = tuple(phone for one in said for phone in one.pronunciations[0])
-        chosen.append(replace(pair.utterance, phones=phones, segments=None))
-        numbers[pair.utterance.id] = number
-    batches = Batches(chosen, recognizer.vocabulary, sample_rate, BATCH_SIZE) if chosen else ()
-    for batch, encoded, lengths in encode_all(recognizer, batches):
-        of_batch = [jobs[numbers[id]] for id in batch.ids]
-        said_in = [said for _, said in of_batch]
-        results = alignment.of_batch(model, batch, encoded, lengths, said_in)
-        for (pair, _), (transcript, doubt) in zip(of_batch, results, strict=True):
-            if doubt:
-                say("doubt", pair, doubt)
-            yield numbers[transcript.file], replace(transcript, file=pair.audio)
+def _of_speakers(
+    model: Aligner, jobs: Mapping[int, Job], channel: int | None
+) -> dict[str, Moments]:
+    """The moments of each speaker of a manifest, where the model is normalised by speaker."""
+    config, frames = model.network.config.features, model.network.frames
+    sums: dict[str, Sums] = defaultdict(Sums)
+    for pair, _ in jobs.values() if config.normalization == "speaker" else ():
+        if pair.utterance:
+            with suppress(DataError):  # reported when it is aligned
+                rate, window = config.sample_rate, config.window_samples
+                blocks = audio.stream(pair.audio, rate, window, lambda _: None, channel)
+                waveform = np.concatenate(list(blocks))
+                sums[pair.utterance.speaker].add(frames.dynamic(frames.static(waveform)))
+    return {speaker: one.moments() for speaker, one in sums.items()}
 
 
 def timed(pair: Pair, result: Transcript, complete: bool) -> Utterance:
@@ -315,11 +299,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     results: dict[int, Transcript] = {}
     if options.check:
-        where = options.output, options.checkpoint, choose_device(options.device), options.channel
+        where = options.output, options.checkpoint, device_for(options.device), options.channel
         judged = checks.run(jobs, say, *where)
         return report(len(judged))
-    model = Aligner(alignment.load(options.checkpoint, choose_device(options.device)).recognizer)
-    require_alphabet(options.symbols, model.recognizer.vocabulary.phones)
+    model = Aligner(alignment.load(options.checkpoint, device_for(options.device)).network)
+    require_alphabet(options.symbols, model.network.vocabulary.phones)
     with tqdm(total=len(jobs), desc="aligned", leave=False, disable=None) as bar:
         for number, result in aligned(model, jobs, say, options.channel):
             bar.update()

@@ -28,7 +28,7 @@ from asr.errors import DataError, exit_code, grouped, raise_problems
 from asr.files import shown
 from asr.files.outputs import atomic_open, require_new
 from asr.labels import textgrid
-from asr.processor.device import choose_device
+from asr.processor.choice import device_for
 from asr.records import Segment
 from asr.symbols import ALPHABETS
 
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("warning", warning)
     for problem in problems:
         say("error", problem)
-    assessor = assessment.load(options.checkpoint, choose_device(options.device), options.symbols)
+    assessor = assessment.load(options.checkpoint, device_for(options.device), options.symbols)
     bad = len(problems)
     hidden = True if options.output is None else None
     for pair, target, said in tqdm(jobs, desc="assessed", leave=False, disable=hidden):

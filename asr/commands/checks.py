@@ -6,17 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from asr import alignment, audio, checkpoint
+from asr import alignment, audio
 from asr.aligner import Aligner
 from asr.checker import Check, Checker
 from asr.commands.texts import Pair
 from asr.corpora.lexicon import Said
 from asr.errors import DataError
 from asr.files.outputs import atomic_open
-from asr.transcriber import MODEL, Transcriber
+from asr.transcriber import MODEL, Transcriber, load_model
 
 LISTED = 30  # words of a table
 SUSPECT = 0.9  # a word is listed below this probability
@@ -28,7 +27,7 @@ def run(
     say: Callable[[str, Pair, str], object],
     output: Path | None,
     aligner: Path | None,
-    device: torch.device,
+    device: str,
     channel: int | None = None,
 ) -> list[Check]:
     """What is judged of each pair; a table of it is printed, and all of it written to `output`.
@@ -36,8 +35,8 @@ def run(
     `say` gets a sentence for each pair that cannot be judged ("error"), or has the transcript of
     another recording ("doubt").
     """
-    recogniser = Transcriber(checkpoint.load(MODEL, device, language_model=False))
-    model = Checker(recogniser, lambda: Aligner(alignment.load(aligner, device).recognizer))
+    recogniser = Transcriber(load_model(MODEL, device, language_model=False))
+    model = Checker(recogniser, lambda: Aligner(alignment.load(aligner, device).network))
     checks: dict[str, Check] = {}
     for pair, said in tqdm(jobs.values(), desc="checked", leave=False, disable=None):
         id = pair.utterance.id if pair.utterance else pair.audio

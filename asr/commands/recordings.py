@@ -11,7 +11,7 @@ from asr.audio import AudioInfo, Waveform
 from asr.audio.kinds import CONVERTED_ENDINGS
 from asr.corpora.trees import walk
 from asr.errors import DataError, raise_problems
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.labels.formats import FORMATS
 
 

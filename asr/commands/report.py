@@ -21,7 +21,7 @@ from asr.commands.comparison import Comparison, scored
 from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
-from asr.features import SpeakerMoments
+from asr.features.normalization import SpeakerMoments
 from asr.files.outputs import atomic_open, require_new
 from asr.pictures import Picture, data_url
 from asr.pictures.posteriors import Floats, draw_posteriors

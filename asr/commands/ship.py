@@ -30,13 +30,15 @@ from asr.commands.configured import overrides, saved
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
 from asr.files.outputs import atomic_open, require_new
+from asr.recognizer import transcribe_all
 from asr.records import Hypothesis, Manifest, Utterance, write_jsonl
 from asr.scoring import ErrorCounts, Report, Score, Transcript, Transcripts
 from asr.scoring.alignment import Alignment
 from asr.scoring.reliability import Judged, calibrated, held_out
+from asr.search import SearchConfig
 from asr.search.arpa import read_arpa
+from asr.search.graph import graph_of
 from asr.training.run_directory import RunDirectory
-from asr.transcriber import Transcriber, transcribe_all
 
 HELD_OUT = re.compile(r"\b(?:dev|test)-(?:clean|other)\b(?!-)")  # LibriSpeech's subsets for scores
 CALIBRATED_ON = {
@@ -157,13 +159,14 @@ def _decoded(
     shipped: Checkpoint, manifest: Manifest, protocol: str, change: AugmentConfig | None = None
 ) -> tuple[Score, dict[str, Hypothesis]]:
     """The hypotheses of a manifest, whose recordings are perhaps changed, and their score."""
-    model = Transcriber(shipped)
-    recognizer = model.recognizer
-    augment = Augment(change, model.sample_rate, ()) if change else None
-    batches = Batches(manifest, recognizer.vocabulary, model.sample_rate, 16, augment=augment)
-    best = transcribe_all(recognizer, batches, model.search, model.graph)
-    if model.calibration is not None:
-        best = {id: model.calibration.of(one) for id, one in best.items()}
+    recognizer, phones = shipped.recognizer, shipped.recognizer.vocabulary.phones
+    rate, ngram = recognizer.config.features.sample_rate, shipped.language_model
+    augment = Augment(change, rate, ()) if change else None
+    batches = Batches(manifest, recognizer.vocabulary, rate, 16, augment=augment)
+    graph = None if ngram is None else graph_of(ngram, phones)
+    best = transcribe_all(recognizer, batches, shipped.search or SearchConfig(), graph)
+    if shipped.calibration is not None:
+        best = {id: shipped.calibration.of(one) for id, one in best.items()}
     best = {utterance.id: best[utterance.id] for utterance in manifest}
     references = scoring.read_transcripts(manifest.path)
     items = {id: Transcript(id, one.phones) for id, one in best.items()}

@@ -21,7 +21,7 @@ from asr import labels, pictures, templates
 from asr.commands import recordings
 from asr.commands.configured import compose
 from asr.errors import DataError, did_you_mean, exit_code, raise_problems
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.files.outputs import atomic_open, require_new
 from asr.pictures import Picture
 from asr.pictures.speech import Speech, Version, augmented, draw, draw_version

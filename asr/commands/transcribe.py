@@ -33,10 +33,10 @@ from tqdm import tqdm
 from asr import audio
 from asr.commands import recordings
 from asr.errors import DataError, exit_code
-from asr.features import SpeakerMoments
+from asr.features.moments import Moments
 from asr.files.outputs import atomic_open, require_new
 from asr.labels.formats import NO_SPEECH, in_format
-from asr.processor.device import choose_device
+from asr.processor.choice import device_for
 from asr.processor.workers import end_with_parent
 from asr.symbols import ALPHABETS
 from asr.transcriber import Transcriber, load
@@ -65,11 +65,11 @@ class Worker:
     device: str
     threads: int
     symbols: str | None = None
-    moments: SpeakerMoments | None = None
+    moments: Moments | None = None
 
     @cached_property
     def transcriber(self) -> Transcriber:
-        device = choose_device(self.device, self.threads)
+        device = device_for(self.device, self.threads)
         return load(self.checkpoint, device, self.words, self.symbols)
 
     def __call__(self, path: str | Path) -> Result:

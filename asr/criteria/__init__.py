@@ -1,18 +1,22 @@
 """Criteria: each method's head, loss, search and alignment in one module."""
 
-from asr.criteria.base import Criterion, CriterionConfig, FrameTimes, Path, Span, Split
-from asr.criteria.ctc import CTC, CTCConfig
-from asr.criteria.framewise import Framewise, FramewiseConfig
-from asr.criteria.gmm import GMM, Estimated, GMMConfig
+from asr.architecture import (
+    CriterionConfig,
+    CTCConfig,
+    FrameTimes,
+    FramewiseConfig,
+    GMMConfig,
+    TransducerConfig,
+)
+from asr.criteria.base import Criterion, Split
+from asr.criteria.ctc import CTC
+from asr.criteria.framewise import Framewise
+from asr.criteria.gmm import GMM, Estimated
 from asr.criteria.hmm import HMM
-from asr.criteria.transducer import Transducer, TransducerConfig
-
-CONFIGS: dict[str, type[CriterionConfig]] = {
-    config.name: config for config in (CTCConfig, FramewiseConfig, GMMConfig, TransducerConfig)
-}
+from asr.criteria.transducer import Transducer
+from asr.search.paths import Path, Span
 
 __all__ = [
-    "CONFIGS",
     "CTC",
     "GMM",
     "HMM",

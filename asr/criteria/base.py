@@ -2,57 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from asr.batch import Batch, length_mask
 from asr.errors import DataError
-from asr.knobs import Knobs
 from asr.search import SearchConfig
+from asr.search.decoders import Decoder
 from asr.search.graph import Graph
-
-
-@dataclass(frozen=True)
-class CriterionConfig(Knobs, group="criterion"):
-    """Base of every criterion's configuration; in a checkpoint, `name` selects the class."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Path:
-    """One result of a search: labels without blanks.
-
-    `score` is what the search maximised, in nats, penalties, bonus and language model included. A
-    greedy search scores its best alignment, a beam search the sum over all alignments in the beam.
-    `frames` (U,) has, for each label, the frame of the best alignment in which it is most probable;
-    `confidences` (U,) has the probabilities there. `words` are those of a search of words, each
-    with its number of labels.
-    """
-
-    labels: tuple[int, ...]
-    score: float
-    frames: tuple[int, ...]
-    confidences: tuple[float, ...]
-    words: tuple[tuple[str, int], ...] | None = None
-
-
-@dataclass(frozen=True)
-class Span:
-    """Frames start…end (exclusive) of one aligned label, and its mean probability in them."""
-
-    start: int
-    end: int
-    confidence: float
-
-
-@dataclass(frozen=True)
-class FrameTimes:
-    """Times of encoded frames: the middle of frame t is at sample `first` + t · `step`."""
-
-    first: float
-    step: float
+from asr.search.paths import Path, Span
 
 
 @dataclass(frozen=True)
@@ -88,29 +51,52 @@ class Criterion(nn.Module, ABC):
         """
         return self.search(self.emissions(encoded), lengths, search, graph)
 
+    @property
+    @abstractmethod
+    def decoder(self) -> Decoder:
+        """Search and alignment of one utterance, with the present weights."""
+
     @abstractmethod
     def emissions(self, encoded: Tensor) -> Tensor:
         """What `search` reads of each frame, and `asr tune` keeps: (N, T', D) → (N, T', E)."""
 
-    @abstractmethod
     def search(
         self, emissions: Tensor, lengths: Tensor, search: SearchConfig, graph: Graph | None = None
     ) -> list[list[Path]]:
-        """As `decode`, from emissions: (N, T', E), (N,) → N × n-best."""
+        """As `decode`, from emissions: (N, T', E), (N,) → N × n-best.
 
-    @abstractmethod
+        Torch's threads share the utterances.
+        """
+        decoder = self.decoder
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            return list(
+                threads.map(
+                    lambda one: decoder.search(one, search, graph), each(emissions, lengths)
+                )
+            )
+
     def align(
         self, encoded: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
     ) -> list[list[Span]]:
         """The frames of each label of known transcripts: (N, T', D), (N,), (N, U), (N,) → N × U.
 
-        Spans are in the order of the labels and do not overlap; frames between two of them belong
-        to neither. Raises `DataError` where an utterance has fewer frames than `frames_needed`.
+        As `Decoder.align`.
         """
+        decoder = self.decoder
+        self.require_frames(lengths, self.frames_needed(targets, target_lengths))
+        emissions = each(self.emissions(encoded), lengths)
+        labels = (
+            row[:count]
+            for row, count in zip(targets.tolist(), target_lengths.tolist(), strict=True)
+        )
+        return [decoder.align(one, row) for one, row in zip(emissions, labels, strict=True)]
 
     def frames_needed(self, targets: Tensor, target_lengths: Tensor) -> Tensor:
         """The fewest frames with which labels can be aligned: (N, U), (N,) → (N,)."""
-        return target_lengths.clamp(min=1)
+        decoder = self.decoder
+        rows = zip(targets.tolist(), target_lengths.tolist(), strict=True)
+        needed = [decoder.frames_needed(row[:count]) for row, count in rows]
+        return target_lengths.new_tensor(needed)
 
     def require_frames(self, lengths: Tensor, needed: Tensor, ids: Sequence[str] = ()) -> None:
         """Raise `DataError` that names each utterance with fewer frames than needed: (N,), (N,)."""
@@ -122,11 +108,6 @@ class Criterion(nn.Module, ABC):
                 for n in short
             )
             raise DataError(f"too short for the labels: {named}; lower encoder.subsampling")
-
-    def require_numbers(self, emissions: Tensor) -> None:
-        """Raise `DataError` where emissions are NaN."""
-        if emissions.isnan().any():
-            raise DataError("the model's outputs are NaN, expected numbers; train it first")
 
     def require_labels(self, batch: Batch, vocabulary_size: int) -> None:
         """Raise `DataError` unless all targets are labels 1…V − 1."""
@@ -146,3 +127,9 @@ class Criterion(nn.Module, ABC):
         if search.words:
             return ("lm_weight", "bonus", "word_bonus", "variant", "unknown")
         return ("lm_weight", "bonus") if search.language_model else ("bonus",)
+
+
+def each(padded: Tensor, lengths: Tensor) -> list[npt.NDArray[np.float32]]:
+    """Each utterance of a batch in numpy: (N, T', E), (N,) → N × (T', E)."""
+    rows = padded.detach().float().cpu().numpy()
+    return [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]

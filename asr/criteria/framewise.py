@@ -6,25 +6,20 @@ posterior divided by the state's prior is the state's likelihood up to a constan
 """
 
 import logging
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from asr.architecture import FrameTimes, FramewiseConfig
 from asr.batch import Batch, length_mask
-from asr.criteria.base import FrameTimes, Split
-from asr.criteria.hmm import HMM, HMMConfig, require_times, without_times
+from asr.criteria.base import Split
+from asr.criteria.hmm import HMM, require_times, without_times
 from asr.processor import ranks
+from asr.search.decoders import FramewiseDecoder
 
 log = logging.getLogger(__name__)
 
 TOO_SHORT = 1 / 3  # share of training phones too short for the topology that causes a warning
-
-
-@dataclass(frozen=True)
-class FramewiseConfig(HMMConfig):
-    name: str = "framewise"
-    acoustic_scale: float = 0.3  # posteriors of neighbouring frames are not independent
 
 
 class Framewise(HMM):
@@ -77,8 +72,6 @@ class Framewise(HMM):
     def emissions(self, encoded: Tensor) -> Tensor:
         return self.head(encoded).log_softmax(dim=2)  # type: ignore[no-any-return]
 
-    def state_scores(self, emissions: Tensor, prior_scale: float) -> Tensor:
-        return emissions - prior_scale * self.log_priors().to(emissions.device)
-
-    def posteriors(self, emissions: Tensor) -> Tensor:
-        return emissions
+    @property
+    def decoder(self) -> FramewiseDecoder:
+        return FramewiseDecoder(self.config, self.occupancy.cpu().numpy())

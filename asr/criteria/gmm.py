@@ -9,34 +9,21 @@ layers, so that encoded frames are features.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from asr.architecture import FrameTimes, GMMConfig
 from asr.batch import Batch
-from asr.criteria.base import FrameTimes
-from asr.criteria.hmm import HMM, HMMConfig, without_times
-from asr.knobs import knob
+from asr.criteria.hmm import HMM, without_times
 from asr.processor import ranks
 from asr.search import SearchConfig
+from asr.search.decoders import GMMDecoder
 
 FEWEST_FRAMES = 10.0  # that a component must have to be kept; twice as many to be split
 SPLIT_STDS = 0.2  # standard deviations by which each half of a split component is moved (HTK)
-
-
-@dataclass(frozen=True)
-class GMMConfig(HMMConfig):
-    """Size and training of the mixtures."""
-
-    name: str = "gmm"
-    acoustic_scale: float = 0.1  # low, since neighbouring frames are not independent
-    mixtures: int = knob(8, "most components of a state", at_least=1)
-    passes: int = knob(4, "epochs of training before components are split", at_least=1)
-    variance_floor: float = knob(
-        0.01, "least variance of a component, relative to that of all frames", more_than=0
-    )
 
 
 @runtime_checkable
@@ -101,12 +88,9 @@ class GMM(HMM):
         """log p(frame | state), (N, T', K)."""
         return torch.stack([self.component_log_probs(one).logsumexp(2) for one in encoded])
 
-    def state_scores(self, emissions: Tensor, prior_scale: float) -> Tensor:
-        """The emissions themselves: densities hold no priors to subtract."""
-        return emissions
-
-    def posteriors(self, emissions: Tensor) -> Tensor:
-        return (emissions + self.log_priors().to(emissions.device)).log_softmax(dim=-1)
+    @property
+    def decoder(self) -> GMMDecoder:
+        return GMMDecoder(self.config, self.occupancy.cpu().numpy())
 
     def tunable(self, search: SearchConfig) -> tuple[str, ...]:
         return tuple(key for key in super().tunable(search) if key != "prior_scale")
@@ -203,8 +187,11 @@ class GMM(HMM):
             log_probs = self.component_log_probs(encoded[n, :size])
             scores = log_probs.logsumexp(2)
             if states is None:
-                labels = batch.targets[n, :phones].cpu()
-                path, _, score = self.align_one(scores.cpu(), labels, batch.ids[n])
+                labels = batch.targets[n, :phones].tolist()
+                columns, _, score = self.decoder.align_states(
+                    scores.cpu().numpy(), labels, batch.ids[n]
+                )
+                path = torch.from_numpy(columns)
             else:
                 path = states[n, :size]
                 score = float(scores.gather(1, path.unsqueeze(1)).sum())

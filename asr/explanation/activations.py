@@ -111,7 +111,7 @@ class Activations:
     @property
     def times_s(self) -> npt.NDArray[np.float64]:
         """The centre of the input of each step, (T',)."""
-        return np.array([self.network.recognizer.time_s(step) for step in range(self.steps)])
+        return np.array([self.network.recognizer.config.time_s(step) for step in range(self.steps)])
 
     @property
     def top(self) -> Layer:
@@ -121,7 +121,7 @@ class Activations:
     def boundaries(self) -> list[int]:
         """The steps nearest to the boundaries between labelled phones, rising, without repeats."""
         starts = [segment.start_s for segment in (self.sentence.segments or ())[1:]]
-        first = self.network.recognizer.time_s(0)
+        first = self.network.recognizer.config.time_s(0)
         steps = {round((start - first) / self.network.step_s) for start in starts}
         return sorted(step for step in steps if 0 <= step < self.steps)
 

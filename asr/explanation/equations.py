@@ -14,7 +14,8 @@ import torch
 from asr.explanation.activations import Activations, Layer
 from asr.explanation.network import CELLS_TABLE
 from asr.explanation.wording import signed
-from asr.lstm import CELLS, RecurrentLayer
+from asr.lstm.cells import CELLS
+from asr.lstm.layer import RecurrentLayer
 
 BLOCKS, GLOSS, SYMBOLS = (CELLS_TABLE[name] for name in ("blocks", "equations", "symbols"))
 SYMBOL_OF = {block: symbol for symbol, block in BLOCKS.items()}

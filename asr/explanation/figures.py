@@ -23,7 +23,8 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator, NullFormatter
 from asr.explanation.activations import Activations, Floats, Layer
 from asr.explanation.memory import AtBoundaries, Reach
 from asr.explanation.wording import duration
-from asr.features import Features, FeaturesConfig
+from asr.features.config import FeaturesConfig
+from asr.features.layer import Features
 from asr.phones import TABLES
 from asr.pictures import INK, Labels, Picture, draw_frames, panels
 from asr.records import Segment

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
+from asr.architecture import EncoderConfig
 from asr.audio import Waveform
 from asr.checkpoint import Checkpoint
-from asr.encoder import EncoderConfig
 from asr.errors import DataError
 from asr.explanation.wording import duration, plural
-from asr.features import SpeakerMoments
-from asr.lstm import CELLS
+from asr.features.normalization import SpeakerMoments
+from asr.lstm.cells import CELLS
 from asr.phones import TABLES
 from asr.recognizer import Recognizer
 from asr.records import Segment

@@ -33,8 +33,8 @@ from torch import Tensor
 
 from asr.augment.sounds import accelerate
 from asr.errors import DataError
-from asr.features import Features
 from asr.features.config import FeaturesConfig
+from asr.features.layer import Features
 from asr.files.outputs import atomic_open
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}

@@ -1,10 +1,12 @@
 """Which frames a model sees: every knob of the features, its default and its limits."""
 
 from dataclasses import dataclass, fields
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from asr.knobs import Knobs, Limits, knob
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FAMILIES = ("kaldi", "librosa")
 WINDOWS = ("povey", "hamming", "hanning", "rectangular", "blackman")
@@ -143,7 +145,7 @@ class FeaturesConfig(Knobs, group="features"):
         """T for S."""
         return max(0, (samples + self.frame_offset) // self.hop_samples)
 
-    def frame_counts(self, lengths: Tensor) -> Tensor:
+    def frame_counts(self, lengths: "Tensor") -> "Tensor":
         """T for each S: (N,) → (N,)."""
         return ((lengths + self.frame_offset) // self.hop_samples).clamp_(min=0)
 

@@ -1,12 +1,9 @@
 """The context of a frame: Δ, ΔΔ and stacked neighbours."""
 
-from typing import Any
-
-import numpy as np
 from torch import Tensor
 
 from asr.features.padded import extend
-from asr.features.windows import fast, for_compiled
+from asr.features.windows import put_slopes
 
 
 def put_deltas(frames: Tensor, counts: Tensor, width: int, window: int) -> None:
@@ -14,7 +11,7 @@ def put_deltas(frames: Tensor, counts: Tensor, width: int, window: int) -> None:
 
     (N, T, (1 + order) · width), (N,); on a CPU T equals every count.
     """
-    if for_compiled(frames) and len(frames) == 1:
+    if frames.device.type == "cpu" and len(frames) == 1:
         put_slopes(frames[0].numpy(), width, window)
         return
     for start in range(width, frames.shape[2], width):
@@ -49,20 +46,3 @@ def stack_context(frames: Tensor, counts: Tensor, context: int, stacked: Tensor)
     padded = extend(frames, counts, context, context, "nearest")
     for n in range(2 * context + 1):
         stacked[:, :, n * width : (n + 1) * width] = padded[:, n : n + size]
-
-
-@fast
-def put_slopes(frames: Any, width: int, window: int) -> None:
-    """`put_deltas` for one utterance: (T, (1 + order) · width)."""
-    last = len(frames) - 1
-    scale = np.float32(3 / (window * (window + 1) * (2 * window + 1)))  # 1 / 2Σn²
-    for start in range(width, frames.shape[1], width):
-        for t in range(last + 1):
-            slope = frames[t, start : start + width]
-            slope[:] = 0
-            for n in range(1, window + 1):
-                ahead = frames[min(t + n, last), start - width : start]
-                behind = frames[max(t - n, 0), start - width : start]
-                weight = scale * np.float32(n)
-                for i in range(width):
-                    slope[i] += weight * (ahead[i] - behind[i])

@@ -1,14 +1,11 @@
 """Waveforms to static frames: what the families share, windows → FFT → mel filters."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torchaudio.functional import create_dct
 
-from asr.errors import DataError
 from asr.features.config import FeaturesConfig
+from asr.features.frames import Frames
 from asr.features.padded import zero_behind
-from asr.features.windows import Shaping, for_compiled, power_spectra
 
 DEVICE_FRAMES = 1 << 17  # windows at a time: as many as fit into some GB of a GPU's memory
 
@@ -17,38 +14,31 @@ class Frontend(nn.Module):
     """Windows, FFT and mel filters; a family adds scale, edges and logarithm.
 
     There are two ways through it with the same results. On a CPU every utterance is computed by
-    itself by compiled loops: padding costs nothing, and its frames are the same to the last bit
-    whatever the batch mates. Elsewhere torch computes all utterances at once.
+    itself by `Frames`: padding costs nothing, and its frames are the same to the last bit whatever
+    the batch mates. Elsewhere torch computes all utterances at once.
     """
 
     taper: Tensor  # (window_samples,)
-    cosines: Tensor  # (bins, ceps), orthonormal DCT-II, which a family may lifter
+    cosines: Tensor  # (bins, ceps)
 
     def __init__(
         self,
         config: FeaturesConfig,
-        taper: Tensor,
-        fft_size: int,
         scale: float = 1.0,
         preemphasis: float = 0.0,
         remove_dc: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
-        self.fft_size = fft_size
+        self.frames = Frames(config)
+        self.fft_size = self.frames.fft_size
         self.scale = scale  # a power of two, so that it rounds nothing
         self.preemphasis = preemphasis
         self.remove_dc = remove_dc
-        self.register_buffer("taper", taper, persistent=False)
-        cosines = create_dct(config.ceps, config.bins, norm="ortho")
-        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("taper", torch.from_numpy(self.frames.taper), persistent=False)
+        self.register_buffer("cosines", torch.from_numpy(self.frames.cosines), persistent=False)
         self._banks: dict[tuple[int, torch.device], Tensor] = {}
-        empty = (self.bank(None, torch.device("cpu")) == 0).all(dim=0)
-        if empty.any():
-            raise DataError(
-                f"features.bins is {config.bins}, but filter {int(empty.nonzero()[0]) + 1} covers "
-                f"no frequency of the FFT; use fewer bins or a longer features.window_ms"
-            )
+        self.bank(None, torch.device("cpu"))
 
     def extended(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """The waveforms that windows are cut from, with what is beyond the edges: → (N, S')."""
@@ -67,7 +57,7 @@ class Frontend(nn.Module):
 
         `warps` (N,) are VTLN factors, rounded to hundredths.
         """
-        if for_compiled(waveforms):
+        if waveforms.device.type == "cpu" and waveforms.dtype == torch.float32:
             return self.one_by_one(waveforms, lengths, warps)
         return self.all_at_once(waveforms, lengths, warps)
 
@@ -75,17 +65,10 @@ class Frontend(nn.Module):
         config = self.config
         total = config.frame_count(waveforms.shape[1])
         frames = torch.zeros(len(waveforms), total, config.static_width)
-        scale, preemphasis = np.float32(self.scale), np.float32(self.preemphasis)
-        taper, remove_dc = self.taper.numpy(), self.remove_dc
-        how = Shaping(config.hop_samples, taper, scale, preemphasis, remove_dc, config.raw_energy)
         for n, samples in enumerate(lengths.tolist()):
-            row, count = slice(n, n + 1), config.frame_count(samples)
-            signal = self.extended(waveforms[row, :samples], lengths[row])[0]
-            mel, energy = torch.empty(1, count, config.bins), torch.empty(1, count, 1)
             bank = self.bank(None if warps is None else float(warps[n]), waveforms.device)
-            for part, power in power_spectra(signal, how, self.fft_size, energy[0]):
-                torch.mm(power, bank, out=mel[0, part])
-            frames[n, :count] = self.values(mel, energy, torch.tensor([count]))[0]
+            static = self.frames.static(waveforms[n, :samples].numpy(), bank.numpy())
+            frames[n, : len(static)] = torch.from_numpy(static)
         return frames
 
     def all_at_once(self, waveforms: Tensor, lengths: Tensor, warps: Tensor | None) -> Tensor:
@@ -117,7 +100,9 @@ class Frontend(nn.Module):
                     f"{self.config.highest_hz}, too narrow a band to warp by augment.vtlp: "
                     f"{low} Hz must be below {high} Hz"
                 )
-            self._banks[percent, device] = self.mel_filters(percent / 100).to(device)
+            unwarped = torch.from_numpy(self.frames.bank)
+            bank = unwarped if percent == 100 else self.mel_filters(percent / 100)
+            self._banks[percent, device] = bank.to(device)
         return self._banks[percent, device]
 
     def _mel_and_energy(self, windows: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:

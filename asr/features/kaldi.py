@@ -1,18 +1,14 @@
 """Kaldi's log-mel and MFCC: `compute-fbank-feats` and `compute-mfcc-feats` to within 1e-3."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from asr.features.config import FeaturesConfig
+from asr.features.filters import DITHER_PERIOD, dither_noise
+from asr.features.frames import EPSILON, INT16_SCALE
 from asr.features.frontend import Frontend
 from asr.features.padded import extend
-
-EPSILON = torch.finfo(torch.float32).eps  # the floor under every logarithm
-INT16_SCALE = 32768.0  # the filterbanks are defined on 16-bit integers
-DITHER_PERIOD = 1 << 16  # samples after which the noise repeats
 
 
 class Kaldi(Frontend):
@@ -21,17 +17,9 @@ class Kaldi(Frontend):
     noise: Tensor  # (DITHER_PERIOD,) or empty
 
     def __init__(self, config: FeaturesConfig) -> None:
-        size = config.window_samples
-        fft_size = 1 << (size - 1).bit_length()
-        taper = _taper(config.window, size)
-        super().__init__(config, taper, fft_size, INT16_SCALE, config.preemphasis, config.remove_dc)
-        if config.lifter:
-            order = torch.arange(config.ceps)
-            self.cosines *= 1 + 0.5 * config.lifter * torch.sin(math.pi * order / config.lifter)
-        # The same noise for every utterance: the same frames in training, in use and from a cache.
-        generator = torch.Generator().manual_seed(0)
+        super().__init__(config, INT16_SCALE, config.preemphasis, config.remove_dc)
         size = DITHER_PERIOD if config.dither or config.dither_db else 0
-        noise = torch.randn(size, generator=generator)
+        noise = torch.from_numpy(dither_noise()[:size].copy())
         self.register_buffer("noise", noise, persistent=False)
 
     def extended(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
@@ -73,14 +61,3 @@ class Kaldi(Frontend):
         bank: Tensor = get_mel_banks(config.bins, self.fft_size, config.sample_rate, *limits)[0]
         # torchaudio leaves out the Nyquist bin: (bins, fft/2) → (fft/2 + 1, bins).
         return nn.functional.pad(bank, (0, 1)).T.contiguous()
-
-
-def _taper(name: str, size: int) -> Tensor:
-    """The window function: (size,)."""
-    if name == "rectangular":
-        return torch.ones(size)
-    if name in ("hamming", "blackman"):
-        window: Tensor = getattr(torch, f"{name}_window")(size, periodic=False)
-        return window
-    # hanning; Povey's window is a Hann window that falls less steeply
-    return torch.hann_window(size, periodic=False).pow(0.85 if name == "povey" else 1.0)

@@ -11,20 +11,14 @@ from torch import Tensor
 from torchaudio.compliance.kaldi import vtln_warp_freq
 
 from asr.batch import length_mask
-from asr.features.config import FeaturesConfig
+from asr.features.filters import triangles
+from asr.features.frames import DECIBEL_FLOOR, TOP_DB
 from asr.features.frontend import Frontend
 from asr.features.padded import extend
-
-DECIBEL_FLOOR = 1e-10  # of mel power; librosa.power_to_db calls it amin
-TOP_DB = 80.0  # range of an utterance's values below its highest
 
 
 class Librosa(Frontend):
     """Log-mel: ln max(mel power, floor). MFCC: of decibels, at most 80 below the highest."""
-
-    def __init__(self, config: FeaturesConfig) -> None:
-        size = config.window_samples
-        super().__init__(config, torch.hann_window(size), size)
 
     def extended(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         half = self.config.window_samples // 2
@@ -44,15 +38,7 @@ class Librosa(Frontend):
         edges = librosa.mel_frequencies(
             config.bins + 2, fmin=low, fmax=high, htk=config.mel_scale == "htk"
         )
-        if warp != 1.0:
-            points = torch.from_numpy(edges)
-            warped = vtln_warp_freq(*config.vtln_cutoffs, low, high, warp, points)
-            edges = warped.numpy()
-        bins_hz = np.arange(config.window_samples // 2 + 1) / config.window_samples
-        bins_hz = (bins_hz * config.sample_rate)[:, None]
-        left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-        rising = (bins_hz - left) / (centre - left)
-        falling = (right - bins_hz) / (right - centre)
-        # Slaney: every triangle has the same area.
-        bank = np.minimum(rising, falling).clip(min=0) * 2 / (right - left)
+        points = torch.from_numpy(edges)
+        edges = vtln_warp_freq(*config.vtln_cutoffs, low, high, warp, points).numpy()
+        bank = triangles(edges, self.fft_size, config.sample_rate)
         return torch.from_numpy(bank.astype(np.float32))

@@ -1,11 +1,9 @@
-"""The means and standard deviations that frames are normalised by.
+"""The means and standard deviations that the frames of batches are normalised by.
 
-Variances are at least VARIANCE_FLOOR, so that silence stays finite.
+`asr.features.moments` has the same for one utterance, in numpy.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,13 +11,14 @@ from torch import Tensor
 from asr.batch import length_mask
 from asr.errors import DataError
 from asr.features.config import FeaturesConfig
+from asr.features.moments import (
+    DB_PER_NAT,
+    LOUDEST,
+    PRIOR_VARIANCE,
+    VARIANCE_FLOOR,
+    Sums,
+)
 from asr.processor import ranks
-
-VARIANCE_FLOOR = 1e-10  # Kaldi's, of apply-cmvn-sliding
-LOUDEST = 10  # frames: a tenth of a second
-OTHERS = 0.2  # share of the loud frames without speech that the moments may have
-PRIOR_VARIANCE = 100  # loud frames that a prior counts for
-DB_PER_NAT = 10 / math.log(10)  # of a logarithm of power
 
 Moments = tuple[Tensor, Tensor]  # mean and standard deviation
 SpeakerMoments = Mapping[str, Moments]  # (F,), (F,) of each speaker
@@ -90,18 +89,6 @@ def of_loud(
     return mean, torch.where(prior[0].any(), _std(variance / (size + PRIOR_VARIANCE)), std)
 
 
-def of_speech(
-    frames: Tensor, speech: Tensor, config: FeaturesConfig, prior: Moments | None = None
-) -> Moments | None:
-    """The moments of the loud frames with `speech` (N, T) bool, where many others are as loud.
-
-    None where the share of the others is at most `OTHERS`, and where nobody speaks.
-    """
-    loud, _ = loudest(frames, torch.ones_like(speech), config)
-    others = (loud & ~speech).sum() / loud.sum().clamp(min=1)
-    return of_loud(frames, speech, config, prior) if others > OTHERS and speech.any() else None
-
-
 def level_of(frames: Tensor, config: FeaturesConfig) -> Tensor:
     """The mean of each frame's log-mel values: (N, T, F) → (N, T)."""
     return frames[:, :, int(config.energy) : config.static_width].mean(dim=2)
@@ -139,38 +126,12 @@ def around(frames: Tensor, counts: Tensor, window: int) -> Moments:
     return first, _std(mean(double.square()) - first.square())
 
 
-@dataclass
-class Sums:
-    """Sums over the frames of many utterances, in double precision."""
-
-    count: int = 0
-    total: Tensor | float = 0.0  # (F,)
-    squares: Tensor | float = 0.0
-
-    def add(self, frames: Tensor) -> None:
-        """(any number, F)."""
-        frames = frames.double()
-        self.count += len(frames)
-        self.total = self.total + frames.sum(dim=0)
-        self.squares = self.squares + frames.square().sum(dim=0)
-
-    def moments(self) -> Moments:
-        """(F,), (F,), float32."""
-        mean = torch.as_tensor(self.total) / self.count
-        std = _std(torch.as_tensor(self.squares) / self.count - mean.square())
-        return mean.float(), std.float()
-
-
 def over_ranks(sums: dict[str, Sums]) -> dict[str, Sums]:
     """The sums of all ranks by their names, each rank's over utterances of its own."""
     if ranks.count() == 1:
         return sums
     merged: dict[str, Sums] = {}
-    on_cpu = {
-        name: Sums(one.count, torch.as_tensor(one.total).cpu(), torch.as_tensor(one.squares).cpu())
-        for name, one in sums.items()
-    }
-    for of_rank in ranks.gather(on_cpu):
+    for of_rank in ranks.gather(sums):
         for name, one in of_rank.items():
             before = merged.get(name, Sums())
             merged[name] = Sums(

@@ -1,11 +1,9 @@
-"""Power spectra of one utterance's windows on a CPU: compiled loops around torch's FFT."""
+"""Power spectra of one utterance's windows on a CPU: compiled loops around numpy's FFT."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from asr.processor.compiled import compiled
 
@@ -27,14 +25,9 @@ class Shaping(NamedTuple):
     raw_energy: bool
 
 
-def for_compiled(padded: Tensor) -> bool:
-    """Whether the compiled functions can work on this tensor."""
-    return padded.device.type == "cpu" and padded.dtype == torch.float32
-
-
 def power_spectra(
-    signal: Tensor, how: Shaping, fft_size: int, energy: Tensor
-) -> Iterator[tuple[slice, Tensor]]:
+    signal: Any, how: Shaping, fft_size: int, energy: Any
+) -> Iterator[tuple[slice, Any]]:
     """Spectra of all windows, CPU_FRAMES at a time: (S,) → slice of T, (its length, fft/2 + 1).
 
     Fills `energy` (T, 1). The spectra are a buffer that the next ones overwrite.
@@ -42,13 +35,13 @@ def power_spectra(
     most, bins = min(CPU_FRAMES, len(energy)), fft_size // 2 + 1
     # Windows, zero behind their samples, then powers in their place: a window has more samples than
     # a spectrum has values, so powers never overwrite the zeros.
-    shaped = torch.zeros(most, fft_size)
-    spectrum = torch.empty(most, bins, dtype=torch.complex64)
+    shaped = np.zeros((most, fft_size), np.float32)
+    spectrum: Any = np.empty((most, bins), np.complex64)
     for start in range(0, len(energy), CPU_FRAMES):
         size = min(CPU_FRAMES, len(energy) - start)
-        shape_windows(signal.numpy(), start, size, how, shaped.numpy(), energy.numpy())
-        torch.fft.rfft(shaped[:size], out=spectrum[:size])
-        squared_magnitude(spectrum.numpy(), size, shaped.numpy())
+        shape_windows(signal, start, size, how, shaped, energy)
+        np.fft.rfft(shaped[:size], out=spectrum[:size])
+        squared_magnitude(spectrum, size, shaped)
         yield slice(start, start + size), shaped[:size, :bins]
 
 
@@ -89,3 +82,20 @@ def squared_magnitude(spectrum: Any, count: int, power: Any) -> None:
         values, row = spectrum[t], power[t]
         for i in range(len(values)):
             row[i] = values[i].real * values[i].real + values[i].imag * values[i].imag
+
+
+@fast
+def put_slopes(frames: Any, width: int, window: int) -> None:
+    """Fill in Δ and ΔΔ behind the first `width` values of each frame: (T, (1 + order) · width)."""
+    last = len(frames) - 1
+    scale = np.float32(3 / (window * (window + 1) * (2 * window + 1)))  # 1 / 2Σn²
+    for start in range(width, frames.shape[1], width):
+        for t in range(last + 1):
+            slope = frames[t, start : start + width]
+            slope[:] = 0
+            for n in range(1, window + 1):
+                ahead = frames[min(t + n, last), start - width : start]
+                behind = frames[max(t - n, 0), start - width : start]
+                weight = scale * np.float32(n)
+                for i in range(width):
+                    slope[i] += weight * (ahead[i] - behind[i])

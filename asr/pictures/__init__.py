@@ -14,7 +14,8 @@ from matplotlib.image import imread, imsave
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from asr.features import Features, FeaturesConfig
+from asr.features.config import FeaturesConfig
+from asr.features.layer import Features
 from asr.records import Segment
 
 DPI = 115

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from asr import pictures
-from asr.features import FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.phones import Vocabulary
 from asr.records import Utterance
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from asr import pictures
 from asr.augment import Augment, AugmentConfig
-from asr.features import Features, FeaturesConfig
+from asr.features.config import FeaturesConfig
+from asr.features.layer import Features
 from asr.records import Segment
 
 INCHES_PER_S = 2.2

@@ -51,13 +51,13 @@ def no_language_model(vocabulary_size: int) -> Graph:
     return Graph(0, np.array([0, len(labels)]), *arcs, *state)
 
 
-def graph_of(model: LanguageModel, phones: Sequence[str]) -> Graph:
+def graph_of(model: LanguageModel, phones: Sequence[str], where: str = "") -> Graph:
     """The graph of a model in which phone k has label k + 1.
 
     A model of CMUdict's phones also serves labels that fold to them, such as TIMIT's. Raises
-    `DataError` as `require_phones`.
+    `DataError` as `require_phones`, begun with `where`.
     """
-    require_phones(model, phones)
+    require_phones(model, phones, where)
     if set(phones) == set(model.phones):
         return _graph(model, phones)
     return _folding_graph(_graph(model, model.phones), model.phones, phones)

@@ -10,8 +10,8 @@ from asr.augment import Augment
 from asr.config import RunConfig
 from asr.dataset import MOST_FRAMES, Batches
 from asr.errors import raise_problems
-from asr.features import FeaturesConfig
 from asr.features.cache import frame_cache
+from asr.features.config import FeaturesConfig
 from asr.phones import Vocabulary
 from asr.processor import ranks
 from asr.recognizer import Recognizer

@@ -15,7 +15,7 @@ from asr.batch import Batch
 from asr.config import OptimizerConfig, RunConfig, SGDConfig, TrainingConfig
 from asr.criteria import Estimated
 from asr.errors import DataError
-from asr.features import SpeakerMoments
+from asr.features.normalization import SpeakerMoments
 from asr.processor import ranks
 from asr.processor.memory import trim_above
 from asr.recognizer import Recognizer

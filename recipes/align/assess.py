@@ -22,7 +22,6 @@ import torch
 from scipy.signal import butter, sosfilt
 from scipy.stats import rankdata
 
-from asr import checkpoint
 from asr.assessment import CLEARLY, LEFT_OUT, VOWELS, likeliest
 from asr.corpora.lexicon import Said
 from asr.corpora.spoken import Pronouncer
@@ -31,7 +30,7 @@ from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
 from asr.records import Manifest
 from asr.search.substitutions import variants
-from asr.transcriber import MODEL, Transcriber
+from asr.transcriber import MODEL, Transcriber, load_model
 
 # Written, said instead: what learners of English, and listeners, confuse.
 ALIKE = """s th, th s, th t, th f, v w, w v, b v, v b, r l, l r, iy ih, ih iy, ae eh, eh ae, uw uh,
@@ -89,7 +88,7 @@ def recordings(arguments: argparse.Namespace) -> Iterator[tuple[str, str, str, s
 
 def rows(recogniser: Transcriber, arguments: argparse.Namespace, condition: str) -> list[Row]:
     """Each phone of the natives, as it is written and after it was replaced."""
-    vocabulary = recogniser.recognizer.vocabulary
+    vocabulary = recogniser.network.vocabulary
     pronouncer = Pronouncer(g2p="none")
     result: list[Row] = []
     for number, (group, speaker, audio, text) in enumerate(recordings(arguments)):
@@ -268,7 +267,7 @@ def main() -> None:
     add("--table", type=Path, help="written")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    recogniser = Transcriber(checkpoint.load(MODEL, language_model=False))
+    recogniser = Transcriber(load_model(MODEL, language_model=False))
     data = Rows(list(kept(recogniser, arguments)))
     speakers = sorted(set(data.speaker))
     fold = np.array([speakers.index(speaker) % FOLDS for speaker in data.speaker])
@@ -287,7 +286,7 @@ def main() -> None:
 
 
 def write(path: Path, prior: Array, recogniser: Transcriber) -> None:
-    names = (LEFT_OUT, *recogniser.recognizer.vocabulary.phones)
+    names = (LEFT_OUT, *recogniser.network.vocabulary.phones)
     with atomic_open(path) as file:
         file.write(
             "# Log-odds in nats for each phone of a text (row) that another was said (column; -:\n"

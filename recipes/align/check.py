@@ -29,7 +29,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import GroupKFold
 
-from asr import audio, checkpoint
+from asr import audio
 from asr.augment import sounds
 from asr.checker import PRICE, clues
 from asr.corpora.lexicon import Said
@@ -38,7 +38,7 @@ from asr.errors import exit_code
 from asr.records import Manifest, Utterance
 from asr.search.evidence import agreement, evidence, likelihood, neighbours_of, words_of
 from asr.search.word_model import load_words
-from asr.transcriber import MODEL, WORDS, Transcriber
+from asr.transcriber import MODEL, WORDS, Transcriber, load_model
 
 RATE = 16_000
 SHARE = 0.1  # of the words that are changed
@@ -196,8 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.cache:
         options.cache.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    recogniser = Transcriber(checkpoint.load(MODEL, language_model=False))
-    encode, pronouncer, near = recogniser.recognizer.vocabulary.encode, Pronouncer(), alike()
+    recogniser = Transcriber(load_model(MODEL, language_model=False))
+    encode, pronouncer, near = recogniser.network.vocabulary.encode, Pronouncer(), alike()
     places, words, wholes = list[Row](), list[Row](), defaultdict[Any, Any](list)
 
     def labels(text: Sequence[Said]) -> Any:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from asr import audio, checkpoint
+from asr import audio
 from asr.aligner import Aligner
 from asr.audio import Waveform
 from asr.augment.sounds import coloured_noise
@@ -33,6 +33,7 @@ from asr.corpora.lexicon import Said
 from asr.corpora.spoken import Pronouncer
 from asr.errors import exit_code
 from asr.records import Manifest, Utterance, Word
+from asr.transcriber import load_model
 
 RATE = 16_000
 NEAR_S = 0.0201
@@ -196,7 +197,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    aligner = Aligner(checkpoint.load(options.model, "cpu").recognizer.eval())
+    aligner = Aligner(load_model(options.model, language_model=False).network)
     pronouncer = Pronouncer()
     manifest = Manifest(options.manifest)
     for case in options.case:

@@ -16,12 +16,12 @@ import soundfile
 import torch
 
 from asr import audio
+from asr.architecture import EncoderConfig
 from asr.augment import Augment, AugmentConfig
 from asr.batch import Batch, pad
 from asr.config import AdamConfig, RunConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
-from asr.encoder import EncoderConfig
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
 from asr.training.learner import GradientDescent

@@ -19,8 +19,9 @@ import torch
 
 from asr import audio
 from asr.dataset import Batches
-from asr.features import Features, FeaturesConfig
 from asr.features.cache import PRECISIONS, FrameCache
+from asr.features.config import FeaturesConfig
+from asr.features.layer import Features
 from asr.phones import Vocabulary
 from asr.records import Utterance
 

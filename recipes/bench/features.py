@@ -24,9 +24,10 @@ from torch import Tensor
 
 from asr import audio
 from asr.batch import Batch, pad
-from asr.features import Features, FeaturesConfig
+from asr.features.config import FeaturesConfig
 from asr.features.deltas import put_deltas
 from asr.features.kaldi import INT16_SCALE
+from asr.features.layer import Features
 from asr.features.windows import CPU_FRAMES, Shaping, shape_windows, squared_magnitude
 
 TURNS = 15

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from asr.batch import pad, reverse
-from asr.lstm import CELLS, RecurrentLayer, RecurrentStack, TorchCell
+from asr.lstm.cell import TorchCell
+from asr.lstm.cells import CELLS
 from asr.lstm.fast import recurrence
 from asr.lstm.fast.kernels import KERNELS
 from asr.lstm.fast.products import linear, onednn_multiplies, packed
 from asr.lstm.fast.recurrence import side_by_side
+from asr.lstm.layer import RecurrentLayer, RecurrentStack
 
 COUNT, STEPS, INPUT, HIDDEN, LAYERS = 16, 300, 123, 250, 3
 TURNS = int(sys.argv[1]) if len(sys.argv) > 1 else 5

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torchaudio.models import RNNTBeamSearch
 
+from asr.architecture import EncoderConfig
 from asr.batch import Batch, pad
 from asr.criteria import CTC, CTCConfig, Transducer, TransducerConfig
-from asr.encoder import Encoder, EncoderConfig
-from asr.lstm import State
+from asr.encoder import Encoder
+from asr.lstm.cell import State
 from asr.search import SearchConfig
 
 ENCODED, LABELS = 500, 62

@@ -29,6 +29,7 @@ from asr import audio, checkpoint, scoring
 from asr.augment import sounds
 from asr.augment.layout import Layout, Part
 from asr.augment.sounds import Waveform, add_at, amplitude, coloured_noise
+from asr.by_torch import in_use
 from asr.errors import exit_code
 from asr.records import Manifest, Utterance
 from asr.search import SearchConfig
@@ -460,7 +461,7 @@ def transcribers(path: Path, search: Path | None) -> Mapping[str, Transcriber]:
     kinds = {"greedy": replace(model, search=SearchConfig(), language_model=None)}
     if other.search is not None:
         kinds["tuned"] = replace(model, search=other.search, language_model=other.language_model)
-    return {name: Transcriber(one) for name, one in kinds.items()}
+    return {name: Transcriber(in_use(one)) for name, one in kinds.items()}
 
 
 def invented(transcriber: Transcriber, kind: str, minutes: float) -> int:

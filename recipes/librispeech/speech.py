@@ -28,14 +28,14 @@ from asr import audio, checkpoint
 from asr.augment import sounds
 from asr.augment.layout import Layout
 from asr.augment.sounds import Waveform, add_at
-from asr.batch import Batch
+from asr.by_torch import TorchNetwork
 from asr.detector import SpeechDetector, Values, evidence
 from asr.errors import DataError, exit_code
-from asr.features.normalization import loudest, of_loud
+from asr.features.layer import Features
+from asr.features.moments import LOUDEST, level_of, of_loud
 from asr.files.outputs import atomic_open, require_new
-from asr.recognizer import Recognizer
+from asr.network import Network
 from asr.records import Utterance
-from asr.transcriber import SPEAKER
 
 RATE = noises.RATE
 SEED = 1  # of the sounds; noises.py measures with 0
@@ -48,19 +48,16 @@ WORD_S, PIECE_S = (0.3, 0.9), (1.0, 3.0)
 Known = tuple[Values, Values, Values]  # evidence (T, E), weight (T,), whether a phone is output
 
 
-def known(recognizer: Recognizer, sound: Waveform) -> Known:
-    batch = Batch.of([torch.from_numpy(sound)], [SPEAKER])
-    with torch.no_grad():
-        static, _ = recognizer.features.static(batch.waveforms, batch.waveform_lengths)
-        encoded, _ = recognizer.encode_batch(replace(batch, frames=static))
-        emissions = recognizer.criterion.emissions(encoded)[0].numpy()
+def known(network: Network, sound: Waveform) -> Known:
+    static = network.frames.static(sound)
+    emissions = network.emissions(static)
     blank = np.exp(emissions[:, 0])
-    values = evidence(emissions, static[0].numpy(), recognizer.frame_times.step / RATE)
+    values = evidence(emissions, static, network.step / RATE)
     return values, np.maximum(1 - blank, 1e-3), emissions.argmax(axis=1) > 0
 
 
 def spoken(
-    recognizer: Recognizer, utterances: Sequence[Utterance], draw: np.random.Generator
+    network: Network, utterances: Sequence[Utterance], draw: np.random.Generator
 ) -> Iterator[Known]:
     """What is known of the speech in changed utterances, not of what was added beside it."""
     for number, one in enumerate(utterances):
@@ -91,28 +88,25 @@ def spoken(
         whole = np.concatenate([before, speech, after]) * np.float32(10 ** draw.uniform(-2, 0))
         if len(speech) < RATE // 5:
             continue
-        step = recognizer.frame_times.step
+        step = network.step
         first, last = int(len(before) / step), -int(len(after) / step) or None
-        values, weight, phone = known(recognizer, noises.in_16_bits(whole))
+        values, weight, phone = known(network, noises.in_16_bits(whole))
         yield values[first:last], weight[first:last], phone[first:last]
 
 
-def set_prior(recognizer: Recognizer, utterances: Sequence[Utterance]) -> None:
+def set_prior(features: Features, utterances: Sequence[Utterance]) -> None:
     """Set the prior of the moments, which normalization=active uses, to those of utterances."""
-    features = recognizer.features
+    frames, config = features.frontend.frames, features.config
     means, variances = [], []
     for one in utterances:
-        samples = torch.from_numpy(audio.load(one.audio, RATE)).unsqueeze(0)
-        static, counts = features.static(samples, torch.tensor([samples.shape[1]]))
-        frames, _ = features.dynamic(static, counts)
-        every = torch.ones(frames.shape[:2], dtype=torch.bool)
-        mean, std = of_loud(frames, every, features.config)
-        _, reference = loudest(frames, every, features.config)
-        mean[..., : features.config.static_width] -= reference
-        means.append(mean[0, 0])
-        variances.append(std[0, 0].square())
-    features.mean.copy_(torch.stack(means).mean(dim=0))
-    features.std.copy_(torch.stack(variances).mean(dim=0).sqrt())
+        dynamic = frames.dynamic(frames.static(audio.load(one.audio, RATE)))
+        level = np.sort(level_of(dynamic, config))[::-1]
+        mean, std = of_loud(dynamic, np.ones(len(dynamic), bool), config)
+        mean[: config.static_width] -= level[min(len(level), LOUDEST) - 1]
+        means.append(mean)
+        variances.append(np.square(std))
+    features.mean.copy_(torch.from_numpy(np.mean(means, axis=0)))
+    features.std.copy_(torch.from_numpy(np.sqrt(np.mean(variances, axis=0))))
 
 
 def fitted(noise: Known, speech: Known, lost: float) -> SpeechDetector:
@@ -185,10 +179,11 @@ def main() -> None:
         if not one.segments:
             raise DataError(f"{one.id}: no times of its phones; add them with `asr align --output`")
     if model.recognizer.config.features.normalization == "active":
-        set_prior(model.recognizer, utterances)
-    speech = joined(spoken(model.recognizer, utterances, np.random.default_rng(SEED)))
+        set_prior(model.recognizer.features, utterances)
+    network = TorchNetwork(model.recognizer.eval())
+    speech = joined(spoken(network, utterances, np.random.default_rng(SEED)))
     noise = joined(
-        known(model.recognizer, sound)
+        known(network, sound)
         for kind in noises.KINDS
         for sound in noises.excerpts(kind, options.minutes / len(noises.KINDS), SEED, EXCERPT_S)
     )

@@ -17,7 +17,7 @@ import soundfile
 from asr.audio import Waveform
 from asr.corpora import lexicon
 from asr.errors import DISTRIBUTION, DataError, pip_install
-from asr.features import SpeakerMoments
+from asr.features.moments import Moments
 from asr.files import read_lines
 from asr.transcriber import WORDS, load
 
@@ -80,10 +80,10 @@ class Ours(System):
 
     def __init__(self, path: Path, by_speaker: bool = False, words: Path | bool = False) -> None:
         self.transcriber = load(path, words=words)
-        normalization = self.transcriber.recognizer.config.features.normalization
+        normalization = self.transcriber.config.features.normalization
         self.path, self.words = path, bool(words)
         self.by_speaker = by_speaker or normalization == "speaker"
-        self.moments: SpeakerMoments | None = None
+        self.moments: Moments | None = None
         parent = path.absolute().parent
         of_a_run = path.stem.startswith("checkpoint-")
         self.name = f"asr, {f'{parent.parent.name}/{parent.name}' if of_a_run else path.stem}"

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from asr.aligner import Aligner
+from asr.by_torch import TorchNetwork
 from asr.criteria import Span, ctc
 from asr.dataset import Batches
 from asr.errors import exit_code
@@ -82,14 +83,13 @@ def measure(
     errors: dict[str, dict[str, list[float]]],
 ) -> None:
     """Add the errors of each rule, in seconds, to `errors`."""
-    aligner = Aligner(recognizer)
+    aligner = Aligner(TorchNetwork(recognizer))
     labelled: dict[str, tuple[Segment, ...]] = {u.id: u.segments or () for u in utterances}
     sample_rate = recognizer.config.features.sample_rate
     batches = Batches(utterances, recognizer.vocabulary, sample_rate, BATCH_SIZE)
     for batch, encoded, lengths in encode_all(recognizer, batches):
         spans = recognizer.criterion.align(encoded, lengths, batch.targets, batch.target_lengths)
         log_probs = recognizer.criterion.emissions(encoded)
-        changes = aligner(batch, encoded, lengths)
         for n, id in enumerate(batch.ids):
             labelled_s = [segment.start_s for segment in labelled[id]][1:]
             targets = pairwise(batch.targets[n].tolist())
@@ -98,8 +98,14 @@ def measure(
             ):
                 for name, rule in RULES.items():
                     frame = rule(log_probs[n], left, right, first, second)
-                    errors[name][split].append(recognizer.time_s(frame - 0.5) - known)
-            aligned = [segment.start_s for segment in changes[n]][1:]
+                    errors[name][split].append(recognizer.config.time_s(frame - 0.5) - known)
+            phones = recognizer.vocabulary.decode(
+                batch.targets[n, : int(batch.target_lengths[n])].tolist()
+            )
+            waveform = batch.waveforms[n, : int(batch.waveform_lengths[n])].cpu().numpy()
+            emissions = log_probs[n, : int(lengths[n])].cpu().numpy()
+            changes = aligner(waveform, emissions, phones)
+            aligned = [segment.start_s for segment in changes][1:]
             errors["change of the speech"][split] += [
                 a - b for a, b in zip(aligned, labelled_s, strict=True)
             ]

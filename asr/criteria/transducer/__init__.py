@@ -10,20 +10,21 @@ import copy
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from asr.architecture import TransducerConfig
 from asr.batch import Batch, length_mask, pad
-from asr.criteria.base import Criterion, CriterionConfig, Path, Span, Split
+from asr.criteria.base import Criterion, Split
 from asr.criteria.transducer import lattice
 from asr.criteria.transducer.network import Joint, Prediction
 from asr.criteria.transducer.search import BeamSearch, greedy
-from asr.knobs import knob
 from asr.search import SearchConfig
+from asr.search.decoders import Array, Decoder, require_numbers
 from asr.search.graph import Graph, no_language_model
+from asr.search.paths import Path, Span
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +32,6 @@ PRETRAINING_BATCH = 32  # transcripts
 PRETRAINING_RATE = 2e-3  # of Adam
 
 Transcripts = Sequence[Sequence[int]]  # labels
-
-
-@dataclass(frozen=True)
-class TransducerConfig(CriterionConfig):
-    """Sizes of the prediction and the joint network, and what bounds memory and search."""
-
-    name: str = "transducer"
-    cell: str = knob("lstm", "of the prediction network", one_of=("lstm", "peephole"))
-    hidden: int = knob(250, "cells of the prediction network", at_least=1)
-    joint: int = knob(250, "width of the joint network", at_least=1)
-    lattice: int = knob(4_000_000, "most logits in memory, N × T' × (U + 1) × V", at_least=1)
-    phones_per_frame: int = knob(2, "most phones that a search finds in a frame", at_least=1)
-    pretraining: int = knob(0, "epochs of the prediction network alone, on transcripts", at_least=0)
 
 
 class Transducer(Criterion):
@@ -65,6 +53,10 @@ class Transducer(Criterion):
         labels = (lengths, batch.targets, batch.target_lengths)
         return lattice.loss(self.joint, frames, prefixes, labels, self.config.lattice)
 
+    @property
+    def decoder(self) -> "TransducerDecoder":
+        return TransducerDecoder(self)
+
     def emissions(self, encoded: Tensor) -> Tensor:
         return self.joint.of_frames(encoded)
 
@@ -76,7 +68,7 @@ class Transducer(Criterion):
 
         With a beam a blank penalty has no effect: every path has as many blanks as frames.
         """
-        self.require_numbers(emissions)
+        require_numbers(emissions.detach().cpu().numpy())
         if search.beam == 1:
             paths = greedy(
                 *(self.prediction, self.joint, emissions, lengths),
@@ -96,7 +88,12 @@ class Transducer(Criterion):
         A span is the one frame in which its label is emitted.
         """
         self.require_frames(lengths, self.frames_needed(targets, target_lengths))
-        frames = self.joint.of_frames(encoded)
+        return self.align_emissions(self.emissions(encoded), lengths, targets, target_lengths)
+
+    def align_emissions(
+        self, frames: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
+    ) -> list[list[Span]]:
+        """`align` from emissions, (N, T', J)."""
         prefixes = self.joint.of_prefixes(self.prediction(targets, target_lengths))
         spans = []
         counts = zip(lengths.tolist(), target_lengths.tolist(), strict=True)
@@ -147,3 +144,41 @@ class Transducer(Criterion):
         real = length_mask(lengths + 1, targets.shape[1] + 1)
         logits = head(self.prediction(targets, lengths))
         return F.cross_entropy(logits[real], F.pad(targets, (0, 1))[real], reduction="none")
+
+
+class TransducerDecoder(Decoder):
+    """One utterance, from the joint network's part of each frame, (T', J)."""
+
+    def __init__(self, criterion: Transducer) -> None:
+        self.criterion = criterion
+
+    def search(
+        self, emissions: Array, search: SearchConfig, graph: Graph | None = None
+    ) -> list[Path]:
+        return self.criterion.search(*self._batch(emissions), search, graph)[0]
+
+    @torch.no_grad()
+    def align(self, emissions: Array, labels: Sequence[int]) -> list[Span]:
+        self.require_frames(len(emissions), labels)
+        return self.criterion.align_emissions(*self._batch(emissions), *self._targets(labels))[0]
+
+    @torch.no_grad()
+    def log_likelihood(self, emissions: Array, labels: Sequence[int]) -> float:
+        if len(emissions) < self.frames_needed(labels):
+            return -math.inf
+        criterion, (frames, lengths) = self.criterion, self._batch(emissions)
+        targets, counts = self._targets(labels)
+        prefixes = criterion.joint.of_prefixes(criterion.prediction(targets, counts))
+        parts = (lengths, targets, counts)
+        limit = criterion.config.lattice
+        return -float(lattice.loss(criterion.joint, frames, prefixes, parts, limit))
+
+    def _batch(self, emissions: Array) -> tuple[Tensor, Tensor]:
+        device = self.criterion.joint.output.weight.device
+        frames = torch.from_numpy(emissions).to(device)[None]
+        return frames, torch.tensor([len(emissions)], device=device)
+
+    def _targets(self, labels: Sequence[int]) -> tuple[Tensor, Tensor]:
+        device = self.criterion.joint.output.weight.device
+        row = torch.tensor([*labels], dtype=torch.long, device=device)
+        return row[None], torch.tensor([len(labels)], device=device)

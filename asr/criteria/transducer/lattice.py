@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torchaudio.functional import rnnt_loss
 
-from asr.criteria.base import Span
 from asr.criteria.transducer.network import BLANK, Joint, hidden
+from asr.search.paths import Span
 
 
 def loss(

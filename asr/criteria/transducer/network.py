@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asr.lstm import RecurrentLayer, State
+from asr.lstm.cell import State
+from asr.lstm.layer import RecurrentLayer
 
 BLANK = 0
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.criteria.base import Path
 from asr.criteria.transducer.network import BLANK, Joint, Prediction
-from asr.lstm import State
+from asr.lstm.cell import State
 from asr.search import SearchConfig
 from asr.search.graph import Graph, fill_row
+from asr.search.paths import Path
 
 
 class _Emission(NamedTuple):

@@ -10,7 +10,7 @@ from torch import Tensor
 from asr.lstm.cell import Cell, TorchCell
 from asr.lstm.cells import LSTM
 from asr.lstm.fast import recurrence
-from asr.lstm.fast.kernels import KERNELS
+from asr.lstm.fast.kernels import KERNELS, Kernel
 from asr.lstm.fast.products import factor_dtype
 
 COMPILED = (torch.float32, torch.float64)  # on a CPU; other types take the readable form
@@ -34,7 +34,7 @@ def is_torchs(cell: Cell) -> TypeGuard[TorchCell]:
     return isinstance(cell, TorchCell) and cell.kernel != ""
 
 
-def kernel_of(cell: Cell, frames: Tensor) -> recurrence.Kernel | None:
+def kernel_of(cell: Cell, frames: Tensor) -> Kernel | None:
     """The compiled steps of a cell, where there are any and torch is not faster."""
     if frames.is_cpu and frames.dtype in COMPILED:
         small = not torch.is_grad_enabled() or len(frames) * cell.hidden < SMALL

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from asr.lstm.fast.recurrence import Arrays, Gradients, Kernel
+from asr.lstm.fast.kernels import Arrays, Gradients, Kernel
 
 
 @triton.jit

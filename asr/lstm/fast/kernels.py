@@ -5,17 +5,58 @@ while it has few arrays to tell apart.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import methodcaller
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numba.extending import overload
 
-from asr.lstm.fast.recurrence import Arrays, Gradients, Kernel
 from asr.processor.compiled import compiled
 
 # A product and a sum may round once, sums may be reordered; NaN and infinity stay.
 fast = compiled(fastmath={"contract", "reassoc"}, error_model="numpy")
+
+
+class Arrays(NamedTuple):
+    """The operands of the compiled steps of one direction.
+
+    `[step + 1]` of `hidden` and `memory` belongs to the step, `[step]` to the one before it.
+    """
+
+    rows: Any  # (T, N, R): W x_t + b, which the forward step overwrites with the gates
+    hidden: Any  # (T+1, N, H): h_t
+    memory: Any  # (T+1, N, M): other values that the next step or the gradient needs
+    vectors: Any  # (K, H): weights that are applied element by element
+
+
+class Gradients(NamedTuple):
+    """The operands of the backward steps, which write all of them but `hidden`."""
+
+    hidden: Any  # (T, N, H): of h_t as the layer's output
+    carried: Any  # (N, H): from the step after, without its product with U
+    rows: Any  # (T, N, R): of W x_t + b
+    product: Any  # (T, N, R): of U h_{t−1}; the memory of `rows` where the two are equal
+    vectors: Any  # (N, K, H): of the weights, for each utterance
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The compiled form of a step, forwards and backwards.
+
+    forward(step, product, arrays): `product` (N, R) is U h_{t−1}. run(matrix, arrays) does all
+    steps of one utterance; `matrix` is Uᵀ (H, R). backward(step, later, arrays,
+    gradients): `later` (N, H) is the gradient of h_t through the product of the step after it.
+    """
+
+    forward: Callable[..., None]
+    backward: Callable[..., None]
+    memory: Callable[[int], int]  # M for H
+    run: Callable[[Any, Arrays], None] | None = None  # on a CPU
+    scales_product: bool = False  # then the gradients of the product and the rows differ
+    view: Callable[[Any], Any] = methodcaller("numpy")  # a tensor as the two functions take it
 
 
 # ── functions ────────────────────────────────────────────────────────────────────────────────
@@ -355,12 +396,76 @@ def layernorm_backward(step: int, later: Any, a: Arrays, d: Gradients) -> None:
         normalize_backward(d_u, u, m[6 * size])
 
 
+# ── one utterance ────────────────────────────────────────────────────────────────────────────
+
+
+@fast
+def recurrent_product(matrix: Any, hidden: Any, product: Any) -> None:
+    """U h: (H, R), (H,) → (R,); eight rows of Uᵀ at a time, so that the sums stay in registers."""
+    product[:] = 0
+    whole = len(hidden) // 8 * 8
+    for k in range(0, whole, 8):
+        a, b, c, d = hidden[k], hidden[k + 1], hidden[k + 2], hidden[k + 3]
+        e, f, g, h = hidden[k + 4], hidden[k + 5], hidden[k + 6], hidden[k + 7]
+        m0, m1, m2, m3 = matrix[k], matrix[k + 1], matrix[k + 2], matrix[k + 3]
+        m4, m5, m6, m7 = matrix[k + 4], matrix[k + 5], matrix[k + 6], matrix[k + 7]
+        for r in range(len(product)):
+            product[r] += (a * m0[r] + b * m1[r] + c * m2[r] + d * m3[r]) + (
+                e * m4[r] + f * m5[r] + g * m6[r] + h * m7[r]
+            )
+    for k in range(whole, len(hidden)):
+        a, m0 = hidden[k], matrix[k]
+        for r in range(len(product)):
+            product[r] += a * m0[r]
+
+
+@fast
+def elman_run(matrix: Any, a: Arrays) -> None:
+    product = np.empty_like(a.rows[0])
+    for step in range(len(a.rows)):
+        recurrent_product(matrix, a.hidden[step, 0], product[0])
+        elman_forward(step, product, a)
+
+
+@fast
+def gru_run(matrix: Any, a: Arrays) -> None:
+    product = np.empty_like(a.rows[0])
+    for step in range(len(a.rows)):
+        recurrent_product(matrix, a.hidden[step, 0], product[0])
+        gru_forward(step, product, a)
+
+
+@fast
+def lstm_run(matrix: Any, a: Arrays) -> None:
+    product = np.empty_like(a.rows[0])
+    for step in range(len(a.rows)):
+        recurrent_product(matrix, a.hidden[step, 0], product[0])
+        lstm_forward(step, product, a)
+
+
+@fast
+def layernorm_run(matrix: Any, a: Arrays) -> None:
+    product = np.empty_like(a.rows[0])
+    for step in range(len(a.rows)):
+        recurrent_product(matrix, a.hidden[step, 0], product[0])
+        layernorm_forward(step, product, a)
+
+
+@fast
+def ligru_run(matrix: Any, a: Arrays) -> None:
+    product = np.empty_like(a.rows[0])
+    for step in range(len(a.rows)):
+        recurrent_product(matrix, a.hidden[step, 0], product[0])
+        ligru_forward(step, product, a)
+
+
 KERNELS = {
-    "tanh": Kernel(elman_forward, elman_backward, lambda size: 0),
-    "gru": Kernel(gru_forward, gru_backward, lambda size: size, scales_product=True),
-    "lstm": Kernel(lstm_forward, lstm_backward, lambda size: size),
+    "tanh": Kernel(elman_forward, elman_backward, lambda size: 0, elman_run),
+    "gru": Kernel(gru_forward, gru_backward, lambda size: size, gru_run, scales_product=True),
+    "lstm": Kernel(lstm_forward, lstm_backward, lambda size: size, lstm_run),
     "layernorm": Kernel(
-        layernorm_forward, layernorm_backward, lambda size: 6 * size + 2, scales_product=True
+        *(layernorm_forward, layernorm_backward, lambda size: 6 * size + 2, layernorm_run),
+        scales_product=True,
     ),
-    "ligru": Kernel(ligru_forward, ligru_backward, lambda size: 0),
+    "ligru": Kernel(ligru_forward, ligru_backward, lambda size: 0, ligru_run),
 }

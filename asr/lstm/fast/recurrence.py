@@ -7,56 +7,19 @@ gates. The results are those of `Cell.unroll`.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from asr.lstm.cell import Cell
+from asr.lstm.fast.kernels import Arrays, Gradients, Kernel
 from asr.lstm.fast.products import factor_dtype, linear, outer, packed
 
 D = TypeVar("D")
 R = TypeVar("R")
-
-
-class Arrays(NamedTuple):
-    """The operands of the compiled steps of one direction.
-
-    `[step + 1]` of `hidden` and `memory` belongs to the step, `[step]` to the one before it.
-    """
-
-    rows: Any  # (T, N, R): W x_t + b, which the forward step overwrites with the gates
-    hidden: Any  # (T+1, N, H): h_t
-    memory: Any  # (T+1, N, M): other values that the next step or the gradient needs
-    vectors: Any  # (K, H): weights that are applied element by element
-
-
-class Gradients(NamedTuple):
-    """The operands of the backward steps, which write all of them but `hidden`."""
-
-    hidden: Any  # (T, N, H): of h_t as the layer's output
-    carried: Any  # (N, H): from the step after, without its product with U
-    rows: Any  # (T, N, R): of W x_t + b
-    product: Any  # (T, N, R): of U h_{t−1}; the memory of `rows` where the two are equal
-    vectors: Any  # (N, K, H): of the weights, for each utterance
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """The compiled form of a step, forwards and backwards.
-
-    forward(step, product, arrays): `product` (N, R) is U h_{t−1}. backward(step, later, arrays,
-    gradients): `later` (N, H) is the gradient of h_t through the product of the step after it.
-    """
-
-    forward: Callable[..., None]
-    backward: Callable[..., None]
-    memory: Callable[[int], int]  # M for H
-    scales_product: bool = False  # then the gradients of the product and the rows differ
-    view: Callable[[Tensor], Any] = Tensor.numpy  # a tensor as the two functions take it
 
 
 def unroll(kernel: Kernel, cells: Sequence[Cell], sequences: Sequence[Tensor]) -> list[Tensor]:

@@ -1,0 +1,122 @@
+"""A trained recurrent stack on one utterance, in numpy and compiled: no torch, no gradient."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asr.architecture import BLOCKS, EncoderConfig
+from asr.lstm.fast.kernels import KERNELS, Arrays
+from asr.processor.choice import thread_count
+
+NORMALIZED = ("layernorm", "ligru")  # cells with `NormalizedInputs`
+LAYER_NORM_EPSILON = 1e-5  # torch's
+
+Array = npt.NDArray[Any]
+Shapes = dict[str, tuple[int, ...]]
+
+
+def shapes(config: EncoderConfig, input_size: int) -> Shapes:
+    """The shapes of a stack's tensors, by their names in a model file."""
+    result: Shapes = {}
+    directions = 2 if config.bidirectional else 1
+    hidden, output = config.hidden, config.projection or config.hidden
+    rows, width = len(BLOCKS[config.cell]) * hidden, input_size * config.subsampling
+    own: dict[str, Shapes] = {
+        "gru": {"candidate_bias": (hidden,)},
+        "peephole": {"peepholes": (3, hidden)},
+        "projected": {"projection.weight": (output, hidden)},
+        "layernorm": {
+            **{"inputs.gain": (rows,), "recurrent_gain": (4, hidden)},
+            **{"cell_gain": (hidden,), "cell_shift": (hidden,)},
+        },
+        "ligru": {"inputs.gain": (rows,)},
+    }
+    for layer in range(config.layers):
+        for direction in range(directions):
+            start = f"layers.{layer}.directions.{direction}"
+            result[f"{start}.inputs.weight"] = rows, width
+            result[f"{start}.inputs.bias"] = (rows,)
+            result[f"{start}.recurrent.weight"] = rows, output
+            for name, shape in own.get(config.cell, {}).items():
+                result[f"{start}.{name}"] = shape
+        width = directions * output
+    return result
+
+
+class Stack:
+    """Layers one above the other, with the weights of a model file (`shapes`)."""
+
+    def __init__(self, config: EncoderConfig, weights: Mapping[str, Array]) -> None:
+        self.config = config
+        exact = {name: np.asarray(values, np.float32) for name, values in weights.items()}
+        directions = range(2 if config.bidirectional else 1)
+        self.layers = [
+            [Direction(config.cell, exact, f"layers.{layer}.directions.{n}.") for n in directions]
+            for layer in range(config.layers)
+        ]
+
+    def __call__(self, frames: Array) -> Array:
+        """(T, F) → (T', output size), with T' = ⌈T / subsampling⌉."""
+        factor = self.config.subsampling
+        missing = -len(frames) % factor
+        stacked = np.pad(frames, ((0, missing), (0, 0))).reshape(-1, factor * frames.shape[1])
+        with ThreadPoolExecutor(min(2, thread_count())) as threads:
+            for layer in self.layers:
+                ordered = [stacked, stacked[::-1]][: len(layer)]
+                results = threads.map(lambda one, frames: one(frames), layer, ordered)
+                both = [h[::-1] if backward else h for backward, h in enumerate(results)]
+                stacked = np.concatenate(both, axis=1)
+        return stacked
+
+
+class Direction:
+    """One direction of one layer: the same steps as those of `asr.lstm.fast.recurrence`."""
+
+    def __init__(self, cell: str, weights: Mapping[str, Array], start: str) -> None:
+        own = {
+            name.removeprefix(start): values
+            for name, values in weights.items()
+            if name.startswith(start)
+        }
+        kernel = KERNELS["lstm" if cell in ("peephole", "lstm1997", "projected") else cell]
+        assert kernel.run is not None
+        self.run, self.memory = kernel.run, kernel.memory
+        self.inputs, self.bias = np.ascontiguousarray(own["inputs.weight"].T), own["inputs.bias"]
+        self.gain = own["inputs.gain"] if cell in NORMALIZED else None
+        self.projection = own.get("projection.weight")
+        recurrent = own["recurrent.weight"]
+        if self.projection is not None:
+            recurrent = recurrent @ self.projection
+        self.matrix = np.ascontiguousarray(recurrent.T)
+        self.hidden = len(self.matrix)
+        self.vectors = self._vectors(cell, own)
+
+    def __call__(self, frames: Array) -> Array:
+        """(T, D) → (T, output size)."""
+        rows = np.ascontiguousarray(frames) @ self.inputs
+        if self.gain is not None:
+            rows -= rows.mean(axis=1, keepdims=True)
+            rows /= np.sqrt(np.square(rows).mean(axis=1, keepdims=True) + LAYER_NORM_EPSILON)
+            rows *= self.gain
+        rows += self.bias
+        steps = len(rows)
+        hidden = np.zeros((steps + 1, 1, self.hidden), np.float32)
+        memory = np.zeros((steps + 1, 1, self.memory(self.hidden)), np.float32)
+        self.run(self.matrix, Arrays(rows[:, None], hidden, memory, self.vectors))
+        result: Array = hidden[1:, 0]
+        return result if self.projection is None else result @ self.projection.T
+
+    def _vectors(self, cell: str, own: Mapping[str, Array]) -> Array:
+        """What the compiled steps apply element by element, (any number, H)."""
+        match cell:
+            case "gru":
+                return own["candidate_bias"][None]
+            case "peephole":
+                return own["peepholes"]
+            case "layernorm":
+                parts = own["recurrent_gain"], own["cell_gain"][None], own["cell_shift"][None]
+                return np.concatenate(parts)
+        return np.zeros((0 if cell in ("tanh", "ligru") else 3, self.hidden), np.float32)
