@@ -347,13 +347,15 @@ def walk(found: Graph, labels: list[int]) -> float:
     state, total = found.start, 0.0
     for label in labels:
         while True:
-            arcs = range(found.first_arc[state], found.first_arc[state + 1])
-            (arc,) = [a for a in arcs if found.label[a] == label] or [None]
+            arcs = found.arcs[slice(*found.states["first_arc"][state : state + 2])]
+            (arc,) = arcs[arcs["label"] == label].tolist() or [None]
             if arc is not None:
                 break
-            total, state = total + found.backoff[state], found.lower[state]
-        total, state = total + found.log_prob[arc], found.target[arc]
-    return float(total + found.end[state])
+            total += found.states["backoff"][state]
+            state = found.states["lower"][state]
+        _, log_prob, state = arc
+        total += log_prob
+    return float(total + found.states["end"][state])
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 6])
@@ -364,8 +366,8 @@ def test_the_graph_gives_every_sentence_its_probability(order: int) -> None:
     for said in [*text, (), ("sh",) * 7]:
         labels = [PHONES.index(phone) + 1 for phone in said]
         assert walk(result, labels) == pytest.approx(model.log_prob_of(said), rel=1e-6)
-    for low, high in itertools.pairwise(result.first_arc):
-        assert np.all(np.diff(result.label[low:high]) > 0)
+    for low, high in itertools.pairwise(result.states["first_arc"]):
+        assert np.all(np.diff(result.arcs["label"][low:high]) > 0)
 
 
 def test_the_graph_of_a_pruned_model_backs_off_as_the_model_does(tmp_path: Path) -> None:
@@ -441,10 +443,11 @@ def test_closures_wait_for_their_release(said: str, phones: str) -> None:
 
 def test_a_composed_graph_is_one_for_search() -> None:
     model, result = of_arpabet(3)
-    arcs = list(itertools.pairwise(result.first_arc))
-    assert result.label[slice(*arcs[0])].tolist() == list(range(1, len(TIMIT) + 1))
-    assert all(np.all(np.diff(result.label[low:high]) > 0) for low, high in arcs)
-    assert np.isfinite([*result.log_prob, *result.backoff, *result.end]).all()
+    arcs, label = list(itertools.pairwise(result.states["first_arc"])), result.arcs["label"]
+    assert label[slice(*arcs[0])].tolist() == list(range(1, len(TIMIT) + 1))
+    assert all(np.all(np.diff(label[low:high]) > 0) for low, high in arcs)
+    assert np.isfinite(result.arcs["log_prob"]).all()
+    assert all(np.isfinite(result.states[name]).all() for name in ("backoff", "end"))
     assert not result.states_tell_labels
     assert graph_of(model, ARPABET).states_tell_labels
     assert no_language_model(62).states_tell_labels

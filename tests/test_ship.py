@@ -116,8 +116,11 @@ def test_a_language_model_is_read_back_as_it_was_to_single_precision(
     for key in ("children", "symbol", "log10_prob", "log10_backoff"):
         ours, theirs = getattr(result, key), getattr(model, key)
         assert ours == pytest.approx(theirs, rel=1e-6, nan_ok=True)
-    for ours, theirs in zip(graph_of(result, PHONES), graph_of(model, PHONES), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-6)
+    ours, theirs = graph_of(result, PHONES), graph_of(model, PHONES)
+    assert ours.start == theirs.start
+    for one, other in zip(ours[1:], theirs[1:], strict=True):
+        for name in one.dtype.names:
+            assert one[name] == pytest.approx(other[name], rel=1e-6)
 
 
 def test_the_card_says_what_the_file_does(run_dir: Path, tmp_path: Path) -> None:

@@ -7,12 +7,18 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import llvmlite.binding
 import numba
+from numba.core.runtime._nrt_python import c_helpers
+
+from asr.files.kept import is_own
 
 F = TypeVar("F", bound=Callable[..., Any])
+QUICK = ("0.68.",)  # releases of numba with which `_load` was tried
 
 
 def compiled(**options: Any) -> Callable[[F], F]:
@@ -20,11 +26,25 @@ def compiled(**options: Any) -> Callable[[F], F]:
 
     def compile(function: F) -> F:
         try:
-            return cast(F, numba.njit(cache=True, nogil=True, **options)(function))
+            dispatcher = numba.njit(cache=True, nogil=True, **options)(function)
         except RuntimeError:  # no folder to cache it in
             return cast(F, numba.njit(nogil=True, **options)(function))
+        if numba.__version__.startswith(QUICK) and not numba.config.DISABLE_JIT:
+            dispatcher._cache.load_overload = partial(_load, dispatcher._cache)
+        return cast(F, dispatcher)
 
     return compile
+
+
+def _load(cache: Any, signature: Any, context: Any) -> Any:
+    """Cached code, without the library that numba has for its compiler: 0.15 s and 28 MB less.
+
+    Cached code only needs numba's functions for memory. The compiler loads the rest itself.
+    """
+    for name, address in c_helpers.items():
+        llvmlite.binding.add_symbol(name if name[0] == "_" else f"NRT_{name}", address)
+    with cache._guard_against_spurious_io_errors():
+        return cache._load_overload(signature, context)
 
 
 def find_place() -> None:
@@ -57,9 +77,7 @@ def can_keep(source: str) -> bool:
 def _own_folder() -> Path:
     """A folder for temporary files that only this user may write, the same one every time."""
     folder = Path(tempfile.gettempdir(), f"asr-numba-{os.geteuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    about = folder.lstat()
-    if folder.is_symlink() or about.st_uid != os.geteuid() or about.st_mode & 0o077:
+    if not is_own(folder):
         folder = Path(tempfile.mkdtemp(prefix="asr-numba-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -1,36 +1,56 @@
 """An n-gram as arrays for compiled search, also over labels that fold to its phones."""
 
-from collections.abc import Sequence
-from functools import lru_cache
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from asr.errors import DataError
+from asr.files.kept import give_back, kept
 from asr.phones import fold_to_arpabet, phone_set
 from asr.processor.compiled import compiled
 from asr.search.arpa import read_arpa
 from asr.search.ngram import END, LN10, START, LanguageModel
+
+SOURCES = "graph", "ngram", "packing", "word_model", "words"  # of the code that makes graphs
+STATE = np.dtype([("first_arc", "i4"), ("lower", "i4"), ("backoff", "f4"), ("end", "f4")])
+ARC = np.dtype([("label", "i4"), ("log_prob", "f4"), ("target", "i4")])
 
 
 class Graph(NamedTuple):
     """An n-gram as arrays; a state is a history, state 0 the empty one.
 
     Where labels fold to the n-gram's phones, further states are a history followed by a closure.
-    The arcs of state s are `first_arc[s]`…`first_arc[s + 1]`, sorted by label; for a label without
-    an arc the search backs off to state `lower[s]` at the cost `backoff[s]`. State 0 has an arc for
-    every label. Logarithms are natural.
+    The arcs of state s are `states[s].first_arc`…`states[s + 1].first_arc`, sorted by label; for a
+    label without an arc the search backs off to state `lower` at the cost `backoff`. State 0 has an
+    arc for every label. `end` is the log-probability that the sentence ends. Logarithms are
+    natural. What is read together lies together, because searches read few states, far apart.
     """
 
     start: int  # the state in which a sentence begins
-    first_arc: Any  # (states + 1,) int64
-    label: Any  # (arcs,) int32
-    log_prob: Any  # (arcs,) float32
-    target: Any  # (arcs,) int32
-    lower: Any  # (states,) int32
-    backoff: Any  # (states,) float32
-    end: Any  # (states,) float32, log-probability that the sentence ends
+    states: Any  # (states + 1,) of `STATE`; the last one only ends the arcs of the one before it
+    arcs: Any  # (arcs,) of `ARC`
+
+    @classmethod
+    def of(cls, start: int, first_arc: Any, arcs: Sequence[Any], states: Sequence[Any]) -> Self:
+        """The graph of the fields of `ARC`, each (arcs,), and of `STATE`, but for `first_arc`."""
+        result = cls(start, np.zeros(len(first_arc), STATE), np.empty(len(arcs[0]), ARC))
+        result.states["first_arc"] = first_arc
+        for name, values in zip(STATE.names[1:], states, strict=True):  # type: ignore[index]
+            result.states[name][:-1] = values
+        for name, values in zip(ARC.names, arcs, strict=True):  # type: ignore[arg-type]
+            result.arcs[name] = values
+        for array in result[1:]:
+            array.setflags(write=False)  # as the kept ones: compiled functions have one form
+        return result
+
+    def give_back(self) -> None:
+        """Give the memory of a kept graph back, which grows with what searches read of it."""
+        for array in self[1:]:
+            give_back(array)
 
     @property
     def states_tell_labels(self) -> bool:
@@ -38,17 +58,16 @@ class Graph(NamedTuple):
 
         This holds where no two labels fold to one phone.
         """
-        label_of = np.zeros(len(self.lower), dtype=np.int32)
-        label_of[self.target] = self.label
-        return bool(np.all((label_of[self.target] == self.label) | (self.target == 0)))
+        label, target = self.arcs["label"], self.arcs["target"]
+        label_of = np.zeros(len(self.states) - 1, dtype=np.int32)
+        label_of[target] = label
+        return bool(np.all((label_of[target] == label) | (target == 0)))
 
 
-def no_language_model(vocabulary_size: int) -> Graph:
-    """One state, in which every label and the end of the sentence have log-probability 0."""
-    labels = np.arange(1, vocabulary_size, dtype=np.int32)
-    arcs = labels, np.zeros(len(labels), np.float32), np.zeros_like(labels)
-    state = np.zeros(1, np.int32), np.zeros(1, np.float32), np.zeros(1, np.float32)
-    return Graph(0, np.array([0, len(labels)]), *arcs, *state)
+def no_language_model(vocabulary_size: int, log_prob: float = 0.0) -> Graph:
+    """One state, in which every label has `log_prob`, and the end of the sentence 0."""
+    labels = np.arange(1, vocabulary_size)
+    return Graph.of(0, [0, len(labels)], (labels, log_prob, 0), (0, 0.0, 0.0))
 
 
 def graph_of(model: LanguageModel, phones: Sequence[str], where: str = "") -> Graph:
@@ -61,6 +80,33 @@ def graph_of(model: LanguageModel, phones: Sequence[str], where: str = "") -> Gr
     if set(phones) == set(model.phones):
         return _graph(model, phones)
     return _folding_graph(_graph(model, model.phones), model.phones, phones)
+
+
+def kept_graph(
+    sha256: str, phones: Sequence[str], unpacked: Callable[[], LanguageModel], where: str
+) -> Graph:
+    """`graph_of` the n-gram of a file with this SHA-256, called `where` in messages.
+
+    It is kept (`asr.files.kept`), and `unpacked` is called at the first use only.
+    """
+
+    def make() -> dict[str, Any]:
+        model = unpacked()
+        require_phones(model, phones, f"{where}: ")
+        graph = graph_of(model, phones)
+        return {"start": np.array([graph.start]), "states": graph.states, "arcs": graph.arcs}
+
+    arrays = kept(
+        "phones", [sha256, *phones, digest_of_code()], make, f"the language model of {where}"
+    )
+    return Graph(int(arrays["start"][0]), arrays["states"], arrays["arcs"])
+
+
+@cache
+def digest_of_code() -> str:
+    """The digest of the code that makes graphs."""
+    sources = (Path(__file__).with_name(f"{name}.py") for name in SOURCES)
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
 def require_phones(model: LanguageModel, phones: Sequence[str], where: str = "") -> None:
@@ -109,15 +155,11 @@ def _graph(model: LanguageModel, phones: Sequence[str]) -> Graph:
     source = state[model.parent[arcs]]
     if np.any(np.diff(label_of[label_of > 0]) < 0):  # the symbols are sorted otherwise
         arcs = arcs[np.lexsort((label[arcs], source))]
-    return Graph(
+    return Graph.of(
         int(state[model.number[START] + 1]) if START in model.number else 0,
         _first_arcs(source, len(histories)),
-        label[arcs],
-        (LN10 * model.log10_prob[arcs]).astype(np.float32),
-        state[arcs],
-        state[model.suffix[histories]],
-        (LN10 * backoff[histories]).astype(np.float32),
-        (LN10 * end[histories]).astype(np.float32),
+        (label[arcs], LN10 * model.log10_prob[arcs], state[arcs]),
+        (state[model.suffix[histories]], LN10 * backoff[histories], LN10 * end[histories]),
     )
 
 
@@ -138,26 +180,27 @@ def _folding_graph(inner: Graph, phones: Sequence[str], labels: Sequence[str]) -
     """
     folding = fold_to_arpabet()
     number = {phone: n for n, phone in enumerate(phones, start=1)}
-    count = len(inner.lower)
+    count = len(inner.states) - 1
     histories = np.arange(count)
-    sources = np.repeat(histories, np.diff(inner.first_arc))
+    sources = np.repeat(histories, np.diff(inner.states["first_arc"]))
     arcs: list[tuple[Any, int, Any, Any]] = []  # states, their label, log-probabilities, targets
-    lower, end = [inner.lower], [inner.end]
+    lower, end = [inner.states[:-1]["lower"]], [inner.states[:-1]["end"]]
     for label, name in enumerate(labels, start=1):
         phone = folding.target[name]
         if phone is None:
             arcs.append((histories, label, np.zeros(count), histories))
             continue
         n = number[phone]
-        own = inner.label == n
+        own = inner.arcs["label"] == n
         if name not in folding.releases:
-            arcs.append((sources[own], label, inner.log_prob[own], inner.target[own]))
+            log_prob, target = inner.arcs["log_prob"][own], inner.arcs["target"][own]
+            arcs.append((sources[own], label, log_prob, target))
             continue
         releases = {
             labels.index(release) + 1: number[folding.target[release] or ""]
             for release in folding.releases[name] & set(labels)
         }
-        own |= np.isin(inner.label, list(releases.values()))
+        own |= np.isin(inner.arcs["label"], list(releases.values()))
         closed = np.unique(sources[own])
         log_prob, target = _column(inner, sources, n)
         waiting = sum(map(len, lower)) + np.arange(len(closed))
@@ -166,33 +209,31 @@ def _folding_graph(inner: Graph, phones: Sequence[str], labels: Sequence[str]) -
             released, behind = _column(inner, sources, r)
             arcs.append((waiting, release, (released - log_prob)[closed], behind[closed]))
         lower.append(target[closed])
-        end.append(inner.end[target[closed]])
+        end.append(inner.states[:-1]["end"][target[closed]])
     of_label = np.repeat([arc[1] for arc in arcs], [len(arc[0]) for arc in arcs])
     states, log_probs, targets = (np.concatenate([arc[k] for arc in arcs]) for k in (0, 2, 3))
     order = np.argsort(states * (len(labels) + 1) + of_label)
     backoff = np.zeros(sum(map(len, lower)), np.float32)
-    backoff[:count] = inner.backoff
-    return Graph(
+    backoff[:count] = inner.states[:-1]["backoff"]
+    return Graph.of(
         inner.start,
         _first_arcs(states[order], len(backoff)),
-        of_label[order].astype(np.int32),
-        log_probs[order].astype(np.float32),
-        targets[order].astype(np.int32),
-        np.concatenate(lower),
-        backoff,
-        np.concatenate(end),
+        (of_label[order], log_probs[order], targets[order]),
+        (np.concatenate(lower), backoff, np.concatenate(end)),
     )
 
 
 def _column(graph: Graph, sources: Any, label: int) -> tuple[Any, Any]:
     """log P of one label after each history, back-off included, and the state behind it."""
-    log_prob, target = np.full(len(graph.lower), np.nan), np.zeros(len(graph.lower), np.int32)
-    own = graph.label == label
-    log_prob[sources[own]], target[sources[own]] = graph.log_prob[own], graph.target[own]
+    count = len(graph.states) - 1
+    log_prob, target = np.full(count, np.nan), np.zeros(count, np.int32)
+    own = graph.arcs["label"] == label
+    log_prob[sources[own]] = graph.arcs["log_prob"][own]
+    target[sources[own]] = graph.arcs["target"][own]
     waiting = np.flatnonzero(np.isnan(log_prob))
     while len(waiting):
-        lower = graph.lower[waiting]
-        log_prob[waiting] = graph.backoff[waiting] + log_prob[lower]
+        lower = graph.states["lower"][waiting]
+        log_prob[waiting] = graph.states["backoff"][waiting] + log_prob[lower]
         target[waiting] = target[lower]
         waiting = waiting[np.isnan(log_prob[waiting])]
     return log_prob, target
@@ -207,13 +248,14 @@ def fill_row(graph: Any, state: int, log_prob: Any, target: Any) -> None:
     """
     chain = [state]
     while chain[-1] != 0:
-        chain.append(graph.lower[chain[-1]])
+        chain.append(graph.states[chain[-1]].lower)
     log_prob[:] = 0.0
     for s in chain[::-1]:
-        log_prob += graph.backoff[s]
-        for arc in range(graph.first_arc[s], graph.first_arc[s + 1]):
-            log_prob[graph.label[arc]] = graph.log_prob[arc]
-            target[graph.label[arc]] = graph.target[arc]
+        log_prob += graph.states[s].backoff
+        for a in range(graph.states[s].first_arc, graph.states[s + 1].first_arc):
+            arc = graph.arcs[a]
+            log_prob[arc.label] = arc.log_prob
+            target[arc.label] = arc.target
 
 
 def load_graph(path: str | Path, phones: Sequence[str]) -> Graph:

@@ -51,7 +51,7 @@ def search(
     # ── gains and targets of all labels in the states of the language model met so far ─────────
     rows_by_hash = np.full(256, NONE, np.int32)  # less than half full
     state_of = np.empty(128, np.int32)  # of each row
-    gains = np.empty((min(64, len(graph.lower)), size))
+    gains = np.empty((min(64, len(graph.states)), size))
     targets = np.empty((len(gains), size), np.int32)
     highest = np.empty(len(gains))
     rows = 0
@@ -169,7 +169,7 @@ def search(
         label,
         node[:filled],
         np.log(blank_mass[:filled] + label_mass[:filled])
-        + weight * graph.end[state[node[:filled]]]
+        + weight * graph.states["end"][state[node[:filled]]]
         + log_scale,
         min(n_best, filled),
         frames,

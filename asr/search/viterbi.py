@@ -44,12 +44,12 @@ def search(
     frames = len(scores)
     size = 1 + (scores.shape[1] - 1) // states
     chain = states * floor
-    histories = len(graph.lower)
+    histories = len(graph.states) - 1
     # ── nodes: the label that a history ends in; labels after the empty history; no phone ───────
     first_silence = histories + size
     label_of = np.zeros(first_silence + histories, np.int32)
-    for arc in range(len(graph.label)):
-        label_of[graph.target[arc]] = graph.label[arc]
+    for arc in graph.arcs:
+        label_of[arc.target] = arc.label
     for v in range(size):
         label_of[histories + v] = v
     # ── gains and targets of all labels in the histories met so far ────────────────────────────
@@ -177,7 +177,7 @@ def search(
     # ── the end ─────────────────────────────────────────────────────────────────────────────────
     best, last = -math.inf, NONE
     for e in range(exiting):
-        total = exit_score[exits[e]] + weight * graph.end[exits[e]]
+        total = exit_score[exits[e]] + weight * graph.states[exits[e]].end
         if total > best:
             best, last = total, exit_record[exits[e]]
     if exiting == 0:

@@ -7,9 +7,10 @@ The file is safetensors with its description as JSON under `words` and a SHA-256
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,17 @@ from safetensors.numpy import save as to_bytes
 from asr.errors import DataError
 from asr.files import names
 from asr.files.decoding import convert, require_json
+from asr.files.kept import kept
 from asr.files.outputs import atomic_open
 from asr.phones import unknown_phone
 from asr.search import SearchConfig, words
-from asr.search.graph import Graph, graph_of, load_graph, no_language_model
+from asr.search.graph import (
+    Graph,
+    digest_of_code,
+    graph_of,
+    load_graph,
+    no_language_model,
+)
 from asr.search.ngram import UNKNOWN, LanguageModel
 from asr.search.packing import Packed, pack, unpack
 
@@ -61,7 +69,8 @@ class WordModel:
 class WordGraph(Graph):
     """The graph of a word n-gram, and the pronunciations through which labels become its words."""
 
-    vocabulary: tuple[str, ...]
+    vocabulary: Any  # (words,) of text
+    tuned: SearchConfig  # with these words
     tree: words.Tree
     pronunciations: Any  # (E, longest), labels of the recogniser
     unknown: Graph  # of the phones of unknown words
@@ -82,7 +91,7 @@ class WordGraph(Graph):
                 phone, first = divmod(code - len(self.tree.word), size)[::-1]
                 if code < len(self.tree.word):
                     own = self.pronunciations[self.tree.source[code]]
-                    word = self.vocabulary[self.tree.word[code] - 1]
+                    word = str(self.vocabulary[self.tree.word[code] - 1])
                     labels += own[own > 0].tolist()
                     counts.append((word, int((own > 0).sum())))
                 else:
@@ -197,12 +206,59 @@ def word_graph(
         )
     labels = np.array([0, *(label[phone] for phone in model.phones)], np.uint8)
     result = WordGraph(*model.graph)
-    result.vocabulary, result.pronunciations = model.words, labels[model.pronunciations]
-    likely = model.graph.log_prob[model.word - 1]  # state 0 has an arc for each word, in order
+    result.vocabulary, result.tuned = np.array(model.words), model.search
+    result.pronunciations = labels[model.pronunciations]
+    likely = model.graph.arcs["log_prob"][model.word - 1]  # state 0: an arc for each word, in order
     result.tree = words.tree_of(result.pronunciations, model.word, likely, len(phones) + 1)
-    flat = no_language_model(len(phones) + 1)
-    result.unknown = unknown or flat._replace(log_prob=flat.log_prob - math.log(len(phones)))
+    result.unknown = unknown or _equally_likely(phones)
     return result
+
+
+def _equally_likely(phones: Sequence[str]) -> Graph:
+    return no_language_model(len(phones) + 1, -math.log(len(phones)))
+
+
+def kept_word_graph(
+    path: str | Path, phones: Sequence[str], unknown: Graph | None = None
+) -> WordGraph:
+    """The `word_graph` of a file of words, which is kept (`asr.files.kept`) at its first use.
+
+    Only then is the file read and checked as a whole, and after a change of its size, its time or
+    the checksum that it states.
+    """
+
+    def make() -> dict[str, Any]:
+        graph = word_graph(load_words(path), phones, where=f"{path}: ")
+        return {
+            "start": np.array([graph.start]),
+            "states": graph.states,
+            "arcs": graph.arcs,
+            "vocabulary": graph.vocabulary,
+            "pronunciations": graph.pronunciations,
+            "tuned": np.frombuffer(json.dumps(asdict(graph.tuned)).encode(), np.uint8),
+            **{f"tree.{name}": array for name, array in graph.tree._asdict().items()},
+        }
+
+    arrays = kept(
+        "words", [*_stated(path), *phones, digest_of_code()], make, f"the words of {path}"
+    )
+    result = WordGraph(int(arrays["start"][0]), arrays["states"], arrays["arcs"])
+    result.vocabulary, result.pronunciations = arrays["vocabulary"], arrays["pronunciations"]
+    result.tree = words.Tree(*(arrays[f"tree.{name}"] for name in words.Tree._fields))
+    result.tuned = SearchConfig(**json.loads(arrays["tuned"].tobytes()))
+    result.unknown = unknown or _equally_likely(phones)
+    return result
+
+
+def _stated(path: str | Path) -> tuple[str, ...]:
+    """What tells that a file has changed; nothing of one that cannot be read."""
+    try:
+        with safe_open(path, framework="np") as file:
+            digest = (file.metadata() or {}).get("sha256", "")
+        about = os.stat(path)
+    except (SafetensorError, OSError, ValueError, TypeError):
+        return ()
+    return digest, str(about.st_size), str(about.st_mtime_ns)
 
 
 def graph_for(search: SearchConfig, phones: Sequence[str]) -> Graph | None:
@@ -210,13 +266,7 @@ def graph_for(search: SearchConfig, phones: Sequence[str]) -> Graph | None:
     graph = load_graph(search.language_model, phones) if search.language_model else None
     if not search.words:
         return graph
-    changed = Path(search.words).stat().st_mtime_ns if Path(search.words).exists() else 0
-    return word_graph(_load_words(search.words, changed), phones, graph, f"{search.words}: ")
-
-
-@lru_cache(maxsize=2)
-def _load_words(path: str, changed: int) -> WordModel:
-    return load_words(path)
+    return kept_word_graph(search.words, phones, graph)
 
 
 def _digest(text: str, tensors: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ def tree_of(pronunciations: Any, word: Any, log_prob: Any, size: int) -> Tree:
     for array in (first_child, last_child):
         array[:size] = array[0]  # all roots have the children of the first
         array[size : 2 * size] = 0
-    return Tree(
+    tree = Tree(
         np.concatenate(label).astype(np.int32),
         first_child,
         last_child,
@@ -91,6 +91,9 @@ def tree_of(pronunciations: Any, word: Any, log_prob: Any, size: int) -> Tree:
         order[by_end].astype(np.int32),
         is_first[by_end],
     )
+    for array in tree:
+        array.setflags(write=False)  # as the kept ones: `search` has one form
+    return tree
 
 
 KEY, NODE, STATE, HISTORY, CODE = range(5)  # columns of candidates
@@ -102,20 +105,20 @@ def follow(graph: Any, state: int, label: int) -> Any:
     """The log-probability of a label in a state, and the state after it."""
     total = 0.0
     while True:
-        low, end = graph.first_arc[state], graph.first_arc[state + 1]
+        low, end = graph.states[state].first_arc, graph.states[state + 1].first_arc
         high = end
         while low < high:
             middle = (low + high) // 2
-            if graph.label[middle] < label:
+            if graph.arcs[middle].label < label:
                 low = middle + 1
             else:
                 high = middle
-        if low < end and graph.label[low] == label:
-            return total + graph.log_prob[low], graph.target[low]
+        if low < end and graph.arcs[low].label == label:
+            return total + graph.arcs[low].log_prob, graph.arcs[low].target
         if state == 0:
             return -np.inf, 0
-        total += graph.backoff[state]
-        state = graph.lower[state]
+        total += graph.states[state].backoff
+        state = graph.states[state].lower
 
 
 @compiled()
@@ -169,7 +172,7 @@ def search(
         room *= 2
     to, mass = np.empty((room, 5), np.int64), np.empty((room, 3))
     table = np.full(4 * room, NONE, np.int32)
-    contexts = max(len(graph.lower), len(phones.lower), most + len(tree.label) * beam)
+    contexts = max(len(graph.states), len(phones.states), most + len(tree.label) * beam)
     log_scale = 0.0
     floor = math.exp(-threshold)
     for t in range(frames):
@@ -276,7 +279,7 @@ def search(
     ends = np.flatnonzero(node[:filled] < size)
     if len(ends) == 0:  # each token is within a word, which is then left out
         ends = np.arange(filled)
-    scores = np.log(blank_mass[ends] + label_mass[ends]) + weight * graph.end[state[ends]]
+    scores = np.log(blank_mass[ends] + label_mass[ends]) + weight * graph.states["end"][state[ends]]
     order = np.argsort(-scores)[:n_best]
     codes, lengths = np.zeros((len(order), frames), np.int32), np.zeros(len(order), np.int64)
     for rank, k in enumerate(ends[order]):

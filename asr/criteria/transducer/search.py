@@ -273,7 +273,7 @@ class _Fusion:
         self.gains = _with_room(self.gains, row + 1)
         self.ends = _with_room(self.ends, row + 1)
         self.gains[row] = torch.from_numpy(gain)
-        self.ends[row] = self.search.lm_weight * float(self.graph.end[state])
+        self.ends[row] = self.search.lm_weight * float(self.graph.states["end"][state])
         self._targets.append(target)
         return row
 

@@ -1,0 +1,163 @@
+"""Arrays that take seconds to make: kept on disk at their first use, memory-mapped from then on.
+
+    FOLDER/phones-4f6c…/about.json     the size and a checksum of each file
+    FOLDER/phones-4f6c…/arcs.npy       an array
+
+An entry is named by the digest of all that it depends on. It is made under another name and then
+renamed, so any number of processes may use, make and remove it. A damaged one is made again.
+Without a folder that only this user can write, arrays are made at each use.
+"""
+
+import hashlib
+import json
+import logging
+import mmap
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr.files.outputs import temporary_folder
+
+NEWEST = 4  # entries of a kind, by their last use; others are removed
+EDGE = 1 << 12  # bytes at both ends of a file that its checksum is of
+PIECE = 1 << 13  # bytes of a large array that have the same advice
+MOST_PIECES = 1 << 15  # of this process; Linux has 65,530 for each
+
+log = logging.getLogger(__name__)
+_advised = 0
+
+
+def kept(
+    kind: str, key: Sequence[str], make: Callable[[], Mapping[str, Any]], what: str
+) -> dict[str, Any]:
+    """The arrays of `make`, read-only, by their names; it is called where they are not kept.
+
+    `kind` begins the name of the entry, and `key` says all that its arrays depend on. The first use
+    is logged as information on `what`.
+    """
+    digest = hashlib.sha256(json.dumps([kind, *key]).encode()).hexdigest()[:32]
+    entries = [folder / f"{kind}-{digest}" for folder in filter(is_own, folders())]
+    for entry in entries:
+        if arrays := _read(entry):
+            return arrays
+    place = next((entry for entry in entries if os.access(entry.parent, os.W_OK)), None)
+    log.info(
+        "first use: unpacking %s, %s",
+        what,
+        f"kept in {place.parent}" if place else "kept nowhere: set ASR_CACHE to a folder of yours",
+    )
+    arrays = dict(make())
+    if place:
+        with suppress(OSError):  # such as a full disk
+            _write(place, arrays)
+            _remove_old(place.parent, kind)
+            arrays = _read(place) or arrays
+    for array in arrays.values():
+        array.setflags(write=False)
+    return arrays
+
+
+def give_back(array: Any) -> None:
+    """Give the pages of a kept array back to the system, which reads them again when needed."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)
+
+
+def folders() -> Iterator[Path]:
+    """Where arrays are kept: the first that is the user's own, made at its first use.
+
+    ASR_CACHE alone, or else `asr-phones` in the user's cache, or a folder for temporary files.
+    """
+    if chosen := os.environ.get("ASR_CACHE"):
+        yield Path(chosen).resolve()
+        return
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if cache.is_absolute():
+        yield (cache / "asr-phones").resolve()
+    yield Path(tempfile.gettempdir(), f"asr-phones-{os.geteuid()}")
+
+
+def is_own(folder: Path) -> bool:
+    """Whether only this user, or the system's administrator, can write to a folder.
+
+    It is made if it is absent.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = folder.lstat()
+    except OSError:
+        return False
+    is_folder = folder.is_dir() and not folder.is_symlink()
+    return is_folder and about.st_uid in (0, os.geteuid()) and not about.st_mode & 0o022
+
+
+def _read(entry: Path) -> dict[str, Any]:
+    """The arrays of an entry, memory-mapped; none where it is absent or damaged."""
+    try:
+        about = json.loads((entry / "about.json").read_bytes())
+        for name, stamp in about.items():
+            if _stamp(entry / f"{name}.npy") != stamp:
+                return {}
+        arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in about}
+        with suppress(OSError):
+            os.utime(entry)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+    for array in arrays.values():
+        _read_single_pages(array.base)
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def _stamp(path: Path) -> list[int]:
+    """The size of a file and the checksum of its ends."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        ends = os.pread(file.fileno(), EDGE, 0) + os.pread(file.fileno(), EDGE, max(0, size - EDGE))
+    return [size, zlib.crc32(ends)]
+
+
+def _read_single_pages(mapped: mmap.mmap) -> None:
+    """Have Linux map few pages beside those that are read, where they are few and far apart.
+
+    It maps 16 at once, but none beyond a mapping, and pieces of different advice are different
+    mappings. That core dumps leave them out is an advice without other effects.
+    """
+    global _advised
+    pieces = len(mapped) // PIECE
+    if not hasattr(mmap, "MADV_DONTDUMP") or pieces < 64 or _advised + pieces > MOST_PIECES:
+        return
+    _advised += pieces
+    with suppress(OSError):
+        for start in range(0, pieces * PIECE, 2 * PIECE):
+            mapped.madvise(mmap.MADV_DONTDUMP, start, PIECE)
+
+
+def _write(entry: Path, arrays: Mapping[str, Any]) -> None:
+    with temporary_folder(entry.parent, f".{entry.name}-") as folder:
+        part = folder / "part"
+        part.mkdir()
+        for name, array in arrays.items():
+            with open(part / f"{name}.npy", "wb") as file:
+                np.save(file, array, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+        about = {name: _stamp(part / f"{name}.npy") for name in arrays}
+        (part / "about.json").write_text(json.dumps(about))
+        if not _read(entry):
+            shutil.rmtree(entry, ignore_errors=True)
+            part.rename(entry)
+
+
+def _remove_old(folder: Path, kind: str) -> None:
+    entries = sorted(folder.glob(f"{kind}-*"), key=lambda entry: -entry.stat().st_mtime)
+    for entry in entries[NEWEST:]:
+        shutil.rmtree(entry, ignore_errors=True)
