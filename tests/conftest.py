@@ -120,6 +120,12 @@ def utterances_of(config: CorpusConfig) -> dict[str, list[Utterance]]:
     }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_in_a_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What models unpack at their first use, here and in processes that tests start."""
+    os.environ["ASR_CACHE"] = str(tmp_path_factory.mktemp("kept"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of human speech and scorer files, which are not part of this repository."""

@@ -93,3 +93,34 @@ def test_librosa_can_be_imported_without_a_home_and_without_a_place_beside_its_s
         text=True,
     )
     assert done.stdout == "4\n", done.stderr
+
+
+def test_cached_code_needs_no_compiler_and_the_compiler_still_works(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(
+        "import sys\n"
+        "import numpy as np\n"
+        "from asr.processor.compiled import compiled\n"
+        "@compiled()\n"
+        "def total(x):\n"
+        "    parts = [y for y in x]\n"
+        "    return np.array(parts).sum(), {1: x}[1]\n"
+        "def loaded():\n"
+        "    return 'numba.cpython.setobj' in sys.modules\n"
+        "assert not loaded()\n"
+        "result, same = total(np.ones(3))\n"
+        "print(result, same.sum(), loaded(), total.stats.cache_hits.total())\n"
+        "print(compiled()(lambda x: len({x, x + 1}) + total(np.ones(3))[0])(2), loaded())\n"
+    )
+    environment = os.environ | {
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    texts = []
+    for _ in range(2):
+        told = [sys.executable, str(tmp_path / "code.py")]
+        done = subprocess.run(told, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        texts.append(done.stdout)
+    assert texts[0] == "3.0 3.0 True 0\n5.0 True\n"
+    if numba.__version__.startswith(compiled.QUICK):
+        assert texts[1] == "3.0 3.0 False 1\n5.0 True\n"

@@ -14,6 +14,7 @@ import logging
 import mmap
 import os
 import shutil
+import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,25 +44,41 @@ def kept(
     is logged as information on `what`.
     """
     digest = hashlib.sha256(json.dumps([kind, *key]).encode()).hexdigest()[:32]
-    entries = [folder / f"{kind}-{digest}" for folder in filter(is_own, folders())]
-    for entry in entries:
-        if arrays := _read(entry):
+    place = None
+    for folder in filter(is_own, folders()):
+        if arrays := _read(folder / f"{kind}-{digest}"):
             return arrays
-    place = next((entry for entry in entries if os.access(entry.parent, os.W_OK)), None)
-    log.info(
-        "first use: unpacking %s, %s",
-        what,
-        f"kept in {place.parent}" if place else "kept nowhere: set ASR_CACHE to a folder of yours",
-    )
+        if os.access(folder, os.W_OK):
+            place = folder / f"{kind}-{digest}"
+            break
+    where = f"kept in {place.parent}" if place else "not kept: set ASR_CACHE to a folder of yours"
+    log.info("first use: unpacking %s, %s", what, where)
     arrays = dict(make())
-    if place:
-        with suppress(OSError):  # such as a full disk
-            _write(place, arrays)
-            _remove_old(place.parent, kind)
-            arrays = _read(place) or arrays
     for array in arrays.values():
         array.setflags(write=False)
+    if place:
+        try:
+            _write(place, arrays)
+            _remove_old(place.parent, kind)
+        except OSError as error:
+            log.info("%s: not kept (%s)", place.parent, error.strerror)
+        return _read(place) or arrays
     return arrays
+
+
+def announce() -> None:
+    """Say on stderr what is logged here, as programs do."""
+    log.addHandler(_STDERR)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+class _Stderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr)
+
+
+_STDERR = _Stderr()
 
 
 def give_back(array: Any) -> None:
@@ -152,7 +169,7 @@ def _write(entry: Path, arrays: Mapping[str, Any]) -> None:
                 os.fsync(file.fileno())
         about = {name: _stamp(part / f"{name}.npy") for name in arrays}
         (part / "about.json").write_text(json.dumps(about))
-        if not _read(entry):
+        if not _read(entry):  # which another process may have made meanwhile
             shutil.rmtree(entry, ignore_errors=True)
             part.rename(entry)
 

@@ -1,7 +1,7 @@
 """An n-gram as arrays for compiled search, also over labels that fold to its phones."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -35,9 +35,9 @@ class Graph(NamedTuple):
     arcs: Any  # (arcs,) of `ARC`
 
     @classmethod
-    def of(cls, start: int, first_arc: Any, arcs: Sequence[Any], states: Sequence[Any]) -> Self:
+    def of(cls, start: int, first_arc: Any, arcs: Iterable[Any], states: Iterable[Any]) -> Self:
         """The graph of the fields of `ARC`, each (arcs,), and of `STATE`, but for `first_arc`."""
-        result = cls(start, np.zeros(len(first_arc), STATE), np.empty(len(arcs[0]), ARC))
+        result = cls(start, np.zeros(len(first_arc), STATE), np.empty(first_arc[-1], ARC))
         result.states["first_arc"] = first_arc
         for name, values in zip(STATE.names[1:], states, strict=True):  # type: ignore[index]
             result.states[name][:-1] = values
@@ -151,14 +151,16 @@ def _graph(model: LanguageModel, phones: Sequence[str]) -> Graph:
     histories = np.flatnonzero(is_state)
     label = label_of[model.symbol]
     label[0] = 0
-    arcs = np.flatnonzero((label > 0) & ~np.isnan(model.log10_prob))
-    source = state[model.parent[arcs]]
+    arcs = (label > 0) & ~np.isnan(model.log10_prob)
+    first_arc = _first_arcs(state[model.parent[arcs]], len(histories))
     if np.any(np.diff(label_of[label_of > 0]) < 0):  # the symbols are sorted otherwise
-        arcs = arcs[np.lexsort((label[arcs], source))]
+        nodes_of = np.flatnonzero(arcs)
+        arcs = nodes_of[np.lexsort((label[arcs], state[model.parent[arcs]]))]
+    log_prob = (LN10 * model.log10_prob).astype(np.float32)
     return Graph.of(
         int(state[model.number[START] + 1]) if START in model.number else 0,
-        _first_arcs(source, len(histories)),
-        (label[arcs], LN10 * model.log10_prob[arcs], state[arcs]),
+        first_arc,
+        (of_nodes[arcs] for of_nodes in (label, log_prob, state)),
         (state[model.suffix[histories]], LN10 * backoff[histories], LN10 * end[histories]),
     )
 

@@ -166,8 +166,9 @@ class LanguageModel:
     @cached_property
     def parent(self) -> Any:
         """The prefix of each node, (nodes,) int32; of the empty n-gram itself."""
-        numbers = np.diff(self.children)
-        return np.concatenate(([0], np.repeat(np.arange(len(numbers)), numbers))).astype(np.int32)
+        histories = np.arange(len(self.children) - 1, dtype=np.int32)
+        parents = np.repeat(histories, np.diff(self.children))
+        return np.concatenate((np.zeros(1, np.int32), parents))
 
     @cached_property
     def suffix(self) -> Any:

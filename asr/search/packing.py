@@ -86,31 +86,33 @@ def unpack(packed: Packed, streams: Mapping[str, Any], where: str) -> LanguageMo
         return _numbers(streams.get(name), count, width, f"{where}.{name}")
 
     numbers = stream("children", histories, 4)
-    children = 1 + np.cumsum(np.concatenate(([0], numbers)))
+    children = np.ones(histories + 1, np.int64)
+    children[1:] += np.cumsum(numbers, dtype=np.int64)
     if not np.array_equal(children[orders[:-1]], orders[1:]):
         raise DataError(f"{where}.children: expected those of {nodes} n-grams of each order")
     continued = _with_backoffs(numbers, packed.all_backoffs)
     sizes = [int(continued[a:b].sum()) for a, b in pairwise(orders[1:-1])]
     codes = stream("probs", total - 1), stream("backoffs", sum(sizes))
     books = packed.values[: packed.order], packed.values[packed.order :]
-    probs = _decoded(codes[0], nodes, books[0], f"{where}.probs")
-    backoff = np.full(histories, math.nan)
+    prob, backoff = np.full(total, math.nan), np.full(histories, math.nan)
+    prob[1:] = _decoded(codes[0], nodes, books[0], f"{where}.probs")
     backoff[continued] = _decoded(codes[1], sizes, books[1], f"{where}.backoffs")
-    symbols = stream("symbols", total - 1 - size, 4)
+    symbols = stream("symbols", total - 1 - size, 4).astype(np.int64)
     begins = children[1:-1][numbers[1:] > 0] - size - 1  # the first n-gram after each history
     if size <= CODES:
-        symbols = np.cumsum(symbols + 1)
+        symbols += 1
+        np.cumsum(symbols, out=symbols)
         lengths = numbers[1:][numbers[1:] > 0]
         symbols -= np.repeat(np.concatenate(([0], symbols[begins[1:] - 1]))[: len(begins)], lengths)
         symbols -= 1
     elif symbols.max(initial=0) < size:
         symbols = _by_frequency(codes[0][:size])[symbols]
-    rises = np.diff(symbols, prepend=-1) > 0
+    rises = np.append(True, symbols[1:] > symbols[:-1])[: len(symbols)]
     rises[begins] = True
     if symbols.max(initial=0) >= size or not rises.all():
         raise DataError(f"{where}.symbols: expected rising indices of {size} symbols")
-    symbol = np.concatenate(([-1], np.arange(size), symbols)).astype(np.int32)
-    prob = np.concatenate(([math.nan], probs))
+    symbol = np.empty(total, np.int32)
+    symbol[: 1 + size], symbol[1 + size :] = np.arange(-1, size), symbols
     symbols = tuple(packed.symbols)
     model = LanguageModel(packed.order, symbols, children, symbol, prob, backoff, packed.about)
     model.require_sound(where)
@@ -160,7 +162,7 @@ def _compressed(numbers: Any) -> Any:
 
 
 def _numbers(data: Any, count: int, width: int, where: str) -> Any:
-    """The inverse of `_compressed`: `count` numbers of at most `width` bytes, int64."""
+    """The inverse of `_compressed`: `count` unsigned numbers of at most `width` bytes."""
     if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.ndim == 1):
         raise DataError(f"{where}: expected an array of bytes")
     try:
@@ -173,6 +175,8 @@ def _numbers(data: Any, count: int, width: int, where: str) -> Any:
         raise DataError(
             f"{where}: {len(raw)} bytes, expected {count} numbers of 1 to {width} bytes"
         )
+    if planes <= 1:
+        return np.frombuffer(raw, np.uint8)
     bytes_of = np.zeros((count, 4), np.uint8)
     bytes_of[:, :planes] = np.frombuffer(raw, np.uint8).reshape(planes, count).T
-    return bytes_of.view("<u4").reshape(-1).astype(np.int64)
+    return bytes_of.view("<u4").reshape(-1)
