@@ -98,6 +98,7 @@ def test_librosa_can_be_imported_without_a_home_and_without_a_place_beside_its_s
 def test_cached_code_needs_no_compiler_and_the_compiler_still_works(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text(
         "import sys\n"
+        "import numba\n"
         "import numpy as np\n"
         "from asr.processor.compiled import compiled\n"
         "@compiled()\n"
@@ -109,7 +110,7 @@ def test_cached_code_needs_no_compiler_and_the_compiler_still_works(tmp_path: Pa
         "assert not loaded()\n"
         "result, same = total(np.ones(3))\n"
         "print(result, same.sum(), loaded(), total.stats.cache_hits.total())\n"
-        "print(compiled()(lambda x: len({x, x + 1}) + total(np.ones(3))[0])(2), loaded())\n"
+        "print(numba.njit(lambda x: len({x, x + 1}) + total(np.ones(3))[0])(2), loaded())\n"
     )
     environment = os.environ | {
         "NUMBA_CACHE_DIR": str(tmp_path / "cache"),

@@ -5,7 +5,6 @@ import glob
 import gzip
 import io
 import os
-import secrets
 import shutil
 import tempfile
 from collections import Counter
@@ -109,7 +108,7 @@ def _temporary(path: Path, mode: str) -> IO[Any]:
     with suppress(OSError):
         own = path.with_name(f".{path.name}.asr-part")
         return open(own, mode, encoding=encoding, opener=_locked)
-    return open(path.with_name(f".{path.name}.{secrets.token_hex(4)}"), mode, encoding=encoding)
+    return open(path.with_name(f".{path.name}.{os.urandom(4).hex()}"), mode, encoding=encoding)
 
 
 def _locked(name: str, flags: int) -> int:

@@ -11,14 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import llvmlite.binding
 import numba
-from numba.core.runtime._nrt_python import c_helpers
 
 from asr.files.kept import is_own
 
 F = TypeVar("F", bound=Callable[..., Any])
 QUICK = ("0.68.",)  # releases of numba with which `_load` was tried
+RUNTIME = "numba.core.runtime._nrt_python"  # private; without `_load` it is not needed
 
 
 def compiled(**options: Any) -> Callable[[F], F]:
@@ -29,8 +28,9 @@ def compiled(**options: Any) -> Callable[[F], F]:
             dispatcher = numba.njit(cache=True, nogil=True, **options)(function)
         except RuntimeError:  # no folder to cache it in
             return cast(F, numba.njit(nogil=True, **options)(function))
-        if numba.__version__.startswith(QUICK) and not numba.config.DISABLE_JIT:
-            dispatcher._cache.load_overload = partial(_load, dispatcher._cache)
+        cache = getattr(dispatcher, "_cache", None)  # None where NUMBA_DISABLE_JIT is set
+        if cache is not None and numba.__version__.startswith(QUICK):
+            cache.load_overload = partial(_load, cache)
         return cast(F, dispatcher)
 
     return compile
@@ -41,8 +41,9 @@ def _load(cache: Any, signature: Any, context: Any) -> Any:
 
     Cached code only needs numba's functions for memory. The compiler loads the rest itself.
     """
-    for name, address in c_helpers.items():
-        llvmlite.binding.add_symbol(name if name[0] == "_" else f"NRT_{name}", address)
+    llvm = importlib.import_module("llvmlite.binding")
+    for name, address in importlib.import_module(RUNTIME).c_helpers.items():
+        llvm.add_symbol(name if name[0] == "_" else f"NRT_{name}", address)
     with cache._guard_against_spurious_io_errors():
         return cache._load_overload(signature, context)
 
