@@ -2,6 +2,7 @@
 
 import json
 import logging
+import mmap
 import os
 import tempfile
 import threading
@@ -74,6 +75,10 @@ def test_a_kept_graph_is_the_one_that_was_made(folder: Path) -> None:
         assert np.array_equal(one.arcs, expected.arcs)
         one.give_back()
         assert np.array_equal(one.arcs, expected.arcs)
+    mapped = second.arcs
+    while isinstance(mapped, np.ndarray):
+        mapped = mapped.base
+    assert isinstance(mapped, mmap.mmap)
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
