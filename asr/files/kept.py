@@ -14,7 +14,6 @@ import logging
 import mmap
 import os
 import shutil
-import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +30,7 @@ EDGE = 1 << 12  # bytes at both ends of a file that its checksum is of
 PIECE = 1 << 13  # bytes of a large array that have the same advice
 MOST_PIECES = 1 << 15  # of this process; Linux has 65,530 for each
 
-log = logging.getLogger(__name__)
+say: Callable[[str], object] = logging.getLogger(__name__).info  # programs set another function
 _advised = 0
 
 
@@ -40,8 +39,8 @@ def kept(
 ) -> dict[str, Any]:
     """The arrays of `make`, read-only, by their names; it is called where they are not kept.
 
-    `kind` begins the name of the entry, and `key` says all that its arrays depend on. The first use
-    is logged as information on `what`.
+    `kind` begins the name of the entry, and `key` says all that its arrays depend on. At the first
+    use `say` tells what is done.
     """
     digest = hashlib.sha256(json.dumps([kind, *key]).encode()).hexdigest()[:32]
     place = None
@@ -52,33 +51,20 @@ def kept(
             place = folder / f"{kind}-{digest}"
             break
     where = f"kept in {place.parent}" if place else "not kept: set ASR_CACHE to a folder of yours"
-    log.info("first use: unpacking %s, %s", what, where)
+    say(f"first use: unpacking {what}, {where}")
     arrays = dict(make())
     for array in arrays.values():
         array.setflags(write=False)
     if place:
         try:
             _write(place, arrays)
-            _remove_old(place.parent, kind)
+            entries = sorted(place.parent.glob(f"{kind}-*"), key=lambda one: -one.stat().st_mtime)
+            for entry in entries[NEWEST:]:
+                shutil.rmtree(entry, ignore_errors=True)
         except OSError as error:
-            log.info("%s: not kept (%s)", place.parent, error.strerror)
+            say(f"{place.parent}: not kept ({error.strerror})")
         return _read(place) or arrays
     return arrays
-
-
-def announce() -> None:
-    """Say on stderr what is logged here, as programs do."""
-    log.addHandler(_STDERR)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-
-
-class _Stderr(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        print(record.getMessage(), file=sys.stderr)
-
-
-_STDERR = _Stderr()
 
 
 def give_back(array: Any) -> None:
@@ -110,11 +96,10 @@ def is_own(folder: Path) -> bool:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = folder.lstat()
     except OSError:
         return False
-    is_folder = folder.is_dir() and not folder.is_symlink()
-    return is_folder and about.st_uid in (0, os.geteuid()) and not about.st_mode & 0o022
+    about = folder.lstat()  # of a link, all have the right to write
+    return about.st_uid in (0, os.geteuid()) and not about.st_mode & 0o022
 
 
 def _read(entry: Path) -> dict[str, Any]:
@@ -172,9 +157,3 @@ def _write(entry: Path, arrays: Mapping[str, Any]) -> None:
         if not _read(entry):  # which another process may have made meanwhile
             shutil.rmtree(entry, ignore_errors=True)
             part.rename(entry)
-
-
-def _remove_old(folder: Path, kind: str) -> None:
-    entries = sorted(folder.glob(f"{kind}-*"), key=lambda entry: -entry.stat().st_mtime)
-    for entry in entries[NEWEST:]:
-        shutil.rmtree(entry, ignore_errors=True)

@@ -1,7 +1,7 @@
 """An n-gram as arrays for compiled search, also over labels that fold to its phones."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -46,6 +46,14 @@ class Graph(NamedTuple):
         for array in result[1:]:
             array.setflags(write=False)  # as the kept ones: compiled functions have one form
         return result
+
+    def arrays(self) -> dict[str, Any]:
+        """What `of_arrays` makes the graph of."""
+        return {"start": np.array([self.start]), "states": self.states, "arcs": self.arcs}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, Any]) -> Self:
+        return cls(int(arrays["start"][0]), arrays["states"], arrays["arcs"])
 
     def give_back(self) -> None:
         """Give the memory of a kept graph back, which grows with what searches read of it."""
@@ -93,13 +101,10 @@ def kept_graph(
     def make() -> dict[str, Any]:
         model = unpacked()
         require_phones(model, phones, f"{where}: ")
-        graph = graph_of(model, phones)
-        return {"start": np.array([graph.start]), "states": graph.states, "arcs": graph.arcs}
+        return graph_of(model, phones).arrays()
 
-    arrays = kept(
-        "phones", [sha256, *phones, digest_of_code()], make, f"the language model of {where}"
-    )
-    return Graph(int(arrays["start"][0]), arrays["states"], arrays["arcs"])
+    key = [sha256, *phones, digest_of_code()]
+    return Graph.of_arrays(kept("phones", key, make, f"the language model of {where}"))
 
 
 @cache

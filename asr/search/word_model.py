@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -229,20 +230,14 @@ def kept_word_graph(
 
     def make() -> dict[str, Any]:
         graph = word_graph(load_words(path), phones, where=f"{path}: ")
-        return {
-            "start": np.array([graph.start]),
-            "states": graph.states,
-            "arcs": graph.arcs,
-            "vocabulary": graph.vocabulary,
-            "pronunciations": graph.pronunciations,
-            "tuned": np.frombuffer(json.dumps(asdict(graph.tuned)).encode(), np.uint8),
-            **{f"tree.{name}": array for name, array in graph.tree._asdict().items()},
-        }
+        tuned = np.frombuffer(json.dumps(asdict(graph.tuned)).encode(), np.uint8)
+        own = {"vocabulary": graph.vocabulary, "pronunciations": graph.pronunciations}
+        tree = {f"tree.{name}": array for name, array in graph.tree._asdict().items()}
+        return {**graph.arrays(), **own, **tree, "tuned": tuned}
 
-    arrays = kept(
-        "words", [*_stated(path), *phones, digest_of_code()], make, f"the words of {path}"
-    )
-    result = WordGraph(int(arrays["start"][0]), arrays["states"], arrays["arcs"])
+    key = [*_stated(path), *phones, digest_of_code()]
+    arrays = kept("words", key, make, f"the words of {path}")
+    result = WordGraph.of_arrays(arrays)
     result.vocabulary, result.pronunciations = arrays["vocabulary"], arrays["pronunciations"]
     result.tree = words.Tree(*(arrays[f"tree.{name}"] for name in words.Tree._fields))
     result.tuned = SearchConfig(**json.loads(arrays["tuned"].tobytes()))
@@ -252,13 +247,12 @@ def kept_word_graph(
 
 def _stated(path: str | Path) -> tuple[str, ...]:
     """What tells that a file has changed; nothing of one that cannot be read."""
-    try:
-        with safe_open(path, framework="np") as file:
-            digest = (file.metadata() or {}).get("sha256", "")
+    unreadable = SafetensorError, OSError, ValueError, TypeError
+    with suppress(*unreadable), safe_open(path, framework="np") as file:
         about = os.stat(path)
-    except (SafetensorError, OSError, ValueError, TypeError):
-        return ()
-    return digest, str(about.st_size), str(about.st_mtime_ns)
+        digest = (file.metadata() or {}).get("sha256", "")
+        return digest, str(about.st_size), str(about.st_mtime_ns)
+    return ()
 
 
 def graph_for(search: SearchConfig, phones: Sequence[str]) -> Graph | None:

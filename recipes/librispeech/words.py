@@ -70,7 +70,7 @@ def main() -> None:
         first.setdefault(model.words[label - 1], phones)
     outside: set[str] = set()
     if options.outside:
-        likely = dict(zip(model.words, model.graph.log_prob, strict=False))
+        likely = dict(zip(model.words, model.graph.arcs["log_prob"], strict=False))
         spoken = {word for one in dev for word in words_of(one) if word in likely}
         outside = set(sorted(spoken, key=lambda word: (likely[word], word))[: options.outside])
         dev = [one for one in dev if split(one, first) and outside & set(words_of(one))]
