@@ -73,6 +73,9 @@ test-processors: $(READY) ## The numeric tests as on a processor with AVX2, and 
 	$(AVX2) $(PY) -m pytest $(NUMERIC)
 	$(SSE) $(PY) -m pytest tests/test_lstm.py
 
+test-light: $(READY) ## The wheel in an environment of its own, without torch: it transcribes, aligns, assesses, scores
+	$(PY) tests/light.py
+
 lint: $(READY) ## ruff: style and format
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -80,7 +83,7 @@ lint: $(READY) ## ruff: style and format
 types: $(READY) ## mypy --strict
 	$(PY) -m mypy
 
-check: lint types test test-processors ## What CI runs, in the same order
+check: lint types test test-processors test-light ## What CI runs, in the same order
 
 format: $(READY) ## Fix style and format with ruff
 	$(PY) -m ruff check --fix .
@@ -119,4 +122,4 @@ require-corpus:
 require-speech:
 	@$(if $(value ROOT),:,false) || { echo "error: ROOT is not set, expected the folder of the speech: make folder ROOT=/path" >&2; exit 2; }
 
-.PHONY: help demo librispeech folder timit-sample timit graves2013 methods peers explain test test-quick test-processors lint types check format bench clean require-root require-timit require-corpus require-speech
+.PHONY: help demo librispeech folder timit-sample timit graves2013 methods peers explain test test-quick test-processors test-light lint types check format bench clean require-root require-timit require-corpus require-speech

@@ -25,8 +25,8 @@ from asr.files.decoding import convert
 from asr.files.outputs import atomic_open
 from asr.model_file import FORMAT, ModelFile, Shapes, digest
 from asr.recognizer import Recognizer
-from asr.scoring.reliability import Calibration
 from asr.search import SearchConfig, packing
+from asr.search.calibration import Calibration
 from asr.search.graph import require_phones
 from asr.search.ngram import LanguageModel
 
@@ -130,7 +130,7 @@ def load_from(file: ModelFile, device: torch.device | str, language_model: bool)
     header, training = file.header, None
     if header.training is not None:
         training = _training_state(header.training, tensors, f"{path}")
-    ngram = file.language_model() if language_model else None
+    ngram = file.language_model() if language_model and file.has_language_model else None
     if ngram is not None:
         require_phones(ngram, recognizer.vocabulary.phones, f"{path}: ")
     recognizer = recognizer.to(device).eval()

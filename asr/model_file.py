@@ -22,8 +22,8 @@ from asr.features.config import FeaturesConfig
 from asr.files import names, require_kind
 from asr.files.decoding import convert, impossible, require_json
 from asr.phones import Vocabulary
-from asr.scoring.reliability import Calibration
 from asr.search import SearchConfig, packing
+from asr.search.calibration import Calibration
 from asr.search.ngram import LanguageModel
 
 MOST_BINS = 10_000
@@ -101,9 +101,16 @@ class ModelFile:
         """Raise `DataError` unless all tensors are there, and can be computed with."""
         _require_weights(self.weights, shapes, f"{self.path}")
 
-    def language_model(self) -> LanguageModel | None:
-        """The n-gram, packed or not, if there is one."""
-        return _language_model(self.header, self.tensors, f"{self.path}")
+    @property
+    def has_language_model(self) -> bool:
+        return bool(self.header.packed_language_model or self.header.language_model)
+
+    def language_model(self) -> LanguageModel:
+        """The n-gram, packed or not; `DataError` where there is none."""
+        model = _language_model(self.header, self.tensors, f"{self.path}")
+        if model is None:
+            raise DataError(f"{self.path}: contains no n-gram; estimate one from manifests")
+        return model
 
 
 def read(path: str | Path) -> ModelFile:
@@ -197,7 +204,7 @@ def _require_weights(model: Mapping[str, Array], shapes: Shapes, where: str) -> 
             kind = "floating-point numbers" if is_floating else "integers"
             problems.append(f"{key} is {tensor.dtype}, expected {kind}")
         elif tensor.size:
-            values = tensor
+            values = tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
             if name.endswith("log_weights"):
                 values = np.where(np.isneginf(tensor), 0, tensor)
             if not (float(values.min()) >= -LARGEST and float(values.max()) <= LARGEST):

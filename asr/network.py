@@ -27,8 +27,8 @@ from asr.lstm import inference
 from asr.lstm.inference import Stack
 from asr.model_file import ModelFile, Shapes
 from asr.phones import Vocabulary
-from asr.scoring.reliability import Calibration
 from asr.search import SearchConfig
+from asr.search.calibration import Calibration
 from asr.search.decoders import Decoder, decoder_of, logsumexp
 from asr.search.graph import Graph
 

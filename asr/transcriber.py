@@ -24,8 +24,8 @@ from asr.network import Model, Network
 from asr.records import Hypothesis, Segment, Transcript, Word
 from asr.search import SearchConfig
 from asr.search.decoders import hypothesis
-from asr.search.graph import graph_of
-from asr.search.word_model import load_words, word_graph
+from asr.search.graph import kept_graph
+from asr.search.word_model import kept_word_graph
 from asr.symbols import require_alphabet, written
 
 if TYPE_CHECKING:
@@ -74,9 +74,8 @@ class Transcriber:
                     f"{words}: words need a model with criterion.name=ctc, and this one has "
                     f"{self.config.criterion.name}; use another model, or leave out words"
                 )
-            model_of_words = load_words(words)
-            self.search = model_of_words.search
-            self.graph = word_graph(model_of_words, phones, where=f"{words}: ")
+            self.graph = of_words = kept_word_graph(words, phones)
+            self.search = of_words.tuned
         self.sample_rate = self.config.features.sample_rate
         self.step = self.network.step
 
@@ -199,6 +198,8 @@ class Transcriber:
         words = self.no_words
         for piece in pieces(blocks, self.step, rate):
             hypothesis = self.hypothesis(piece, name, moments)
+            if self.graph is not None:
+                self.graph.give_back()
             own = placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
             if words is not None:
                 words += tuple(spoken(hypothesis.words or (), own))
@@ -391,9 +392,9 @@ def load_model(path: str | Path, device: str = "cpu", language_model: bool = Tru
                 f"installed; {pip_install('train')}"
             ) from error
         loaded = by_torch.load(file, device)
-    graph = None
-    if language_model and (ngram := file.language_model()) is not None:
-        graph = graph_of(ngram, loaded.vocabulary.phones, f"{path}: ")
-    header = file.header
+    header, graph = file.header, None
+    if language_model and file.has_language_model:
+        phones = loaded.vocabulary.phones
+        graph = kept_graph(file.sha256, phones, file.language_model, f"{path}")
     search = header.search or SearchConfig()
     return Model(loaded, search, graph, header.detector, header.calibration)

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from asr import aligner
 from asr.architecture import EncoderConfig, RecognizerConfig
-from asr.batch import Batch
 from asr.criteria.ctc import CTCConfig
 from asr.criteria.framewise import FramewiseConfig
 from asr.criteria.transducer import TransducerConfig
@@ -167,25 +165,3 @@ def test_a_gpu_has_bfloat16_where_it_computes_in_it(monkeypatch: pytest.MonkeyPa
     assert not initialization.multiplies(torch.device("mps"), torch.bfloat16)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     assert "TF32 for float32 is off in cuDNN" in initialization.said_of_products("float32")
-
-
-def test_pronunciations_are_the_same_whatever_is_tried_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model = recognizer()
-    batch = Batch.of([torch.randn(16_000)])
-    encoded, _ = model.encode_batch(batch)
-    words = [[("a", "b"), ("c",)], [("b",), ("a", "c"), ("c", "c")], [("a",), ("b", "a")]]
-    with torch.no_grad():
-        all_at_once = aligner.likeliest(model, batch, encoded[0], words)
-        sizes = []
-        loss = type(model.criterion).loss
-        monkeypatch.setattr(
-            type(model.criterion),
-            "loss",
-            lambda self, *given: sizes.append(len(given[0])) or loss(self, *given),
-        )
-        monkeypatch.setattr(aligner, "MOST_FRAMES", 2 * encoded.shape[1])
-        assert aligner.likeliest(model, batch, encoded[0], words) == all_at_once
-    assert sizes
-    assert max(sizes) <= 2

@@ -14,7 +14,8 @@ from asr.by_torch import in_use
 from asr.checkpoint import Checkpoint
 from asr.errors import DataError
 from asr.records import Hypothesis
-from asr.scoring.reliability import FOLDS, POINTS, Calibration, Judged, calibrated, held_out
+from asr.scoring.reliability import FOLDS, POINTS, Judged, calibrated, held_out
+from asr.search.calibration import Calibration
 from asr.transcriber import Transcriber
 
 CALIBRATION = Calibration((0.2, 0.6, 0.9), (0.1, 0.5, 0.5))

@@ -254,6 +254,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
+    recordings.tell_first_use()
     options = options_of(arguments)
     given = texts.pairs(options.source, options.root)
     places = () if options.check else places_of(given.pairs, options)

@@ -92,6 +92,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
+    recordings.tell_first_use()
     options = options_of(arguments)
     given = texts.pairs(options.source, options.root)
     places = [(pair.audio, pair.name) for pair in given.pairs]

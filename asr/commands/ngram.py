@@ -107,22 +107,20 @@ def estimated(source: Source, options: argparse.Namespace) -> LanguageModel:
     return estimate(sentences, options.order, known, options.smoothing, options.min_counts)
 
 
-def packaged(model_file: str | Path, vocabulary: str | Path | None) -> LanguageModel:
+def packaged(path: str | Path, vocabulary: str | Path | None) -> LanguageModel:
     """The n-gram in a model file that `asr ship` wrote.
 
     Raises `DataError` where there is none, or where it does not fit the phones of `vocabulary`.
     """
-    from asr import checkpoint  # imports torch, which takes seconds and which estimation can spare
+    from asr.model_file import read
     from asr.search.graph import graph_of
 
-    model = checkpoint.load(model_file).language_model
-    if model is None:
-        raise DataError(f"{model_file}: contains no n-gram; estimate one from manifests")
+    model = read(path).language_model()
     if vocabulary:
         try:
             graph_of(model, Vocabulary.load(vocabulary).phones)
         except DataError as error:
-            raise DataError(f"{model_file}: {error}") from error
+            raise DataError(f"{path}: {error}") from error
     return model
 
 

@@ -1,6 +1,7 @@
 """Recordings on a command line: the flags, folders and places of results that commands share."""
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,10 +10,16 @@ import numpy as np
 from asr import audio
 from asr.audio import AudioInfo, Waveform
 from asr.audio.kinds import CONVERTED_ENDINGS
-from asr.corpora.trees import walk
 from asr.errors import DataError, raise_problems
 from asr.features.config import FeaturesConfig
+from asr.files import kept
+from asr.files.walking import walk
 from asr.labels.formats import FORMATS
+
+
+def tell_first_use() -> None:
+    """From now on, what only the first use has to do is said on standard error."""
+    kept.say = lambda sentence: print(sentence, file=sys.stderr, flush=True)
 
 
 def flags(nargs: str) -> argparse.ArgumentParser:

@@ -21,9 +21,9 @@ from asr.audio.kinds import CONVERTED_ENDINGS
 from asr.corpora import kaldi
 from asr.corpora.lexicon import Said
 from asr.corpora.spoken import Pronouncer
-from asr.corpora.trees import walk
 from asr.errors import DataError, raise_problems
 from asr.files import read_lines, read_table
+from asr.files.walking import walk
 from asr.labels import lab
 from asr.records import Manifest, Utterance
 

@@ -25,10 +25,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-
-from tqdm import tqdm
 
 from asr import audio
 from asr.commands import recordings
@@ -128,12 +126,16 @@ def run(
                     stack.enter_context(audio.on_disk(path))
             worker.moments = model.one_speaker(model.blocks(p, channel=channel) for p in paths)
         results = stack.enter_context(_results(worker, paths, min(jobs, len(paths))))
-        bar = tqdm(results, total=len(paths), unit="file", disable=True if output is None else None)
-        for result, target in zip(bar, targets, strict=True):
+        say: Callable[[str], object] = partial(print, file=sys.stderr, flush=True)
+        if output is not None:
+            from tqdm import tqdm  # takes 0.05 s to import
+
+            results = tqdm(results, total=len(paths), unit="file", disable=None)
+            say = partial(tqdm.write, file=sys.stderr)
+        for result, target in zip(results, targets, strict=True):
             for kind in ("warning", "problem"):
                 for sentence in getattr(result, f"{kind}s"):
-                    shown = f"{'error' if kind == 'problem' else kind}: {sentence}"
-                    tqdm.write(shown, file=sys.stderr)
+                    say(f"{'error' if kind == 'problem' else kind}: {sentence}")
             problems += result.problems
             heard_s += result.duration_s
             if target is None:
@@ -204,6 +206,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 @exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
+    recordings.tell_first_use()
     parser = argparse.ArgumentParser(
         prog="asr transcribe",
         description="Write the phones of audio files, with their times.",

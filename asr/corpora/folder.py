@@ -27,9 +27,10 @@ from asr.corpora.splits import (
     split_at_random,
     split_by_speaker,
 )
-from asr.corpora.trees import pairs, require_folder, walk
+from asr.corpora.trees import pairs, require_folder
 from asr.errors import DataError, raise_problems
 from asr.files import name, read_rows
+from asr.files.walking import walk
 from asr.knobs import knob
 from asr.labels import lab
 from asr.phones import BLANK, phone_set

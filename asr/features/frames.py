@@ -61,7 +61,8 @@ class Frames:
         """Static frames with Δ and ΔΔ: (T, static width) → (T, dynamic width)."""
         frames = np.empty((len(static), self.config.dynamic_width), np.float32)
         frames[:, : self.config.static_width] = static
-        put_slopes(frames, self.config.static_width, self.config.delta_window)
+        if self.config.deltas:
+            put_slopes(frames, self.config.static_width, self.config.delta_window)
         return frames
 
     def moments(self, dynamic: Array) -> Moments:

@@ -33,16 +33,15 @@ def power_spectra(
     Fills `energy` (T, 1). The spectra are a buffer that the next ones overwrite.
     """
     most, bins = min(CPU_FRAMES, len(energy)), fft_size // 2 + 1
-    # Windows, zero behind their samples, then powers in their place: a window has more samples than
-    # a spectrum has values, so powers never overwrite the zeros.
-    shaped = np.zeros((most, fft_size), np.float32)
-    spectrum: Any = np.empty((most, bins), np.complex64)
+    # In double precision, which costs numpy no time, and weak bands keep their digits.
+    shaped, spectrum = np.zeros((most, fft_size)), np.empty((most, bins), np.complex128)
+    power = np.empty((most, bins), np.float32)
     for start in range(0, len(energy), CPU_FRAMES):
         size = min(CPU_FRAMES, len(energy) - start)
         shape_windows(signal, start, size, how, shaped, energy)
         np.fft.rfft(shaped[:size], out=spectrum[:size])
-        squared_magnitude(spectrum, size, shaped)
-        yield slice(start, start + size), shaped[:size, :bins]
+        squared_magnitude(spectrum, size, power)
+        yield slice(start, start + size), power[:size]
 
 
 @fast

@@ -84,7 +84,7 @@ class Direction:
         kernel = KERNELS["lstm" if cell in ("peephole", "lstm1997", "projected") else cell]
         assert kernel.run is not None
         self.run, self.memory = kernel.run, kernel.memory
-        self.inputs, self.bias = np.ascontiguousarray(own["inputs.weight"].T), own["inputs.bias"]
+        self.inputs, self.bias = own["inputs.weight"].T, own["inputs.bias"]
         self.gain = own["inputs.gain"] if cell in NORMALIZED else None
         self.projection = own.get("projection.weight")
         recurrent = own["recurrent.weight"]

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import event
 
+from asr.files import kept
 from asr.files.kept import is_own
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,6 +48,20 @@ def _load(cache: Any, signature: Any, context: Any) -> Any:
         llvm.add_symbol(name if name[0] == "_" else f"NRT_{name}", address)
     with cache._guard_against_spurious_io_errors():
         return cache._load_overload(signature, context)
+
+
+class FirstUse(event.Listener):
+    """Says once in a process that functions are compiled, which takes a while."""
+
+    said = False
+
+    def on_start(self, event: object) -> None:
+        if not self.said:
+            kept.say("first use: compiling, which may take half a minute")
+        self.said = True
+
+    def on_end(self, event: object) -> None:
+        pass
 
 
 def find_place() -> None:
@@ -85,3 +101,4 @@ def _own_folder() -> Path:
 
 
 find_place()
+event.register("numba:compile", FirstUse())  # type: ignore[no-untyped-call]

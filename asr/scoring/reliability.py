@@ -3,57 +3,20 @@
 A phone is right where the alignment of its transcript with the reference matches it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
-from asr.errors import DataError
 from asr.records import Hypothesis
 from asr.scoring.counts import CORRECT, Array
 from asr.scoring.protocols import protocol
 from asr.scoring.result import Score
+from asr.search.calibration import Calibration
 
 BINS = 15  # of equal width in 0…1
 POINTS = 20  # of a calibration, at most: groups of equal shares of right and of wrong phones
 FOLDS = 5  # of speakers, for the error of a calibration on speakers whom it was not fitted on
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A map from the confidence of a search to the probability that its phone is right.
-
-    Straight between points, constant beyond the first and the last; it never falls. Raises
-    `DataError` for points that are none of such a map.
-    """
-
-    raw: tuple[float, ...]  # in 0…1, each above the one before
-    probability: tuple[float, ...]  # in 0…1, none below the one before
-
-    def __post_init__(self) -> None:
-        both = self.raw, self.probability
-        rises = all(a < b for a, b in pairwise(self.raw))
-        if (
-            not len(self.raw) == len(self.probability) > 0
-            or not all(0 <= value <= 1 for side in both for value in side)
-            or not (rises and all(a <= b for a, b in pairwise(self.probability)))
-        ):
-            raise DataError(
-                f"calibration: found {len(self.raw)} raw values and {len(self.probability)} "
-                f"probabilities, expected equally many, rising, in 0 to 1; ship the model again"
-            )
-
-    def __call__(self, confidences: Sequence[float] | Array) -> Array:
-        """Probabilities, (n,), of confidences, (n,)."""
-        return np.interp(confidences, self.raw, self.probability)
-
-    def of(self, hypothesis: Hypothesis) -> Hypothesis:
-        """The same phones at the same times, with probabilities as their confidences."""
-        if hypothesis.confidences is None:
-            return hypothesis
-        probabilities = self(hypothesis.confidences).round(4).tolist()
-        return replace(hypothesis, confidences=tuple(probabilities))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from asr import audio
 from asr.batch import Batch, pad
 from asr.features.config import FeaturesConfig
 from asr.features.deltas import put_deltas
-from asr.features.kaldi import INT16_SCALE
+from asr.features.frames import EPSILON, INT16_SCALE
 from asr.features.layer import Features
 from asr.features.windows import CPU_FRAMES, Shaping, shape_windows, squared_magnitude
 
@@ -183,32 +183,27 @@ def where_time_goes(waveform: Tensor) -> None:
     """Time of each step for the 123 features of a long utterance, in µs per frame."""
     features = Features(SET_OF_123)
     frontend = features.frontend
-    bank = frontend.bank(None, torch.device("cpu"))
+    bank = frontend.frames.bank
     lengths = torch.tensor([len(waveform)])
     batch = waveform.unsqueeze(0)
     signal = frontend.extended(batch, lengths)[0].numpy()
     scale, preemphasis = np.float32(frontend.scale), np.float32(frontend.preemphasis)
     how = Shaping(HOP, frontend.taper.numpy(), scale, preemphasis, True, True)
-    energy = torch.ones(CPU_FRAMES, 1)
-    shaped = torch.zeros(CPU_FRAMES, FFT)
-    spectrum = torch.fft.rfft(shaped)
-    power = shaped[:, : FFT // 2 + 1]
+    energy, shaped = np.ones((CPU_FRAMES, 1), np.float32), np.zeros((CPU_FRAMES, FFT))
+    spectrum, power = np.fft.rfft(shaped), np.ones((CPU_FRAMES, FFT // 2 + 1), np.float32)
     mel = power @ bank
-    counts = torch.tensor([CPU_FRAMES])
     wide, all_frames = features.dynamic(*features.static(batch, lengths))
 
     def windows() -> None:
-        shape_windows(signal, 0, CPU_FRAMES, how, shaped.numpy(), energy.numpy())
+        shape_windows(signal, 0, CPU_FRAMES, how, shaped, energy)
 
     total = int(all_frames)
     chunk = {
         "windows: DC, energy, pre-emphasis, taper": windows,
-        "FFT": lambda: torch.fft.rfft(shaped, out=spectrum),
-        "squared magnitude": lambda: squared_magnitude(
-            spectrum.numpy(), CPU_FRAMES, shaped.numpy()
-        ),
-        "mel filters": lambda: torch.mm(power, bank, out=mel),
-        "logarithm": lambda: frontend.values(mel[None], energy[None], counts),
+        "FFT": lambda: np.fft.rfft(shaped, out=spectrum),
+        "squared magnitude": lambda: squared_magnitude(spectrum, CPU_FRAMES, power),
+        "mel filters": lambda: np.matmul(power, bank, out=mel),
+        "logarithm": lambda: np.log(np.maximum(mel, EPSILON)),
     }
     whole = {
         "static": lambda: features.static(batch, lengths),

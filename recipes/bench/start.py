@@ -14,6 +14,9 @@ import sys
 import tempfile
 import time
 
+import numpy as np
+import soundfile
+
 REPEATS = 10
 
 
@@ -30,8 +33,12 @@ def cost(arguments: list[str], environment: dict[str, str]) -> tuple[float, floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recording")
+    parser.add_argument("recording", nargs="?", help="default: 4 s of noise")
     recording = parser.parse_args().recording
+    if recording is None:
+        recording = os.path.join(tempfile.mkdtemp(), "noise.wav")
+        noise = 0.1 * np.random.default_rng(0).standard_normal(64_000)
+        soundfile.write(recording, noise, 16_000)
     transcribe = ["transcribe", recording]
     commands = ["--help"], ["score", "--help"], transcribe, [*transcribe, "--words"]
     print(f"{'':<40} CPU s  wall s  peak MB")
