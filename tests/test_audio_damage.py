@@ -352,6 +352,16 @@ def test_a_pipe_is_read_as_often_as_a_file(tmp_path: Path) -> None:
         audio.load(named)
 
 
+def test_a_truncated_standard_input_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "part").write_bytes(WAV[: len(WAV) // 2])
+    with open(tmp_path / "part") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        with pytest.raises(DataError, match=r"^-: truncated, the header says \d+ samples"):
+            list(audio.stream("-", RATE, 400, str))
+
+
 def test_what_has_no_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio, "LARGEST_PIPE", 10_000)
     with pytest.raises(DataError, match=r"/dev/fd/\d+: more than"):

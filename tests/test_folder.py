@@ -218,7 +218,10 @@ def test_bad_times_are_named(tmp_path: Path, lab: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"layout": "wild"}, "corpus.layout is 'wild', expected auto, tree, kaldi or lhotse"),
+        (
+            {"layout": "wild"},
+            "corpus.layout is 'wild', expected auto, tree, kaldi, lhotse or shards",
+        ),
         ({"speaker": "face"}, "corpus.speaker is 'face', expected folder, top or prefix"),
         ({"dev": 0.6, "test": 0.5}, "corpus.dev is 0.6 and corpus.test is 0.5"),
         ({"dev": 0.0}, "corpus.dev is 0.0, expected more than 0"),

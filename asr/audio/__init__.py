@@ -2,11 +2,12 @@
 
 `load` and `inspect` read recordings of a corpus, and never resample or mix channels; `stream` reads
 any recording, does both, and gives a warning. Files are what libsndfile reads: RIFF, NIST SPHERE
-(also inside `.wav`), FLAC, Ogg/Opus and more. Memory is bounded by what a file holds, whatever its
-header announces.
+(also inside `.wav`), FLAC, Ogg/Opus and more; a path may name a member of a tar shard
+(`asr.files.shards`). Memory is bounded by what a file holds, whatever its header announces.
 """
 
 import hashlib
+import io
 import os
 import stat
 import sys
@@ -25,9 +26,10 @@ import soxr
 
 from asr.audio import checks
 from asr.audio.checks import Channels, Levels, Waveform
-from asr.audio.headers import PADDING, AudioInfo, Extent, extent_of
+from asr.audio.headers import PADDING, AudioInfo, Extent, extent_of, unreadable
 from asr.audio.kinds import conversion, other_kind
 from asr.errors import DataError, raise_problems
+from asr.files import shards
 
 __all__ = ["ENDINGS", "AudioInfo", "Inspection", "SilenceError", "Waveform", "convert"]
 __all__ += ["from_array", "info", "inspect", "load", "on_disk", "stream"]
@@ -334,21 +336,26 @@ def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, Ex
     place = _copies.get(str(path), path)
     if place is path and _is_special(path):
         raise DataError(f"{path}: is a pipe or a device, expected a file; copy it to one")
-    extent, head = extent_of(place, path)
-    if not head:
-        raise DataError(f"{path}: not a readable audio file, it holds 0 bytes; fetch it again")
-    if (kind := other_kind(path, head)) is not None:
-        raise DataError(f"{path}: {kind}")
-    if head.startswith((b"ID3", b"\xff")):  # of a damaged MP3, libmpg123 prints warnings
-        raise_problems(checks.wrong_extent(path, AudioInfo(1, 1, 1), extent))
     with ExitStack() as stack:
         try:
-            view: Any = os.fsencode(place)  # soundfile cannot encode every name
+            original = stack.enter_context(shards.opened(place))
+            extent, head = extent_of(original)
+        except OSError as error:
+            raise unreadable(error, place, path) from None
+        if not head:
+            raise DataError(f"{path}: not a readable audio file, it holds 0 bytes; fetch it again")
+        if (kind := other_kind(path, head)) is not None:
+            raise DataError(f"{path}: {kind}")
+        if head.startswith((b"ID3", b"\xff")):  # of a damaged MP3, libmpg123 prints warnings
+            raise_problems(checks.wrong_extent(path, AudioInfo(1, 1, 1), extent))
+        try:
+            original.seek(0)
+            # soundfile cannot encode every name
+            view: Any = original if isinstance(original, io.BytesIO) else os.fsencode(place)
             if extent.patch is not None:
                 # without a name, which a killed process would leave
                 copy = stack.enter_context(tempfile.TemporaryFile())
-                with open(place, "rb") as original:
-                    extent.patch.apply(original, copy)
+                extent.patch.apply(original, copy)
                 view = copy.fileno()
             file = stack.enter_context(soundfile.SoundFile(view, closefd=False))
         except (soundfile.LibsndfileError, TypeError) as error:

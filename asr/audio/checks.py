@@ -2,7 +2,7 @@
 
 Problems make a recording unusable: another rate, more channels, a truncated file, a sample that is
 not a number, silence. Warnings are about recordings that can be used: clipping, DC offset, digital
-silence. This file opens audio only to look for a transfer in text mode.
+silence. This file opens no audio.
 """
 
 from collections.abc import Iterator
@@ -27,8 +27,6 @@ ZEROS = 0.01  # warn when runs of zeros are more than this share of a recording 
 MOSTLY_ZEROS = 0.5  # or of another one
 QUIET = 128  # warn of a lower peak, 48 dB below full scale
 OFFSET = 0.02  # warn when the mean is further from 0 than this share of full scale
-LINE_FEEDS = 50  # a file with fewer bytes 0x0A may have no 0x0D by chance
-TEXT_BLOCK = 1 << 18  # bytes
 LOWEST_RATE = 4_000  # below it there is no speech, and the resampled audio would fill any memory
 HIGHEST_RATE = 1_000_000
 MOST_CHANNELS = 64
@@ -79,7 +77,7 @@ def wrong_extent(path: str | Path, header: AudioInfo, extent: Extent) -> Iterato
     """A problem where the file does not hold what its header promises, or no samples."""
     if extent.promised and extent.stored is not None and extent.stored < extent.promised:
         cause, more = "truncated", "; fetch it again"
-        if _transferred_as_text(path):
+        if extent.as_text:
             cause = "damaged by a transfer in text mode"
             more = " and no byte 0x0D; fetch it again as binary"
         yield (
@@ -100,17 +98,6 @@ def wrong_extent(path: str | Path, header: AudioInfo, extent: Extent) -> Iterato
         )
     elif header.samples < 1:
         yield f"{path}: no audio, the file holds zero samples; leave it out"
-
-
-def _transferred_as_text(path: str | Path) -> bool:
-    """Whether a file has no byte 0x0D (CR): a transfer in text mode replaces CR LF and CR by LF."""
-    line_feeds = 0
-    with open(path, "rb") as file:
-        while block := file.read(TEXT_BLOCK):
-            if b"\r" in block:
-                return False
-            line_feeds += block.count(b"\n")
-    return line_feeds >= LINE_FEEDS
 
 
 def no_samples_of_audio(

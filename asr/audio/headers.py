@@ -18,6 +18,8 @@ from asr.errors import DataError
 ENDLESS = 0x7FFF0000  # a data chunk of this size or more: length unknown (ffmpeg and arecord in a
 # pipe; sox too, whose 0x7FFFF000 is rounded down to whole samples)
 PADDING = 1024  # bytes that may follow the audio without a word
+LINE_FEEDS = 50  # a file with fewer bytes 0x0A may have no 0x0D by chance
+TEXT_BLOCK = 1 << 18  # bytes
 WIDTHS = {  # bytes of a sample
     **dict.fromkeys(("PCM_S8", "PCM_U8", "ULAW", "ALAW"), 1),
     **{"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8},
@@ -49,6 +51,7 @@ class Extent:
     left: int = 0  # bytes behind the audio, which are not read
     data: tuple[int | None, int] | None = None  # the bytes of samples: promised, stored
     patch: frames.Patch | None = None  # of the header, where the length was open
+    as_text: bool = False  # truncated, and without a byte 0x0D, as after a transfer in text mode
 
     def in_samples(self, subtype: str, channels: int) -> "Extent":
         """The extent of a file whose samples are of this type of soundfile."""
@@ -82,28 +85,41 @@ CONTAINERS = {
 }
 
 
-def extent_of(path: str | Path, name: str | Path) -> tuple[Extent, bytes]:
-    """The extent of a file, called `name` in messages, and its first bytes.
-
-    `DataError`: unreadable.
-    """
+def extent_of(file: BinaryIO) -> tuple[Extent, bytes]:
+    """The extent of an open file, and its first bytes; `OSError` where it cannot be read."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(1024)
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            head = file.read(1024)
-            try:
-                return _extent(file, size, head), head
-            except (struct.error, IndexError):  # a header that ends within a number
-                return Extent(), head
-    except FileNotFoundError:
+        extent = _extent(file, size, head)
+    except (struct.error, IndexError):  # a header that ends within a number
+        return Extent(), head
+    promised, stored = extent.data or (extent.promised, extent.stored)
+    if promised and stored is not None and stored < promised:
+        extent = replace(extent, as_text=_has_no_carriage_return(file))
+    return extent, head
+
+
+def unreadable(error: OSError, path: str | Path, name: str | Path) -> DataError:
+    """What the system refused of a file, called `name`, as one sentence."""
+    if isinstance(error, FileNotFoundError):
         link = f"a link to {os.readlink(path)}, and there is " if Path(path).is_symlink() else ""
-        raise DataError(f"{name}: {link}no such file") from None
-    except IsADirectoryError:
-        raise DataError(
-            f"{name}: is a folder, expected an audio file, or a folder with audio (.wav, .flac …)"
-        ) from None
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror})") from None
+        return DataError(f"{name}: {link}no such file")
+    if isinstance(error, IsADirectoryError):
+        expected = "an audio file, or a folder with audio (.wav, .flac …)"
+        return DataError(f"{name}: is a folder, expected {expected}")
+    return DataError(f"{name}: cannot be read ({error.strerror})")
+
+
+def _has_no_carriage_return(file: BinaryIO) -> bool:
+    """Whether no byte is 0x0D (CR): a transfer in text mode replaces CR LF and CR by LF."""
+    line_feeds = 0
+    file.seek(0)
+    while block := file.read(TEXT_BLOCK):
+        if b"\r" in block:
+            return False
+        line_feeds += block.count(b"\n")
+    return line_feeds >= LINE_FEEDS
 
 
 def _extent(file: BinaryIO, size: int, head: bytes) -> Extent:

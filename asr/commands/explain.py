@@ -19,6 +19,7 @@ from asr.errors import DataError, exit_code
 from asr.explanation.network import LONGEST_S, Network, Sentence, require_length
 from asr.explanation.page import page
 from asr.files.outputs import atomic_open, require_new
+from asr.files.shards import file_of
 from asr.phones import phone_set
 from asr.records import Manifest, Utterance
 from asr.training.run_directory import RunDirectory
@@ -131,7 +132,7 @@ def _study(
     for one in listed[:: max(1, len(listed) // STUDIED)]:
         if one.segments is None or one == chosen or taken == STUDIED:
             continue
-        if not required and not Path(one.audio).exists():
+        if not required and not Path(file_of(one.audio)).exists():
             return
         waveform = audio.load(one.audio, rate)
         sentence = Sentence(one.id, waveform, rate, segments=one.segments, speaker=one.speaker)

@@ -1,4 +1,4 @@
-"""Any folder of speech: audio with labels beside it, a Kaldi data directory, Lhotse manifests.
+"""Any folder of speech: audio with labels beside it, or what `asr exchange` writes.
 
 Labels are `.phn`, TextGrid or `.lab` files, or the `text` of Kaldi and Lhotse. With a lexicon the
 words of `text`, or of `.lab` and `.txt` files, get their phones from it. Speakers are split by a
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from asr import labels
 from asr.audio import ENDINGS
-from asr.corpora import kaldi, lexicon, lhotse, transcripts
+from asr.corpora import kaldi, lexicon, lhotse, shards, transcripts
 from asr.corpora.recording import Corpus, CorpusConfig, PhoneSetLabeller, Recording
 from asr.corpora.splits import (
     SPLITS,
@@ -36,6 +36,7 @@ from asr.labels import lab
 from asr.phones import BLANK, phone_set
 
 AUTO, FROM_LABELS = "auto", "from-labels"
+LAYOUTS = ("auto", "tree", "kaldi", "lhotse", "shards")
 MANY = 200  # phones; more are rather words
 LABEL_TRACK = re.compile(r"\d+[.,]\d+ \d+[.,]\d+(?= )")
 
@@ -53,7 +54,7 @@ class FolderConfig(CorpusConfig):
         "the labels or the lexicon's words use; or a set, or a file with one phone a line",
     )
     protocol: str = "none"
-    layout: str = knob("auto", "of the files", one_of=("auto", "tree", "kaldi", "lhotse"))
+    layout: str = knob("auto", "of the files", one_of=LAYOUTS)
     speaker: str = knob(
         "folder",
         "of a tree: name of the audio's folder, of the top folder, or prefix of the file name",
@@ -100,7 +101,8 @@ def find(config: FolderConfig) -> Corpus:
     in_folders = config.speakers is None and all((root / split).is_dir() for split in SPLITS)
     problems: list[str] = []
     folders = [root / split for split in SPLITS] if in_folders else [root]
-    read = {"kaldi": kaldi.read, "lhotse": lhotse.read}.get(layout, partial(_tree, config))
+    readers = {"kaldi": kaldi.read, "lhotse": lhotse.read, "shards": shards.read}
+    read = readers.get(layout, partial(_tree, config))
     listed = [read(folder, problems) for folder in folders]
     if not any(listed):
         raise_problems(problems or [f"{root}: a {layout} layout without utterances"])
@@ -145,12 +147,14 @@ def find(config: FolderConfig) -> Corpus:
 
 
 def detect_layout(root: Path) -> str:
-    """`kaldi` where there is a wav.scp, `lhotse` where there are supervisions, else `tree`."""
+    """`kaldi` by a wav.scp, `lhotse` by supervisions, `shards` by their manifest, else `tree`."""
     folders = [root, *(root / split for split in SPLITS)]
     if any((folder / "wav.scp").is_file() for folder in folders):
         return "kaldi"
     if any(lhotse.manifests(folder, "supervisions") for folder in folders):
         return "lhotse"
+    if any((folder / shards.MANIFEST).is_file() and shards.of(folder) for folder in folders):
+        return "shards"
     return "tree"
 
 

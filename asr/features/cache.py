@@ -36,6 +36,7 @@ from asr.errors import DataError
 from asr.features.config import FeaturesConfig
 from asr.features.layer import Features
 from asr.files.outputs import atomic_open
+from asr.files.shards import file_of, opened
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
 # Fields that static frames do not depend on; another value of any other is another configuration.
@@ -109,9 +110,9 @@ class FrameCache:
             seen = self._place("seen", hashlib.sha256(stamp.encode()).hexdigest() + variant)
             if (kept := _read(seen)) is not None:
                 return kept
-            settled = time.time_ns() - os.stat(path).st_ctime_ns > UNSETTLED_NS
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            settled = time.time_ns() - os.stat(file_of(path)).st_ctime_ns > UNSETTLED_NS
+            with opened(path) as file:
+                digest = hashlib.sha256(file.read()).hexdigest()
             entry = self._place("frames", digest + variant)
         except OSError:
             return compute()  # whose error tells what is wrong with the file
@@ -157,7 +158,7 @@ def frame_cache(folder: str, config: FeaturesConfig, precision: str) -> FrameCac
 
 def _stamp(path: str | Path) -> str:
     """Path, size and times of a file; ctime changes even where the others are set back."""
-    stat = os.stat(path)
+    stat = os.stat(file_of(path))
     return f"{Path(path).absolute()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 

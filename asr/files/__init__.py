@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import DataError
+from asr.files.shards import file_of
 
 MOST_NAMES = 1 << 16  # that are remembered as sound
 BLOCK = 1 << 18  # bytes
@@ -180,7 +181,7 @@ def moved(path: str, root: str) -> tuple[str, str]:
     Both are "" where the file has not moved, or is not below `root` either.
     """
     parts = Path(path).parts
-    for n in range(1, 0 if os.path.exists(path) else len(parts)):
-        if root and os.path.exists(Path(root, *parts[n:])):
+    for n in range(1, 0 if os.path.exists(file_of(path)) else len(parts)):
+        if root and os.path.exists(file_of(Path(root, *parts[n:]))):
             return str(Path(*parts[:n])), str(Path(root).absolute())
     return "", ""

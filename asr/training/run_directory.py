@@ -45,6 +45,7 @@ from asr.errors import DataError
 from asr.files import read_lines
 from asr.files.decoding import decode, impossible
 from asr.files.outputs import atomic_open
+from asr.files.shards import file_of
 from asr.phones import Vocabulary
 from asr.processor import ranks
 from asr.processor.device import choose_device
@@ -147,7 +148,8 @@ class RunDirectory:
         if not path.exists():
             raise self._missing(path, "manifest; run `asr prepare` with the same overrides")
         manifest = Manifest(path, root or "")
-        if root is not None and len(manifest) and not os.path.exists(audio := manifest[0].audio):
+        audio = file_of(manifest[0].audio) if root is not None and len(manifest) else path
+        if not os.path.exists(audio):
             raise DataError(
                 f"{path}:1: {audio} does not exist{root and f', nor in {root}'}; if it has moved, "
                 f"set corpus.root (asr report and ship: --root) to where it is now"
