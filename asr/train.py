@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
-from tqdm import tqdm
 
 from asr import checkpoint, scoring
 from asr.augment import Augment, seed_of
@@ -86,6 +85,7 @@ def run(config: RunConfig) -> None:
                         "dev_per": phone_error_rate(dev, hypotheses, config.corpus.protocol),
                         "learning_rate": learner.learning_rate,
                         "seconds": learner.progress.seconds,
+                        "waiting": learner.progress.waiting(),
                     }
                 )
                 learner.progress = Progress()
@@ -108,8 +108,7 @@ def train_epoch(
     epoch, device, progress = len(history) + 1, learner.recognizer.device, learner.progress
     batches.set_epoch(epoch, progress.steps)
     learner.begin_epoch(epoch)
-    is_quiet = None if ranks.is_main() else True
-    for batch in tqdm(batches, f"epoch {epoch}", leave=False, disable=is_quiet):
+    for batch in progress.timed(batches, f"epoch {epoch}"):
         torch.manual_seed(seed_of(seed, epoch, batch.ids[0]))
         rate = phase.rate(history, batch.step / batches.steps)
         losses = learner.step(batch.to(device), rate, phase.weight_noise)

@@ -59,7 +59,8 @@ def in_folder(run: RunConfig, folder: Path) -> RunConfig:
 
 
 def same(one: RunConfig, other: RunConfig, *which: str) -> bool:
-    logs = [[{**record, "seconds": 0} for record in records(run)] for run in (one, other)]
+    times = {"seconds": 0, "waiting": 0}
+    logs = [[record | times for record in records(run)] for run in (one, other)]
     pairs = [(weights(one, name), weights(other, name)) for name in which or ("last", "best")]
     return logs[0] == logs[1] and all(
         torch.equal(tensor, theirs[name]) for ours, theirs in pairs for name, tensor in ours.items()

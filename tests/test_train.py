@@ -6,8 +6,9 @@ import fcntl
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
 from asr.records import Hypothesis, Utterance, read_jsonl, write_jsonl
 from asr.search import SearchConfig
-from asr.training import initialization
+from asr.training import initialization, progress
 from asr.training.learner import GradientDescent, averaged, noisy_weights
 from asr.training.run_directory import RunDirectory
 from asr.training.schedule import Phase, best, phases
@@ -81,6 +82,7 @@ def test_a_run_leaves_what_the_stages_after_it_need(config: RunConfig) -> None:
     log = [json.loads(line) for line in (run_dir / "train.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in log] == [1, 2, 3]
     assert log[2]["train_loss"] < log[0]["train_loss"]
+    assert all(0 < record["waiting"] < 1 for record in log)
     summary = json.loads((run_dir / "training.json").read_text())
     assert summary["epochs"] == 3
     assert summary["dev_per"] == min(record["dev_per"] for record in log)
@@ -460,7 +462,44 @@ def test_two_phases_stopped_after_every_epoch_end_as_if_never_stopped(
         expected, result = weights(two_phases, which), weights(stopped, which)
         assert all(torch.equal(result[name], tensor) for name, tensor in expected.items())
     for one, other in zip(records(two_phases), records(stopped), strict=True):
-        assert one | {"seconds": 0} == other | {"seconds": 0}
+        assert one | {"seconds": 0, "waiting": 0} == other | {"seconds": 0, "waiting": 0}
+
+
+def test_the_share_of_waiting_is_that_of_the_rank_that_waits_longest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = 0.0
+
+    def batches() -> Iterator[int]:
+        nonlocal clock
+        for number in range(4):
+            clock += 3.0
+            yield number
+
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock))
+    measured = progress.Progress()
+    for number in measured.timed(batches(), "epoch 1"):  # type: ignore[arg-type]
+        clock += 1.0
+        if number == 1:  # continued from the state within the step
+            measured = progress.Progress.of([measured.state()])
+            break
+    for _ in measured.timed(batches(), "epoch 1"):  # type: ignore[arg-type]
+        clock += 1.0
+    assert measured.waiting() == 18.0 / (18.0 + 5.0)
+    other = 1.0, 0.1
+    monkeypatch.setattr(progress.ranks, "gather", lambda mine: [mine, other])
+    assert measured.waiting() == 1.0 / 1.1
+    old = measured.state()[:5]  # of a state of before this was measured
+    assert progress.Progress.of([old, old]).state()[5:] == [0.0, 0.0]
+
+
+def test_waiting_is_warned_of_once_where_it_matters(caplog: pytest.LogCaptureFixture) -> None:
+    epochs: list[dict[str, float]] = []
+    for seconds, share in ((9.0, 1.0), (1000.0, 0.09), (100.0, 0.5), (100.0, 0.6)):
+        epochs.append({"epoch": len(epochs) + 1, "seconds": seconds, "waiting": share})
+        progress.warn_of_waiting(epochs, 1, cacheable=len(epochs) == 3)
+    says = "epoch 3: the model waited for recordings in 50 % of its time; set training.workers=2"
+    assert caplog.messages == [f"{says} (now 1), or cache=FOLDER"]
 
 
 def history(*pers: float, losses: Sequence[float] = ()) -> list[dict[str, float]]:

@@ -4,18 +4,21 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from asr.batch import Batch
+from asr.dataset import Batches
 from asr.processor import ranks
 from asr.processor.torchrun import TEMPORARY_FAILURE
 
+MOST_WAITING, WORTH_S = 0.1, 10.0  # of an epoch, its share and seconds: a warning above both
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 log = logging.getLogger(__name__)
@@ -31,11 +34,15 @@ class Progress:
         phones: int = 0,
         seconds: float = 0.0,
         is_ended: bool = False,
+        waited_s: float = 0.0,
+        worked_s: float = 0.0,
     ) -> None:
         self.steps = steps
         self.loss = loss  # in nats
         self.phones = phones
         self.is_ended = is_ended  # all steps are done, and the learner's `end_epoch`
+        self.waited_s = waited_s  # for batches
+        self.worked_s = worked_s  # with batches
         self._begun = time.monotonic() - seconds
 
     @classmethod
@@ -48,20 +55,40 @@ class Progress:
             return cls(*states[ranks.rank()])
         if not states:
             return cls()
-        steps, _, _, seconds, is_ended = states[0]
+        steps, _, _, *others = states[0]
         loss, phones = (sum(state[n] for state in states) for n in (1, 2))
         if not ranks.is_main():
             loss, phones = 0.0, 0
-        return cls(steps, loss, phones, seconds, is_ended)
+        return cls(steps, loss, phones, *others)
 
     def state(self) -> list[Any]:
         """The arguments that make it again."""
-        return [self.steps, self.loss, self.phones, self.seconds, self.is_ended]
+        sums = [self.steps, self.loss, self.phones, self.seconds, self.is_ended]
+        return [*sums, self.waited_s, self.worked_s]
 
     @property
     def seconds(self) -> float:
         """How long the epoch has taken."""
         return time.monotonic() - self._begun
+
+    def timed(self, batches: Batches, name: str) -> Iterator[Batch]:
+        """The batches, behind a bar of progress; counts the time until each is there, and after."""
+        is_quiet = None if ranks.is_main() else True
+        now = time.monotonic()
+        for batch in tqdm(batches, name, leave=False, disable=is_quiet):
+            before, now = now, time.monotonic()
+            self.waited_s += now - before
+            yield batch
+            before, now = now, time.monotonic()
+            self.worked_s += now - before
+
+    def waiting(self) -> float:
+        """The share of time in which the model waits for batches, of the rank that waits longest.
+
+        Every rank must call it.
+        """
+        times = ranks.gather((self.waited_s, self.worked_s))
+        return max(waited / ((waited + worked) or 1.0) for waited, worked in times)
 
     def add(self, batch: Batch, losses: Tensor) -> None:
         """Count what was learned from."""
@@ -74,6 +101,25 @@ class Progress:
         """The loss of all ranks, in nats per phone; every rank must call it."""
         losses, phones = zip(*ranks.gather((self.loss, self.phones)), strict=True)
         return float(sum(losses) / sum(phones))
+
+
+def warn_of_waiting(history: Sequence[Mapping[str, Any]], workers: int, cacheable: bool) -> None:
+    """Warn, once in a training, where its model waits for recordings, and say what may help."""
+    slow = [
+        one["epoch"]
+        for one in history
+        if (share := one.get("waiting", 0.0)) > MOST_WAITING and share * one["seconds"] > WORTH_S
+    ]
+    if slow == [len(history)]:
+        log.warning(
+            "epoch %d: the model waited for recordings in %.0f %% of its time; set "
+            "training.workers=%d (now %d)%s",
+            len(history),
+            100 * history[-1]["waiting"],
+            workers + 1,
+            workers,
+            ", or cache=FOLDER" if cacheable else "",
+        )
 
 
 class Pauses:

@@ -55,6 +55,7 @@ from asr.search import SearchConfig
 from asr.training import curve, provenance
 from asr.training.events import Events, require_tensorboard
 from asr.training.learner import Learner
+from asr.training.progress import warn_of_waiting
 from asr.training.provenance import Start
 from asr.training.schedule import History, Phase, best, last_phase
 
@@ -336,6 +337,8 @@ class RunDirectory:
                 checkpoint.save(self.checkpoint(phase.keeps), best)
             with atomic_open(self.history) as file:
                 file.writelines(json.dumps(record) + "\n" for record in history)
+            cacheable = not (config.cache or config.augment.needs_waveforms)
+            warn_of_waiting(history, config.training.workers, cacheable)
         self.keep_state(config, learner, state)
         if ranks.is_main() and config.training.tensorboard:
             self.events.write(history)

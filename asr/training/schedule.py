@@ -79,7 +79,8 @@ class Phase:
             f"{number}epoch {len(self.records(history)):3d}/{self.training.epochs}  "
             f"loss {last['train_loss']:6.3f}, dev {last['dev_loss']:6.3f} nats/phone  "
             f"dev %PER {last['dev_per']:6.2f}  rate {last['learning_rate']:.1e}  "
-            f"{last['seconds']:5.1f} s{' *' if self.is_best(history) else ''}"
+            f"{last['seconds']:5.1f} s  waiting {100 * last.get('waiting', 0):3.0f} %"
+            f"{' *' if self.is_best(history) else ''}"
         )
 
 

@@ -160,7 +160,7 @@ def differences(one: Path, other: Path) -> list[str]:
         different += [f"{name}: {key}" for key in ours if not torch.equal(ours[key], theirs[key])]
     logs = [
         [
-            {**json.loads(line), "seconds": 0}
+            {**json.loads(line), "seconds": 0, "waiting": 0}
             for line in (run / "train.jsonl").read_text().splitlines()
         ]
         for run in (one, other)
