@@ -36,6 +36,7 @@ COMMANDS = {
     "explain": "a recording and a network → a page on what an LSTM is",
     "transcribe": "audio files → phones with start, end and confidence",
     "ship": "a finished run → one small model file to give away, and its card",
+    "export": "a checkpoint → one ONNX file, which onnxruntime runs without asr",
     "exchange": "manifests → Kaldi data directories, Lhotse manifests, tar shards",
 }
 

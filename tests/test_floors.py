@@ -30,7 +30,7 @@ FLOORS = {
     },
     "use": {
         *("aligner", "alignment", "assessment", "checker", "config", "edges", "explanation"),
-        *("train", "training", "transcriber"),
+        *("export", "train", "training", "transcriber"),
     },
     "commands": {"commands"},
 }
