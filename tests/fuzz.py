@@ -43,7 +43,7 @@ from conftest import SUMMARY
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
-from asr import checkpoint, corpora, labels
+from asr import checkpoint, corpora, labels, model_file
 from asr.architecture import EncoderConfig, RecognizerConfig
 from asr.audio import inspect, load
 from asr.by_torch import in_use
@@ -325,7 +325,7 @@ def header_forged(rng: random.Random, data: bytes) -> bytes:
         )()
     tensors = {name: one.contiguous() for name, one in tensors.items()}
     text = json.dumps(header)
-    digest = checkpoint._digest(text, tensors)
+    digest = model_file.digest(text, {name: one.numpy() for name, one in tensors.items()})
     return to_bytes(tensors, metadata={"asr": text, "sha256": digest})
 
 

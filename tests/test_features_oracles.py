@@ -337,7 +337,7 @@ def test_frame_counts_are_librosas() -> None:
 def test_signals_shorter_than_a_window_are_mirrored_over_and_over(samples: int) -> None:
     waveforms = [speechlike(samples, seed=samples), speechlike(6000)]
     config = replace(FBANK, snip_edges=False)
-    require_kaldis(config, waveforms)
+    require_near(config, waveforms, [native_frames(config, one) for one in waveforms])
     for pad_mode in ("constant", "reflect"):
         config = replace(LOG_MEL, pad_mode=pad_mode)
         expected = [librosa_frames(config, waveform) for waveform in waveforms]

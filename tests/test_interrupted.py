@@ -22,6 +22,7 @@ from asr.config import RunConfig
 from asr.criteria import GMMConfig
 from asr.dataset import Batches
 from asr.errors import DataError
+from asr.phones import Vocabulary
 from asr.processor.workers import ignore_signals
 from asr.records import Utterance
 from asr.training.learner import ExpectationMaximisation, GradientDescent
@@ -210,7 +211,7 @@ def test_the_budget_of_frames_changes_no_gradient_and_refuses_by_name(
 def test_batches_for_evaluation_hold_ten_minutes_at_most(tones: list[Utterance]) -> None:
     lengths = [3.0] * 20 + [594.0, 700.0]
     long = [dataclasses.replace(tones[0], id=f"{n}", duration_s=s) for n, s in enumerate(lengths)]
-    vocabulary = checkpoint.Vocabulary(["aa", "iy", "m", "s"])
+    vocabulary = Vocabulary(["aa", "iy", "m", "s"])
     plan = list(Batches(long, vocabulary, 16_000, 16).bucket_sampler)
     assert [len(batch) for batch in plan] == [16, 4, 1, 1]
 

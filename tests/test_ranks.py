@@ -12,11 +12,10 @@ import pytest
 import torch
 
 from asr import checkpoint, train
-from asr.architecture import EncoderConfig
+from asr.architecture import CriterionConfig, EncoderConfig
 from asr.config import AdamConfig, RunConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
-from asr.criteria.base import CriterionConfig
 from asr.criteria.framewise import FramewiseConfig
 from asr.criteria.gmm import GMMConfig
 from asr.criteria.transducer import TransducerConfig
