@@ -7,7 +7,7 @@ import numpy as np
 
 from asr.processor.compiled import compiled
 
-CPU_FRAMES = 256  # windows at a time: as many as stay in the cache of a core
+CPU_FRAMES = 128  # windows at a time: as many as stay in the cache of a core
 
 # Sums may be reordered, but a product is rounded before it is subtracted: pre-emphasis of quiet
 # speech then has the same rounding as torchaudio's.
