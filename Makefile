@@ -73,8 +73,9 @@ test-processors: $(READY) ## The numeric tests as on a processor with AVX2, and 
 	$(AVX2) $(PY) -m pytest $(NUMERIC)
 	$(SSE) $(PY) -m pytest tests/test_lstm.py
 
-test-light: $(READY) ## The wheel in an environment of its own, without torch: it transcribes, aligns, assesses, scores
+test-light: $(READY) ## The wheel in environments of its own, without torch: it transcribes, aligns, assesses, scores
 	$(PY) tests/light.py
+	$(PY) tests/light.py --lowest
 
 lint: $(READY) ## ruff: style and format
 	$(PY) -m ruff check .

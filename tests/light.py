@@ -1,6 +1,6 @@
 """`make test-light`: the wheel in an environment of its own, without torch and what else trains.
 
-    python tests/light.py [--keep FOLDER]
+    python tests/light.py [--lowest] [--keep FOLDER]
 
 It builds the wheel, installs it from nothing, and uses it as a user would, on a sentence that
 espeak-ng speaks: transcribe, with words, align, assess, score, n-gram, and the interface in Python.
@@ -11,6 +11,7 @@ CPU seconds and memory; exit code 1 where a law does not hold.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -63,6 +64,12 @@ def megabytes(path: Path) -> float:
     return sum(one.stat().st_blocks * 512 for one in files) / 1e6
 
 
+def dependencies() -> str:
+    """What pyproject.toml says that a wheel needs."""
+    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    return text.partition("\ndependencies = [")[2].partition("\n]")[0]
+
+
 class Light:
     """The environment, and what was measured in it."""
 
@@ -71,13 +78,16 @@ class Light:
         self.env = {"PATH": os.environ["PATH"], "ASR_CACHE": str(folder / "cache")}
         self.env |= {"HOME": str(folder), "NUMBA_CACHE_DIR": str(folder / "numba")}
 
-    def install(self) -> Path:
+    def install(self, lowest: bool) -> Path:
+        """Build the wheel and install it, perhaps with the lowest versions that it allows."""
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet"]
         subprocess.run([*pip, "--no-deps", "-w", self.folder, REPOSITORY], check=True)
         (wheel,) = self.folder.glob("*.whl")
         subprocess.run([sys.executable, "-m", "venv", self.folder / "env"], check=True)
         pip = [self.python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        subprocess.run([*pip, wheel], check=True)
+        versions = re.findall(r'^    "(\S+?)>=([\d.]+)', dependencies(), re.M)
+        bounds = [f"{name}=={least}" for name, least in versions] if lowest else []
+        subprocess.run([*pip, wheel, *bounds], check=True)
         return wheel
 
     def run(self, *arguments: object) -> str:
@@ -111,6 +121,8 @@ def phones_of(printed: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, help="folder of the environment, kept afterwards")
+    lowest = "install the lowest versions that pyproject.toml allows"
+    parser.add_argument("--lowest", action="store_true", help=lowest)
     parser.add_argument("--speak", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.speak:
@@ -120,7 +132,7 @@ def main() -> None:
         folder = (options.keep or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         light = Light(folder)
-        wheel = light.install()
+        wheel = light.install(options.lowest)
         sizes = wheel.stat().st_size / 1e6, megabytes(folder / "env")
         print(f"wheel {sizes[0]:.1f} MB, environment {sizes[1]:.0f} MB on disk")
         sound = folder / "sentence.wav"
