@@ -48,7 +48,6 @@ OF_TRAINING = (
     "hydra",
     "omegaconf",
     "matplotlib",
-    "jinja2",
     "scipy",
 )
 
@@ -60,6 +59,9 @@ USAGE = "\n".join(
         "",
         "asr COMMAND --help explains it. prepare, train, tune and decode take Hydra overrides:",
         "  asr train experiment=demo encoder.hidden=320",
+        "These four, report, show, explain and ship need what "
+        + pip_install("train")
+        + " installs.",
     ]
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Union, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Union, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -159,8 +159,8 @@ class Transcriber:
         if isinstance(recording, str | Path):
             _require_no_rate(recording, sample_rate)
             return np.concatenate(list(self.blocks(recording, warnings.warn, channel)))
-        if hasattr(recording, "detach"):  # a tensor
-            recording = recording.detach().cpu().numpy()
+        if type(recording).__module__.partition(".")[0] == "torch":
+            recording = cast("Tensor", recording).detach().cpu().numpy()
         if not isinstance(recording, np.ndarray):
             kind = type(recording).__name__
             raise DataError(f"a recording is {kind}, expected a path, an array, or a list of them")
@@ -387,9 +387,11 @@ def load_model(path: str | Path, device: str = "cpu", language_model: bool = Tru
         try:
             from asr import by_torch
         except ModuleNotFoundError as error:
+            name = file.config.criterion.name
+            what = f"criterion.name is {name}" if device == "cpu" else f"device is {device}"
+            install = pip_install("train")
             raise DataError(
-                f"{path}: a {file.config.criterion.name} on {device} needs torch, which is not "
-                f"installed; {pip_install('train')}"
+                f"{path}: {what}, which needs torch, and torch is not installed; {install}"
             ) from error
         loaded = by_torch.load(file, device)
     header, graph = file.header, None

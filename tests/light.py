@@ -156,11 +156,14 @@ def check(light: Light, sound: Path, sizes: tuple[float, float]) -> None:
     laws["words are found"] = len(said) > 3
     aligned = json.loads(light.run("align", sound, TEXT, "--format", "json"))["words"]
     laws["every word is aligned"] = [one["word"] for one in aligned] == TEXT.split()
+    light.run("align", sound, TEXT, "--output", "a.TextGrid", "--overwrite")
+    laws["a TextGrid"] = "IntervalTier" in (light.folder / "a.TextGrid").read_text()
     assessed = json.loads(light.run("assess", sound, TEXT, "--format", "json"))
     laws["every word is assessed"] = len(assessed["words"]) == len(TEXT.split())
     (light.folder / "ref.trn").write_text("m iy (a)\n")
     (light.folder / "hyp.trn").write_text("m ih (a)\n")
-    laws["a score"] = "50.00" in light.run("score", "ref.trn", "hyp.trn")
+    scored = "--html", "page.html", "--overwrite"
+    laws["a score"] = "50.00" in light.run("score", "ref.trn", "hyp.trn", *scored)
     (light.folder / "text.txt").write_text(f"{TEXT}\n" * 3)
     dictionary = "".join(f"{word}  AA1 B\n" for word in sorted(set(TEXT.split())))
     (light.folder / "dictionary.txt").write_text(dictionary)

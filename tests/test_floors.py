@@ -110,7 +110,7 @@ def test_no_module_is_a_drawer() -> None:
     assert not nouns & {"utils", "util", "helpers", "common", "misc"}
 
 
-HEAVY = ("torch", "torchaudio", "librosa", "hydra", "omegaconf", "matplotlib", "jinja2")
+HEAVY = ("torch", "torchaudio", "librosa", "hydra", "omegaconf", "matplotlib")
 WITHOUT_THEM = ("score", "transcribe", "align", "assess", "ngram", "words")
 
 

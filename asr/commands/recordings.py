@@ -33,14 +33,12 @@ def flags(nargs: str) -> argparse.ArgumentParser:
     return parser
 
 
-def expanded(paths: Sequence[str | Path]) -> Iterator[tuple[str | Path, Path]]:
+def expanded(paths: Sequence[str | Path], problems: list[str]) -> Iterator[tuple[str | Path, Path]]:
     """Each file, and all audio below each folder, with the path of its result without ending.
 
     Below a folder that path is relative to it. Audio of other kinds is among it, and a folder
-    without any is given as it is: readers say why not. Raises `DataError` for folders that cannot
-    be listed.
+    without any is given as it is: readers say why not. Folders that cannot be listed are problems.
     """
-    problems: list[str] = []
     for path in paths:
         inside = [
             Path(folder, name)
@@ -51,7 +49,6 @@ def expanded(paths: Sequence[str | Path]) -> Iterator[tuple[str | Path, Path]]:
         yield from ((one, one.relative_to(path).with_suffix("")) for one in inside)
         if not inside:
             yield path, Path("stdin" if str(path) == "-" else Path(path).stem)
-    raise_problems(problems)
 
 
 def read(

@@ -48,7 +48,10 @@ def run(
     output, run = Path(output), compose([f"features={features}"])
     config = run.features
     # an utterance without an id has its labels beside the audio
-    wanted = [Utterance("", str(path), 0.0, "", ()) for path, _ in recordings.expanded(files)]
+    problems: list[str] = []
+    given = list(recordings.expanded(files, problems))
+    raise_problems(problems)
+    wanted = [Utterance("", str(path), 0.0, "", ()) for path, _ in given]
     if manifest is not None:
         wanted += _choose(manifest, utterances)
     if output.suffix not in (".html", ".png"):

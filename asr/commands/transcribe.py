@@ -108,7 +108,8 @@ def run(
     results would get one name, or, unless `overwrite`, a result is there already.
     """
     started = time.monotonic()
-    places = list(recordings.expanded(files))
+    problems: list[str] = []
+    places = list(recordings.expanded(files, problems))
     output = None if str(output) == "-" else output
     format, targets = recordings.targets(places, format, output, FORMATS)
     require_new(filter(None, targets), overwrite)
@@ -117,8 +118,9 @@ def run(
         raise DataError("-: standard input is read by one process; leave --jobs out")
     worker = Worker(checkpoint, words, format, channel, device, threads or int(jobs > 1), symbols)
     model = worker.transcriber
-    problems: list[str] = []
-    heard_s = 0.0
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    unlisted, heard_s = len(problems), 0.0
     with ExitStack() as stack:
         if one_speaker:
             for path in paths:
@@ -143,7 +145,8 @@ def run(
             elif not result.problems:
                 with atomic_open(target) as file:
                     file.write(result.text)
-    count = len(paths) - len(problems)
+    failed = len(problems) - unlisted
+    count = len(paths) - failed
     if output is not None:
         length = f"{heard_s:.1f} s" if heard_s < 60 else f"{heard_s / 60:.1f} minutes"
         print(
@@ -151,8 +154,8 @@ def run(
             f"{time.monotonic() - started:.1f} s",
             file=sys.stderr,
         )
-    if problems and len(paths) > 1:
-        print(f"{len(problems)} of {len(paths)} files are not transcribed", file=sys.stderr)
+    if failed and len(paths) > 1:
+        print(f"{failed} of {len(paths)} files are not transcribed", file=sys.stderr)
     return problems
 
 

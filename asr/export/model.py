@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
-from asr.errors import DataError
+from asr.errors import DataError, pip_install
 from asr.files import names, require_kind
 from asr.files.decoding import convert
 from asr.search import packing
 from asr.search.ngram import LanguageModel
+
+try:
+    import onnxruntime
+except ModuleNotFoundError as error:
+    raise DataError(f"onnxruntime is not installed; run: {pip_install('export')}") from error
 
 FORMAT = 1
 KEY = "asr"  # of the metadata

@@ -1,6 +1,6 @@
 """Arrays that take seconds to make: kept on disk at their first use, memory-mapped from then on.
 
-    FOLDER/phones-4f6c…/about.json     the size and a checksum of each file
+    FOLDER/phones-4f6c…/about.json     size, time and checksum of each file
     FOLDER/phones-4f6c…/arcs.npy       an array
 
 An entry is named by the digest of all that it depends on. It is made under another name and then
@@ -26,7 +26,6 @@ import numpy as np
 from asr.files.outputs import temporary_folder
 
 NEWEST = 4  # entries of a kind, by their last use; others are removed
-EDGE = 1 << 12  # bytes at both ends of a file that its checksum is of
 PIECE = 1 << 13  # bytes of a large array that have the same advice
 MOST_PIECES = 1 << 15  # of this process; Linux has 65,530 for each
 
@@ -50,7 +49,10 @@ def kept(
         if os.access(folder, os.W_OK):
             place = folder / f"{kind}-{digest}"
             break
-    where = f"kept in {place.parent}" if place else "not kept: set ASR_CACHE to a folder of yours"
+    chosen = os.environ.get("ASR_CACHE")
+    reason = f"{chosen} (ASR_CACHE) is no" if chosen else "set ASR_CACHE to a"
+    not_kept = f"not kept: {reason} folder that you alone can write"
+    where = f"kept in {place.parent}" if place else not_kept
     say(f"first use: unpacking {what}, {where}")
     arrays = dict(make())
     for array in arrays.values():
@@ -106,9 +108,8 @@ def _read(entry: Path) -> dict[str, Any]:
     """The arrays of an entry, memory-mapped; none where it is absent or damaged."""
     try:
         about = json.loads((entry / "about.json").read_bytes())
-        for name, stamp in about.items():
-            if _stamp(entry / f"{name}.npy") != stamp:
-                return {}
+        if not all(_is_sound(entry / f"{name}.npy", *stamp) for name, stamp in about.items()):
+            return {}
         arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in about}
         with suppress(OSError):
             os.utime(entry)
@@ -119,12 +120,20 @@ def _read(entry: Path) -> dict[str, Any]:
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 
-def _stamp(path: Path) -> list[int]:
-    """The size of a file and the checksum of its ends."""
+def _is_sound(path: Path, size: int, time_ns: int, checksum: int) -> bool:
+    """Whether a file is what was written; it is read only where its time says that it changed."""
+    about = path.stat()
+    if about.st_size != size:
+        return False
+    return about.st_mtime_ns == time_ns or _checksum(path) == checksum
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
     with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        ends = os.pread(file.fileno(), EDGE, 0) + os.pread(file.fileno(), EDGE, max(0, size - EDGE))
-    return [size, zlib.crc32(ends)]
+        while block := file.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
 
 
 def _read_single_pages(mapped: mmap.mmap) -> None:
@@ -152,7 +161,11 @@ def _write(entry: Path, arrays: Mapping[str, Any]) -> None:
                 np.save(file, array, allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
-        about = {name: _stamp(part / f"{name}.npy") for name in arrays}
+        about = {}
+        for name in arrays:
+            path = part / f"{name}.npy"
+            stat = path.stat()
+            about[name] = stat.st_size, stat.st_mtime_ns, _checksum(path)
         (part / "about.json").write_text(json.dumps(about))
         if not _read(entry):  # which another process may have made meanwhile
             shutil.rmtree(entry, ignore_errors=True)

@@ -54,8 +54,8 @@ def atomic_open(
     """Open a temporary file beside `path`, which is renamed to `path` at the end.
 
     The file that it replaces is then called `previous`, if that is given. On an error the temporary
-    one is removed; what a killed process left, the next writer of `path` replaces. The error of a
-    full disk names `path`.
+    one is removed; what a killed process left, the next writer of `path` replaces. Errors name
+    `path`, not the temporary file.
     """
     path = Path(path)
     try:
@@ -73,7 +73,7 @@ def atomic_open(
                     os.unlink(file.name)
                 raise
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in FULL or Path(str(error.filename)).name.startswith(f".{path.name}."):
             error.filename = str(path)
         raise
 
