@@ -110,7 +110,13 @@ class TransducerConfig(CriterionConfig):
 
 
 CRITERIA: dict[str, type[CriterionConfig]] = {
-    config.name: config for config in (CTCConfig, FramewiseConfig, GMMConfig, TransducerConfig)
+    config.name: config
+    for config in (
+        CTCConfig,
+        FramewiseConfig,
+        GMMConfig,
+        TransducerConfig,
+    )
 }
 
 

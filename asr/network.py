@@ -118,7 +118,8 @@ def load(file: ModelFile) -> CompiledNetwork:
 
 def runs(config: RecognizerConfig) -> bool:
     """Whether `CompiledNetwork` runs such a recogniser."""
-    return isinstance(config.criterion, CTCConfig | FramewiseConfig | GMMConfig)
+    is_known = isinstance(config.criterion, CTCConfig | FramewiseConfig | GMMConfig)
+    return is_known and config.encoder.cell in inference.KERNEL_OF
 
 
 def shapes(config: RecognizerConfig, vocabulary_size: int) -> Shapes:

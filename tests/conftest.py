@@ -26,6 +26,7 @@ from asr.criteria import CTCConfig
 from asr.dataset import Batches
 from asr.errors import raise_problems
 from asr.features.config import FeaturesConfig
+from asr.files import kept
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
 from asr.records import Utterance
@@ -118,6 +119,12 @@ def utterances_of(config: CorpusConfig) -> dict[str, list[Utterance]]:
         split: [one.utterance for one in of_split if one.utterance]
         for split, of_split in checked.items()
     }
+
+
+@pytest.fixture(autouse=True)
+def first_use_is_said_by_programs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command of one test sets is not there in the next one."""
+    monkeypatch.setattr(kept, "say", kept.say)
 
 
 @pytest.fixture(scope="session", autouse=True)

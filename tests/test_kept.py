@@ -149,6 +149,12 @@ def overwrite(entry: Path) -> None:
         file.write(b"\xff" * 4)
 
 
+def change(entry: Path) -> None:
+    with open(entry / "large.npy", "r+b") as file:
+        file.seek(entry.joinpath("large.npy").stat().st_size // 2)
+        file.write(b"other")
+
+
 def lose(entry: Path) -> None:
     (entry / "large.npy").unlink()
 
@@ -161,7 +167,7 @@ def forget(entry: Path) -> None:
     (entry / "about.json").write_text(json.dumps({"small": [1]}))
 
 
-@pytest.mark.parametrize("damage", [cut, grow, overwrite, lose, scribble, forget])
+@pytest.mark.parametrize("damage", [cut, grow, overwrite, change, lose, scribble, forget])
 def test_what_is_damaged_is_made_again(damage: Callable[[Path], None], folder: Path) -> None:
     make = Maker()
     kept("x", ["key"], make, "x")

@@ -19,7 +19,6 @@ import pytest
 import soundfile
 
 from asr import audio, corpora
-from asr.audio import headers
 from asr.commands import prepare
 from asr.config import RunConfig
 from asr.corpora import TimitConfig, manifests, summary
@@ -27,6 +26,7 @@ from asr.corpora.checks import Checked
 from asr.corpora.recording import Corpus, Recording
 from asr.criteria import CTCConfig
 from asr.errors import DataError
+from asr.files import shards
 from asr.records import Manifest, Utterance, read_jsonl, write_jsonl
 from asr.scoring.protocols import protocol
 
@@ -597,7 +597,7 @@ def test_what_cannot_be_read_is_named(root: Path, monkeypatch: pytest.MonkeyPatc
             raise PermissionError(13, "Permission denied", str(path))
         return open(path, mode, **options)
 
-    monkeypatch.setattr(headers, "open", denied, raising=False)
+    monkeypatch.setattr(shards, "open", denied, raising=False)
     (problem,) = refused(root)
     assert problem.endswith("SX1.WAV: cannot be read (Permission denied)")
     scan = os.scandir

@@ -119,7 +119,8 @@ class Frames:
 
     def _by_kaldi(self, mel: Array, energy: Array) -> Array:
         config = self.config
-        values = np.log(np.maximum(mel, np.float32(EPSILON), out=mel), out=mel)
+        mel = np.maximum(mel, np.float32(EPSILON), out=mel)
+        values = np.log(mel)
         if config.kind == "mfcc":
             values = values @ self.cosines
         if not config.energy:

@@ -11,6 +11,11 @@ from asr.architecture import BLOCKS, EncoderConfig
 from asr.lstm.fast.kernels import KERNELS, Arrays
 from asr.processor.choice import thread_count
 
+# Cells that run here, each with its compiled steps.
+KERNEL_OF = {
+    **{"tanh": "tanh", "gru": "gru", "lstm": "lstm", "peephole": "lstm", "lstm1997": "lstm"},
+    **{"projected": "lstm", "layernorm": "layernorm", "ligru": "ligru"},
+}
 NORMALIZED = ("layernorm", "ligru")  # cells with `NormalizedInputs`
 LAYER_NORM_EPSILON = 1e-5  # torch's
 
@@ -81,7 +86,7 @@ class Direction:
             for name, values in weights.items()
             if name.startswith(start)
         }
-        kernel = KERNELS["lstm" if cell in ("peephole", "lstm1997", "projected") else cell]
+        kernel = KERNELS[KERNEL_OF[cell]]
         assert kernel.run is not None
         self.run, self.memory = kernel.run, kernel.memory
         self.inputs, self.bias = own["inputs.weight"].T, own["inputs.bias"]
