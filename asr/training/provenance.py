@@ -160,11 +160,15 @@ def _git(*arguments: str, index: str = "") -> bytes | None:
 
 
 def _packages() -> dict[str, str]:
-    """Versions of Python and of the packages that this one needs, by name."""
+    """Versions of Python and of the packages that this one needs to train, by name."""
     required = ["torch", "numpy"]
     with suppress(metadata.PackageNotFoundError):
         listed = metadata.requires(DISTRIBUTION) or []
-        required = [line for line in listed if "extra ==" not in line]
+        required = [
+            line
+            for line in listed
+            if "extra ==" not in line or re.search(r"extra == ['\"]train['\"]", line)
+        ]
     versions = {"python": platform.python_version()}
     for name in sorted(re.split(r"[^\w.-]", line)[0] for line in required):
         with suppress(metadata.PackageNotFoundError):
