@@ -45,7 +45,7 @@ LEAVES: dict[str, set[str]] = {
         "over_ranks",
     },
     "asr.features.padded": {"by_utterance"},
-    "asr.features.windows": {"Shaping", "power_spectra", "put_slopes"},
+    "asr.features.windows": {"Shaping", "spectra", "mel_power", "put_slopes"},
     "asr.files": {"moved", "name", "names", "require_kind"},
     "asr.files.decoding": {"decode", "impossible"},
     "asr.files.outputs": {"atomic_open"},

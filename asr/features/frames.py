@@ -15,7 +15,7 @@ from asr.errors import DataError
 from asr.features.config import FeaturesConfig
 from asr.features.filters import dither_noise, kaldi_filters, librosa_filters, window_function
 from asr.features.moments import Moments, around, of_frames, of_loud
-from asr.features.windows import Shaping, power_spectra, put_slopes
+from asr.features.windows import Shaping, mel_power, put_slopes, spectra
 
 EPSILON = float(np.finfo(np.float32).eps)  # the floor under every logarithm of Kaldi's family
 INT16_SCALE = 32768.0  # Kaldi's filterbanks are defined on 16-bit integers; a power of two
@@ -53,8 +53,11 @@ class Frames:
         mel = np.empty((count, config.bins), np.float32)
         energy = np.empty((count, 1), np.float32)
         signal = np.ascontiguousarray(self.extended(waveform), np.float32)
-        for part, power in power_spectra(signal, how, self.fft_size, energy):
-            np.matmul(power, bank, out=mel[part])
+        filters, has_weight = np.ascontiguousarray(bank.T), bank != 0
+        first = has_weight.argmax(axis=0)
+        last = len(bank) - has_weight[::-1].argmax(axis=0)
+        for part, spectrum in spectra(signal, how, self.fft_size, energy):
+            mel_power(spectrum, filters, first, last, mel[part])
         return self._by_kaldi(mel, energy) if is_kaldi else self._by_librosa(mel)
 
     def dynamic(self, static: Array) -> Array:

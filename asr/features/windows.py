@@ -1,4 +1,4 @@
-"""Power spectra of one utterance's windows on a CPU: compiled loops around numpy's FFT."""
+"""Spectra of one utterance's windows on a CPU: compiled loops around numpy's FFT."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -25,9 +25,7 @@ class Shaping(NamedTuple):
     raw_energy: bool
 
 
-def power_spectra(
-    signal: Any, how: Shaping, fft_size: int, energy: Any
-) -> Iterator[tuple[slice, Any]]:
+def spectra(signal: Any, how: Shaping, fft_size: int, energy: Any) -> Iterator[tuple[slice, Any]]:
     """Spectra of all windows, CPU_FRAMES at a time: (S,) → slice of T, (its length, fft/2 + 1).
 
     Fills `energy` (T, 1). The spectra are a buffer that the next ones overwrite.
@@ -35,13 +33,11 @@ def power_spectra(
     most, bins = min(CPU_FRAMES, len(energy)), fft_size // 2 + 1
     # In double precision, which costs numpy no time, and weak bands keep their digits.
     shaped, spectrum = np.zeros((most, fft_size)), np.empty((most, bins), np.complex128)
-    power = np.empty((most, bins), np.float32)
     for start in range(0, len(energy), CPU_FRAMES):
         size = min(CPU_FRAMES, len(energy) - start)
         shape_windows(signal, start, size, how, shaped, energy)
         np.fft.rfft(shaped[:size], out=spectrum[:size])
-        squared_magnitude(spectrum, size, power)
-        yield slice(start, start + size), power[:size]
+        yield slice(start, start + size), spectrum[:size]
 
 
 @fast
@@ -75,12 +71,21 @@ def shape_windows(
 
 
 @fast
-def squared_magnitude(spectrum: Any, count: int, power: Any) -> None:
-    """The first `count` rows: (T, F) complex → the first F columns of `power`."""
-    for t in range(count):
-        values, row = spectrum[t], power[t]
+def mel_power(spectrum: Any, bank: Any, first: Any, last: Any, mel: Any) -> None:
+    """Power in mel filters: (T, fft/2 + 1) complex, filters (bins, fft/2 + 1) → (T, bins).
+
+    Filter b has weights from `first[b]` to `last[b]`. Products of BLAS would wake its threads.
+    """
+    power = np.empty(spectrum.shape[1], np.float32)
+    for t in range(len(mel)):
+        values, row = spectrum[t], mel[t]
         for i in range(len(values)):
-            row[i] = values[i].real * values[i].real + values[i].imag * values[i].imag
+            power[i] = values[i].real * values[i].real + values[i].imag * values[i].imag
+        for b in range(len(row)):
+            weights, total = bank[b], np.float32(0)
+            for i in range(first[b], last[b]):
+                total += power[i] * weights[i]
+            row[b] = total
 
 
 @fast

@@ -28,7 +28,7 @@ from asr.features.config import FeaturesConfig
 from asr.features.deltas import put_deltas
 from asr.features.frames import EPSILON, INT16_SCALE
 from asr.features.layer import Features
-from asr.features.windows import CPU_FRAMES, Shaping, shape_windows, squared_magnitude
+from asr.features.windows import CPU_FRAMES, Shaping, mel_power, shape_windows
 
 TURNS = 15
 FILES, BATCH = 32, 16
@@ -190,8 +190,10 @@ def where_time_goes(waveform: Tensor) -> None:
     scale, preemphasis = np.float32(frontend.scale), np.float32(frontend.preemphasis)
     how = Shaping(HOP, frontend.taper.numpy(), scale, preemphasis, True, True)
     energy, shaped = np.ones((CPU_FRAMES, 1), np.float32), np.zeros((CPU_FRAMES, FFT))
-    spectrum, power = np.fft.rfft(shaped), np.ones((CPU_FRAMES, FFT // 2 + 1), np.float32)
-    mel = power @ bank
+    spectrum, mel = np.fft.rfft(shaped), np.ones((CPU_FRAMES, bank.shape[1]), np.float32)
+    has_weight = bank != 0
+    support = has_weight.argmax(axis=0), len(bank) - has_weight[::-1].argmax(axis=0)
+    filters = np.ascontiguousarray(bank.T)
     wide, all_frames = features.dynamic(*features.static(batch, lengths))
 
     def windows() -> None:
@@ -201,8 +203,7 @@ def where_time_goes(waveform: Tensor) -> None:
     chunk = {
         "windows: DC, energy, pre-emphasis, taper": windows,
         "FFT": lambda: np.fft.rfft(shaped, out=spectrum),
-        "squared magnitude": lambda: squared_magnitude(spectrum, CPU_FRAMES, power),
-        "mel filters": lambda: np.matmul(power, bank, out=mel),
+        "power in mel filters": lambda: mel_power(spectrum, filters, *support, mel),
         "logarithm": lambda: np.log(np.maximum(mel, EPSILON)),
     }
     whole = {
