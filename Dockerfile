@@ -1,8 +1,8 @@
 # docker build --target use -t asr .            models only, some 0.5 GB
 # docker build --target train -t asr-train .    what trains too, with torch for CUDA
 #
-#   docker run --rm -v "$PWD:/work" asr transcribe my.wav
-#   docker run --rm --gpus all -v "$PWD:/work" asr-train train experiment=timit corpus.root=/work/TIMIT
+#   docker run --rm -v "$PWD:/data" asr transcribe my.wav
+#   docker run --rm --gpus all -v "$PWD:/data" asr-train train experiment=timit corpus.root=TIMIT
 
 FROM python:3.11-slim AS build
 WORKDIR /source
@@ -18,7 +18,7 @@ RUN mkdir -p "$NUMBA_CACHE_DIR" "$ASR_CACHE" \
  && python -c "import numpy, soundfile; soundfile.write('/tmp/noise.wav', numpy.random.default_rng(0).normal(0, 0.1, 64000), 16000)" \
  && asr transcribe /tmp/noise.wav && asr transcribe /tmp/noise.wav --words \
  && (asr assess /tmp/noise.wav hello || true) && rm /tmp/noise.wav
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["asr"]
 
 FROM use AS train

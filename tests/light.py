@@ -142,11 +142,11 @@ def main() -> None:
 
 
 def check(light: Light, sound: Path, sizes: tuple[float, float]) -> None:
-    found = f"import importlib.util as u; print(*[n for n in {TRAINS} if u.find_spec(n)])"
+    installed = f"import importlib.util as u; print(*[n for n in {TRAINS} if u.find_spec(n)])"
     laws: dict[str, Any] = {
         f"the wheel has at most {MOST_WHEEL_MB} MB": sizes[0] <= MOST_WHEEL_MB,
         f"the environment has at most {MOST_MB} MB": sizes[1] <= MOST_MB,
-        "nothing that trains is there": light.run("-c", found).strip() == "",
+        "nothing that trains is there": light.run("-c", installed).strip() == "",
     }
     light.run("--help")
     light.run("transcribe", sound)  # compiles and unpacks
