@@ -79,8 +79,8 @@ class Transcriber:
         self.sample_rate = self.config.features.sample_rate
         self.step = self.network.step
 
-    def one_speaker(self, recordings: Iterable[Iterator[Waveform]]) -> Moments:
-        """The moments of recordings by one speaker together, each in blocks (S,).
+    def one_speaker(self, recordings: Iterable[Iterator[Waveform]]) -> Moments | None:
+        """The moments of recordings by one speaker together, each in blocks (S,); None of nothing.
 
         They are for `transcribe_file` and `hypothesis`. Unreadable recordings are left out. Raises
         `DataError` where the model is normalised by its training set, by nothing, or by the loud
@@ -98,7 +98,7 @@ class Transcriber:
                 for piece in pieces(blocks, self.step, self.sample_rate):
                     own = piece.waveform[piece.before : piece.before + piece.samples]
                     sums.add(frames.dynamic(frames.static(own)))
-        return sums.moments()
+        return sums.moments() if sums.count else None
 
     def _of_speaker(self, blocks: Iterator[Waveform]) -> Moments | None:
         """Those of a whole recording, where the model is normalised by speaker."""

@@ -121,6 +121,7 @@ def test_every_normalisation_is_at_hand(speech: Path, tone_model: Path, normaliz
     recognizer = normalized(tone_model, normalization)
     transcriber = Transcriber(in_use(Checkpoint(recognizer)))
     assert transcriber.transcribe_file(speech, pytest.fail).phones
+    assert transcriber.transcribe(np.zeros(16_000), 16_000).phones == ()
 
 
 @pytest.mark.parametrize("normalization", ["speaker", "utterance", "sliding"])
@@ -141,6 +142,7 @@ def test_files_of_one_speaker_are_normalised_together(
     plain = Features(replace(transcriber.config.features, normalization="none"))
     batches = [Batch.of([torch.from_numpy(sound)]) for sound in sounds]
     frames = torch.cat([plain(batch)[0][0] for batch in batches]).double()
+    assert moments is not None
     mean, std = map(torch.from_numpy, moments)
     torch.testing.assert_close(mean, frames.mean(0).float())
     torch.testing.assert_close(std, frames.std(0, correction=0).float())
