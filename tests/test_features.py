@@ -37,7 +37,7 @@ KINDS = {
     "librosa mfcc": replace(LIBROSA, kind="mfcc"),
     "librosa mirrored": replace(LIBROSA, pad_mode="reflect"),
 }
-NORMALIZATIONS = ("global", "speaker", "utterance", "active", "sliding", "none")
+NORMALIZATIONS = ("global", "speaker", "utterance", "active", "running", "sliding", "none")
 EVERY_KIND = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 EVERY_KIND_NORMALIZED = pytest.mark.parametrize(
     ("config", "normalization"),
@@ -45,7 +45,7 @@ EVERY_KIND_NORMALIZED = pytest.mark.parametrize(
         pytest.param(config, normalization, id=f"{name}-{normalization}")
         for name, config in KINDS.items()
         for normalization in NORMALIZATIONS
-        if (config.kind, normalization) != ("mfcc", "active")
+        if config.kind != "mfcc" or normalization not in ("active", "running")
     ],
 )
 SAMPLES = [8000, 560, 12_345, 3999, 16_000, 4242, 640, 7999, 8001, 801, 2345, 31, 5000, 720, 900, 1]

@@ -12,14 +12,14 @@ FAMILIES = ("kaldi", "librosa")
 WINDOWS = ("povey", "hamming", "hanning", "rectangular", "blackman")
 POSITIVE = Limits(more_than=0)
 NOT_NEGATIVE = Limits(at_least=0)
-NORMALIZATIONS = ("global", "speaker", "utterance", "active", "sliding", "none")
+NORMALIZATIONS = ("global", "speaker", "utterance", "active", "running", "sliding", "none")
 # Knobs that have a meaning only where another has one of these values.
 ONLY_WITH: dict[tuple[str, tuple[object, ...]], tuple[str, ...]] = {
     ("kind", ("mfcc",)): ("ceps", "lifter"),
     ("kind", ("fbank",)): ("log_floor",),
     ("deltas", (1, 2)): ("delta_window",),
     ("normalization", ("sliding",)): ("cmn_window",),
-    ("normalization", ("active",)): ("active_db",),
+    ("normalization", ("active", "running")): ("active_db",),
     ("energy", (True,)): ("raw_energy", "energy_floor"),
     ("family", ("librosa",)): ("mel_scale", "pad_mode", "log_floor"),
     ("family", ("kaldi",)): (
@@ -45,7 +45,9 @@ class FeaturesConfig(Knobs, group="features"):
     normalization: str = knob("global", "frames with mean 0 and variance 1", one_of=NORMALIZATIONS)
     cmn_window: int = knob(300, "frames; normalization=sliding only", at_least=2)
     active_db: float = knob(
-        30.0, "speech is less than this below the loudest; normalization=active only", **POSITIVE
+        30.0,
+        "speech is less than this below the loudest; normalization=active or running",
+        **POSITIVE,
     )
     sample_rate: int = knob(16_000, "Hz", **POSITIVE)
     window_ms: float = knob(25.0, "length of a window", **POSITIVE)
@@ -88,7 +90,7 @@ class FeaturesConfig(Knobs, group="features"):
                 if getattr(self, other) not in values and getattr(self, key) != defaults[key]:
                     is_other = f"features.{other} is {getattr(self, other)!r}"
                     self.refuse(key, f"but {is_other}, with which it has no meaning; leave it out")
-        if self.normalization == "active" and self.kind != "fbank":
+        if self.normalization in ("active", "running") and self.kind != "fbank":
             self.refuse(
                 "normalization", "expected another with features.kind=mfcc, which has no levels"
             )
@@ -107,7 +109,7 @@ class FeaturesConfig(Knobs, group="features"):
     @property
     def adapts(self) -> bool:
         """Whether the moments come from the speech to be recognised and not from training."""
-        return self.normalization in ("speaker", "utterance", "active", "sliding")
+        return self.normalization in ("speaker", "utterance", "active", "running", "sliding")
 
     @property
     def window_samples(self) -> int:

@@ -15,6 +15,7 @@ from asr.errors import DataError
 from asr.features.config import FeaturesConfig
 from asr.features.filters import dither_noise, kaldi_filters, librosa_filters, window_function
 from asr.features.moments import Moments, around, of_frames, of_loud
+from asr.features.running import Running
 from asr.features.windows import Shaping, mel_power, put_slopes, spectra
 
 EPSILON = float(np.finfo(np.float32).eps)  # the floor under every logarithm of Kaldi's family
@@ -78,6 +79,8 @@ class Frames:
                 return of_frames(dynamic, np.ones(len(dynamic), bool))
             case "active":
                 return of_loud(dynamic, np.ones(len(dynamic), bool), self.config, self.training)
+            case "running":
+                return Running(self.config, self.training)(dynamic)
             case "sliding":
                 return around(dynamic, self.config.cmn_window)
             case "none":

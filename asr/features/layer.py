@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from asr.features.config import FeaturesConfig
 from asr.features.deltas import put_deltas, stack_context
 from asr.features.kaldi import Kaldi
 from asr.features.librosa import Librosa
-from asr.features.moments import Sums
+from asr.features.moments import Sums, loudest
 from asr.features.normalization import (
     Normalization,
     SpeakerMoments,
@@ -81,14 +82,18 @@ class Features(nn.Module):
     def fit_normalization(self, batches: Iterable[Batch]) -> None:
         """Set mean and std to those of all frames of the training set, with normalization=global.
 
-        With another normalisation nothing is read.
+        With normalization=running to those of the loud frames of all its utterances. With another
+        normalisation nothing is read.
         """
-        if self.config.normalization != "global":
+        if self.config.normalization not in ("global", "running"):
             return
         sums = {"": Sums()}
         for batch in batches:
             for frames in self._frames_of(batch):
-                sums[""].add(frames.cpu().numpy())
+                own = frames.cpu().numpy()
+                if self.config.normalization == "running":
+                    own = own[loudest(own, np.ones(len(own), bool), self.config)]
+                sums[""].add(own)
         sums = over_ranks(sums)
         if not sums[""].count:
             raise ValueError("normalisation needs at least one frame")

@@ -18,6 +18,7 @@ from asr.features.moments import (
     VARIANCE_FLOOR,
     Sums,
 )
+from asr.features.running import MEMORY, PEAK, PRIOR, RISE, SOFT, Rules, Running
 from asr.processor import ranks
 
 Moments = tuple[Tensor, Tensor]  # mean and standard deviation
@@ -38,6 +39,8 @@ def normalization(config: FeaturesConfig, training: Moments) -> Normalization:
             return lambda frames, counts, rows: of_loud(
                 frames, length_mask(counts, frames.shape[1]), config, training
             )
+        case "running":
+            return lambda frames, counts, rows: running(frames, counts, config, training)
         case "sliding":
             return lambda frames, counts, rows: around(frames, counts, config.cmn_window)
         case "none":
@@ -124,6 +127,43 @@ def around(frames: Tensor, counts: Tensor, window: int) -> Moments:
     double = frames.double()
     first = mean(double)
     return first, _std(mean(double.square()) - first.square())
+
+
+def running(
+    frames: Tensor, counts: Tensor, config: FeaturesConfig, training: Moments
+) -> Moments:
+    """The moments of what was loud until each frame: `asr.features.running`, (n, T, F) each."""
+    if frames.device.type == "cpu":
+        moments = frames.new_ones(2, *frames.shape)
+        for n, count in enumerate(counts.tolist()):
+            own = Running(config, (training[0].numpy(), training[1].numpy()))
+            mean, std = own(frames[n, :count].numpy())
+            moments[0, n, :count], moments[1, n, :count] = map(torch.from_numpy, (mean, std))
+        return moments[0], moments[1]
+    rules, exact = Rules.of(config), frames.double()
+    level = exact[:, :, rules.first : rules.static].mean(dim=2, keepdim=True)
+    prior_mean, prior_std = (part.double() for part in training)
+    reference = prior_mean[rules.first : rules.static].mean().expand(len(frames), 1)
+    usual = reference + PEAK
+    moved = torch.arange(frames.shape[2], device=frames.device) < rules.static
+    size = exact.new_zeros(len(frames), 1)
+    total, squares = exact.new_zeros(2, len(frames), frames.shape[2])
+    means, stds = [], []
+    for values, here in zip(exact.unbind(1), level.unbind(1), strict=True):
+        above = here - reference
+        reference = reference + torch.where(above > 0, RISE * above, -rules.fall)
+        below = reference - here
+        weight = (-below.clamp(min=0) / SOFT).exp() * (below <= rules.active)
+        kept = (-RISE * above.clamp(min=0) / SOFT).exp() * (1 - weight / MEMORY)
+        size = kept * size + weight
+        total, squares = kept * total + weight * values, kept * squares + weight * values.square()
+        prior = prior_mean + (reference - usual) * moved
+        means.append((PRIOR * prior + total) / (PRIOR + size))
+        spread = (squares - total.square() / size.clamp(min=1e-30)).clamp(min=0)
+        stds.append(_std((PRIOR * prior_std.square() + spread) / (PRIOR + size)))
+    if not means:
+        return exact, torch.ones_like(exact)
+    return torch.stack(means, 1), torch.stack(stds, 1)
 
 
 def over_ranks(sums: dict[str, Sums]) -> dict[str, Sums]:
