@@ -9,7 +9,6 @@ import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import IO, ParamSpec
@@ -76,6 +75,8 @@ def grouped(problems: Iterable[str]) -> Iterator[str]:
 
 def did_you_mean(wrong: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """A hint at the nearest of the known names, `; did you mean 'x'?`, or "" where none is near."""
+    from difflib import get_close_matches  # which takes 0.01 s to import
+
     near = get_close_matches(wrong, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
 

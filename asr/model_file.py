@@ -6,8 +6,9 @@ SHA-256 of all content, because safetensors itself has no checksum. `asr.checkpo
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from asr.errors import DataError, raise_problems
 from asr.features.config import FeaturesConfig
 from asr.files import names, require_kind
 from asr.files.decoding import convert, impossible, require_json
+from asr.files.kept import kept
 from asr.phones import Vocabulary
 from asr.search import SearchConfig, packing
 from asr.search.calibration import Calibration
@@ -68,12 +70,16 @@ class Header:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file that was read: its header, and its tensors by name."""
+    """A file that was read: its header, and its tensors by name.
+
+    Where it is kept (`read_weights`), the tensors are the weights alone, which are sound.
+    """
 
     path: Path
     header: Header
     tensors: Mapping[str, Array]
     sha256: str
+    is_kept: bool = False
 
     @property
     def config(self) -> RecognizerConfig:
@@ -95,11 +101,13 @@ class ModelFile:
 
     def require_sizes(self) -> None:
         """Raise `DataError` for a configuration whose filters or layers are beyond the file's."""
-        _require_sizes(self.config, self.weights, f"{self.path}")
+        if not self.is_kept:
+            _require_sizes(self.config, self.weights, f"{self.path}")
 
     def require_weights(self, shapes: Shapes) -> None:
         """Raise `DataError` unless all tensors are there, and can be computed with."""
-        _require_weights(self.weights, shapes, f"{self.path}")
+        if not self.is_kept:
+            _require_weights(self.weights, shapes, f"{self.path}")
 
     @property
     def has_language_model(self) -> bool:
@@ -107,6 +115,8 @@ class ModelFile:
 
     def language_model(self) -> LanguageModel:
         """The n-gram, packed or not; `DataError` where there is none."""
+        if self.is_kept:
+            return read(self.path).language_model()
         model = _language_model(self.header, self.tensors, f"{self.path}")
         if model is None:
             raise DataError(f"{self.path}: contains no n-gram; estimate one from manifests")
@@ -116,22 +126,73 @@ class ModelFile:
 def read(path: str | Path) -> ModelFile:
     """A model file; `DataError` where it is absent, damaged, or of an unknown format."""
     path = Path(path)
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    text = _text(path, metadata)
+    if digest(text, tensors) != metadata.get("sha256"):
+        raise DataError(f"{path}: damaged, its content does not match its checksum")
+    return ModelFile(path, _header(path, text), tensors, metadata["sha256"])
+
+
+def read_weights(
+    path: str | Path, shapes_of: Callable[[RecognizerConfig, int], Shapes | None]
+) -> ModelFile:
+    """`read`, with weights that are sound and in single precision, and nothing else.
+
+    They are kept by the path, size and time of the file: its first use alone reads all of it.
+    `shapes_of` gives the shapes of a recogniser's tensors from its configuration and the size of
+    its vocabulary; None: nothing is kept of such a one, and all is read.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        metadata, about = file.metadata() or {}, path.stat()
+    try:
+        header = _header(path, _text(path, metadata))
+        unread = ModelFile(path, header, {}, metadata.get("sha256", ""), is_kept=True)
+        shapes = shapes_of(unread.config, len(unread.vocabulary))
+    except ValueError:
+        shapes = None  # `read` says what is wrong, and first of all that a file is damaged
+    if shapes is None:
+        return read(path)
+    expected = shapes
+
+    def weights() -> dict[str, Array]:
+        file = read(path)
+        file.require_sizes()
+        file.require_weights(expected)
+        return {
+            f"model.{name}": tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
+            for name, tensor in file.weights.items()
+        }
+
+    stamp = about.st_size, about.st_mtime_ns, about.st_ino
+    key = [unread.sha256, f"{path.resolve()}", *map(str, stamp)]
+    arrays = kept("weights", key, weights, f"the weights of {path}", read_whole=True)
+    return replace(unread, tensors=arrays)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     require_kind(path, "a checkpoint, such as checkpoint-best.safetensors in the folder of a run")
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint")
     try:
         with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise DataError(f"{path}: damaged, or not a checkpoint ({error})") from error
+
+
+def _text(path: Path, metadata: Mapping[str, str]) -> str:
     if "asr" not in metadata:
         raise DataError(f"{path}: a safetensors file, but not a checkpoint of this project")
-    sha256 = digest(metadata["asr"], tensors)
-    if sha256 != metadata.get("sha256"):
-        raise DataError(f"{path}: damaged, its content does not match its checksum")
+    return metadata["asr"]
+
+
+def _header(path: Path, text: str) -> Header:
     try:
-        header = json.loads(metadata["asr"])  # its history may have losses that are no numbers
+        header = json.loads(text)  # its history may have losses that are no numbers
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: header is not JSON ({error})") from None
     if isinstance(header, dict) and header.get("format") != FORMAT:
@@ -142,7 +203,7 @@ def read(path: str | Path) -> ModelFile:
     parts = "recognizer", "vocabulary", "search", "language_model", "packed_language_model"
     for key in (*parts, "detector", "calibration"):
         require_json(isinstance(header, dict) and header.get(key), f"{path}", key)
-    return ModelFile(path, convert(header, Header, f"{path}"), tensors, sha256)
+    return convert(header, Header, f"{path}")
 
 
 def digest(text: str, tensors: Mapping[str, Array]) -> str:

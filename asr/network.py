@@ -122,6 +122,11 @@ def runs(config: RecognizerConfig) -> bool:
     return is_known and config.encoder.cell in inference.KERNEL_OF
 
 
+def shapes_of(config: RecognizerConfig, vocabulary_size: int) -> Shapes | None:
+    """`shapes`; None where `CompiledNetwork` does not run such a recogniser."""
+    return shapes(config, vocabulary_size) if runs(config) else None
+
+
 def shapes(config: RecognizerConfig, vocabulary_size: int) -> Shapes:
     """Of the tensors of a recogniser that `CompiledNetwork` runs."""
     encoder, criterion = config.encoder, config.criterion

@@ -7,7 +7,6 @@ spellings in `ipa-variants.txt`; X-SAMPA is IPA in other characters (`xsampa.txt
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
-from difflib import get_close_matches
 from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -196,6 +195,8 @@ def _unknown(label: str, symbol: str, alphabet: str, near: str) -> str:
 def _alike(symbol: str) -> str:
     """The letter of IPA with the most similar name in Unicode; "" where none is similar."""
     names = {unicodedata.name(one): one for one in _spellings().phones if len(one) == 1}
+    from difflib import get_close_matches
+
     near = get_close_matches(unicodedata.name(symbol, ""), names, n=1, cutoff=0.7)
     return names[near[0]] if near else ""
 

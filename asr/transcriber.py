@@ -379,16 +379,17 @@ def load_model(path: str | Path, device: str = "cpu", language_model: bool = Tru
 
     On a CPU it needs no torch, unless the model is a transducer.
     """
-    file = model_file.read(path)
+    on_cpu = device == "cpu"
+    file = model_file.read_weights(path, network.shapes_of) if on_cpu else model_file.read(path)
     file.require_sizes()
-    if device == "cpu" and network.runs(file.config):
+    if on_cpu and network.runs(file.config):
         loaded: Network = network.load(file)
     else:
         try:
             from asr import by_torch
         except ModuleNotFoundError as error:
             name = file.config.criterion.name
-            what = f"criterion.name is {name}" if device == "cpu" else f"device is {device}"
+            what = f"criterion.name is {name}" if on_cpu else f"device is {device}"
             install = pip_install("train")
             raise DataError(
                 f"{path}: {what}, which needs torch, and torch is not installed; {install}"

@@ -16,13 +16,10 @@ gets one line, and the others are transcribed all the same. Nothing is scored.
 """
 
 import argparse
-import multiprocessing
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -165,6 +162,9 @@ def _results(worker: Worker, paths: Sequence[str | Path], jobs: int) -> Iterator
     if jobs <= 1:
         yield map(worker, paths)
         return
+    import multiprocessing  # which takes 0.03 s to import
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+
     del worker.transcriber  # each process loads its own
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # in the processes, which are ended here
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (worker,)) as pool:

@@ -129,9 +129,7 @@ def around(frames: Tensor, counts: Tensor, window: int) -> Moments:
     return first, _std(mean(double.square()) - first.square())
 
 
-def running(
-    frames: Tensor, counts: Tensor, config: FeaturesConfig, training: Moments
-) -> Moments:
+def running(frames: Tensor, counts: Tensor, config: FeaturesConfig, training: Moments) -> Moments:
     """The moments of what was loud until each frame: `asr.features.running`, (n, T, F) each."""
     if frames.device.type == "cpu":
         moments = frames.new_ones(2, *frames.shape)

@@ -59,7 +59,8 @@ class Running:
     def __call__(self, frames: Array) -> Moments:
         """The next frames, (T, F) → (T, F), (T, F)."""
         mean, std = np.empty((2, *frames.shape))
-        follow(frames, self.rules, *self.prior, self.reference, self.sums, mean, std)
+        prior_mean, prior_std = self.prior
+        follow(frames, self.rules, prior_mean, prior_std, self.reference, self.sums, mean, std)
         return mean, std
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from asr.files.outputs import temporary_folder
 
 NEWEST = 4  # entries of a kind, by their last use; others are removed
-PIECE = 1 << 13  # bytes of a large array that have the same advice
+PIECE = 1 << 14  # bytes of a large array that have the same advice
 MOST_PIECES = 1 << 15  # of this process; Linux has 65,530 for each
 
 say: Callable[[str], object] = logging.getLogger(__name__).info  # programs set another function
@@ -34,17 +34,21 @@ _advised = 0
 
 
 def kept(
-    kind: str, key: Sequence[str], make: Callable[[], Mapping[str, Any]], what: str
+    kind: str,
+    key: Sequence[str],
+    make: Callable[[], Mapping[str, Any]],
+    what: str,
+    read_whole: bool = False,
 ) -> dict[str, Any]:
     """The arrays of `make`, read-only, by their names; it is called where they are not kept.
 
     `kind` begins the name of the entry, and `key` says all that its arrays depend on. At the first
-    use `say` tells what is done.
+    use `say` tells what is done. Where they are not `read_whole`, only what is read takes memory.
     """
     digest = hashlib.sha256(json.dumps([kind, *key]).encode()).hexdigest()[:32]
     place = None
     for folder in filter(is_own, folders()):
-        if arrays := _read(folder / f"{kind}-{digest}"):
+        if arrays := _read(folder / f"{kind}-{digest}", read_whole):
             return arrays
         if os.access(folder, os.W_OK):
             place = folder / f"{kind}-{digest}"
@@ -65,7 +69,7 @@ def kept(
                 shutil.rmtree(entry, ignore_errors=True)
         except OSError as error:
             say(f"{place.parent}: not kept ({error.strerror})")
-        return _read(place) or arrays
+        return _read(place, read_whole) or arrays
     return arrays
 
 
@@ -104,7 +108,7 @@ def is_own(folder: Path) -> bool:
     return about.st_uid in (0, os.geteuid()) and not about.st_mode & 0o022
 
 
-def _read(entry: Path) -> dict[str, Any]:
+def _read(entry: Path, whole: bool = True) -> dict[str, Any]:
     """The arrays of an entry, memory-mapped; none where it is absent or damaged."""
     try:
         about = json.loads((entry / "about.json").read_bytes())
@@ -115,7 +119,7 @@ def _read(entry: Path) -> dict[str, Any]:
             os.utime(entry)
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    for array in arrays.values():
+    for array in () if whole else arrays.values():
         _read_single_pages(array.base)
     return {name: np.asarray(array) for name, array in arrays.items()}
 
