@@ -96,7 +96,7 @@ def main() -> int:
         if (error.name or "").partition(".")[0] not in OF_TRAINING:
             raise
         raise DataError(
-            f"asr {name} needs {error.name}, which is not installed; {pip_install('train')}"
+            f"asr {name} needs {error.name}, which is not installed; run: {pip_install('train')}"
         ) from error
     return code or 0
 

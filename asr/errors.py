@@ -65,11 +65,11 @@ def grouped(problems: Iterable[str]) -> Iterator[str]:
         if len(alike) <= FEW:
             yield from alike
             continue
-        places = [problem.partition(": ")[0] for problem in alike[1 : NAMED + 1]]
-        more = len(alike) - 1 - len(places)
+        others = list(dict.fromkeys(problem.partition(": ")[0] for problem in alike[1:]))
+        more = len(others) - NAMED
         yield alike[0]
-        yield f"    and the same {len(alike) - 1} times more: {', '.join(places)}" + (
-            f", and {more} more" if more else ""
+        yield f"    and the same {len(alike) - 1} times more: {', '.join(others[:NAMED])}" + (
+            f", and {more} more" if more > 0 else ""
         )
 
 

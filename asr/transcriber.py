@@ -25,7 +25,7 @@ from asr.records import Hypothesis, Segment, Transcript, Word
 from asr.search import SearchConfig
 from asr.search.decoders import hypothesis
 from asr.search.graph import kept_graph
-from asr.search.word_model import kept_word_graph
+from asr.search.word_model import kept_word_graph, require_words
 from asr.symbols import require_alphabet, written
 
 if TYPE_CHECKING:
@@ -367,6 +367,8 @@ def load(
             f"with --words-file FILE (`asr words` makes one), or leave --words out"
         )
     words = (WORDS if words is True else words) or None
+    if words is not None:
+        require_words(words)  # before the model, whose first use takes seconds
     try:
         loaded = load_model(model or MODEL, device, language_model=words is None)
     except DataError as error:
@@ -392,7 +394,7 @@ def load_model(path: str | Path, device: str = "cpu", language_model: bool = Tru
             what = f"criterion.name is {name}" if on_cpu else f"device is {device}"
             install = pip_install("train")
             raise DataError(
-                f"{path}: {what}, which needs torch, and torch is not installed; {install}"
+                f"{path}: {what}, which needs torch, and torch is not installed; run: {install}"
             ) from error
         loaded = by_torch.load(file, device)
     header, graph = file.header, None

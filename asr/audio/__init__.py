@@ -229,7 +229,8 @@ def _converted(
     rate = header.sample_rate
     if channel is not None and not 1 <= channel <= header.channels:
         raise DataError(
-            f"{name}: no channel {channel}, expected 1 to {header.channels}, which are in it"
+            f"{name}: no channel {channel}, expected "
+            + (f"1 to {header.channels}" if header.channels > 1 else "1, the only one in it")
         )
     shortest = window_samples * rate / sample_rate
     raise_problems(checks.beyond_use(name, header))

@@ -66,12 +66,12 @@ def write(manifests: Mapping[str, Manifest], folder: Path, size_mb: float = SIZE
     also after an interruption. Raises one `DataError`, before the work, for all audio that does not
     exist, and for a folder with other files in it.
     """
+    files = {file_of(one.audio): manifest for manifest in manifests.values() for one in manifest}
     raise_problems(
-        f"{file_of(one.audio)}: no such file, expected the audio that {manifest.path} names; if it "
-        f"has moved, prepare the corpus again"
-        for manifest in manifests.values()
-        for one in manifest
-        if not os.path.exists(file_of(one.audio))
+        f"{file}: no such file, expected the audio that {manifest.path} names; if it has moved, "
+        f"prepare the corpus again"
+        for file, manifest in files.items()
+        if not os.path.exists(file)
     )
     place = folder.resolve()
     if other := next((one for one in place.rglob("*") if not _is_ours(one)), None):

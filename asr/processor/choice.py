@@ -1,6 +1,7 @@
 """On what a trained model runs, decided without torch where no GPU is asked for."""
 
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def device_for(name: str, threads: int = 0) -> str:
     """
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
+    if not re.fullmatch(r"auto|cpu|(cuda|mps)(:\d+)?", name):
+        raise DataError(f"device is {name}, expected auto, cpu, cuda, cuda:N or mps")
     if name == "cpu" or (name == "auto" and not may_have_gpu()):
         return "cpu"
     try:
@@ -23,7 +26,7 @@ def device_for(name: str, threads: int = 0) -> str:
     except ModuleNotFoundError as error:
         install = pip_install("train")
         raise DataError(
-            f"device is {name}, which needs torch, and torch is not installed; {install}"
+            f"device is {name}, which needs torch, and torch is not installed; run: {install}"
         ) from error
     return str(choose_device(name, threads))
 

@@ -149,11 +149,16 @@ class _Header:
     ngram: Packed
 
 
+def require_words(path: str | Path) -> None:
+    """Raise `DataError` where there is no file of words."""
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such file of words; make one with `asr words`")
+
+
 def load_words(path: str | Path) -> WordModel:
     """Read a file of `save_words`; `DataError` where it is absent, damaged, or something else."""
     where, path = f"{path}", Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of words; make one with `asr words`")
+    require_words(path)
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
