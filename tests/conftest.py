@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,9 @@ SUMMARY: dict[str, Any] = {  # training.json
     **{"dev_per": 17.5, "parameters": 1234, "seconds": 7200.0, "device": "cpu"},
     **{"machine": "x86_64, 2 cores", "torch": "2.11.0", "version": "0.1.0"},
 }
+
+# A shell's background jobs ignore it, and so would all programs that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("asr", deadline=None)  # first calls compile, and machines are busy
 settings.load_profile("asr")

@@ -21,8 +21,10 @@ from asr.features.config import FeaturesConfig
 from asr.features.deltas import delta, stack_context
 from asr.features.frontend import Frontend
 from asr.features.layer import Features
+from asr.features.moments import DB_PER_NAT
 from asr.features.normalization import VARIANCE_FLOOR, SpeakerMoments
 from asr.features.padded import extend, zero_behind
+from asr.features.running import FALL_DB_S, MEMORY, PEAK, PRIOR, RISE, SOFT, Running
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer, encode_all
 from asr.records import Utterance
@@ -336,6 +338,56 @@ def test_active_normalisation_is_of_the_loud_frames_and_silence_changes_nothing(
         torch.testing.assert_close(longer[:90], alone[:90], atol=1e-4, rtol=1e-4)
     padded = features(Batch.of([sound[:9_000], sound]))[0][1]
     assert torch.equal(padded, alone)
+
+
+def test_running_moments_are_weighted_by_the_reference_of_their_time() -> None:
+    """Against sums over all frames until t, in which each weighs what its decay has left of it."""
+    config = replace(KALDI, normalization="running", active_db=20.0)
+    frames = np.concatenate([raw(config, one).numpy() for one in WAVEFORMS[:4]]).astype(float)
+    width, prior = config.dynamic_width, np.random.default_rng(0)
+    training = prior.normal(5, 1, width), prior.uniform(0.5, 2, width)
+    level = frames[:, 1 : config.static_width].mean(axis=1)
+    usual = training[0][1 : config.static_width].mean() + PEAK
+    reference, weights = usual - PEAK, np.zeros(0)
+    mean, std = Running(config, training)(frames)
+    for t in range(len(frames)):
+        above = level[t] - reference
+        reference += RISE * above if above > 0 else -FALL_DB_S / 100 / DB_PER_NAT
+        weights = weights * math.exp(-RISE * max(0, above) / SOFT)
+        below = reference - level[t]
+        own = math.exp(-max(0, below) / SOFT) if below <= 20 / DB_PER_NAT else 0.0
+        weights = np.append(weights * (1 - own / MEMORY), own)
+        if t % 10:
+            continue
+        near = weights @ frames[: t + 1] / weights.sum()
+        moved = training[0] + (np.arange(width) < config.static_width) * (reference - usual)
+        expected = (PRIOR * moved + weights.sum() * near) / (PRIOR + weights.sum())
+        spread = weights @ (frames[: t + 1] - near) ** 2 + PRIOR * training[1] ** 2
+        np.testing.assert_allclose(mean[t], expected, rtol=1e-6)
+        np.testing.assert_allclose(std[t], np.sqrt(spread / (PRIOR + weights.sum())), rtol=1e-5)
+    assert 0 < (weights == 0).mean() < 1
+
+
+def test_running_moments_know_nothing_of_what_comes_and_take_any_pieces() -> None:
+    config = replace(KALDI, normalization="running")
+    frames = raw(config, WAVEFORMS[0]).numpy()
+    width = config.dynamic_width
+    training = np.full(width, 3.0), np.ones(width)
+    whole = np.stack(Running(config, training)(frames))
+    pieces = Running(config, training)
+    parts = [np.stack(pieces(part)) for part in np.split(frames, [1, 1, 7, 30])]
+    assert np.array_equal(np.concatenate(parts, axis=1), whole)
+
+
+def test_running_normalisation_forgets_noise_before_speech_and_follows_the_level() -> None:
+    config = replace(KALDI, normalization="running", deltas=0)
+    noise = 1e-3 * torch.randn(32_000, generator=torch.Generator().manual_seed(1))
+    speech = speechlike(64_000)
+    features, _ = fitted(config, Batch.of([speech]))
+    alone = features(Batch.of([speech]))[0][0, -100:]
+    for other in (torch.cat([noise, speech]), 0.3 * speech):
+        near = features(Batch.of([other]))[0][0, -100:]
+        assert (near - alone).abs().mean() < 0.25
 
 
 def test_speaker_normalisation_is_of_all_frames_of_a_speaker() -> None:

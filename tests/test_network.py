@@ -1,5 +1,6 @@
 """A trained recogniser in numpy is the recogniser of torch, for every cell and criterion."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -204,6 +205,35 @@ def test_a_trained_model_finds_the_same_phones(tone_model: Path) -> None:
     ]
     assert both[0] == both[1]
     assert search != SearchConfig()
+
+
+def test_sound_weights_are_kept_and_a_file_that_changes_is_read_again(
+    tone_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASR_CACHE", str(tmp_path / "kept"))
+    path = tmp_path / "model.safetensors"
+    shutil.copy(tone_model, path)
+    frames = load_model(path).network.frames.static(SPEECH)
+    emissions = load_model(path).network.emissions(frames)
+    expected = network.load(model_file.read(tone_model)).emissions(frames)
+    np.testing.assert_array_equal(emissions, expected)
+    reads: list[Path] = []
+    read = model_file.read
+    monkeypatch.setattr(model_file, "read", lambda one: (reads.append(one), read(one))[1])
+    load_model(path)
+    assert not reads
+    other = checkpoint.load(path)
+    bias = other.recognizer.criterion.head.bias
+    with torch.no_grad():
+        bias.add_(torch.arange(len(bias)))
+    checkpoint.save(path, other)
+    assert not np.allclose(load_model(path).network.emissions(frames), expected)
+    assert reads == [path]
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="its content does not match its checksum"):
+        load_model(path)
 
 
 def test_a_model_is_used_where_torch_is_not(tone_model: Path, tmp_path: Path) -> None:
