@@ -7,7 +7,7 @@ neither torch nor phones; `tests/test_search.py` compares it with a plain form o
 
 import math
 from heapq import heappush, heapreplace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,36 @@ from asr.search.graph import fill_row
 
 BLANK = 0
 NONE = -1
+NODES, ROWS, FILLED, FRAMES, ROOT, SINCE = range(6)  # places in `Beam.counts`
+MOST_ROWS = 1 << 15  # of the language model, kept at a time
+
+
+class Beam(NamedTuple):
+    """A search that goes on: prefixes with their masses, in a trie, after some frames."""
+
+    counts: Any  # (6,) numbers: nodes of the trie, rows, prefixes in the beam, frames so far, the
+    # trie's root, and the frames after which something was decided, or nothing was open
+    log_scale: Any  # (1,): logarithm of the mass 1
+    # ── the trie of prefixes; the root is the empty one, or what `commit` has decided ───────────
+    parent: Any
+    label: Any
+    child: Any  # one of them; the others are its siblings
+    sibling: Any
+    state: Any  # of the language model
+    gain: Any  # factor that the language model and the bonus give to the last label
+    place: Any  # in the beam, or NONE
+    entered: Any  # the frame in which a prefix came into the beam, the last time
+    # ── gains and targets of all labels in the states of the language model met so far ─────────
+    rows_by_hash: Any  # less than half full
+    state_of: Any  # of each row
+    gains: Any
+    targets: Any
+    highest: Any
+    # ── prefixes with the mass of alignments that end in blank, and in a label ──────────────────
+    node: Any
+    blank_mass: Any
+    label_mass: Any
+    reached: Any  # frame in which an extension was in the beam
 
 
 @compiled()
@@ -36,39 +66,79 @@ def search(
     log P of the language model, with the sentence's end, + bonus for each label.
     """
     frames, size = log_probs.shape
-    most = 1 + beam * frames
-    # ── the trie of prefixes; node 0 is the empty one ───────────────────────────────────────────
-    parent = np.empty(most, np.int32)
-    label = np.empty(most, np.int32)
-    child = np.empty(most, np.int32)  # one of them; the others are its siblings
-    sibling = np.empty(most, np.int32)
-    state = np.empty(most, np.int32)  # of the language model
-    gain = np.empty(most)  # factor that the language model and the bonus give to the last label
-    place = np.empty(most, np.int32)  # in the beam, or NONE
-    parent[0], label[0], child[0], sibling[0] = NONE, BLANK, NONE, NONE
-    state[0], gain[0], place[0] = graph.start, 1.0, 0
-    nodes = 1
-    # ── gains and targets of all labels in the states of the language model met so far ─────────
-    rows_by_hash = np.full(256, NONE, np.int32)  # less than half full
-    state_of = np.empty(128, np.int32)  # of each row
-    gains = np.empty((min(64, len(graph.states)), size))
-    targets = np.empty((len(gains), size), np.int32)
-    highest = np.empty(len(gains))
-    rows = 0
-    # ── the beam: prefixes with the mass of alignments that end in blank, and in a label ────────
-    node = np.zeros(beam, np.int32)
-    blank_mass, label_mass = np.zeros(beam), np.zeros(beam)
+    b = begin(graph, size, beam, 1 + beam * frames)
+    b = advance(b, log_probs, graph, weight, bonus, threshold)
+    filled = b.counts[FILLED]
+    scores = _scores(b, graph, weight)
+    return _best_paths(b.parent, b.label, b.node[:filled], scores, min(n_best, filled), frames)
+
+
+@compiled()
+def begin(graph: Any, size: int, beam: int, nodes: int) -> Any:
+    """The `Beam` before the first frame, for V labels, with room for `nodes` of the trie."""
+    nodes = max(nodes, beam + 1)
+    b = Beam(
+        np.array([1, 0, 1, 0, 0, 0]),
+        np.zeros(1),
+        np.empty(nodes, np.int32),
+        np.empty(nodes, np.int32),
+        np.empty(nodes, np.int32),
+        np.empty(nodes, np.int32),
+        np.empty(nodes, np.int32),
+        np.empty(nodes),
+        np.empty(nodes, np.int32),
+        np.empty(nodes, np.int32),
+        np.full(256, NONE, np.int32),
+        np.empty(128, np.int32),
+        np.empty((min(64, len(graph.states)), size)),
+        np.empty((min(64, len(graph.states)), size), np.int32),
+        np.empty(min(64, len(graph.states))),
+        np.zeros(beam, np.int32),
+        np.zeros(beam),
+        np.zeros(beam),
+        np.full((beam, size), NONE, np.int32),
+    )
+    b.parent[0], b.label[0], b.child[0], b.sibling[0] = NONE, BLANK, NONE, NONE
+    b.state[0], b.gain[0], b.place[0], b.entered[0] = graph.start, 1.0, 0, 0
+    b.blank_mass[0] = 1.0
+    return b
+
+
+@compiled()
+def advance(
+    b: Any, log_probs: Any, graph: Any, weight: float, bonus: float, threshold: float
+) -> Any:
+    """The `Beam` after further frames, (T, V), of which any number may come at a time."""
+    frames, size = log_probs.shape
+    parent, label, child, sibling = b.parent, b.label, b.child, b.sibling
+    state, gain, place, entered = b.state, b.gain, b.place, b.entered
+    rows_by_hash, state_of = b.rows_by_hash, b.state_of
+    gains, targets, highest = b.gains, b.targets, b.highest
+    node, blank_mass, label_mass, reached = b.node, b.blank_mass, b.label_mass, b.reached
+    nodes, rows, filled, before, root, since = b.counts
+    beam = len(node)
     next_node = np.zeros(beam, np.int32)
     next_blank_mass, next_label_mass = np.zeros(beam), np.zeros(beam)
     stay_blank, stay_label = np.zeros(beam), np.zeros(beam)
-    reached = np.full((beam, size), NONE, np.int32)  # frame in which an extension was in the beam
-    blank_mass[0] = 1.0
-    filled = 1
-    log_scale = 0.0
+    log_scale = b.log_scale[0]
     floor = math.exp(-threshold)
-    for t in range(frames):
-        top = log_probs[t].max()
-        prob = np.exp(log_probs[t].astype(np.float64) - top)
+    for frame in range(frames):
+        t = before + frame
+        if nodes + beam > len(parent):
+            nodes = _prune(
+                parent, label, child, sibling, state, gain, place, entered, node[:filled], nodes
+            )
+            root = 0
+            if 2 * (nodes + beam) > len(parent):
+                parent, label = _longer(parent), _longer(label)
+                child, sibling = _longer(child), _longer(sibling)
+                state, gain = _longer(state), _longer(gain)
+                place, entered = _longer(place), _longer(entered)
+        if rows > MOST_ROWS:
+            rows = 0
+            rows_by_hash[:] = NONE
+        top = log_probs[frame].max()
+        prob = np.exp(log_probs[frame].astype(np.float64) - top)
         by_prob = np.argsort(-prob[1:]) + 1
         heap = [(0.0, 0) for _ in range(0)]  # (mass, place · V + label), blank: the prefix itself
         best = 0.0
@@ -79,7 +149,7 @@ def search(
             mass = blank_mass[k] + label_mass[k]
             stay_blank[k] = mass * prob[BLANK]
             stay_label[k] = label_mass[k] * prob[e]
-            if n > 0:
+            if parent[n] != NONE:
                 j = place[parent[n]]
                 if j != NONE:
                     from_parent = blank_mass[j]
@@ -153,6 +223,7 @@ def search(
                     child[node[k]] = n
                     row = rows_by_hash[_place(rows_by_hash, state_of, state[node[k]])]
                     state[n], gain[n] = targets[row, v], gains[row, v]
+                entered[n] = t
                 next_node[kept] = n
                 next_blank_mass[kept] = 0.0
                 next_label_mass[kept] = mass / best
@@ -164,16 +235,146 @@ def search(
         for k in range(filled):
             place[node[k]] = k
         log_scale += top + (math.log(best) if best > 0.0 else 0.0)
-    return _best_paths(
+    return Beam(
+        np.array([nodes, rows, filled, before + frames, root, since]),
+        np.array([log_scale]),
         parent,
         label,
-        node[:filled],
-        np.log(blank_mass[:filled] + label_mass[:filled])
-        + weight * graph.states["end"][state[node[:filled]]]
-        + log_scale,
-        min(n_best, filled),
-        frames,
+        child,
+        sibling,
+        state,
+        gain,
+        place,
+        entered,
+        rows_by_hash,
+        state_of,
+        gains,
+        targets,
+        highest,
+        node,
+        blank_mass,
+        label_mass,
+        reached,
     )
+
+
+@compiled()
+def commit(b: Any, share: float, patience: int) -> Any:
+    """Decide the first labels of all prefixes, and forget the others: → labels (any number,).
+
+    A label is decided when the prefixes with it have the `share` of the beam's mass, or when it is
+    the best prefix's and came into the beam `patience` frames ago, or nothing was decided for twice
+    as many. With `share` 1 and endless patience all prefixes have it, and nothing is lost.
+    """
+    labels = np.empty(0, np.int32)
+    while True:
+        filled, root = b.counts[FILLED], b.counts[ROOT]
+        first = np.empty(filled, np.int32)  # the node below the root that a prefix goes through
+        masses = np.zeros(b.gains.shape[1])  # of each label there
+        total, best = 0.0, 0
+        for k in range(filled):
+            n, first[k] = b.node[k], NONE
+            while n != root:
+                n, first[k] = b.parent[n], n
+            mass = b.blank_mass[k] + b.label_mass[k]
+            total += mass
+            if first[k] != NONE:
+                masses[b.label[first[k]]] += mass
+            if mass > b.blank_mass[best] + b.label_mass[best]:
+                best = k
+        likeliest = int(np.argmax(masses))
+        is_open, now = filled > 0 and first[best] != NONE, b.counts[FRAMES]
+        if not is_open:
+            b.counts[SINCE] = now
+        if total > 0.0 and masses[likeliest] >= share * total:
+            decided = likeliest
+        elif is_open and (
+            now - 1 - b.entered[first[best]] >= patience or now - b.counts[SINCE] >= 2 * patience
+        ):
+            decided = b.label[first[best]]
+        else:
+            return labels
+        kept = 0
+        for k in range(filled):
+            n = b.node[k]
+            b.place[n] = NONE
+            if first[k] != NONE and b.label[first[k]] == decided:
+                b.node[kept], b.place[n] = n, kept
+                b.blank_mass[kept], b.label_mass[kept] = b.blank_mass[k], b.label_mass[k]
+                root = first[k]
+                kept += 1
+        b.counts[FILLED], b.counts[ROOT], b.counts[SINCE] = kept, root, now
+        b.parent[root] = NONE
+        labels = np.append(labels, np.int32(decided))
+
+
+@compiled()
+def best(b: Any, graph: Any, weight: float) -> Any:
+    """The labels of the best prefix below the root, (any number,), if the sentence ended here.
+
+    With `weight` 0 nothing is said of the sentence's end.
+    """
+    labels = np.empty(0, np.int32)
+    if b.counts[FILLED] == 0:
+        return labels
+    n = b.node[np.argmax(_scores(b, graph, weight))]
+    while b.parent[n] != NONE:
+        labels = np.append(labels, b.label[n])
+        n = b.parent[n]
+    return labels[::-1].copy()
+
+
+@compiled()
+def _scores(b: Any, graph: Any, weight: float) -> Any:
+    """Of the prefixes in the beam, with the sentence's end."""
+    filled = b.counts[FILLED]
+    mass = np.log(b.blank_mass[:filled] + b.label_mass[:filled])
+    return mass + weight * graph.states["end"][b.state[b.node[:filled]]] + b.log_scale[0]
+
+
+@compiled()
+def _longer(values: Any) -> Any:
+    return np.concatenate((values, np.empty_like(values)))
+
+
+@compiled()
+def _prune(
+    parent: Any,
+    label: Any,
+    child: Any,
+    sibling: Any,
+    state: Any,
+    gain: Any,
+    place: Any,
+    entered: Any,
+    leaves: Any,
+    nodes: int,
+) -> int:
+    """Forget the nodes that lead to none of the `leaves`, which get new numbers; how many are left.
+
+    The root, the node before all others that are left, becomes node 0.
+    """
+    number = np.full(nodes, NONE, np.int32)
+    for n in leaves:
+        while n != NONE and number[n] == NONE:
+            number[n] = 0
+            n = parent[n]
+    left = 0
+    for n in range(nodes):
+        if number[n] == NONE:
+            continue
+        m, above = left, parent[n]
+        number[n] = m
+        left += 1
+        label[m], state[m], gain[m] = label[n], state[n], gain[n]
+        place[m], entered[m] = place[n], entered[n]
+        child[m] = sibling[m] = NONE
+        parent[m] = NONE if above == NONE else number[above]
+        if above != NONE:
+            sibling[m], child[parent[m]] = child[parent[m]], m
+    for k in range(len(leaves)):
+        leaves[k] = number[leaves[k]]
+    return left
 
 
 @compiled()
@@ -192,7 +393,7 @@ def _best_paths(parent: Any, label: Any, node: Any, scores: Any, n_best: int, fr
     lengths = np.zeros(n_best, np.int64)
     for rank, k in enumerate(order):
         n = node[k]
-        while n > 0:
+        while parent[n] != NONE:
             labels[rank, lengths[rank]] = label[n]
             lengths[rank] += 1
             n = parent[n]
