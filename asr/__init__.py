@@ -4,6 +4,7 @@
 
     asr.load().transcribe("my.wav")            # phones with times and confidences
     asr.load(words=True).transcribe("my.wav")  # words too
+    asr.load(streaming=True).stream()          # phones while somebody speaks
     asr.align("my.wav", "hello world")         # the times of words and phones that are known
     asr.assess("my.wav", "hello world")        # how well each of their sounds was pronounced
     asr.score(references, hypotheses)          # phone error rate, counts and alignments
@@ -39,17 +40,19 @@ def load(
     checkpoint: str | Path | None = None,
     words: str | Path | bool | None = None,
     symbols: str | None = None,
+    streaming: bool = False,
 ) -> Transcriber:
     """The recogniser of a checkpoint, or else the packaged model; `transcribe` is its method.
 
     With `words`, a file of `asr words` or True for the packaged one, transcripts have words.
     `symbols` is the alphabet of the phones: "arpabet", "ipa", "timit" or "xsampa"; None: that of
-    the model.
+    the model. With `streaming` the packaged model is the one for `stream`, which finds phones while
+    somebody speaks, at the cost of some more errors.
     Raises `DataError` where a file is absent, damaged, or of another kind.
     """
     from asr import transcriber
 
-    return transcriber.load(checkpoint, words=words, symbols=symbols)
+    return transcriber.load(checkpoint, words=words, symbols=symbols, stream=streaming)
 
 
 def align(

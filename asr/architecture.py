@@ -145,6 +145,29 @@ class RecognizerConfig:
         hop = features.hop_samples
         return FrameTimes(features.first_middle + (stacked - 1) / 2 * hop, stacked * hop)
 
+    @property
+    def reads_ahead(self) -> str | None:
+        """Which setting keeps such a recogniser from a stream, as a clause; None: it can stream.
+
+        In a stream nothing of what follows a frame may be needed for it.
+        """
+        features, encoder = self.features, self.encoder
+        needed = {
+            "criterion.name": (self.criterion.name, ("ctc",)),
+            "encoder.bidirectional": (encoder.bidirectional and encoder.layers > 0, (False,)),
+            "features.family": (features.family, ("kaldi",)),
+            "features.normalization": (features.normalization, ("running", "global", "none")),
+            "features.deltas": (features.deltas, (0,)),
+            "features.context": (features.context, (0,)),
+            "features.snip_edges": (features.snip_edges, (True,)),
+            "features.dither_db": (features.dither_db, (0,)),
+        }
+        for key, (value, expected) in needed.items():
+            if value not in expected:
+                known = " or ".join(str(one).lower() for one in expected)
+                return f"{key} is {str(value).lower()}, and a stream needs {known}"
+        return None
+
     def time_s(self, frame: float) -> float:
         """The time of the middle of an encoded frame."""
         times = self.frame_times

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Union, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from asr import audio, model_file, network
+from asr import audio, model_file, network, streaming
 from asr.architecture import CTCConfig
 from asr.audio import Waveform
 from asr.errors import DataError, pip_install
@@ -26,12 +26,14 @@ from asr.search import SearchConfig
 from asr.search.decoders import hypothesis
 from asr.search.graph import kept_graph
 from asr.search.word_model import kept_word_graph, require_words
+from asr.streaming import Stream, require_stream
 from asr.symbols import require_alphabet, written
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MODEL = Path(__file__).parent / "pretrained" / "librispeech.safetensors"
+STREAMING = MODEL.with_name("streaming.safetensors")
 WORDS = MODEL.with_name("words.safetensors")
 SHORTEST_S, LONGEST_S = 20.0, 40.0  # of a piece; no utterance of LibriSpeech or TIMIT is longer
 CONTEXT_S = 2.0  # what the network gets on either side of a piece
@@ -62,7 +64,8 @@ class Transcriber:
     def __init__(
         self, model: Model, words: str | Path | None = None, symbols: str | None = None
     ) -> None:
-        self.network, self.search, self.graph, self.detector, self.calibration = model
+        self.model = model
+        self.network, self.search, self.graph, self.detector, self.calibration, _ = model
         phones = self.network.vocabulary.phones
         require_alphabet(symbols, phones)
         self.symbols = symbols
@@ -78,6 +81,17 @@ class Transcriber:
             self.search = of_words.tuned
         self.sample_rate = self.config.features.sample_rate
         self.step = self.network.step
+        self.streams = words is None and streaming.obstacle(model) is None
+
+    def stream(self) -> Stream:
+        """A stream of samples, whose phones come out while it goes on.
+
+        They are those that `transcribe` gives for all of it. Raises `DataError` where the model
+        needs to know what follows, and of a transcriber of words.
+        """
+        if self.no_words is not None:
+            raise DataError("words are searched for in a whole recording; leave out words")
+        return Stream(self.model, self.symbols)
 
     def one_speaker(self, recordings: Iterable[Iterator[Waveform]]) -> Moments | None:
         """The moments of recordings by one speaker together, each in blocks (S,); None of nothing.
@@ -196,6 +210,17 @@ class Transcriber:
     ) -> Transcript:
         rate, samples, phones = self.sample_rate, 0, list[Segment]()
         words = self.no_words
+        if self.streams:
+            stream = Stream(self.model)
+            for block in blocks:
+                try:
+                    phones += stream.feed(block)
+                except DataError as error:
+                    raise DataError(f"{name or 'the array'}: {error}") from error
+                samples += len(block)
+            phones += stream.finish()
+            whole = Transcript(name, round(samples / rate, 4), tuple(phones))
+            return written(whole, self.symbols)
         for piece in pieces(blocks, self.step, rate):
             hypothesis = self.hypothesis(piece, name, moments)
             if self.graph is not None:
@@ -349,17 +374,21 @@ def load(
     device: str = "cpu",
     words: str | Path | bool | None = None,
     symbols: str | None = None,
+    stream: bool = False,
 ) -> Transcriber:
-    """The model of a file, or else the packaged model, whose error says to install again.
+    """The model of a file, or else a packaged model, whose error says to install again.
 
-    `words` is a file of words; True: the packaged one. `symbols` are those of `Transcriber`.
+    `words` is a file of words; True: the packaged one. `symbols` are those of `Transcriber`. With
+    `stream` the packaged model is the one that can stream, and `DataError` says why another cannot.
     """
     require_alphabet(symbols)
-    if model is None and not MODEL.exists():
+    packaged = STREAMING if stream else MODEL
+    if model is None and not packaged.exists():
+        which, made = ("model for streams", "-stream") if stream else ("model", "")
         raise DataError(
-            f"{MODEL}: no such file, this installation has no packaged model; name a model with "
-            f"--checkpoint FILE, for example checkpoint-best.safetensors of a run "
-            f"(`make librispeech` trains one)"
+            f"{packaged}: no such file, this installation has no packaged {which}; name a model "
+            f"with --checkpoint FILE, for example checkpoint-best.safetensors of a run "
+            f"(`make librispeech{made and ' EXPERIMENT=librispeech-18h-stream'}` trains one)"
         )
     if words is True and not WORDS.exists():
         raise DataError(
@@ -370,21 +399,27 @@ def load(
     if words is not None:
         require_words(words)  # before the model, whose first use takes seconds
     try:
-        loaded = load_model(model or MODEL, device, language_model=words is None)
+        loaded = load_model(model or packaged, device, language_model=words is None)
     except DataError as error:
         raise DataError(f"{error}{'' if model else '; install the package again'}") from error
+    if stream:
+        try:
+            require_stream(loaded)
+        except DataError as error:
+            raise DataError(f"{model or packaged}: {error}") from error
     return Transcriber(loaded, words, symbols)
 
 
 def load_model(path: str | Path, device: str = "cpu", language_model: bool = True) -> Model:
     """The model of a file; raises `DataError` where it is absent, damaged, or of an unknown format.
 
-    On a CPU it needs no torch, unless the model is a transducer.
+    On a CPU it needs no torch, unless the model is a transducer. A model that can stream runs on
+    the CPU everywhere, where its streams are those of whole recordings.
     """
     on_cpu = device == "cpu"
     file = model_file.read_weights(path, network.shapes_of) if on_cpu else model_file.read(path)
     file.require_sizes()
-    if on_cpu and network.runs(file.config):
+    if (on_cpu or file.config.reads_ahead is None) and network.runs(file.config):
         loaded: Network = network.load(file)
     else:
         try:
@@ -402,4 +437,4 @@ def load_model(path: str | Path, device: str = "cpu", language_model: bool = Tru
         phones = loaded.vocabulary.phones
         graph = kept_graph(file.sha256, phones, file.language_model, f"{path}")
     search = header.search or SearchConfig()
-    return Model(loaded, search, graph, header.detector, header.calibration)
+    return Model(loaded, search, graph, header.detector, header.calibration, header.delays)

@@ -30,6 +30,7 @@ FLOORS = {
     },
     "use": {
         *("aligner", "alignment", "assessment", "checker", "config", "edges", "explanation"),
+        "streaming",
         *("export", "train", "training", "transcriber"),
     },
     "commands": {"commands"},

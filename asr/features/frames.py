@@ -38,10 +38,11 @@ class Frames:
         width = config.dynamic_width
         self.training = training or (np.zeros(width, np.float32), np.ones(width, np.float32))
 
-    def static(self, waveform: Array, bank: Array | None = None) -> Array:
+    def static(self, waveform: Array, bank: Array | None = None, first: int = 0) -> Array:
         """(S,) → (T, static width), before Δ, normalisation and context.
 
-        `bank` replaces the mel filters: (fft/2 + 1, bins).
+        `bank` replaces the mel filters: (fft/2 + 1, bins). `first` is the number of the first
+        sample in a stream, which the noise of dithering depends on.
         """
         config, count = self.config, self.config.frame_count(len(waveform))
         bank = self.bank if bank is None else bank
@@ -53,7 +54,7 @@ class Frames:
         )
         mel = np.empty((count, config.bins), np.float32)
         energy = np.empty((count, 1), np.float32)
-        signal = np.ascontiguousarray(self.extended(waveform), np.float32)
+        signal = np.ascontiguousarray(self.extended(waveform, first), np.float32)
         filters, has_weight = np.ascontiguousarray(bank.T), bank != 0
         first = has_weight.argmax(axis=0)
         last = len(bank) - has_weight[::-1].argmax(axis=0)
@@ -100,14 +101,14 @@ class Frames:
         stacked: Array = frames[near.clip(0, max(0, len(frames) - 1))].reshape(len(frames), -1)
         return stacked
 
-    def extended(self, waveform: Array) -> Array:
+    def extended(self, waveform: Array, first: int = 0) -> Array:
         """The signal that windows are cut from, with what is beyond its edges."""
         config, window = self.config, self.config.window_samples
         if config.family == "librosa":
             return beyond(waveform, window // 2, window // 2, config.pad_mode)
         if config.dither or config.dither_db:
-            noise = np.resize(dither_noise(), len(waveform))
-            waveform = waveform + self.dither(waveform) * noise
+            noise, place = dither_noise(), np.arange(first, first + len(waveform))
+            waveform = waveform + self.dither(waveform) * noise[place % len(noise)]
         if config.snip_edges:
             return waveform
         return beyond(waveform, window // 2 - config.hop_samples // 2, window, "symmetric")

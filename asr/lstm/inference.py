@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.architecture import BLOCKS, EncoderConfig
-from asr.lstm.fast.kernels import KERNELS, Arrays
+from asr.lstm.fast.kernels import KERNELS, Arrays, recurrent_product
 from asr.processor.choice import thread_count
 
 # Cells that run here, each with its compiled steps.
@@ -101,18 +101,22 @@ class Direction:
 
     def __call__(self, frames: Array) -> Array:
         """(T, D) → (T, output size)."""
-        rows = np.ascontiguousarray(frames) @ self.inputs
-        if self.gain is not None:
-            rows -= rows.mean(axis=1, keepdims=True)
-            rows /= np.sqrt(np.square(rows).mean(axis=1, keepdims=True) + LAYER_NORM_EPSILON)
-            rows *= self.gain
-        rows += self.bias
+        rows = self._finished(np.ascontiguousarray(frames) @ self.inputs)
         steps = len(rows)
         hidden = np.zeros((steps + 1, 1, self.hidden), np.float32)
         memory = np.zeros((steps + 1, 1, self.memory(self.hidden)), np.float32)
         self.run(self.matrix, Arrays(rows[:, None], hidden, memory, self.vectors))
         result: Array = hidden[1:, 0]
         return result if self.projection is None else result @ self.projection.T
+
+    def _finished(self, rows: Array) -> Array:
+        """W x, (T, R), normalised where the cell does, with the bias; changed in place."""
+        if self.gain is not None:
+            rows -= rows.mean(axis=1, keepdims=True)
+            rows /= np.sqrt(np.square(rows).mean(axis=1, keepdims=True) + LAYER_NORM_EPSILON)
+            rows *= self.gain
+        rows += self.bias
+        return rows
 
     def _vectors(self, cell: str, own: Mapping[str, Array]) -> Array:
         """What the compiled steps apply element by element, (any number, H)."""
@@ -125,3 +129,49 @@ class Direction:
                 parts = own["recurrent_gain"], own["cell_gain"][None], own["cell_shift"][None]
                 return np.concatenate(parts)
         return np.zeros((0 if cell in ("tanh", "ligru") else 3, self.hidden), np.float32)
+
+
+class Steps:
+    """A stack of one direction on a stream: one encoded frame at a time, from what was before.
+
+    Products are compiled loops, not of BLAS, whose sums depend on how many rows and threads there
+    are: the same frames have the same bits, however they come.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self.layers = [Step(direction) for (direction,) in stack.layers]
+
+    def __call__(self, frame: Array) -> Array:
+        """(F · subsampling,) → (output size,)."""
+        for layer in self.layers:
+            frame = layer(frame)
+        return frame
+
+
+class Step:
+    """A layer of `Steps`."""
+
+    def __init__(self, direction: Direction) -> None:
+        self.direction, size = direction, direction.hidden
+        self.inputs = np.ascontiguousarray(direction.inputs)
+        self.projection = None
+        if direction.projection is not None:
+            self.projection = np.ascontiguousarray(direction.projection.T)
+        self.hidden = np.zeros((2, 1, size), np.float32)  # before and after the step
+        self.memory = np.zeros((2, 1, direction.memory(size)), np.float32)
+
+    def __call__(self, frame: Array) -> Array:
+        """(D,) → (output size,)."""
+        own = self.direction
+        rows = own._finished(product(self.inputs, frame)[None])
+        own.run(own.matrix, Arrays(rows[:, None], self.hidden, self.memory, own.vectors))
+        self.hidden[0], self.memory[0] = self.hidden[1], self.memory[1]
+        result: Array = self.hidden[0, 0].copy()
+        return result if self.projection is None else product(self.projection, result)
+
+
+def product(matrix: Array, vector: Array) -> Array:
+    """Wᵀ (D, R), x (D,) → W x (R,), by a compiled loop."""
+    result = np.empty(matrix.shape[1], np.float32)
+    recurrent_product(matrix, vector, result)
+    return result
