@@ -41,6 +41,7 @@ COMMANDS = {
     "show": "audio files → pictures of what is in them",
     "explain": "a recording and a network → a page on what an LSTM is",
     "transcribe": "audio files → phones with start, end and confidence",
+    "listen": "a microphone or a pipe → phones while somebody speaks",
     "ship": "a finished run → one small model file to give away, and its card",
     "export": "a checkpoint → one ONNX file, which onnxruntime runs without asr",
     "exchange": "manifests → Kaldi data directories, Lhotse manifests, tar shards",

@@ -101,8 +101,10 @@ def _for_people(transcript: Transcript) -> str:
         for word in transcript.words:
             first[begin] = f"  {word.word} {word.confidence:.2f}"
             begin += len(word.phones)
-    lines += [
-        f"{one.start_s:9.3f} {one.end_s:9.3f}  {one.phone:<5} {one.confidence:.2f}{word}"
-        for one, word in zip(transcript.phones, first, strict=True)
-    ]
+    lines += [line_of(one) + word for one, word in zip(transcript.phones, first, strict=True)]
     return "\n".join(lines) + "\n"
+
+
+def line_of(phone: Segment) -> str:
+    """A phone with its times and its confidence, in columns."""
+    return f"{phone.start_s:9.3f} {phone.end_s:9.3f}  {phone.phone:<5} {phone.confidence:.2f}"
