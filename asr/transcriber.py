@@ -64,8 +64,7 @@ class Transcriber:
     def __init__(
         self, model: Model, words: str | Path | None = None, symbols: str | None = None
     ) -> None:
-        self.model = model
-        self.network, self.search, self.graph, self.detector, self.calibration, _ = model
+        self.network, self.search, self.graph, self.detector, self.calibration, self.delays = model
         phones = self.network.vocabulary.phones
         require_alphabet(symbols, phones)
         self.symbols = symbols
@@ -91,7 +90,11 @@ class Transcriber:
         """
         if self.no_words is not None:
             raise DataError("words are searched for in a whole recording; leave out words")
-        return Stream(self.model, self.symbols)
+        return self._stream(self.symbols)
+
+    def _stream(self, symbols: str | None) -> Stream:
+        parts = self.search, self.graph, self.detector, self.calibration, self.delays
+        return Stream(Model(self.network, *parts), symbols)
 
     def one_speaker(self, recordings: Iterable[Iterator[Waveform]]) -> Moments | None:
         """The moments of recordings by one speaker together, each in blocks (S,); None of nothing.
@@ -211,7 +214,7 @@ class Transcriber:
         rate, samples, phones = self.sample_rate, 0, list[Segment]()
         words = self.no_words
         if self.streams:
-            stream = Stream(self.model)
+            stream = self._stream(None)
             for block in blocks:
                 try:
                     phones += stream.feed(block)

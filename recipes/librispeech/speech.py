@@ -10,7 +10,8 @@ telephone, between silences, in pieces and in words. The bias is such that of th
 phone the share `--lost` is lost.
 
 With features.normalization=active the features get the variance of the utterances as a prior, which
-words alone need.
+words alone need. The detector of a model that can stream sees at most `--ahead` seconds of what
+follows, and OUTPUT has the delays of its labels too: where phones begin and end, seen from them.
 """
 
 import argparse
@@ -29,13 +30,16 @@ from asr.augment import sounds
 from asr.augment.layout import Layout
 from asr.augment.sounds import Waveform, add_at
 from asr.by_torch import TorchNetwork
-from asr.detector import SpeechDetector, Values, evidence
+from asr.detector import AHEAD_S, SpeechDetector, Values, evidence
 from asr.errors import DataError, exit_code
 from asr.features.layer import Features
 from asr.features.moments import LOUDEST, level_of, of_loud
 from asr.files.outputs import atomic_open, require_new
 from asr.network import Network
 from asr.records import Utterance
+from asr.search import paths
+from asr.search.decisions import Delays
+from asr.streaming import GAP_S
 
 RATE = noises.RATE
 SEED = 1  # of the sounds; noises.py measures with 0
@@ -48,16 +52,19 @@ WORD_S, PIECE_S = (0.3, 0.9), (1.0, 3.0)
 Known = tuple[Values, Values, Values]  # evidence (T, E), weight (T,), whether a phone is output
 
 
-def known(network: Network, sound: Waveform) -> Known:
+def known(network: Network, sound: Waveform, ahead_s: float | None) -> Known:
     static = network.frames.static(sound)
     emissions = network.emissions(static)
     blank = np.exp(emissions[:, 0])
-    values = evidence(emissions, static, network.step / RATE)
+    values = evidence(emissions, static, network.step / RATE, ahead_s)
     return values, np.maximum(1 - blank, 1e-3), emissions.argmax(axis=1) > 0
 
 
 def spoken(
-    network: Network, utterances: Sequence[Utterance], draw: np.random.Generator
+    network: Network,
+    utterances: Sequence[Utterance],
+    draw: np.random.Generator,
+    ahead_s: float | None,
 ) -> Iterator[Known]:
     """What is known of the speech in changed utterances, not of what was added beside it."""
     for number, one in enumerate(utterances):
@@ -90,7 +97,7 @@ def spoken(
             continue
         step = network.step
         first, last = int(len(before) / step), -int(len(after) / step) or None
-        values, weight, phone = known(network, noises.in_16_bits(whole))
+        values, weight, phone = known(network, noises.in_16_bits(whole), ahead_s)
         yield values[first:last], weight[first:last], phone[first:last]
 
 
@@ -109,7 +116,27 @@ def set_prior(features: Features, utterances: Sequence[Utterance]) -> None:
     features.std.copy_(torch.from_numpy(np.sqrt(np.mean(variances, axis=0))))
 
 
-def fitted(noise: Known, speech: Known, lost: float) -> SpeechDetector:
+def delays(network: Network, utterances: Sequence[Utterance]) -> Delays:
+    """The medians, over utterances, of where phones begin behind a pause, and where phones end."""
+    starts, ends = [], []
+    for one in utterances:
+        emissions = network.emissions(network.frames.static(audio.load(one.audio, RATE)))
+        labels = network.vocabulary.encode([phone for phone, *_ in one.segments or ()])
+        if len(emissions) < network.decoder.frames_needed(labels):
+            continue
+        placed = paths.path_of(*paths.align(emissions, labels), 0.0)
+        before_s = -GAP_S
+        for frame, (_, start_s, end_s, *_) in zip(placed.frames, one.segments or (), strict=True):
+            moment_s = network.config.time_s(frame)
+            ends.append(end_s - moment_s)
+            if start_s >= before_s + GAP_S:
+                starts.append(start_s - moment_s)
+            before_s = end_s
+    start_s, end_s = (round(float(np.median(some)), 3) for some in (starts, ends))
+    return Delays(start_s, end_s)
+
+
+def fitted(noise: Known, speech: Known, lost: float, ahead_s: float | None) -> SpeechDetector:
     values = np.concatenate([noise[0], speech[0]])
     mean, std = values.mean(axis=0), values.std(axis=0)
     scaled = torch.from_numpy((values - mean) / std).float()
@@ -138,7 +165,7 @@ def fitted(noise: Known, speech: Known, lost: float) -> SpeechDetector:
     rows, bias, outer, _ = (one.detach().numpy().astype(np.float64) for one in parameters)
     rows = rows / std
     hidden = np.column_stack([rows, bias - rows @ mean]).round(5).tolist()
-    unbiased = SpeechDetector(outer.round(5).tolist(), 0.0, hidden)
+    unbiased = SpeechDetector(outer.round(5).tolist(), 0.0, hidden, ahead_s)
     least = float(np.quantile(unbiased.odds(speech[0])[speech[2]], lost))
     return replace(unbiased, bias=round(-least, 5))
 
@@ -165,6 +192,8 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=400)
     parser.add_argument("--minutes", type=float, default=60.0, help="of sounds (default: 60)")
     parser.add_argument("--lost", type=float, default=3e-4)
+    ahead = f"that the windows of a stream see of what follows (default: {AHEAD_S})"
+    parser.add_argument("--ahead", type=float, default=AHEAD_S, metavar="S", help=ahead)
     parser.add_argument("--overwrite", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -181,13 +210,18 @@ def main() -> None:
     if model.recognizer.config.features.normalization == "active":
         set_prior(model.recognizer.features, utterances)
     network = TorchNetwork(model.recognizer.eval())
-    speech = joined(spoken(network, utterances, np.random.default_rng(SEED)))
+    can_stream = network.config.reads_ahead is None
+    ahead_s = options.ahead if can_stream else None
+    if can_stream:
+        model = replace(model, delays=delays(network, utterances))
+        print(model.delays)
+    speech = joined(spoken(network, utterances, np.random.default_rng(SEED), ahead_s))
     noise = joined(
-        known(network, sound)
+        known(network, sound, ahead_s)
         for kind in noises.KINDS
         for sound in noises.excerpts(kind, options.minutes / len(noises.KINDS), SEED, EXCERPT_S)
     )
-    detector = fitted(noise, speech, options.lost)
+    detector = fitted(noise, speech, options.lost, ahead_s)
     if options.output.suffix == ".json":
         with atomic_open(options.output) as file:
             json.dump(asdict(detector), file)
