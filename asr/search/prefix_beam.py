@@ -34,7 +34,8 @@ class Beam(NamedTuple):
     state: Any  # of the language model
     gain: Any  # factor that the language model and the bonus give to the last label
     place: Any  # in the beam, or NONE
-    entered: Any  # the frame in which a prefix came into the beam, the last time
+    moment: Any  # the frame in which the last label was most probable, of those in the beam
+    height: Any  # its log-probability there
     # ── gains and targets of all labels in the states of the language model met so far ─────────
     rows_by_hash: Any  # less than half full
     state_of: Any  # of each row
@@ -88,6 +89,7 @@ def begin(graph: Any, size: int, beam: int, nodes: int) -> Any:
         np.empty(nodes),
         np.empty(nodes, np.int32),
         np.empty(nodes, np.int32),
+        np.empty(nodes, np.float32),
         np.full(256, NONE, np.int32),
         np.empty(128, np.int32),
         np.empty((min(64, len(graph.states)), size)),
@@ -99,7 +101,8 @@ def begin(graph: Any, size: int, beam: int, nodes: int) -> Any:
         np.full((beam, size), NONE, np.int32),
     )
     b.parent[0], b.label[0], b.child[0], b.sibling[0] = NONE, BLANK, NONE, NONE
-    b.state[0], b.gain[0], b.place[0], b.entered[0] = graph.start, 1.0, 0, 0
+    b.state[0], b.gain[0], b.place[0] = graph.start, 1.0, 0
+    b.moment[0], b.height[0] = 0, 0.0
     b.blank_mass[0] = 1.0
     return b
 
@@ -111,7 +114,7 @@ def advance(
     """The `Beam` after further frames, (T, V), of which any number may come at a time."""
     frames, size = log_probs.shape
     parent, label, child, sibling = b.parent, b.label, b.child, b.sibling
-    state, gain, place, entered = b.state, b.gain, b.place, b.entered
+    state, gain, place, moment, height = b.state, b.gain, b.place, b.moment, b.height
     rows_by_hash, state_of = b.rows_by_hash, b.state_of
     gains, targets, highest = b.gains, b.targets, b.highest
     node, blank_mass, label_mass, reached = b.node, b.blank_mass, b.label_mass, b.reached
@@ -126,14 +129,15 @@ def advance(
         t = before + frame
         if nodes + beam > len(parent):
             nodes = _prune(
-                parent, label, child, sibling, state, gain, place, entered, node[:filled], nodes
+                *(parent, label, child, sibling, state, gain, place, moment, height),
+                *(node[:filled], nodes),
             )
             root = 0
             if 2 * (nodes + beam) > len(parent):
                 parent, label = _longer(parent), _longer(label)
                 child, sibling = _longer(child), _longer(sibling)
                 state, gain = _longer(state), _longer(gain)
-                place, entered = _longer(place), _longer(entered)
+                place, moment, height = _longer(place), _longer(moment), _longer(height)
         if rows > MOST_ROWS:
             rows = 0
             rows_by_hash[:] = NONE
@@ -149,6 +153,8 @@ def advance(
             mass = blank_mass[k] + label_mass[k]
             stay_blank[k] = mass * prob[BLANK]
             stay_label[k] = label_mass[k] * prob[e]
+            if log_probs[frame, e] > height[n]:
+                moment[n], height[n] = t, log_probs[frame, e]
             if parent[n] != NONE:
                 j = place[parent[n]]
                 if j != NONE:
@@ -223,7 +229,7 @@ def advance(
                     child[node[k]] = n
                     row = rows_by_hash[_place(rows_by_hash, state_of, state[node[k]])]
                     state[n], gain[n] = targets[row, v], gains[row, v]
-                entered[n] = t
+                moment[n], height[n] = t, log_probs[frame, v]
                 next_node[kept] = n
                 next_blank_mass[kept] = 0.0
                 next_label_mass[kept] = mass / best
@@ -245,7 +251,8 @@ def advance(
         state,
         gain,
         place,
-        entered,
+        moment,
+        height,
         rows_by_hash,
         state_of,
         gains,
@@ -262,37 +269,33 @@ def advance(
 def commit(b: Any, share: float, patience: int) -> Any:
     """Decide the first labels of all prefixes, and forget the others: → labels (any number,).
 
-    A label is decided when the prefixes with it have the `share` of the beam's mass, or when it is
-    the best prefix's and came into the beam `patience` frames ago, or nothing was decided for twice
-    as many. With `share` 1 and endless patience all prefixes have it, and nothing is lost.
+    A label is decided when the prefixes with it have the `share` of the beam's mass, or more than
+    those with any other label or none and it was most probable `patience` frames ago, or nothing
+    was decided for twice as many. With `share` 1 and endless patience all prefixes have it, and
+    nothing is lost.
     """
     labels = np.empty(0, np.int32)
     while True:
-        filled, root = b.counts[FILLED], b.counts[ROOT]
+        filled, root, now = b.counts[FILLED], b.counts[ROOT], b.counts[FRAMES]
         first = np.empty(filled, np.int32)  # the node below the root that a prefix goes through
-        masses = np.zeros(b.gains.shape[1])  # of each label there
-        total, best = 0.0, 0
+        masses = np.zeros(b.gains.shape[1])  # of each label there, and of none
+        below = np.full(len(masses), NONE, np.int32)  # the node of each label there
         for k in range(filled):
             n, first[k] = b.node[k], NONE
             while n != root:
                 n, first[k] = b.parent[n], n
-            mass = b.blank_mass[k] + b.label_mass[k]
-            total += mass
-            if first[k] != NONE:
-                masses[b.label[first[k]]] += mass
-            if mass > b.blank_mass[best] + b.label_mass[best]:
-                best = k
-        likeliest = int(np.argmax(masses))
-        is_open, now = filled > 0 and first[best] != NONE, b.counts[FRAMES]
-        if not is_open:
+            v = BLANK if first[k] == NONE else b.label[first[k]]
+            masses[v] += b.blank_mass[k] + b.label_mass[k]
+            below[v] = first[k]
+        total, decided = masses.sum(), np.argmax(masses)
+        if decided == BLANK or total == 0.0:
             b.counts[SINCE] = now
-        if total > 0.0 and masses[likeliest] >= share * total:
-            decided = likeliest
-        elif is_open and (
-            now - 1 - b.entered[first[best]] >= patience or now - b.counts[SINCE] >= 2 * patience
+            return labels
+        if not (
+            masses[decided] >= share * total
+            or now - 1 - b.moment[below[decided]] >= patience
+            or now - b.counts[SINCE] >= 2 * patience
         ):
-            decided = b.label[first[best]]
-        else:
             return labels
         kept = 0
         for k in range(filled):
@@ -301,8 +304,8 @@ def commit(b: Any, share: float, patience: int) -> Any:
             if first[k] != NONE and b.label[first[k]] == decided:
                 b.node[kept], b.place[n] = n, kept
                 b.blank_mass[kept], b.label_mass[kept] = b.blank_mass[k], b.label_mass[k]
-                root = first[k]
                 kept += 1
+        root = below[decided]
         b.counts[FILLED], b.counts[ROOT], b.counts[SINCE] = kept, root, now
         b.parent[root] = NONE
         labels = np.append(labels, np.int32(decided))
@@ -346,7 +349,8 @@ def _prune(
     state: Any,
     gain: Any,
     place: Any,
-    entered: Any,
+    moment: Any,
+    height: Any,
     leaves: Any,
     nodes: int,
 ) -> int:
@@ -367,7 +371,7 @@ def _prune(
         number[n] = m
         left += 1
         label[m], state[m], gain[m] = label[n], state[n], gain[n]
-        place[m], entered[m] = place[n], entered[n]
+        place[m], moment[m], height[m] = place[n], moment[n], height[n]
         child[m] = sibling[m] = NONE
         parent[m] = NONE if above == NONE else number[above]
         if above != NONE:

@@ -92,8 +92,8 @@ def per(what: str, score: scoring.Score) -> None:
     low, high = intervals.get("speaker") or intervals["utterance"]
     counts = score.total
     print(
-        f"{what:<34}{counts.rate:6.2f}  ({low:.2f} … {high:.2f})  {counts.insertions} ins, "
-        f"{counts.deletions} del, {counts.substitutions} sub of {counts.reference_length}",
+        f"{what:<34}{counts.per:6.2f}  ({low:.2f} … {high:.2f})  {counts.ins} ins, "
+        f"{counts.dele} del, {counts.sub} sub of {counts.ref}",
         flush=True,
     )
 
