@@ -43,4 +43,4 @@ def in_use(loaded: Checkpoint) -> Model:
     network, ngram = TorchNetwork(loaded.recognizer.eval()), loaded.language_model
     graph = None if ngram is None else graph_of(ngram, network.vocabulary.phones)
     search = loaded.search or SearchConfig()
-    return Model(network, search, graph, loaded.detector, loaded.calibration, loaded.delays)
+    return Model(network, search, graph, loaded.detector, loaded.calibration, loaded.streaming)

@@ -27,7 +27,7 @@ from asr.model_file import FORMAT, ModelFile, Shapes, digest
 from asr.recognizer import Recognizer
 from asr.search import SearchConfig, packing
 from asr.search.calibration import Calibration
-from asr.search.decisions import Delays
+from asr.search.decisions import Streaming
 from asr.search.graph import require_phones
 from asr.search.ngram import LanguageModel
 
@@ -57,7 +57,7 @@ class Checkpoint:
     language_model: LanguageModel | None = None
     detector: SpeechDetector | None = None
     calibration: Calibration | None = None  # of the confidences that the search gives
-    delays: Delays | None = None  # of the labels, in a stream
+    streaming: Streaming | None = None  # how phones are decided, and placed, in a stream
 
 
 def save(
@@ -92,8 +92,8 @@ def save(
         header["detector"] = asdict(checkpoint.detector)
     if checkpoint.calibration is not None:
         header["calibration"] = asdict(checkpoint.calibration)
-    if checkpoint.delays is not None:
-        header["delays"] = asdict(checkpoint.delays)
+    if checkpoint.streaming is not None:
+        header["streaming"] = asdict(checkpoint.streaming)
     if checkpoint.language_model is not None:
         packed, streams = packing.pack(checkpoint.language_model)
         header["packed_language_model"] = asdict(packed)
@@ -146,7 +146,7 @@ def load_from(file: ModelFile, device: torch.device | str, language_model: bool)
         ngram,
         header.detector,
         header.calibration,
-        header.delays,
+        header.streaming,
     )
 
 

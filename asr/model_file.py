@@ -26,7 +26,7 @@ from asr.files.kept import kept
 from asr.phones import Vocabulary
 from asr.search import SearchConfig, packing
 from asr.search.calibration import Calibration
-from asr.search.decisions import Delays
+from asr.search.decisions import Streaming
 from asr.search.ngram import LanguageModel
 
 MOST_BINS = 10_000
@@ -67,7 +67,7 @@ class Header:
     packed_language_model: packing.Packed | None = None
     detector: SpeechDetector | None = None
     calibration: Calibration | None = None
-    delays: Delays | None = None
+    streaming: Streaming | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from asr.model_file import ModelFile, Shapes
 from asr.phones import Vocabulary
 from asr.search import SearchConfig
 from asr.search.calibration import Calibration
-from asr.search.decisions import Delays
+from asr.search.decisions import Streaming
 from asr.search.decoders import Decoder, decoder_of, logsumexp
 from asr.search.graph import Graph
 
@@ -65,7 +65,7 @@ class Model(NamedTuple):
     graph: Graph | None = None  # of its n-gram
     detector: SpeechDetector | None = None
     calibration: Calibration | None = None  # of the confidences that the search gives
-    delays: Delays | None = None  # of its labels, in a stream
+    streaming: Streaming | None = None  # how phones are decided, and placed, in a stream
 
 
 class CompiledNetwork(Network):

@@ -26,7 +26,7 @@ from asr.lstm.inference import Steps, product
 from asr.network import CompiledNetwork, Model
 from asr.phones import fold_to_arpabet
 from asr.records import Segment, Transcript
-from asr.search.decisions import Delays, Label, decisions_of
+from asr.search.decisions import Label, Streaming, decisions_of
 from asr.search.decoders import logsumexp
 from asr.symbols import written
 
@@ -42,7 +42,7 @@ class Stream:
     """The phones of one stream of samples; `Transcriber.stream` makes it.
 
     A phone is final when `feed` or `finish` returns it. Times are seconds from the first sample. A
-    phone begins where the one before ended, or behind a pause, `model.delays` before its moment.
+    phone begins where the one before ended, or behind a pause, `model.streaming` before its moment.
     """
 
     def __init__(self, model: Model, symbols: str | None = None) -> None:
@@ -67,12 +67,12 @@ class Stream:
         self._head = np.ascontiguousarray(network.head["head.weight"].T)
         frame_s = network.step / self.sample_rate
         size = len(network.vocabulary)
-        self._decisions = decisions_of(model.search, size, frame_s, model.graph)
+        self._how = model.streaming or Streaming()
+        self._decisions = decisions_of(model.search, self._how, size, frame_s, model.graph)
         self._detector = Listening(model.detector, frame_s) if model.detector else None
         self._speech: deque[bool] = deque(maxlen=TOLD)  # of the last frames that are known
         self._told = 0  # frames that are known
         self._held: deque[Label] = deque()  # decided, but it is not known whether somebody spoke
-        self._delays = model.delays or Delays()
         self._end_s: float | None = None  # of the last phone
         self._is_finished = False
 
@@ -174,10 +174,10 @@ class Stream:
     def _segment(self, label: Label, before_s: float | None) -> Segment:
         """A label as a phone, behind one that ended at `before_s`."""
         moment_s = self._network.config.time_s(label.frame)
-        start_s = max(0.0, moment_s + self._delays.start_s)
+        start_s = max(0.0, moment_s + self._how.start_s)
         if before_s is not None and start_s < before_s + GAP_S:
             start_s = before_s
-        end_s = max(start_s + LEAST_S, min(moment_s + self._delays.end_s, self.heard_s))
+        end_s = max(start_s + LEAST_S, min(moment_s + self._how.end_s, self.heard_s))
         confidence = label.confidence
         if self.model.calibration is not None:
             confidence = float(self.model.calibration([confidence])[0])

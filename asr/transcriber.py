@@ -64,7 +64,9 @@ class Transcriber:
     def __init__(
         self, model: Model, words: str | Path | None = None, symbols: str | None = None
     ) -> None:
-        self.network, self.search, self.graph, self.detector, self.calibration, self.delays = model
+        self.network, self.search, self.graph, self.detector, self.calibration, self.streaming = (
+            model
+        )
         phones = self.network.vocabulary.phones
         require_alphabet(symbols, phones)
         self.symbols = symbols
@@ -93,7 +95,7 @@ class Transcriber:
         return self._stream(self.symbols)
 
     def _stream(self, symbols: str | None) -> Stream:
-        parts = self.search, self.graph, self.detector, self.calibration, self.delays
+        parts = self.search, self.graph, self.detector, self.calibration, self.streaming
         return Stream(Model(self.network, *parts), symbols)
 
     def one_speaker(self, recordings: Iterable[Iterator[Waveform]]) -> Moments | None:
@@ -440,4 +442,4 @@ def load_model(path: str | Path, device: str = "cpu", language_model: bool = Tru
         phones = loaded.vocabulary.phones
         graph = kept_graph(file.sha256, phones, file.language_model, f"{path}")
     search = header.search or SearchConfig()
-    return Model(loaded, search, graph, header.detector, header.calibration, header.delays)
+    return Model(loaded, search, graph, header.detector, header.calibration, header.streaming)

@@ -18,8 +18,7 @@ from asr.search import SearchConfig, paths, prefix_beam
 from asr.search.decoders import require_numbers
 from asr.search.graph import Graph, no_language_model
 
-SHARE = 0.95  # of the beam's mass, which a label needs
-PATIENCE_S = 1.0  # after which the best prefix decides
+MOST_PATIENCE_S = 10.0
 ROOM = 64  # frames whose prefixes the trie has room for at first
 
 Array = npt.NDArray[Any]
@@ -34,20 +33,31 @@ class Label(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Delays:
-    """Where a phone lies before and behind the frame of its label, in seconds; medians.
+class Streaming:
+    """How the phones of a stream are decided and placed; times are in seconds.
 
-    A network that has heard nothing of what follows outputs a label late: both are then negative,
-    or `end_s` is near 0. `recipes/librispeech/speech.py` measures them.
+    A label is decided as soon as it has the `share` of the beam's mass, and at the latest
+    `patience_s` behind its frame; both are waits for what follows, which costs time and saves
+    errors. A phone ends `end_s` behind the frame of its label, and after a pause begins `start_s`
+    behind it, both usually negative or near 0, since a network that has heard nothing of what
+    follows outputs a label late. `recipes/librispeech/speech.py` measures them.
     """
 
     start_s: float = -0.1
     end_s: float = 0.0
+    share: float = 0.95
+    patience_s: float = 0.5
 
     def __post_init__(self) -> None:
         if not -1 < self.start_s < self.end_s < 1:
             raise ValueError(
-                f"delays are {self.start_s} and {self.end_s} s, expected −1 < start < end < 1"
+                f"streaming.start_s and end_s are {self.start_s} and {self.end_s}, expected "
+                f"−1 < start_s < end_s < 1"
+            )
+        if not (0.5 < self.share <= 1 and 0 < self.patience_s <= MOST_PATIENCE_S):
+            raise ValueError(
+                f"streaming.share and patience_s are {self.share} and {self.patience_s}, expected "
+                f"0.5 to 1, and at most {MOST_PATIENCE_S:g} s"
             )
 
 
@@ -70,13 +80,17 @@ class Decisions(ABC):
 
 
 def decisions_of(
-    search: SearchConfig, vocabulary_size: int, frame_s: float, graph: Graph | None = None
+    search: SearchConfig,
+    how: Streaming,
+    vocabulary_size: int,
+    frame_s: float,
+    graph: Graph | None = None,
 ) -> Decisions:
     """The search of a configuration, for frames of `frame_s` seconds."""
     if search.beam == 1:
         return GreedyDecisions(search)
-    patience = max(1, round(PATIENCE_S / frame_s))
-    return BeamDecisions(search, graph or no_language_model(vocabulary_size), patience)
+    patience = max(1, round(how.patience_s / frame_s))
+    return BeamDecisions(search, graph or no_language_model(vocabulary_size), patience, how.share)
 
 
 class GreedyDecisions(Decisions):
@@ -114,9 +128,7 @@ class BeamDecisions(Decisions):
     then has behind it, from the frame of the label before. `patience` counts frames.
     """
 
-    def __init__(
-        self, search: SearchConfig, graph: Graph, patience: int, share: float = SHARE
-    ) -> None:
+    def __init__(self, search: SearchConfig, graph: Graph, patience: int, share: float) -> None:
         self.search, self.graph = search, graph
         self.patience, self.share = patience, share
         self.beam: prefix_beam.Beam | None = None

@@ -11,7 +11,8 @@ phone the share `--lost` is lost.
 
 With features.normalization=active the features get the variance of the utterances as a prior, which
 words alone need. The detector of a model that can stream sees at most `--ahead` seconds of what
-follows, and OUTPUT has the delays of its labels too: where phones begin and end, seen from them.
+follows, and OUTPUT says where phones begin and end, seen from its labels, and when they are decided
+(recipes/streaming/measure.py shows what that costs).
 """
 
 import argparse
@@ -38,7 +39,7 @@ from asr.files.outputs import atomic_open, require_new
 from asr.network import Network
 from asr.records import Utterance
 from asr.search import paths
-from asr.search.decisions import Delays
+from asr.search.decisions import Streaming
 from asr.streaming import GAP_S
 
 RATE = noises.RATE
@@ -116,7 +117,7 @@ def set_prior(features: Features, utterances: Sequence[Utterance]) -> None:
     features.std.copy_(torch.from_numpy(np.sqrt(np.mean(variances, axis=0))))
 
 
-def delays(network: Network, utterances: Sequence[Utterance]) -> Delays:
+def delays(network: Network, utterances: Sequence[Utterance]) -> tuple[float, float]:
     """The medians, over utterances, of where phones begin behind a pause, and where phones end."""
     starts, ends = [], []
     for one in utterances:
@@ -133,7 +134,7 @@ def delays(network: Network, utterances: Sequence[Utterance]) -> Delays:
                 starts.append(start_s - moment_s)
             before_s = end_s
     start_s, end_s = (round(float(np.median(some)), 3) for some in (starts, ends))
-    return Delays(start_s, end_s)
+    return start_s, end_s
 
 
 def fitted(noise: Known, speech: Known, lost: float, ahead_s: float | None) -> SpeechDetector:
@@ -194,6 +195,9 @@ def main() -> None:
     parser.add_argument("--lost", type=float, default=3e-4)
     ahead = f"that the windows of a stream see of what follows (default: {AHEAD_S})"
     parser.add_argument("--ahead", type=float, default=AHEAD_S, metavar="S", help=ahead)
+    for name, default in (("share", Streaming.share), ("patience", Streaming.patience_s)):
+        said = f"of a stream's decisions (default: {default})"
+        parser.add_argument(f"--{name}", type=float, default=default, help=said)
     parser.add_argument("--overwrite", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -213,8 +217,9 @@ def main() -> None:
     can_stream = network.config.reads_ahead is None
     ahead_s = options.ahead if can_stream else None
     if can_stream:
-        model = replace(model, delays=delays(network, utterances))
-        print(model.delays)
+        waits = options.share, options.patience
+        model = replace(model, streaming=Streaming(*delays(network, utterances), *waits))
+        print(model.streaming)
     speech = joined(spoken(network, utterances, np.random.default_rng(SEED), ahead_s))
     noise = joined(
         known(network, sound, ahead_s)
