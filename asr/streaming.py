@@ -33,7 +33,7 @@ from asr.symbols import written
 GAP_S = 0.1  # between two phones is a pause; a shorter one belongs to the second phone
 LEAST_S = 0.01  # that a phone lasts
 TOLD = 1000  # frames of which it is kept whether somebody spoke
-GIVEN_BACK = 2000  # frames after which the memory of the n-gram is given back
+GIVEN_BACK = 300  # frames after which the memory of the n-gram is given back
 
 Array = npt.NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from asr.search.graph import fill_row
 BLANK = 0
 NONE = -1
 NODES, ROWS, FILLED, FRAMES, ROOT, SINCE = range(6)  # places in `Beam.counts`
-MOST_ROWS = 1 << 15  # of the language model, kept at a time
+MOST_ROWS = 1 << 14  # of the language model, kept at a time
 
 
 class Beam(NamedTuple):
