@@ -17,6 +17,7 @@ from asr.search.graph import fill_row
 BLANK = 0
 NONE = -1
 NODES, ROWS, FILLED, FRAMES, ROOT, SINCE = range(6)  # places in `Beam.counts`
+LIKELY = 0.01  # mass of a prefix whose last label may be said to begin, of the best one's
 MOST_ROWS = 1 << 14  # of the language model, kept at a time
 
 
@@ -34,8 +35,7 @@ class Beam(NamedTuple):
     state: Any  # of the language model
     gain: Any  # factor that the language model and the bonus give to the last label
     place: Any  # in the beam, or NONE
-    moment: Any  # the frame in which the last label was most probable, of those in the beam
-    height: Any  # its log-probability there
+    moment: Any  # the frame in which the last label begins, in most of the alignments
     # ── gains and targets of all labels in the states of the language model met so far ─────────
     rows_by_hash: Any  # less than half full
     state_of: Any  # of each row
@@ -89,7 +89,6 @@ def begin(graph: Any, size: int, beam: int, nodes: int) -> Any:
         np.empty(nodes),
         np.empty(nodes, np.int32),
         np.empty(nodes, np.int32),
-        np.empty(nodes, np.float32),
         np.full(256, NONE, np.int32),
         np.empty(128, np.int32),
         np.empty((min(64, len(graph.states)), size)),
@@ -101,8 +100,7 @@ def begin(graph: Any, size: int, beam: int, nodes: int) -> Any:
         np.full((beam, size), NONE, np.int32),
     )
     b.parent[0], b.label[0], b.child[0], b.sibling[0] = NONE, BLANK, NONE, NONE
-    b.state[0], b.gain[0], b.place[0] = graph.start, 1.0, 0
-    b.moment[0], b.height[0] = 0, 0.0
+    b.state[0], b.gain[0], b.place[0], b.moment[0] = graph.start, 1.0, 0, 0
     b.blank_mass[0] = 1.0
     return b
 
@@ -114,7 +112,7 @@ def advance(
     """The `Beam` after further frames, (T, V), of which any number may come at a time."""
     frames, size = log_probs.shape
     parent, label, child, sibling = b.parent, b.label, b.child, b.sibling
-    state, gain, place, moment, height = b.state, b.gain, b.place, b.moment, b.height
+    state, gain, place, moment = b.state, b.gain, b.place, b.moment
     rows_by_hash, state_of = b.rows_by_hash, b.state_of
     gains, targets, highest = b.gains, b.targets, b.highest
     node, blank_mass, label_mass, reached = b.node, b.blank_mass, b.label_mass, b.reached
@@ -129,7 +127,7 @@ def advance(
         t = before + frame
         if nodes + beam > len(parent):
             nodes = _prune(
-                *(parent, label, child, sibling, state, gain, place, moment, height),
+                *(parent, label, child, sibling, state, gain, place, moment),
                 *(node[:filled], nodes),
             )
             root = 0
@@ -137,7 +135,7 @@ def advance(
                 parent, label = _longer(parent), _longer(label)
                 child, sibling = _longer(child), _longer(sibling)
                 state, gain = _longer(state), _longer(gain)
-                place, moment, height = _longer(place), _longer(moment), _longer(height)
+                place, moment = _longer(place), _longer(moment)
         if rows > MOST_ROWS:
             rows = 0
             rows_by_hash[:] = NONE
@@ -153,15 +151,16 @@ def advance(
             mass = blank_mass[k] + label_mass[k]
             stay_blank[k] = mass * prob[BLANK]
             stay_label[k] = label_mass[k] * prob[e]
-            if log_probs[frame, e] > height[n]:
-                moment[n], height[n] = t, log_probs[frame, e]
             if parent[n] != NONE:
                 j = place[parent[n]]
                 if j != NONE:
                     from_parent = blank_mass[j]
                     if label[node[j]] != e:
                         from_parent += label_mass[j]
-                    stay_label[k] += from_parent * prob[e] * gain[n]
+                    begins = from_parent * prob[e] * gain[n]
+                    if begins > max(LIKELY, stay_blank[k] + stay_label[k]):
+                        moment[n] = t
+                    stay_label[k] += begins
                     reached[j, e] = t
             stays = stay_blank[k] + stay_label[k]
             if stays > 0.0:
@@ -229,7 +228,7 @@ def advance(
                     child[node[k]] = n
                     row = rows_by_hash[_place(rows_by_hash, state_of, state[node[k]])]
                     state[n], gain[n] = targets[row, v], gains[row, v]
-                moment[n], height[n] = t, log_probs[frame, v]
+                moment[n] = t
                 next_node[kept] = n
                 next_blank_mass[kept] = 0.0
                 next_label_mass[kept] = mass / best
@@ -252,7 +251,6 @@ def advance(
         gain,
         place,
         moment,
-        height,
         rows_by_hash,
         state_of,
         gains,
@@ -270,8 +268,8 @@ def commit(b: Any, share: float, patience: int) -> Any:
     """Decide the first labels of all prefixes, and forget the others: → labels (any number,).
 
     A label is decided when the prefixes with it have the `share` of the beam's mass, or more than
-    those with any other label or none and it was most probable `patience` frames ago, or nothing
-    was decided for twice as many. With `share` 1 and endless patience all prefixes have it, and
+    those with any other label or none and it began `patience` frames ago, or nothing was decided
+    for twice as many. With `share` 1 and endless patience all prefixes have it, and
     nothing is lost.
     """
     labels = np.empty(0, np.int32)
@@ -350,7 +348,6 @@ def _prune(
     gain: Any,
     place: Any,
     moment: Any,
-    height: Any,
     leaves: Any,
     nodes: int,
 ) -> int:
@@ -371,7 +368,7 @@ def _prune(
         number[n] = m
         left += 1
         label[m], state[m], gain[m] = label[n], state[n], gain[n]
-        place[m], moment[m], height[m] = place[n], moment[n], height[n]
+        place[m], moment[m] = place[n], moment[n]
         child[m] = sibling[m] = NONE
         parent[m] = NONE if above == NONE else number[above]
         if above != NONE:
