@@ -42,6 +42,7 @@ COMMANDS = {
     "explain": "a recording and a network → a page on what an LSTM is",
     "transcribe": "audio files → phones with start, end and confidence",
     "listen": "a microphone or a pipe → phones while somebody speaks",
+    "serve": "a page and an HTTP interface that do this, on this machine",
     "ship": "a finished run → one small model file to give away, and its card",
     "export": "a checkpoint → one ONNX file, which onnxruntime runs without asr",
     "exchange": "manifests → Kaldi data directories, Lhotse manifests, tar shards",

@@ -5,6 +5,7 @@ import torch
 from asr.checkpoint import Checkpoint, load_from
 from asr.features.frames import Frames
 from asr.features.moments import Moments
+from asr.lstm.inference import GATES
 from asr.model_file import ModelFile
 from asr.network import Array, Model, Network
 from asr.recognizer import Recognizer
@@ -31,6 +32,17 @@ class TorchNetwork(Network):
         encoded, _ = recognizer.encoder(frames[None], lengths)
         emissions: Array = recognizer.criterion.emissions(encoded)[0].float().cpu().numpy()
         return emissions
+
+    @torch.no_grad()
+    def gates(
+        self, static: Array, moments: Moments | None, layer: int, direction: int
+    ) -> dict[str, Array]:
+        recognizer = self.recognizer
+        frames = torch.from_numpy(self.frames.normalised(static, moments)).to(recognizer.device)
+        lengths = torch.tensor([len(frames)], device=recognizer.device)
+        traces, _ = recognizer.encoder.trace(frames[None], lengths)
+        gates = traces[layer][direction].gates
+        return {name: gates[name][0].cpu().numpy() for name in gates if name in GATES}
 
 
 def load(file: ModelFile, device: str) -> TorchNetwork:

@@ -51,6 +51,15 @@ class Network(ABC):
         `moments` (dynamic width,) normalise the frames; None: as the configuration says.
         """
 
+    @abstractmethod
+    def gates(
+        self, static: Array, moments: Moments | None, layer: int, direction: int
+    ) -> dict[str, Array]:
+        """The gates of a layer, counted from 0, while `emissions` are made: (T', H) by name.
+
+        They are from 0 to 1, and forwards in time; direction 1 is the backward one.
+        """
+
     @property
     def step(self) -> int:
         """Samples from one encoded frame to the next."""
@@ -91,6 +100,11 @@ class CompiledNetwork(Network):
         logits = encoded @ self.head["head.weight"].T + self.head["head.bias"]
         logits -= logsumexp(logits)[:, None]
         return logits
+
+    def gates(
+        self, static: Array, moments: Moments | None, layer: int, direction: int
+    ) -> dict[str, Array]:
+        return self.stack.gates(self.frames.normalised(static, moments), layer, direction)
 
     def _densities(self, frames: Array) -> Array:
         """log p(frame | state) of mixtures: (T', D) → (T', K)."""

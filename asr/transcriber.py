@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from asr import audio, model_file, network, streaming
 from asr.architecture import CTCConfig
-from asr.audio import Waveform
+from asr.audio import InMemory, Waveform
 from asr.errors import DataError, pip_install
 from asr.features.moments import Moments, Sums
 from asr.files import shown
 from asr.network import Model, Network
 from asr.records import Hypothesis, Segment, Transcript, Word
 from asr.search import SearchConfig
-from asr.search.decoders import hypothesis
+from asr.search.decoders import CTCDecoder, HMMDecoder, hypothesis
 from asr.search.graph import kept_graph
 from asr.search.word_model import kept_word_graph, require_words
 from asr.streaming import Stream, require_stream
@@ -42,6 +42,7 @@ QUIET = 4.0  # nats that a phone loses in `log_probs` where a detector finds no 
 REACH_S = 0.1  # how long a phone lasts at most on either side of its moment
 
 Warn = Callable[[str], object]
+See = Callable[[npt.NDArray[Any]], object]
 Recording = Union[str, Path, npt.NDArray[Any], "Tensor"]
 
 
@@ -126,7 +127,10 @@ class Transcriber:
         return self.one_speaker([blocks])
 
     def blocks(
-        self, path: str | Path, warn: Warn = lambda _: None, channel: int | None = None
+        self,
+        path: str | Path | InMemory,
+        warn: Warn = lambda _: None,
+        channel: int | None = None,
     ) -> Iterator[Waveform]:
         """A file at the model's sample rate, block by block, each (S,)."""
         window = self.config.features.window_samples
@@ -169,7 +173,7 @@ class Transcriber:
         except audio.SilenceError as silence:
             return Transcript("", silence.duration_s, (), self.no_words)
         moments = self._of_speaker(iter([waveform]))
-        return self._transcript("", iter([waveform]), moments)
+        return self.transcribe_blocks("", iter([waveform]), moments)
 
     def waveform(
         self, recording: Recording, sample_rate: int | None = None, channel: int | None = None
@@ -192,7 +196,7 @@ class Transcriber:
 
     def transcribe_file(
         self,
-        path: str | Path,
+        path: str | Path | InMemory,
         warn: Warn,
         moments: Moments | None = None,
         channel: int | None = None,
@@ -202,48 +206,63 @@ class Transcriber:
         `moments` are those of `one_speaker`. Without them a model with normalization=speaker takes
         the file for all that its speaker says.
         """
+        name = path.name if isinstance(path, InMemory) else shown(path)
         with audio.on_disk(path):
             if moments is None:
                 moments = self._of_speaker(self.blocks(path, channel=channel))
-            try:
-                return self._transcript(shown(path), self.blocks(path, warn, channel), moments)
-            except audio.SilenceError as silence:
-                return Transcript(shown(path), silence.duration_s, (), self.no_words)
+            return self.transcribe_blocks(name, self.blocks(path, warn, channel), moments)
 
-    def _transcript(
-        self, name: str, blocks: Iterator[Waveform], moments: Moments | None
+    def transcribe_blocks(
+        self,
+        name: str,
+        blocks: Iterator[Waveform],
+        moments: Moments | None = None,
+        see: See = lambda _: None,
     ) -> Transcript:
+        """`transcribe_file` of a recording in blocks (S,); `see` gets the emissions of each piece.
+
+        These are what the network says, before a detector of speech changes them.
+        """
         rate, samples, phones = self.sample_rate, 0, list[Segment]()
         words = self.no_words
-        if self.streams:
-            stream = self._stream(None)
-            for block in blocks:
-                try:
-                    phones += stream.feed(block)
-                except DataError as error:
-                    raise DataError(f"{name or 'the array'}: {error}") from error
-                samples += len(block)
-            phones += stream.finish()
-            whole = Transcript(name, round(samples / rate, 4), tuple(phones))
-            return written(whole, self.symbols)
-        for piece in pieces(blocks, self.step, rate):
-            hypothesis = self.hypothesis(piece, name, moments)
-            if self.graph is not None:
-                self.graph.give_back()
-            own = placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
-            if words is not None:
-                words += tuple(spoken(hypothesis.words or (), own))
-            phones += own
-            samples += piece.samples
+        try:
+            if self.streams:
+                return self._streamed(name, blocks)
+            for piece in pieces(blocks, self.step, rate):
+                hypothesis = self.hypothesis(piece, name, moments, see)
+                if self.graph is not None:
+                    self.graph.give_back()
+                own = placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
+                if words is not None:
+                    words += tuple(spoken(hypothesis.words or (), own))
+                phones += own
+                samples += piece.samples
+        except audio.SilenceError as silence:
+            return Transcript(name, silence.duration_s, (), self.no_words)
         transcript = Transcript(name, round(samples / rate, 4), tuple(phones), words)
         return written(transcript, self.symbols)
 
-    def hypothesis(self, piece: Piece, name: str, moments: Moments | None = None) -> Hypothesis:
+    def _streamed(self, name: str, blocks: Iterator[Waveform]) -> Transcript:
+        stream, samples, phones = self._stream(None), 0, list[Segment]()
+        for block in blocks:
+            try:
+                phones += stream.feed(block)
+            except DataError as error:
+                raise DataError(f"{name or 'the array'}: {error}") from error
+            samples += len(block)
+        phones += stream.finish()
+        seconds = round(samples / self.sample_rate, 4)
+        return written(Transcript(name, seconds, tuple(phones)), self.symbols)
+
+    def hypothesis(
+        self, piece: Piece, name: str, moments: Moments | None = None, see: See = lambda _: None
+    ) -> Hypothesis:
         """The phones of a piece, with times from the start of the piece itself.
 
         Confidences are calibrated, where the model file has a calibration.
         """
         emissions, static, own = self.emissions(piece, moments)
+        see(emissions[own])
         if self.detector is not None:
             emissions = self.detector.gate(emissions, static, self.step / self.sample_rate)
         try:
@@ -257,17 +276,63 @@ class Transcriber:
         self, piece: Piece, moments: Moments | None = None
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], slice]:
         """Of a piece with its context: (T', E), static frames (T, F), its own part of T'."""
-        frames = self.network.frames
-        static = frames.static(piece.waveform)
-        emissions = self.network.emissions(static, moments)
-        if self.detector is not None and moments is None:
-            frame_s = self.step / self.sample_rate
-            of_speech = self.detector.moments(emissions, static, frames, frame_s)
-            if of_speech is not None:  # noise is as loud as much of the speech
-                emissions = self.network.emissions(static, of_speech)
+        static = self.network.frames.static(piece.waveform)
+        emissions, _ = self._heard(static, moments)
         first = piece.before // self.step
         last = min(first + -(-piece.samples // self.step), len(emissions))
         return emissions, static, slice(first, last)
+
+    def _heard(
+        self, static: npt.NDArray[Any], moments: Moments | None
+    ) -> tuple[npt.NDArray[Any], Moments | None]:
+        """Emissions of static frames, and the moments that they are normalised by."""
+        emissions = self.network.emissions(static, moments)
+        if self.detector is not None and moments is None:
+            frames, frame_s = self.network.frames, self.step / self.sample_rate
+            of_speech = self.detector.moments(emissions, static, frames, frame_s)
+            if of_speech is not None:  # noise is as loud as much of the speech
+                return self.network.emissions(static, of_speech), of_speech
+        return emissions, moments
+
+    def gates(
+        self,
+        blocks: Iterable[Waveform],
+        layer: int,
+        direction: int,
+        start_s: float,
+        end_s: float,
+        moments: Moments | None = None,
+    ) -> tuple[float, dict[str, npt.NDArray[np.float32]]]:
+        """Of a recording in blocks (S,): the time of the first step, and gates (T', H) by name.
+
+        Layers are counted from 1, direction 1 is the backward one. The steps are those from
+        `start_s` to `end_s`, as far as the recording goes. Values are those of `transcribe`.
+        """
+        parts: list[dict[str, npt.NDArray[np.float32]]] = []
+        edges = [round(edge_s * self.sample_rate / self.step) for edge_s in (start_s, end_s)]
+        first = None
+        for piece in pieces(blocks, self.step, self.sample_rate):
+            begin, before = piece.start // self.step, piece.before // self.step
+            static = self.network.frames.static(piece.waveform)
+            steps = self.config.encoded_length(len(piece.waveform)) - before
+            steps = min(-(-piece.samples // self.step), steps)
+            low, high = max(edges[0] - begin, 0), min(edges[1] - begin, steps)
+            if low >= high:
+                continue
+            own = slice(before + low, before + high)
+            _, used = self._heard(static, moments)
+            gates = self.network.gates(static, used, layer - 1, direction)
+            parts.append({name: gate[own] for name, gate in gates.items()})
+            first = begin + low if first is None else first
+        names = parts[0] if parts else ()
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        return self.config.time_s(first or 0), joined
+
+    def posteriors(self, emissions: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """P(label | step) of emissions (T', E), as `see` gets them: (T', V)."""
+        decoder = self.network.decoder
+        assert isinstance(decoder, CTCDecoder | HMMDecoder), type(decoder)
+        return np.exp(decoder.label_posteriors(emissions))
 
     def log_probs(self, blocks: Iterable[Waveform]) -> npt.NDArray[np.float32]:
         """A CTC recogniser's log-probabilities of a recording in blocks (S,): (T, V).

@@ -3,7 +3,8 @@
 `load` and `inspect` read recordings of a corpus, and never resample or mix channels; `stream` reads
 any recording, does both, and gives a warning. Files are what libsndfile reads: RIFF, NIST SPHERE
 (also inside `.wav`), FLAC, Ogg/Opus and more; a path may name a member of a tar shard
-(`asr.files.shards`). Memory is bounded by what a file holds, whatever its header announces.
+(`asr.files.shards`), and `InMemory` has no path. Memory is bounded by what a file holds, whatever
+its header announces.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ from asr.audio.kinds import conversion, other_kind
 from asr.errors import DataError, raise_problems
 from asr.files import shards
 
-__all__ = ["ENDINGS", "AudioInfo", "Inspection", "SilenceError", "Waveform", "convert"]
+__all__ = ["ENDINGS", "AudioInfo", "InMemory", "Inspection", "SilenceError", "Waveform", "convert"]
 __all__ += ["from_array", "info", "inspect", "load", "on_disk", "stream"]
 
 # Of the files that libsndfile reads, in lower case; it ignores the ending and looks at the content.
@@ -49,6 +50,17 @@ DITHER = "features that are normalised by utterance need features.dither_db=45, 
 STANDARD_INPUT = "-"
 LARGEST_PIPE = 4 << 30  # bytes of a pipe or of standard input
 EXACT_IN_INT16 = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """The content of an audio file that is on no disk; its name is only for messages."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class SilenceError(DataError):
@@ -69,12 +81,13 @@ class Inspection:
     content: int | None = None  # 64-bit hash of the 16-bit samples; None: silent, or not decoded
 
 
-def info(path: str | Path, sample_rate: int | None = None) -> AudioInfo:
+def info(path: str | Path | InMemory, sample_rate: int | None = None) -> AudioInfo:
     """The header; `DataError` if the file is unreadable, truncated or empty.
 
     With `sample_rate` also if it is not mono, or sampled at another rate.
     """
     with _open(path) as (_, header, extent):
+        path = str(path)
         if sample_rate is not None:
             raise_problems(checks.wrong_format(path, header, sample_rate))
         raise_problems(checks.wrong_extent(path, header, extent))
@@ -135,7 +148,7 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
 
 
 def stream(
-    path: str | Path,
+    path: str | Path | InMemory,
     sample_rate: int,
     window_samples: int,
     warn: Callable[[str], object],
@@ -150,6 +163,7 @@ def stream(
     silent file.
     """
     with on_disk(path), _open(path) as (file, header, extent):
+        path = str(path)
         raise_problems(checks.wrong_extent(path, header, extent))
         for remark in _remarks(path, header, extent):
             warn(remark)
@@ -281,12 +295,15 @@ _copies: dict[str, str] = {}  # of pipes that are being read → files with what
 
 
 @contextmanager
-def on_disk(path: str | Path) -> Iterator[None]:
+def on_disk(path: str | Path | InMemory) -> Iterator[None]:
     """While this is open, a pipe or standard input (`-`) can be read as often as a file.
 
     It is copied to a temporary file, of at most `LARGEST_PIPE` bytes. Raises `DataError` for a
     device, a socket, or a terminal.
     """
+    if isinstance(path, InMemory):
+        yield
+        return
     name = str(path)
     is_input = name == STANDARD_INPUT
     if name in _copies or not (is_input or _is_special(path)):
@@ -332,14 +349,27 @@ def _is_special(path: str | Path) -> bool:
 # ── files ────────────────────────────────────────────────────────────────────────────────────
 
 
-@contextmanager
-def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, Extent]]:
-    place = _copies.get(str(path), path)
+def _opened(path: str | Path | InMemory, place: str | Path) -> BinaryIO:
+    """A file, or what is in memory; `place` is where a pipe was copied to, or the path."""
+    if isinstance(path, InMemory):
+        return io.BytesIO(path.content)
     if place is path and _is_special(path):
         raise DataError(f"{path}: is a pipe or a device, expected a file; copy it to one")
+    try:
+        return shards.opened(place)
+    except OSError as error:
+        raise unreadable(error, place, path) from None
+
+
+@contextmanager
+def _open(
+    source: str | Path | InMemory,
+) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, Extent]]:
+    path = str(source) if isinstance(source, InMemory) else source
+    place = path if isinstance(source, InMemory) else _copies.get(str(path), path)
     with ExitStack() as stack:
+        original = stack.enter_context(_opened(source, place))
         try:
-            original = stack.enter_context(shards.opened(place))
             extent, head = extent_of(original)
         except OSError as error:
             raise unreadable(error, place, path) from None
@@ -355,9 +385,13 @@ def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, Ex
             view: Any = original if isinstance(original, io.BytesIO) else os.fsencode(place)
             if extent.patch is not None:
                 # without a name, which a killed process would leave
-                copy = stack.enter_context(tempfile.TemporaryFile())
-                extent.patch.apply(original, copy)
-                view = copy.fileno()
+                if isinstance(source, InMemory):
+                    view = io.BytesIO()
+                    extent.patch.apply(original, view)
+                else:
+                    copy = stack.enter_context(tempfile.TemporaryFile())
+                    extent.patch.apply(original, copy)
+                    view = copy.fileno()
             file = stack.enter_context(soundfile.SoundFile(view, closefd=False))
         except (soundfile.LibsndfileError, TypeError) as error:
             raise_problems(checks.wrong_extent(path, AudioInfo(1, 1, 1), extent))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from asr.errors import DataError
 from asr.labels import phn, textgrid
@@ -38,12 +39,7 @@ def in_format(
     `sample_rate`; with `complete`, TIMIT's `h#` and `pau` are where no phone is.
     """
     if format == "json":
-        record = vars(transcript) | {"phones": [one._asdict() for one in transcript.phones]}
-        if transcript.words is None:
-            del record["words"]
-        else:
-            record["words"] = [one._asdict() for one in transcript.words]
-        return json.dumps(record, ensure_ascii=False) + "\n"
+        return json.dumps(as_record(transcript), ensure_ascii=False) + "\n"
     end_s = max([transcript.duration_s, *(one.end_s for one in transcript.phones[-1:])])
     words = [Segment(*one[:4]) for one in transcript.words or ()]
     if format == "textgrid":
@@ -73,6 +69,16 @@ def in_format(
             for one in (words if format == "words-ctm" else transcript.phones)
         )
     return _for_people(transcript)
+
+
+def as_record(transcript: Transcript) -> dict[str, Any]:
+    """A transcript as the object of JSON."""
+    record = vars(transcript) | {"phones": [one._asdict() for one in transcript.phones]}
+    if transcript.words is None:
+        del record["words"]
+    else:
+        record["words"] = [one._asdict() for one in transcript.words]
+    return record
 
 
 def with_silence(phones: Sequence[Segment], duration_s: float) -> Iterator[Segment]:

@@ -17,6 +17,7 @@ KERNEL_OF = {
     **{"projected": "lstm", "layernorm": "layernorm", "ligru": "ligru"},
 }
 NORMALIZED = ("layernorm", "ligru")  # cells with `NormalizedInputs`
+GATES = ("input", "forget", "output", "reset", "update")  # of `BLOCKS`: 0 is shut, 1 is open
 LAYER_NORM_EPSILON = 1e-5  # torch's
 
 Array = npt.NDArray[Any]
@@ -65,11 +66,27 @@ class Stack:
 
     def __call__(self, frames: Array) -> Array:
         """(T, F) → (T', output size), with T' = ⌈T / subsampling⌉."""
+        return self._through(self.layers, frames)
+
+    def gates(self, frames: Array, layer: int, direction: int) -> dict[str, Array]:
+        """The gates of a layer, counted from 0, by name: (T, F) → (T', H), forwards in time.
+
+        Direction 1 is the backward one. A cell without gates has none.
+        """
+        below = self._through(self.layers[:layer], frames)
+        one = self.layers[layer][direction]
+        return (
+            one.gates(below)
+            if not direction
+            else {name: gate[::-1] for name, gate in one.gates(below[::-1]).items()}
+        )
+
+    def _through(self, layers: list[list["Direction"]], frames: Array) -> Array:
         factor = self.config.subsampling
         missing = -len(frames) % factor
         stacked = np.pad(frames, ((0, missing), (0, 0))).reshape(-1, factor * frames.shape[1])
         with ThreadPoolExecutor(min(2, thread_count())) as threads:
-            for layer in self.layers:
+            for layer in layers:
                 ordered = [stacked, stacked[::-1]][: len(layer)]
                 results = threads.map(lambda one, frames: one(frames), layer, ordered)
                 both = [h[::-1] if backward else h for backward, h in enumerate(results)]
@@ -86,6 +103,7 @@ class Direction:
             for name, values in weights.items()
             if name.startswith(start)
         }
+        self.blocks = BLOCKS[cell]
         kernel = KERNELS[KERNEL_OF[cell]]
         assert kernel.run is not None
         self.run, self.memory = kernel.run, kernel.memory
@@ -101,13 +119,24 @@ class Direction:
 
     def __call__(self, frames: Array) -> Array:
         """(T, D) → (T, output size)."""
+        result: Array = self._run(frames).hidden[1:, 0]
+        return result if self.projection is None else result @ self.projection.T
+
+    def gates(self, frames: Array) -> dict[str, Array]:
+        """By name: (T, D) → (T, H)."""
+        blocks = np.split(self._run(frames).rows[:, 0], len(self.blocks), axis=1)
+        by_name = dict(zip(self.blocks, blocks, strict=True))
+        return {name: by_name[name] for name in self.blocks if name in GATES}
+
+    def _run(self, frames: Array) -> Arrays:
+        """All steps, after which `rows` has the gates."""
         rows = self._finished(np.ascontiguousarray(frames) @ self.inputs)
         steps = len(rows)
         hidden = np.zeros((steps + 1, 1, self.hidden), np.float32)
         memory = np.zeros((steps + 1, 1, self.memory(self.hidden)), np.float32)
-        self.run(self.matrix, Arrays(rows[:, None], hidden, memory, self.vectors))
-        result: Array = hidden[1:, 0]
-        return result if self.projection is None else result @ self.projection.T
+        arrays = Arrays(rows[:, None], hidden, memory, self.vectors)
+        self.run(self.matrix, arrays)
+        return arrays
 
     def _finished(self, rows: Array) -> Array:
         """W x, (T, R), normalised where the cell does, with the bias; changed in place."""

@@ -113,6 +113,10 @@ class CTCDecoder(Decoder):
         repeats = sum(a == b for a, b in pairwise(labels))
         return max(1, len(labels) + repeats)
 
+    def label_posteriors(self, emissions: Array) -> Array:
+        """log P(label | frame): (T', V) → (T', V)."""
+        return emissions
+
 
 class HMMDecoder(Decoder):
     """Hidden Markov models of phones (Rabiner 1989), from what derived classes know of the states.
