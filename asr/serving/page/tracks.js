@@ -3,6 +3,7 @@
 // Only what is visible is in the document, so that a recording may have any number of phones.
 
 const GAP = 1; // pixels between neighbours
+const LETTER = 6; // and at least so many for each letter, where a text is shown
 
 /** All tracks of a recording, in one element that scrolls. */
 export class Tracks {
@@ -188,8 +189,17 @@ export class Row {
       const button = is ? this.buttons.get(n) : this.#button(n);
       const { start_s, end_s } = this.items[n];
       const scale = this.all.scale;
+      const width = Math.max(2, (end_s - start_s) * scale - GAP);
       button.style.left = `${start_s * scale}px`;
-      button.style.width = `${Math.max(2, (end_s - start_s) * scale - GAP)}px`;
+      button.style.width = `${width}px`;
+      button.classList.toggle("narrow", width < LETTER * this.items[n].text.length);
+    }
+    // in order for screen readers; those that are there already are not moved, and keep the focus
+    let place = this.lane.firstChild;
+    for (const n of [...this.buttons.keys()].sort((a, b) => a - b)) {
+      const button = this.buttons.get(n);
+      if (button === place) place = place.nextSibling;
+      else this.lane.insertBefore(button, place);
     }
   }
 
@@ -206,8 +216,6 @@ export class Row {
     const shown = document.createElement("span");
     shown.textContent = text;
     button.append(shown);
-    const next = [...this.buttons.keys()].filter((one) => one > n).sort((a, b) => a - b)[0];
-    this.lane.insertBefore(button, this.buttons.get(next) ?? null); // in order, for screen readers
     this.buttons.set(n, button);
     return button;
   }

@@ -34,16 +34,21 @@ import Timeline from "./vendor/timeline.esm.js";
 import WaveSurfer from "./vendor/wavesurfer.esm.js";
 import { wavOf } from "./wav.js";
 
-const READABLE = 170; // pixels in a second at which the symbols of most phones can be read
+const READABLE = 220; // pixels in a second at which the symbols of most phones can be read
 const CLOSEST = 1200; // and the most
 const SHOWN = 0.08; // a phone has a line among the posteriors where it is somewhere at least so probable
 const LINE = 12; // pixels of such a line
 const MARKED = 50; // score of a phone below which it is marked, as `asr assess` does
 const GATES_S = 30; // of which gates are shown
+const INTERVALS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600]; // between times under the wave
+const LABEL = 60; // pixels of such a time
+const SETTLED_MS = 150; // after the last step of a zoom
 
 const by = (id) => document.getElementById(id);
-const shorter = (seconds) => (seconds < 60 ? `${seconds.toFixed(1)} s` : `${(seconds / 60).toFixed(1)} minutes`);
+const shorter = (seconds) =>
+  seconds < 60 ? `${seconds.toFixed(1)} s` : `${(seconds / 60).toFixed(1).replace(".0", "")} minutes`;
 const span = ({ start_s, end_s }) => `${start_s.toFixed(2)} to ${end_s.toFixed(2)} s`;
+const clock = (time_s) => `${Math.floor(time_s / 60)}:${String(Math.floor(time_s % 60)).padStart(2, "0")}`;
 const percent = (value) => `${Math.round(100 * value)} %`;
 
 /** Show the page with this engine; the Viewer is for tests. */
@@ -237,8 +242,10 @@ class Viewer {
     const { samples, sampleRate, name } = this.sound;
     const duration_s = samples.length / sampleRate;
     this.duration_s = duration_s;
+    clearTimeout(this.settling);
     this.wave?.destroy();
     by("result").hidden = false;
+    this.scale = Math.max(READABLE, this.#fitting());
     by("name").textContent = `${name}, ${shorter(duration_s)}`;
     by("about").textContent = "";
     const style = getComputedStyle(document.documentElement);
@@ -257,25 +264,10 @@ class Viewer {
       hideScrollbar: true,
       autoCenter: false,
       normalize: true,
+      minPxPerSec: this.scale,
       cspNonce: document.querySelector("meta[name=csp-nonce]")?.content ?? "",
-      plugins: [
-        Timeline.create({ height: 16, style: { fontSize: "11px", color: colour("faint") } }),
-        Spectrogram.create({
-          rendering: "windowed",
-          height: 150,
-          fftSamples: 256,
-          fftSize: 512,
-          noverlap: 192,
-          windowFunc: "hann",
-          scale: "linear",
-          frequencyMax: Math.min(8000, sampleRate / 2),
-          preEmphasis: 6,
-          gainDB: 22,
-          rangeDB: 55,
-          colorMap: colourMap(colour("ground"), colour("ink")),
-        }),
-      ],
     });
+    this.plugins = [];
     this.wave.on("scroll", (start_s, end_s, left) => {
       const { element } = this.tracks;
       if (Math.abs(element.scrollLeft - left) > 1) element.scrollLeft = left;
@@ -285,8 +277,36 @@ class Viewer {
     this.wave.on("pause", () => { by("play").textContent = "Play"; });
     this.wave.on("finish", () => { by("play").textContent = "Play"; });
     await this.wave.loadBlob(wavOf(samples, sampleRate), [samples], duration_s);
-    this.#zoom(Math.max(READABLE, this.#fitting()));
+    this.#zoom(this.scale);
     this.#rows();
+  }
+
+  /** Times and spectrogram, made anew at each scale: the plugin keeps what it drew at another one. */
+  #drawUnderWave() {
+    const style = getComputedStyle(document.documentElement);
+    for (const one of this.plugins) this.wave.unregisterPlugin(one);
+    const timeline = Timeline.create({
+      height: 16,
+      timeInterval: INTERVALS_S.find((one) => one * this.scale >= LABEL) ?? INTERVALS_S.at(-1),
+      primaryLabelSpacing: 1,
+      formatTimeCallback: (time_s) => (time_s < 60 ? `${Number(time_s.toFixed(2))} s` : clock(time_s)),
+      style: { fontSize: "11px", color: style.getPropertyValue("--faint").trim() },
+    });
+    const spectrogram = Spectrogram.create({
+      rendering: "windowed",
+      height: 150,
+      fftSamples: 256,
+      fftSize: 512,
+      noverlap: 192,
+      windowFunc: "hann",
+      scale: "linear",
+      frequencyMax: Math.min(8000, this.sound.sampleRate / 2),
+      preEmphasis: 6,
+      gainDB: 22,
+      rangeDB: 55,
+      colorMap: colourMap(style.getPropertyValue("--ground").trim(), style.getPropertyValue("--ink").trim()),
+    });
+    this.plugins = [timeline, spectrogram].map((one) => this.wave.registerPlugin(one));
   }
 
   #fitting() {
@@ -308,6 +328,8 @@ class Viewer {
     const [from, to] = this.tracks.pixels ? this.tracks.visible : [0, 0];
     this.scale = Math.max(scale, this.#fitting());
     this.wave.zoom(this.scale);
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => this.#drawUnderWave(), this.plugins.length ? SETTLED_MS : 0);
     this.tracks.width = Math.max(by("wave").clientWidth, this.scale * this.duration_s);
     by("zoom").value = this.#placeOf(this.scale);
     const left = ((from + to) / 2) * this.scale - by("tracks").clientWidth / 2;
