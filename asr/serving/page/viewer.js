@@ -422,7 +422,7 @@ class Viewer {
     const steps = values.length / hidden;
     const open = values.reduce((sum, one) => sum + one, 0) / values.length / 255;
     by("gates-about").textContent =
-      `${hidden} cells, one a line, in ${steps} steps of ${Math.round(1000 * step_s)} ms from ${start_s.toFixed(2)} s; dark is open. ` +
+      `${hidden} cells, one a line, in ${steps} steps of ${Math.round(1000 * step_s)} ms from ${start_s.toFixed(2)} s; where the colour is strong it is open. ` +
       `On average it is ${percent(open)} open.`;
     this.gateTrack = this.tracks.add(new ValueMap(name, {
       values, rows: hidden, step_s, start_s, height: 160, colour: () => this.#colour("gate-rgb"),
