@@ -204,7 +204,7 @@ SPEECH = wav(0.1 * np.random.default_rng(0).standard_normal(RATE))
         ("align", SPEECH, {"text": "  "}, 422, "the text has no words"),
         ("align", SPEECH, {"text": "word " * 5000}, 413, "25000 characters, expected at most"),
         ("align", SPEECH, {"text": TEXT * 3}, 422, "is this the text"),
-        ("assess", SPEECH, {"text": "hello [laughs]"}, 422, "laughs"),
+        ("assess", SPEECH, {"text": "漢字"}, 422, "漢字"),
         ("gates", SPEECH, {"layer": 4}, 422, "layer is 4, expected 1 to 3"),
         ("gates", SPEECH, {"direction": "up"}, 422, "expected forwards or backwards"),
         ("gates", SPEECH, {"start_s": 5, "end_s": 4}, 422, "at most 60 s"),
@@ -262,19 +262,17 @@ def test_a_header_that_says_too_little_is_counted(client: Any) -> None:
 def test_a_large_upload_is_refused_while_it_comes(
     speech: Speech, sentence: Path, is_announced: bool
 ) -> None:
-    sent = 0
+    head = b'--x\r\nContent-Disposition: form-data; name="audio"; filename="a.wav"\r\n\r\n'
 
     def parts() -> Iterator[bytes]:
-        nonlocal sent
-        yield b'--x\r\nContent-Disposition: form-data; name="audio"; filename="a.wav"\r\n\r\n'
+        yield head
         for _ in range(200):
-            sent += 100_000
             yield bytes(100_000)
 
     with served(speech) as client:
         headers = {"content-type": "multipart/form-data; boundary=x"}
         if is_announced:
-            headers["content-length"] = "20000000"
+            headers["content-length"] = str(len(head) + 20_000_000)
         answer = client.post("/api/transcribe", content=parts(), headers=headers)
         assert answer.status_code == 413
         assert "more than 4 MB" in answer.json()["error"]
@@ -327,7 +325,8 @@ OPENED: list[str] | None = None
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if OPENED is not None and event in ("open", "os.listdir", "os.scandir", "tempfile.mkstemp"):
+    looks = event in ("open", "os.listdir", "os.scandir", "tempfile.mkstemp")
+    if OPENED is not None and looks and not isinstance(arguments[0], int):  # a file in memory
         OPENED.append(str(arguments[0]))
 
 
@@ -340,10 +339,12 @@ def test_no_path_of_a_request_reaches_the_file_system(
 ) -> None:
     sys.addaudithook(_audit)
     ask(client, "align", sentence, text=TEXT)  # lexica are read once
+    contents = {"transcribe": sentence.read_bytes(), "align": b"no audio"}
     opened: list[str] = []
     monkeypatch.setattr(sys.modules[__name__], "OPENED", opened)
-    for what, content in (("transcribe", sentence.read_bytes()), ("align", b"no audio")):
-        answer = ask(client, what, content, name or "x", text=f"{TEXT} /etc/passwd")
+    for what, content in contents.items():
+        fields = {"text": f"{TEXT} /etc/passwd"} if what == "align" else {}
+        answer = ask(client, what, content, name or "x", **fields)
         assert answer.status_code in (200, 400, 415, 422)
     monkeypatch.setattr(sys.modules[__name__], "OPENED", None)
     assert opened == []
@@ -413,7 +414,7 @@ def damaged(number: int) -> tuple[str, bytes]:
 
 
 def test_damaged_uploads_are_answered(client: Any) -> None:
-    for number in range(100):
+    for number in range(60):
         name, data = damaged(number)
         what = ("transcribe", "waveform", "gates", "align", "assess")[number % 5]
         fields = {"text": TEXT} if what in ("align", "assess") else {}
@@ -436,7 +437,10 @@ def test_audio_in_memory_is_that_of_the_file(tmp_path: Path) -> None:
         name, data = damaged(number) if number >= 0 else list(fuzz.AUDIO.items())[number]
         path = tmp_path / name
         path.write_bytes(data)
-        assert outcome(path) == outcome(InMemory(str(path), data)), number
+        of_file, in_memory = outcome(path), outcome(InMemory(str(path), data))
+        is_refused = of_file[2] and in_memory[2]
+        # libsndfile takes damage for MP3 where a name says so, and InMemory has none that it sees
+        assert of_file == in_memory or (is_refused and name == "x.mp3"), number
 
 
 # ── its document ─────────────────────────────────────────────────────────────────────────────

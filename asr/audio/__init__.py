@@ -18,14 +18,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
 
-from asr.audio import checks
+from asr.audio import checks, frames
 from asr.audio.checks import Channels, Levels, Waveform
 from asr.audio.headers import PADDING, AudioInfo, Extent, extent_of, unreadable
 from asr.audio.kinds import conversion, other_kind
@@ -361,6 +361,17 @@ def _opened(path: str | Path | InMemory, place: str | Path) -> BinaryIO:
         raise unreadable(error, place, path) from None
 
 
+def _nameless(is_here: bool) -> BinaryIO:
+    """A file without a name on the disk; `is_here`: in memory, where the system has such files.
+
+    libsndfile reads damaged files through it as it reads others. Through Python's own files in
+    memory it does not: they raise where it seeks before the beginning.
+    """
+    if is_here and hasattr(os, "memfd_create"):
+        return open(os.memfd_create("asr-audio"), "w+b")
+    return cast(BinaryIO, tempfile.TemporaryFile())
+
+
 @contextmanager
 def _open(
     source: str | Path | InMemory,
@@ -383,15 +394,11 @@ def _open(
             original.seek(0)
             # soundfile cannot encode every name
             view: Any = original if isinstance(original, io.BytesIO) else os.fsencode(place)
-            if extent.patch is not None:
+            if extent.patch is not None or isinstance(source, InMemory):
                 # without a name, which a killed process would leave
-                if isinstance(source, InMemory):
-                    view = io.BytesIO()
-                    extent.patch.apply(original, view)
-                else:
-                    copy = stack.enter_context(tempfile.TemporaryFile())
-                    extent.patch.apply(original, copy)
-                    view = copy.fileno()
+                copy = stack.enter_context(_nameless(isinstance(source, InMemory)))
+                (extent.patch or frames.Patch(0, 0, b"")).apply(original, copy)
+                view = copy.fileno()
             file = stack.enter_context(soundfile.SoundFile(view, closefd=False))
         except (soundfile.LibsndfileError, TypeError) as error:
             raise_problems(checks.wrong_extent(path, AudioInfo(1, 1, 1), extent))

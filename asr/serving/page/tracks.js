@@ -108,7 +108,7 @@ export class Row {
     this.element.append(this.lane);
     this.lane.onkeydown = (event) => this.#key(event);
     this.lane.onclick = ({ target }) => this.#of(target, (n) => this.#chosen(n, true));
-    this.lane.onfocusin = ({ target }) => this.#of(target, (n) => this.#chosen(n, false));
+    this.lane.addEventListener("focusin", ({ target }) => this.#of(target, (n) => this.#chosen(n, false)));
   }
 
   #of(target, action) {
