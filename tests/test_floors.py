@@ -31,7 +31,7 @@ FLOORS = {
     "use": {
         *("aligner", "alignment", "assessment", "checker", "config", "edges", "explanation"),
         "streaming",
-        *("export", "train", "training", "transcriber"),
+        *("export", "serving", "train", "training", "transcriber"),
     },
     "commands": {"commands"},
 }
@@ -112,7 +112,7 @@ def test_no_module_is_a_drawer() -> None:
 
 
 HEAVY = ("torch", "torchaudio", "librosa", "hydra", "omegaconf", "matplotlib")
-WITHOUT_THEM = ("score", "transcribe", "align", "assess", "ngram", "words")
+WITHOUT_THEM = ("score", "transcribe", "align", "assess", "ngram", "words", "serve")
 
 
 def test_using_a_model_never_imports_what_training_needs() -> None:

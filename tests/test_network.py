@@ -93,6 +93,25 @@ def test_every_cell(cell: str, bidirectional: bool, tmp_path: Path) -> None:
     require_equal(recognizer_of(encoder), tmp_path)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_gates_of_every_cell_are_those_of_its_unrolled_steps(cell: str, tmp_path: Path) -> None:
+    encoder = EncoderConfig(cell, 11, 2, True, 5 if cell == "projected" else 0, subsampling=3)
+    recognizer = recognizer_of(encoder)
+    ours = compiled(recognizer, tmp_path)
+    static = ours.frames.static(SPEECH)
+    normalised = torch.from_numpy(ours.frames.normalised(static))[None]
+    with torch.no_grad():
+        traces, _ = recognizer.encoder.trace(normalised, torch.tensor([len(static)]))
+    for layer, directions in enumerate(traces):
+        for direction, trace in enumerate(directions):
+            expected = {name: gate[0] for name, gate in trace.gates.items() if name != "candidate"}
+            for one in (ours, TorchNetwork(recognizer)):
+                gates = one.gates(static, None, layer, direction)
+                assert set(gates) == set(expected)
+                for name, gate in gates.items():
+                    np.testing.assert_allclose(gate, expected[name], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "criterion", [CTCConfig(), FramewiseConfig(states=2), GMMConfig(states=2, mixtures=3)]
 )

@@ -26,8 +26,9 @@ MODULES = {
     "praat-parselmouth": "parselmouth",
 }
 TOOLS = {"mypy", "pre-commit", "pytest", "ruff"}
-# Hydra finds these by itself; asr.config.LAUNCHERS names their extras.
-PLUGINS = {"hydra-joblib-launcher", "hydra-submitit-launcher"}
+# Hydra finds these by itself; asr.config.LAUNCHERS names their extras. starlette reads forms with
+# python-multipart.
+PLUGINS = {"hydra-joblib-launcher", "hydra-submitit-launcher", "python-multipart"}
 
 
 def tracked(*patterns: str) -> list[Path]:

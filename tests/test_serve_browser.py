@@ -234,13 +234,14 @@ def test_keys_move_play_and_keep_the_focus_seen(page: Page, sentence: Path) -> N
     outline = page.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     keyboard.press("ArrowDown")
-    keyboard.press("Enter")
-    page.until("viewer.wave.isPlaying()", 5)
-    page.until("!viewer.wave.isPlaying()", 10)
-    keyboard.press(" ")
-    page.until("viewer.wave.isPlaying()", 5)
+    page.page.evaluate("() => { viewer.plays = 0; viewer.wave.on('play', () => viewer.plays++); }")
+    for plays, key in enumerate(("Enter", " ", "p"), start=1):
+        keyboard.press(key)
+        page.until(f"viewer.plays === {plays}", 10)
+        if key != "p":
+            page.until("!viewer.wave.isPlaying()", 10)
     keyboard.press("p")
-    page.until("!viewer.wave.isPlaying()", 5)
+    page.until("!viewer.wave.isPlaying()", 10)
     for control in page.page.locator("button, select, textarea, input, a").all():
         name = control.evaluate(
             "one => one.getAttribute('aria-label') || one.innerText || one.labels?.[0]?.innerText"

@@ -49,6 +49,7 @@ const shorter = (seconds) =>
   seconds < 60 ? `${seconds.toFixed(1)} s` : `${(seconds / 60).toFixed(1).replace(".0", "")} minutes`;
 const span = ({ start_s, end_s }) => `${start_s.toFixed(2)} to ${end_s.toFixed(2)} s`;
 const clock = (time_s) => `${Math.floor(time_s / 60)}:${String(Math.floor(time_s % 60)).padStart(2, "0")}`;
+const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 const percent = (value) => `${Math.round(100 * value)} %`;
 
 /** Show the page with this engine; the Viewer is for tests. */
@@ -173,7 +174,7 @@ class Viewer {
 
   // ── what the engine does ───────────────────────────────────────────────────────────────────
 
-  /** A job that ends the one before it; `true` where it came to its end. */
+  /** A job that ends the one before it, and may return what to say; `true` where it came to its end. */
   async #job(sentence, work) {
     this.controller?.abort();
     const controller = new AbortController();
@@ -182,9 +183,9 @@ class Viewer {
     this.#say(sentence);
     document.body.setAttribute("aria-busy", "true");
     try {
-      await work(controller.signal);
+      const done = await work(controller.signal);
       if (controller.signal.aborted) return false;
-      this.#say("");
+      this.#say(done ?? "");
       return true;
     } catch (error) {
       if (!controller.signal.aborted) this.#fail(error);
@@ -217,6 +218,8 @@ class Viewer {
       this.result = result;
       if (this.aligned) this.aligned = this.assessment = null; // perhaps in other symbols
       this.#rows();
+      return `Recognised: ${counted(result.phones.length, "phone")}${
+        result.words ? `, ${counted(result.words.length, "word")}` : ""}.`;
     });
   }
 
@@ -232,6 +235,7 @@ class Viewer {
       this.aligned = aligned;
       this.assessment = assessment;
       this.#rows();
+      return `Placed: ${counted(aligned.words?.length ?? 0, "word")}.`;
     });
   }
 
