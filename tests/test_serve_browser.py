@@ -244,7 +244,7 @@ def test_keys_move_play_and_keep_the_focus_seen(page: Page, sentence: Path) -> N
     page.until("!viewer.wave.isPlaying()", 10)
     for control in page.page.locator("button, select, textarea, input, a").all():
         name = control.evaluate(
-            "one => one.getAttribute('aria-label') || one.innerText || one.labels?.[0]?.innerText"
+            "one => one.getAttribute('aria-label') || (one.labels?.[0] ?? one).textContent.trim()"
         )
         assert name, control.evaluate("one => one.outerHTML")
 
