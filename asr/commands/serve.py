@@ -56,6 +56,7 @@ def run(
             log_level="critical",
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             ws="none",
             lifespan="off",
             timeout_graceful_shutdown=ENDING_S,

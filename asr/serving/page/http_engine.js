@@ -3,12 +3,14 @@
 const values = (base64) => Uint8Array.from(atob(base64), (one) => one.charCodeAt(0));
 
 export class HttpEngine {
-  name = "Computed by the program on this machine that sent this page; nothing else is asked.";
+  name = `Computed by asr serve on ${
+    ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname) ? "this machine" : location.hostname
+  }; nothing is kept, and nobody else is asked.`;
 
   async start() {
     const { can, limits, model, version } = await (await this.#ask("api/model")).json();
     Object.assign(this, { can, limits, model });
-    this.name = `${this.name} asr ${version}, model ${model.name}.`;
+    this.name = `${this.name} Version ${version}, model ${model.name}.`;
   }
 
   async open({ name, blob }, signal) {

@@ -23,6 +23,7 @@ export class Recorder {
       throw new Error(`No sound of the microphone: ${why}.`);
     }
     this.context = new AudioContext();
+    await this.context.resume(); // where a page may not begin it by itself
     await this.context.audioWorklet.addModule(new URL("recorder-worklet.js", import.meta.url));
     this.node = new AudioWorkletNode(this.context, "recorder", { numberOfOutputs: 0 });
     this.node.port.onmessage = ({ data }) => this.#add(data);

@@ -60,7 +60,7 @@ export function start(engine) {
 class Viewer {
   constructor(engine) {
     this.engine = engine;
-    this.ready = this.#begin();
+    this.ready = this.#begin(); // whether the engine has started
   }
 
   async #begin() {
@@ -71,7 +71,7 @@ class Viewer {
       await this.engine.start((sentence) => this.#say(sentence));
     } catch (error) {
       this.#fail(error);
-      throw error;
+      return false;
     }
     const { can, limits, name } = this.engine;
     by("engine").textContent = name;
@@ -86,6 +86,7 @@ class Viewer {
     if (limits.bytes) most.push(`${Math.round(limits.bytes / 1e6)} MB`);
     by("limits").textContent = most.length ? `at most ${most.join(" and ")}` : "";
     this.#say("");
+    return true;
   }
 
   // ── what people do ─────────────────────────────────────────────────────────────────────────
@@ -111,9 +112,9 @@ class Viewer {
     by("gates").ontoggle = () => this.#showGates();
     by("layer").onchange = by("direction").onchange = () => this.#showGates();
     by("gate").onchange = () => this.#drawGate();
-    document.addEventListener("keydown", (event) => {
-      const isTyped = event.target.closest?.("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey;
-      if (event.key === "p" && this.wave && !isTyped) this.wave.playPause();
+    by("result").addEventListener("keydown", (event) => {
+      const isOther = event.target.closest("input, select") || event.ctrlKey || event.metaKey || event.altKey;
+      if (event.key === "p" && this.wave && !isOther) this.wave.playPause();
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.sound && this.#draw());
     addEventListener("resize", () => this.wave && this.#zoom(this.scale));
@@ -197,7 +198,7 @@ class Viewer {
 
   /** Read a recording, draw it, transcribe it, and place the words that are typed. */
   async open(blob, name) {
-    await this.ready;
+    if (!(await this.ready)) return;
     const isOpen = await this.#job(`Reading ${name} …`, async (signal) => {
       const sound = await this.engine.open({ name, blob }, signal);
       if (signal.aborted) return;
