@@ -310,7 +310,8 @@ class Speech:
 
     @property
     def _has_posteriors(self) -> bool:
-        return isinstance(self.phones.network.decoder, CTCDecoder | HMMDecoder)
+        is_given = isinstance(self.phones.network.decoder, CTCDecoder | HMMDecoder)
+        return is_given and not self.phones.streams
 
     @property
     def _step_s(self) -> float:
