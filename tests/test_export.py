@@ -31,6 +31,7 @@ from asr.detector import EVIDENCE, SpeechDetector
 from asr.errors import DataError
 from asr.features.config import FeaturesConfig
 from asr.model_file import ModelFile
+from asr.network import load as load_network
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
 from asr.scoring.reliability import Calibration
@@ -174,6 +175,29 @@ def test_an_exported_network_is_the_network(case: str, tmp_path: Path) -> None:
     assert farthest(of_batch, expected(recognizer, waveforms)) <= PARITY
     alone = [run(session, [one])[0] for one in waveforms]
     assert farthest(alone, of_batch) <= 1e-5
+
+
+@pytest.mark.parametrize("case", ["packaged", "global, Δ", "to the edges", "plain", "librosa"])
+def test_given_moments_replace_those_of_an_utterance(case: str, tmp_path: Path) -> None:
+    original = saved(network(*CASES[case]), tmp_path)
+    inner, config = load_network(original), original.config.features
+    path = tmp_path / "moments.onnx"
+    export.run(original.path, path, moments=True)
+    model = ExportedModel(path, threads=1)
+    rng = np.random.default_rng(2)
+    moments = rng.normal(8, 2, config.dynamic_width), rng.uniform(1, 3, config.dynamic_width)
+    voice = tones_of(["aa", "s", "iy", "m"], config.sample_rate)
+    static = inner.frames.static(voice)
+    for given in (moments, None):
+        own = inner.emissions(static, given)
+        assert farthest([model.log_probs(voice, given)], [own]) <= PARITY
+    assert np.abs(model.log_probs(voice, moments) - model.log_probs(voice)).max() > 0.01
+    of_training = [model.header["moments"][key] for key in ("mean", "std")]
+    np.testing.assert_array_equal(of_training, inner.frames.training)
+    several = rng.normal(8, 2, (2, 2, config.dynamic_width)).astype(np.float32)
+    inputs = {"waveforms": np.stack([voice] * 2), "lengths": np.array([len(voice)] * 2)}
+    (both,) = model.session.run(["log_probs"], inputs | {"moments": several})
+    assert farthest(both, [model.log_probs(voice, tuple(one)) for one in several]) <= 1e-5
 
 
 def test_stacked_frames_alone_are_exported(tmp_path: Path) -> None:

@@ -16,11 +16,16 @@ from asr.transcriber import MODEL
 
 
 def run(
-    checkpoint: str | Path | None, output: str | Path, int8: bool = False, overwrite: bool = False
+    checkpoint: str | Path | None,
+    output: str | Path,
+    int8: bool = False,
+    moments: bool = False,
+    overwrite: bool = False,
 ) -> str:
     """Write the ONNX file of a checkpoint, or of the packaged model; returns a line about it.
 
-    Raises `DataError` where the file is already there, unless `overwrite`, where the checkpoint is
+    With `moments` it has an input for means and deviations other than the utterance's own. Raises
+    `DataError` where the file is already there, unless `overwrite`, where the checkpoint is
     unreadable or cannot be expressed, and where packages are missing.
     """
     output, path = Path(output), Path(checkpoint or MODEL)
@@ -34,7 +39,7 @@ def run(
             raise
         raise DataError(f"{error.name} is not installed; run: {pip_install('export')}") from error
     source = model_file.read(path)
-    data = file.exported(source, int8).SerializeToString()
+    data = file.exported(source, int8, moments).SerializeToString()
     difference = file.difference(data, source)
     with atomic_open(output, "wb") as opened:
         opened.write(data)
@@ -58,6 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--int8",
         action="store_true",
         help="recurrent layers in 8 bits: smaller, faster, less exact",
+    )
+    add(
+        "--moments",
+        action="store_true",
+        help="an input for means and deviations that normalise the features instead of an "
+        "utterance's own, as for one speaker or beside noise",
     )
     add("--overwrite", action="store_true", help="replace the file if it is already there")
     print(run(**vars(parser.parse_args(arguments))))

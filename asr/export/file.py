@@ -1,8 +1,8 @@
 """A checkpoint → one ONNX file, which onnxruntime runs without anything else.
 
-Its inputs are `waveforms` (N, S) and `lengths` (N,), its outputs `log_probs` (N, T', V) and
-`frames` (N,). What else a use needs is in the metadata of the file, as JSON, and a packed n-gram in
-outputs that are constants; `asr.export.model` reads both.
+Its inputs are `waveforms` (N, S) and `lengths` (N,), on request also `moments` (M, 2, F); its
+outputs `log_probs` (N, T', V) and `frames` (N,). What else a use needs is in the metadata of the
+file, as JSON, and a packed n-gram in outputs that are constants; `asr.export.model` reads both.
 """
 
 import json
@@ -21,7 +21,7 @@ from asr import __version__, network
 from asr.architecture import CTCConfig, FramewiseConfig
 from asr.errors import DataError
 from asr.export.graph import Graph
-from asr.export.model import FORMAT, KEY, STREAM
+from asr.export.model import FORMAT, KEY, MOMENTS, STREAM
 from asr.export.network import FeatureGraph, below, encode, head, of_labels
 from asr.model_file import ModelFile
 from asr.search import packing
@@ -30,11 +30,16 @@ OPSET, IR_VERSION = 17, 8  # onnxruntime 1.12 of 2022, in the browser too
 IN_INT8 = ("lstm", "peephole", "lstm1997", "projected")  # cells that onnxruntime has in 8 bits
 
 
-def exported(file: ModelFile, int8: bool = False) -> onnx.ModelProto:
+def exported(
+    file: ModelFile, int8: bool = False, moments: bool = False, language_model: bool = True
+) -> onnx.ModelProto:
     """The recogniser of a checkpoint, with its n-gram, checked by `onnx.checker`.
 
     With `int8` the weights of its recurrent layers take a byte each, and their products are
-    computed in 8 bits. Raises `DataError` for a recogniser that cannot be expressed.
+    computed in 8 bits. With `moments` the graph has a third input, means and standard deviations
+    (M, 2, dynamic width) that replace an utterance's own where M is 1 or N, not where it is 0.
+    Without `language_model` the n-gram is left out. Raises `DataError` for a recogniser that cannot
+    be expressed.
     """
     config, encoder, criterion = file.config, file.config.encoder, file.config.criterion
     if not isinstance(criterion, CTCConfig | FramewiseConfig):
@@ -50,7 +55,8 @@ def exported(file: ModelFile, int8: bool = False) -> onnx.ModelProto:
         )
     file.require_sizes()
     original, phones, g = network.load(file), len(file.vocabulary) - 1, Graph(half=not int8)
-    features = FeatureGraph(g, original.frames, "waveforms", "lengths")
+    given = MOMENTS if moments else None
+    features = FeatureGraph(g, original.frames, "waveforms", "lengths", given)
     encoded, frames = encode(g, encoder, below("encoder.stack.", file.weights), features)
     log_probs = g.cut(head(g, original.head, encoded), 0, g("ReduceMax", frames), 1)
     values: dict[str, Any] = {"log_probs": log_probs, "frames": frames}
@@ -68,13 +74,15 @@ def exported(file: ModelFile, int8: bool = False) -> onnx.ModelProto:
     if file.header.detector is not None:
         values["static"] = g.cut(features.static, 0, g("ReduceMax", features.counts), 1)
         shapes["static"] = ["N", "T", config.features.static_width]
-    packed, streams = _ngrams(file)
+    packed, streams = _ngrams(file) if language_model else (None, {})
     for name, data in streams.items():
         values[STREAM + name], shapes[STREAM + name] = data, [len(data)]
         types[STREAM + name] = "uint8"
     for name, value in values.items():
         g.output(name, value)
     inputs = {name: shapes.pop(name) for name in ("waveforms", "lengths")}
+    if given:
+        inputs[given] = ["M", 2, config.features.dynamic_width]
     model = helper.make_model(
         g.made("asr", inputs, shapes, **types),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -83,7 +91,11 @@ def exported(file: ModelFile, int8: bool = False) -> onnx.ModelProto:
         producer_version=__version__,
     )
     model = _quantized(model) if int8 else model
-    helper.set_model_props(model, {KEY: json.dumps(_header(file, packed))})
+    header = _header(file, packed)
+    if given:
+        of_training = (values.tolist() for values in original.frames.training)
+        header |= {given: dict(zip(("mean", "std"), of_training, strict=True))}
+    helper.set_model_props(model, {KEY: json.dumps(header)})
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -96,7 +108,10 @@ def difference(model: bytes, file: ModelFile, seconds: float = 2.0) -> float:
     expected = original.emissions(original.frames.static(noise[0]))
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     name = "log_probs" if file.config.criterion.name == "ctc" else "state_log_probs"
-    (log_probs,) = session.run([name], {"waveforms": noise, "lengths": np.array([samples])})
+    inputs = {"waveforms": noise, "lengths": np.array([samples])}
+    for given in session.get_inputs()[2:]:
+        inputs[given.name] = np.zeros((0, *given.shape[1:]), np.float32)
+    (log_probs,) = session.run([name], inputs)
     return float(np.abs(log_probs[0] - expected).max())
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.errors import DataError, pip_install
+from asr.features.moments import Moments
 from asr.files import names, require_kind
 from asr.files.decoding import convert
 from asr.search import packing
@@ -21,6 +22,7 @@ except ModuleNotFoundError as error:
 
 FORMAT = 1
 KEY = "asr"  # of the metadata
+MOMENTS = "moments"  # the input, and in the header those of the training set
 STREAM = "language_model."  # begins the names of the outputs that hold a packed n-gram
 EXPECTED = "an ONNX file of `asr export`"
 
@@ -54,9 +56,15 @@ class ExportedModel:
             )
         self.phones = names(self.header["vocabulary"], f"{path}", "vocabulary")
 
-    def log_probs(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Log-probabilities of one recording at the file's sample rate: (S,) → (T', V)."""
-        log_probs: npt.NDArray[np.float32] = self._run(["log_probs"], waveform)[0][0]
+    def log_probs(
+        self, waveform: npt.NDArray[np.float32], moments: Moments | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Log-probabilities of one recording at the file's sample rate: (S,) → (T', V).
+
+        `moments` (F,), (F,) replace the recording's own; for them the file needs `asr export
+        --moments`, or else `DataError` is raised.
+        """
+        log_probs: npt.NDArray[np.float32] = self._run(["log_probs"], waveform, moments)[0][0]
         return log_probs
 
     @cached_property
@@ -69,6 +77,16 @@ class ExportedModel:
         arrays = self._run([f"{STREAM}{key}" for key in packing.STREAMS], np.zeros(1, np.float32))
         return packing.unpack(packed, dict(zip(packing.STREAMS, arrays, strict=True)), where)
 
-    def _run(self, outputs: list[str], waveform: npt.NDArray[np.float32]) -> Any:
+    def _run(
+        self, outputs: list[str], waveform: npt.NDArray[np.float32], moments: Moments | None = None
+    ) -> Any:
         inputs = {"waveforms": waveform[None], "lengths": np.array([len(waveform)])}
+        if MOMENTS in self.header:
+            width = len(self.header[MOMENTS]["mean"])
+            given = np.zeros((0, 2, width)) if moments is None else np.array([moments])
+            inputs[MOMENTS] = given.astype(np.float32)
+        elif moments is not None:
+            raise DataError(
+                f"{self.path}: has no input for moments; export the model again, with --moments"
+            )
         return self.session.run(outputs, inputs)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from asr.architecture import BLOCKS, EncoderConfig
-from asr.export.graph import Array, Graph
+from asr.export.graph import Array, Graph, Value
 from asr.features.filters import dither_noise
 from asr.features.frames import DECIBEL_FLOOR, EPSILON, INT16_SCALE, TOP_DB, Frames
 from asr.features.moments import DB_PER_NAT, LOUDEST, PRIOR_VARIANCE, VARIANCE_FLOOR
@@ -34,11 +34,17 @@ Weights = Mapping[str, Array]
 
 
 class FeatureGraph:
-    """`Frames` as nodes; its attributes are the names of values."""
+    """`Frames` as nodes; its attributes are the names of values.
 
-    def __init__(self, g: Graph, like: Frames, waveforms: str, lengths: str) -> None:
+    `moments` is the name of an input (M, 2, dynamic width), which replaces the moments of each
+    utterance where it has any.
+    """
+
+    def __init__(
+        self, g: Graph, like: Frames, waveforms: str, lengths: str, moments: str | None = None
+    ) -> None:
         self.g, self.like, self.config = g, like, like.config
-        self.lengths = lengths
+        self.lengths, self.moments = lengths, moments
         config, samples = self.config, g.size(waveforms, 1)
         self.samples = samples
         counts = g("Div", g("Add", lengths, config.frame_offset), config.hop_samples)
@@ -157,11 +163,29 @@ class FeatureGraph:
 
     def _normalized(self, frames: str) -> str:
         g, config, (prior_mean, prior_std) = self.g, self.config, self.like.training
-        if config.normalization == "none":
+        if self.moments is None and config.normalization == "none":
             return frames
-        if config.normalization == "global":
+        if self.moments is None and config.normalization == "global":
             return g("Div", g("Sub", frames, prior_mean), prior_std)
         exact = g.cast(frames, "float64")
+        mean, std = self._own_moments(exact)
+        if self.moments is not None:
+            width = config.dynamic_width
+            padded = g("Concat", self.moments, np.zeros((1, 2, width), np.float32), axis=0)
+            count = g.size(self.moments, 0)
+            given = g.cast(g.cut(padded, 0, g("Max", count, 1), 0), "float64")
+            is_given = g("Greater", count, 0)
+            mean = g("Where", is_given, g.cut(given, 0, 1, 1), mean)
+            std = g("Where", is_given, g.cut(given, 1, 2, 1), std)
+        return g.cast(g("Div", g("Sub", exact, mean), std), "float32")
+
+    def _own_moments(self, exact: str) -> tuple[Value, Value]:
+        """Mean and standard deviation by the configuration; they broadcast to (N, T, F)."""
+        g, config, (prior_mean, prior_std) = self.g, self.config, self.like.training
+        if config.normalization == "none":
+            return np.float64(0), np.float64(1)
+        if config.normalization == "global":
+            return prior_mean.astype(np.float64), prior_std.astype(np.float64)
         if config.normalization == "sliding":
             mean, variance = self._around(exact)
         elif config.normalization == "active":
@@ -173,8 +197,7 @@ class FeatureGraph:
                 variance = g("Div", g("Add", variance, of_prior), total)
         else:  # utterance, or speaker: that of one recording
             mean, variance, _ = self._moments(exact, self.within)
-        std = g("Sqrt", g("Max", variance, FLOOR))
-        return g.cast(g("Div", g("Sub", exact, mean), std), "float32")
+        return mean, g("Sqrt", g("Max", variance, FLOOR))
 
     def _moments(self, frames: str, chosen: str) -> tuple[str, str, str]:
         """Mean, variance and number of some frames of each utterance, (N, 1, F or 1)."""
