@@ -74,7 +74,7 @@ def exported(
     if file.header.detector is not None:
         values["static"] = g.cut(features.static, 0, g("ReduceMax", features.counts), 1)
         shapes["static"] = ["N", "T", config.features.static_width]
-    packed, streams = _ngrams(file) if language_model else (None, {})
+    packed, streams = ngrams(file) if language_model else (None, {})
     for name, data in streams.items():
         values[STREAM + name], shapes[STREAM + name] = data, [len(data)]
         types[STREAM + name] = "uint8"
@@ -91,11 +91,7 @@ def exported(
         producer_version=__version__,
     )
     model = _quantized(model) if int8 else model
-    header = _header(file, packed)
-    if given:
-        of_training = (values.tolist() for values in original.frames.training)
-        header |= {given: dict(zip(("mean", "std"), of_training, strict=True))}
-    helper.set_model_props(model, {KEY: json.dumps(header)})
+    helper.set_model_props(model, {KEY: json.dumps(header(file, packed, moments))})
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -115,7 +111,7 @@ def difference(model: bytes, file: ModelFile, seconds: float = 2.0) -> float:
     return float(np.abs(log_probs[0] - expected).max())
 
 
-def _ngrams(file: ModelFile) -> tuple[packing.Packed | None, dict[str, Any]]:
+def ngrams(file: ModelFile) -> tuple[packing.Packed | None, dict[str, Any]]:
     """The n-gram of a checkpoint as it is packed there, if it has one."""
     packed = file.header.packed_language_model
     if packed is not None:
@@ -123,10 +119,10 @@ def _ngrams(file: ModelFile) -> tuple[packing.Packed | None, dict[str, Any]]:
     return packing.pack(file.language_model()) if file.has_language_model else (None, {})
 
 
-def _header(file: ModelFile, packed: packing.Packed | None) -> dict[str, Any]:
+def header(file: ModelFile, packed: packing.Packed | None, moments: bool) -> dict[str, Any]:
     """What a use of the file needs to know; docs/export.md explains it."""
     times, rate = file.config.frame_times, file.config.features.sample_rate
-    header = {
+    about = {
         "format": FORMAT,
         "vocabulary": file.vocabulary.phones,
         "sample_rate": rate,
@@ -136,10 +132,14 @@ def _header(file: ModelFile, packed: packing.Packed | None) -> dict[str, Any]:
         "about": file.header.about,
     }
     if "criterion.occupancy" in file.weights:
-        header["occupancy"] = file.weights["criterion.occupancy"].tolist()
+        about["occupancy"] = file.weights["criterion.occupancy"].tolist()
+    if moments:
+        about[MOMENTS] = {
+            key: file.weights[f"features.{key}"].astype(float).tolist() for key in ("mean", "std")
+        }
     parts = {key: getattr(file.header, key) for key in ("search", "detector", "calibration")}
     parts["packed_language_model"] = packed
-    return header | {key: asdict(part) for key, part in parts.items() if part is not None}
+    return about | {key: asdict(part) for key, part in parts.items() if part is not None}
 
 
 def _quantized(model: onnx.ModelProto) -> onnx.ModelProto:
