@@ -50,6 +50,9 @@ methods: require-timit $(READY) ## HMMs, RNN, GRU and LSTM with every criterion 
 explain: $(READY) ## One page on what an LSTM is: trains three small networks and shows one from inside
 	@$(MAKE) --no-print-directory -f recipes/explain/Makefile
 
+page: $(READY) ## A page in dist/ that recognises phones in the browser, without a server of its own
+	@$(MAKE) --no-print-directory -f recipes/browser/Makefile
+
 test: $(READY) ## All tests
 	$(PY) -m pytest
 
@@ -123,4 +126,4 @@ require-corpus:
 require-speech:
 	@$(if $(value ROOT),:,false) || { echo "error: ROOT is not set, expected the folder of the speech: make folder ROOT=/path" >&2; exit 2; }
 
-.PHONY: help demo librispeech folder timit-sample timit graves2013 methods peers explain test test-quick test-processors test-light lint types check format bench clean require-root require-timit require-corpus require-speech
+.PHONY: help demo librispeech folder timit-sample timit graves2013 methods peers explain page test test-quick test-processors test-light lint types check format bench clean require-root require-timit require-corpus require-speech
