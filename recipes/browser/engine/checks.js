@@ -42,7 +42,7 @@ export function requireUsable(name, { channels, sampleRate }, windowS) {
       const expected = Number.isFinite(channel[n])
         ? "numbers in [-1, 1]; divide by full scale, which is 32768 for 16 bits"
         : "a finite number; write the file again";
-      throw new Error(`${name}: sample ${n} is ${channel[n]}, expected ${expected}`);
+      throw new Error(`${name}: sample ${n} is ${+channel[n].toPrecision(6)}, expected ${expected}`);
     }
   }
 }
