@@ -323,6 +323,25 @@ def test_warnings_are_the_same(node: Node, name: str, tmp_path: Path) -> None:
     assert result["isSilent"] == (name == "silent")
 
 
+NOISE = 0.1 * np.random.default_rng(0).standard_normal(len(VOICE))
+UNFIT = {
+    "cancelled": [VOICE, -0.99 * VOICE],
+    "dead": [1e-5 * VOICE, VOICE],
+    "different": [VOICE, VOICE, NOISE],
+    "alike": [VOICE, 0.5 * VOICE],
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_channels_that_do_not_mix_are_named(node: Node, name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.wav"
+    soundfile.write(path, np.stack(UNFIT[name], axis=1), RATE, "FLOAT")
+    ours, theirs = heard(node, path)["warnings"], streamed(path)[1]
+    until = "choose one"  # with a flag there, and by another program here
+    assert [one.partition(until)[0] for one in ours] == [one.partition(until)[0] for one in theirs]
+    assert len(ours) == 1 + (name != "alike")
+
+
 def wrong_files(folder: Path) -> Iterator[Path]:
     path = folder / "short.wav"
     soundfile.write(path, VOICE[:100], RATE)

@@ -3,7 +3,7 @@
 // WAV and SPHERE of PCM are read here, exactly. FLAC is decoded by the browser; its samples of 16
 // bits are exact again afterwards. What the browser decodes besides (MP3, Ogg, AAC) it resamples.
 
-import { distortions, levelsOf, requireUsable } from "./checks.js";
+import { distortions, levelsOf, requireUsable, unfitToMix } from "./checks.js";
 import { headerOfFLAC, readPCM, restore16Bits } from "./headers.js";
 import { resampled } from "./resampling.js";
 
@@ -28,7 +28,9 @@ export async function waveform(name, bytes, sampleRate, windowS, decode) {
     changes.push(`nothing above ${Math.floor(rate / 2)} Hz is in it, so expect more errors`);
   }
   const warnings = changes.length ? [`${name}: ${changes.join(", ")}`] : [];
-  if (!levels.isSilent) warnings.push(...distortions(name, levels));
+  if (!levels.isSilent) {
+    warnings.push(...distortions(name, levels), ...unfitToMix(name, sound));
+  }
   return {
     samples: resampled(mixed(channels), rate, sampleRate),
     warnings,

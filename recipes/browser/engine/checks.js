@@ -13,6 +13,9 @@ const OFFSET = 0.02; // of full scale
 const [LOWEST_RATE, HIGHEST_RATE] = [4000, 1e6];
 const MOST_CHANNELS = 64;
 const LOUDEST = 16; // times full scale
+const DEAD_DB = -60; // relative to the loudest channel
+const CANCELLED_DB = -10; // of a mix, relative to one of unrelated channels
+const RELATED = 0.8; // a lower correlation of two channels: something is on one of them only
 
 /** Throw an Error for what cannot be used: {channels, sampleRate}; `windowS` is the shortest. */
 export function requireUsable(name, { channels, sampleRate }, windowS) {
@@ -103,6 +106,50 @@ export function distortions(name, { low, high, atLow, atHigh, mean, zeros, count
     );
   }
   return warnings;
+}
+
+/** A warning where the mean of the channels is worse than one of them. */
+export function unfitToMix(name, { channels }) {
+  const numbers = channels.map((_, c) => c);
+  const products = channels.map((one) => channels.map((other) => meanProduct(one, other)));
+  const powers = numbers.map((c) => products[c][c]);
+  const loudest = powers.indexOf(Math.max(...powers));
+  if (channels.length === 1 || !powers[loudest]) return [];
+  const mix = products.flat().reduce((sum, one) => sum + one, 0) / channels.length ** 2;
+  const decibels = (power) => 10 * Math.log10(power);
+  const isDead = (c) => decibels(powers[c]) - decibels(powers[loudest]) < DEAD_DB;
+  const related = (a, b) => Math.abs(products[a][b]) / Math.sqrt(powers[a] * powers[b]);
+  const meanPower = powers.reduce((sum, one) => sum + one, 0) / channels.length;
+  const dead = numbers.filter(isDead);
+  const alive = numbers.filter((c) => !isDead(c));
+  const pairs = alive.flatMap((a) => alive.map((b) => [a, b]));
+  const unrelated = pairs.find(([a, b]) => related(a, b) < RELATED);
+  let [what, choice] = ["", `${loudest + 1}`];
+  if (decibels((Math.max(mix, 1e-30) * channels.length) / meanPower) < CANCELLED_DB) {
+    what = "they cancel each other out (opposite phase)";
+  } else if (dead.length) {
+    what = `channel ${dead[0] + 1} is silent`;
+  } else if (unrelated) {
+    const [a, b] = unrelated;
+    what =
+      `channels ${a + 1} and ${b + 1} are different (correlation ` +
+      `${(products[a][b] / Math.sqrt(powers[a] * powers[b])).toFixed(2)}), as with noise, hum or ` +
+      "another speaker on one of them";
+    choice = `${a + 1} or ${b + 1}, after listening to both`;
+  } else {
+    return [];
+  }
+  const asText = (power) => (power > 0 ? `${rint(decibels(power))}` : "-inf");
+  return [
+    `${name}: ${what}; the channels are at ${powers.map(asText).join(", ")} dB of full scale, ` +
+      `their mix is at ${asText(mix)} dB; choose one, and give the page a file of it alone: ${choice}`,
+  ];
+}
+
+function meanProduct(one, other) {
+  let sum = 0;
+  for (let n = 0; n < one.length; n++) sum += one[n] * other[n];
+  return sum / one.length;
 }
 
 function inInt16(value) {
