@@ -171,7 +171,7 @@ def finite(value: Any) -> Any:
 
 
 def write_compressed(path: Path, data: bytes) -> int:
-    compressed = gzip.compress(data, 9, mtime=0)
+    compressed = gzip.compress(data, 6, mtime=0)
     path.with_name(path.name + COMPRESSED).write_bytes(compressed)
     return len(compressed)
 

@@ -1,0 +1,252 @@
+"""The static page in Chromium gives what `asr transcribe` gives."""
+
+import functools
+import http.server
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import recipe, tones_of
+
+from asr import transcriber
+from asr.errors import DataError
+from asr.labels.formats import NO_SPEECH, in_format
+from asr.transcriber import MODEL, Transcriber
+
+playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("onnx")
+build = recipe("browser/build")
+
+FILES = 20
+LIMIT_MS = 60_000
+TONES = ["aa", "s", "iy", "m", "aa", "iy"]
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def served(folder: Path) -> Iterator[str]:
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("needs Chromium")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def built(folder: Path, checkpoint: Path) -> Path:
+    try:
+        build.build(folder, checkpoint, build.HERE, int8=False, overwrite=False)
+    except DataError as error:
+        if "npm" not in str(error):
+            raise
+        pytest.skip("needs onnxruntime-web: npm ci --prefix recipes/browser")
+    return folder
+
+
+class Page:
+    """A page in the browser, and what went wrong there."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.context = browser.new_context(viewport={"width": 1000, "height": 800})
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(LIMIT_MS)
+        self.wrong: list[str] = []
+        self.asked: set[str] = set()
+        note = self.wrong.append
+        self.page.on("console", lambda one: note(one.text) if one.type == "error" else None)
+        self.page.on("pageerror", lambda error: note(str(error)))
+        self.page.on("request", lambda request: self.asked.add(request.url))
+        self.page.goto(address)
+        self.page.evaluate("() => globalThis.viewer.ready")
+
+    def transcribe(self, path: Path) -> dict[str, Any]:
+        """The record of a file that is given to the page, or {"error": its sentence}."""
+        self.page.evaluate("() => { globalThis.viewer.result = null; }")
+        self.page.set_input_files("#file", path)
+        self.page.wait_for_function(
+            "() => globalThis.viewer.result || !document.getElementById('error').hidden"
+        )
+        result: dict[str, Any] = self.page.evaluate(
+            """() => {
+                const error = document.getElementById("error");
+                if (!error.hidden) return { error: error.textContent };
+                const { posteriors, ...result } = globalThis.viewer.result;
+                return { ...result, steps: posteriors?.values.length / posteriors?.phones.length };
+            }"""
+        )
+        return result
+
+
+@pytest.fixture(scope="module")
+def packaged(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The page of the packaged model."""
+    if not MODEL.exists():
+        pytest.skip("no model is in the package")
+    folder = built(tmp_path_factory.mktemp("page") / "dist", MODEL)
+    for address in served(folder):
+        yield Page(browser, address)
+
+
+@pytest.fixture(scope="module")
+def tonal(
+    browser: Any, tmp_path_factory: pytest.TempPathFactory, tone_model: Path
+) -> Iterator[Page]:
+    """The page of the small model of tones."""
+    folder = built(tmp_path_factory.mktemp("page") / "dist", tone_model)
+    for address in served(folder):
+        yield Page(browser, address)
+
+
+def expected(recogniser: Transcriber, path: Path) -> dict[str, Any]:
+    """What `asr transcribe --format json` says of a file, but for its folder; and its warnings."""
+    warnings: list[str] = []
+    transcript = recogniser.transcribe_file(path, warnings.append)
+    record: dict[str, Any] = json.loads(in_format(transcript, "json"))
+    said = [one.replace(str(path), path.name) for one in warnings]
+    return record | {"file": path.name, "warnings": said}
+
+
+def test_real_speech_has_the_phones_of_the_program(
+    packaged: Page, shared: Path, tmp_path: Path
+) -> None:
+    some = [
+        sorted((shared / "corpora" / name).rglob(f"*.{ending}"))
+        for name, ending in (("LibriSpeech/test-part", "flac"), ("timit-sample", "wav"))
+    ]
+    files = [path for paths in some for path in paths[:: max(1, 2 * len(paths) // FILES)]]
+    if len(files) < FILES:
+        pytest.skip(f"needs {FILES} recordings in {shared}/corpora")
+    rng = np.random.default_rng(0)
+    speech, rate = soundfile.read(some[1][5])
+    power = np.sqrt(np.square(speech).mean())
+    noisy = tmp_path / "noisy.wav"  # so loud that the network runs a second time
+    soundfile.write(noisy, 0.5 * (speech + power * rng.standard_normal(len(speech))), rate)
+    recogniser = transcriber.load()
+    for path in (*files[:FILES], noisy):
+        result = packaged.transcribe(path)
+        frames = -(
+            -recogniser.config.features.frame_count(round(result["duration_s"] * 16_000)) // 3
+        )
+        assert result.pop("steps") == frames
+        assert result == expected(recogniser, path)
+    assert packaged.wrong == []
+
+
+def test_other_rates_and_channels_are_read_as_the_program_reads_them(
+    tonal: Page, tone_model: Path, tmp_path: Path
+) -> None:
+    recogniser = transcriber.load(tone_model)
+    for rate in (8_000, 16_000, 44_100):
+        path = tmp_path / f"{rate}.wav"
+        samples = tones_of(TONES, rate)
+        soundfile.write(path, np.stack([samples, 0.5 * samples], axis=1), rate)
+        ours, theirs = tonal.transcribe(path), expected(recogniser, path)
+        assert [one["phone"] for one in ours["phones"]] == [
+            one["phone"] for one in theirs["phones"]
+        ]
+        assert ours["warnings"] == theirs["warnings"]
+        assert ours["phones"]
+    for name in ("my.flac", "my.ogg", "my.mp3"):
+        soundfile.write(tmp_path / name, tones_of(TONES), 16_000)
+        ours, theirs = tonal.transcribe(tmp_path / name), expected(recogniser, tmp_path / name)
+        assert [one["phone"] for one in ours["phones"]] == [
+            one["phone"] for one in theirs["phones"]
+        ]
+        assert name != "my.flac" or ours["phones"] == theirs["phones"]
+
+
+def test_a_long_recording_is_heard_to_its_end(
+    tonal: Page, tone_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, tones_of(TONES * 120), 16_000)  # 108 s, in pieces
+    phones = tonal.transcribe(path)["phones"]
+    theirs = expected(transcriber.load(tone_model), path)["phones"]
+    places = [[(p["phone"], p["start_s"], p["end_s"]) for p in each] for each in (phones, theirs)]
+    assert places[0] == places[1]
+    for one, other in zip(phones, theirs, strict=True):
+        assert one["confidence"] == pytest.approx(other["confidence"], abs=2e-4)
+    assert phones[-1]["end_s"] > 107
+
+
+def test_what_is_wrong_with_a_file_is_said(tonal: Page, tmp_path: Path) -> None:
+    path = tmp_path / "silent.wav"
+    soundfile.write(path, np.zeros(16_000), 16_000)
+    assert tonal.transcribe(path)["phones"] == []
+    assert NO_SPEECH in tonal.page.inner_text("#summary").lower()
+    path = tmp_path / "letter.mp3"
+    path.write_text("Dear Sir,")
+    assert "letter.mp3: not an audio file" in tonal.transcribe(path)["error"]
+    soundfile.write(path.with_suffix(".wav"), tones_of(TONES), 16_000)
+    assert len(tonal.transcribe(path.with_suffix(".wav"))["phones"]) == len(TONES)
+
+
+def test_it_works_without_a_network_once_it_is_loaded(tonal: Page, tmp_path: Path) -> None:
+    path = tmp_path / "my.wav"
+    soundfile.write(path, tones_of(TONES), 16_000)
+    host = tonal.page.url
+    assert all(url.startswith((host, "blob:", "data:")) for url in tonal.asked)
+    tonal.context.set_offline(True)
+    tonal.asked.clear()
+    assert len(tonal.transcribe(path)["phones"]) == len(TONES)
+    tonal.context.set_offline(False)
+    assert not {url for url in tonal.asked if url.startswith("http")}
+    assert [one for one in tonal.wrong if "letter" not in one] == []
+
+
+def test_symbols_of_another_alphabet(tonal: Page, tone_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "my.wav"
+    soundfile.write(path, tones_of(TONES), 16_000)
+    assert tonal.transcribe(path)["phones"]
+    tonal.page.evaluate("() => { globalThis.viewer.result = null; }")
+    tonal.page.select_option("#symbols", "ipa")
+    tonal.page.wait_for_function("() => globalThis.viewer.result")
+    symbols = tonal.page.evaluate("() => globalThis.viewer.result.phones.map((one) => one.phone)")
+    in_ipa = expected(transcriber.load(tone_model, symbols="ipa"), path)
+    assert symbols == [one["phone"] for one in in_ipa["phones"]]
+    tonal.page.select_option("#symbols", "")
+
+
+def test_the_folder_of_something_else_is_left_alone(tone_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dist"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    if not (build.HERE / build.RUNTIME).is_dir():
+        pytest.skip("needs onnxruntime-web: npm ci --prefix recipes/browser")
+    with pytest.raises(DataError, match="files of something else"):
+        build.build(folder, tone_model, build.HERE, int8=False, overwrite=True)
+    assert [*folder.iterdir()] == [folder / "mine.txt"]
+    (folder / "mine.txt").unlink()
+    build.build(folder, tone_model, build.HERE, int8=False, overwrite=False)
+    with pytest.raises(DataError, match="set --overwrite"):
+        build.build(folder, tone_model, build.HERE, int8=False, overwrite=False)
+    assert [*tmp_path.iterdir()] == [folder]
+
+
+def test_without_onnxruntime_web_a_sentence_says_how_to_get_it(
+    tone_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"no onnxruntime-web.*npm ci"):
+        build.build(tmp_path / "dist", tone_model, tmp_path, int8=False, overwrite=False)
+    assert [*tmp_path.iterdir()] == []
