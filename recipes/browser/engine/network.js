@@ -6,7 +6,7 @@ export class Network {
   static async load(ort, onnx, about) {
     const session = await ort.InferenceSession.create(onnx, {
       executionProviders: ["wasm"],
-      graphOptimizationLevel: "all",
+      graphOptimizationLevel: "basic", // a higher one saves no time
     });
     return new Network(ort, session, about);
   }

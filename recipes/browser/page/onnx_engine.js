@@ -20,8 +20,11 @@ export class OnnxEngine {
     this.worker.onmessage = ({ data }) => this.#hear(data);
     this.worker.onerror = (event) => this.#fail(event.message || "its files cannot be loaded");
     const load = new URL(".", import.meta.url).href;
+    let tenths = -1;
     const about = await this.#ask({ load }, null, (share) => {
-      say(`Loading the model: ${Math.round(100 * share)} % …`);
+      if (Math.floor(10 * share) === tenths) return;
+      tenths = Math.floor(10 * share);
+      say(share < 1 ? `Loading the model: ${10 * tenths} % …` : "Unpacking the model …");
     });
     this.sampleRate = about.sample_rate;
     this.windowS = about.recognizer.features.window_ms / 1000;
