@@ -5,6 +5,7 @@ import http.server
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,21 @@ def served(folder: Path, by: type[Handler] = Handler) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium, whose microphone plays tones again and again."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("needs Chromium")
+    heard = tmp_path_factory.mktemp("microphone") / "tones.wav"
+    soundfile.write(heard, tones_of(TONES, 48_000), 48_000, "PCM_16")
+    flags = [
+        "--no-sandbox",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={heard}",
+    ]
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = running.chromium.launch(executable_path=chromium, args=flags)
         yield browser
         browser.close()
 
@@ -241,6 +251,50 @@ def test_symbols_of_another_alphabet(tonal: Page, tone_model: Path, tmp_path: Pa
     in_ipa = expected(transcriber.load(tone_model, symbols="ipa"), path)
     assert symbols == [one["phone"] for one in in_ipa["phones"]]
     tonal.page.select_option("#symbols", "")
+
+
+def test_work_that_is_not_wanted_any_more_is_given_up(tonal: Page) -> None:
+    given_up, after = tonal.page.evaluate(
+        """async () => {
+            const { engine } = globalThis.viewer;
+            const sound = (seconds) => ({
+                name: "noise",
+                warnings: [],
+                samples: Float32Array.from({ length: 16000 * seconds }, (_, n) => Math.sin(n * n)),
+            });
+            const controller = new AbortController();
+            const long = engine.transcribe(sound(240), { symbols: null }, controller.signal);
+            controller.abort();
+            const begin = performance.now();
+            const given_up = await long.catch((error) => error.name);
+            await engine.transcribe(sound(1), { symbols: null });
+            return [given_up, (performance.now() - begin) / 1000];
+        }"""
+    )
+    assert given_up == "AbortError"
+    begin = time.perf_counter()
+    tonal.page.evaluate(
+        """async () => {
+            const samples = Float32Array.from({ length: 16000 * 240 }, (_, n) => Math.sin(n * n));
+            const sound = { name: "noise", warnings: [], samples };
+            await globalThis.viewer.engine.transcribe(sound, { symbols: null });
+        }"""
+    )
+    assert after < (time.perf_counter() - begin) / 2  # one piece of many
+
+
+def test_the_microphone_is_recorded_and_recognised(tonal: Page) -> None:
+    tonal.page.evaluate("() => { globalThis.viewer.result = null; }")
+    tonal.page.click("#record")
+    tonal.page.wait_for_function(
+        "() => parseFloat(document.getElementById('recorded').textContent) > 2"
+    )
+    tonal.page.click("#record")
+    tonal.page.wait_for_function("() => globalThis.viewer.result")
+    result = tonal.page.evaluate("() => globalThis.viewer.result")
+    assert result["duration_s"] > 2
+    assert "resampled from" in result["warnings"][0]
+    assert {one["phone"] for one in result["phones"]} == {*TONES}
 
 
 def test_the_folder_of_something_else_is_left_alone(tone_model: Path, tmp_path: Path) -> None:
