@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 
 const ENGINE = new URL("../recipes/browser/engine/", import.meta.url);
 const module = (name) => import(new URL(`${name}.js`, ENGINE));
-const { Graph } = await module("graph");
+const { graphOf } = await module("graph");
 const { unpack } = await module("packing");
 const { SpeechDetector } = await module("detector");
 const { search } = await module("decoders");
@@ -17,8 +17,8 @@ const { waveform } = await module("audio");
 
 const own = {
   /** log P of all labels after each beginning of a label sequence, and that of the end. */
-  rows(packed, streams, phones, labels) {
-    const graph = new Graph(unpack(packed, streams), phones);
+  rows(packed, streams, phones, labels, folding) {
+    const graph = graphOf(unpack(packed, streams), phones, folding);
     let state = graph.start;
     return [0, ...labels].map((label) => {
       const [row, arcs] = [new Float64Array(graph.size), new Int32Array(graph.size)];
@@ -30,8 +30,8 @@ const own = {
       return [...row, graph.end(state)];
     });
   },
-  search(logProbs, config, packed, streams, phones) {
-    const graph = packed && new Graph(unpack(packed, streams), phones);
+  search(logProbs, config, packed, streams, phones, folding) {
+    const graph = packed && graphOf(unpack(packed, streams), phones, folding);
     return search(logProbs, phones.length + 1, config, graph);
   },
   detected(detector, logProbs, size, fixed, frameS, config, ofTraining) {

@@ -132,6 +132,35 @@ def test_an_n_gram_has_the_same_probabilities(node: Node, order: int, everywhere
     assert node("rows", *given, PHONES, labels) == expected
 
 
+def test_labels_fold_to_an_n_gram_of_other_phones(node: Node) -> None:
+    labels, phones = phone_set("timit61"), phone_set("arpabet39")
+    rng = np.random.default_rng(0)
+    odds = 2.0 ** -np.arange(len(phones) / 4).repeat(4)[: len(phones)]
+    texts = [[*map(str, rng.choice(phones, 9, p=odds / odds.sum()))] for _ in range(300)]
+    model, given = packed(estimate([*texts, [*phones]], 3, phones))
+    folding = recipe("browser/build").folding({*phones}, labels, Path("my.safetensors"))
+    graph = graph_of(model, labels)
+    closures = [labels.index(name) + 1 for name in ("tcl", "t", "tcl", "ch", "bcl", "pau", "dcl")]
+    path = [*closures, *rng.integers(1, 1 + len(labels), 200).tolist(), *closures]
+    state, expected = graph.start, []
+    row, target = np.zeros(1 + len(labels)), np.zeros(1 + len(labels), np.int32)
+    for label in [0, *path]:
+        if label:
+            fill_row(graph, state, row, target)
+            state = int(target[label])
+        fill_row(graph, state, row, target)
+        expected.append([*row[1:], float(graph.states["end"][state])])
+    rows = [row[1:] for row in node("rows", *given, labels, path, folding)]
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
+    log_probs = emissions(rng, 60, 1 + len(labels))
+    config = SearchConfig(beam=30, lm_weight=0.8)
+    (best,) = CTCDecoder().search(log_probs, config, graph)
+    (result,) = node("search", log_probs, asdict(config), *given, labels, folding)
+    assert tuple(result["labels"]) == best.labels
+    with pytest.raises(DataError, match=r"my\.safetensors: its n-gram has other phones"):
+        recipe("browser/build").folding({"a"}, labels, Path("my.safetensors"))
+
+
 @pytest.mark.parametrize("n_best", [1, 4])
 @pytest.mark.parametrize("order", [0, 3])
 def test_the_beam_has_the_same_paths(node: Node, order: int, n_best: int) -> None:

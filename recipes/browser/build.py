@@ -23,8 +23,9 @@ from asr.architecture import CTCConfig
 from asr.errors import DataError, exit_code
 from asr.export import file as export
 from asr.model_file import ModelFile
-from asr.phones import fold_to_arpabet
+from asr.phones import fold_to_arpabet, phone_set
 from asr.search import packing
+from asr.search.ngram import END, START, UNKNOWN
 from asr.symbols import ALPHABETS, require_alphabet, symbols_of
 from asr.transcriber import MODEL
 
@@ -122,11 +123,8 @@ def write_about(folder: Path, source: ModelFile, size: int) -> int:
     packed, _ = export.ngrams(source)
     header = export.header(source, packed, moments=True)
     vocabulary = header["vocabulary"]
-    if packed and {*packed.symbols} - {"<s>", "</s>", "<unk>"} != {*vocabulary}:
-        raise DataError(
-            f"{source.path}: its n-gram has other phones than the recogniser, to which they fold; "
-            f"the page needs one over the same phones (`asr ngram`)"
-        )
+    if packed and (phones := {*packed.symbols} - {START, END, UNKNOWN}) != {*vocabulary}:
+        header["folding"] = folding(phones, vocabulary, source.path)
     header["alphabets"] = dict(alphabets(vocabulary))
     header |= {"name": source.path.stem, "version": __version__, "bytes": size}
     text = json.dumps(finite(header), ensure_ascii=False, allow_nan=False)
@@ -161,6 +159,20 @@ def alphabets(phones: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
                 "releases": {one: sorted(releases[one]) for one in phones if one in releases},
             },
         )
+
+
+def folding(phones: set[str], labels: Sequence[str], path: Path) -> dict[str, Any]:
+    """How labels fold to the phones of an n-gram; `DataError` where they do not."""
+    table = fold_to_arpabet()
+    if phones != {*phone_set("arpabet39")} or not {*labels} <= table.target.keys():
+        raise DataError(
+            f"{path}: its n-gram has other phones than the recogniser; the page needs one over the "
+            f"same phones or CMUdict's (`asr ngram`)"
+        )
+    return {
+        "target": {label: table.target[label] for label in labels},
+        "releases": {one: sorted(table.releases[one]) for one in labels if one in table.releases},
+    }
 
 
 def finite(value: Any) -> Any:

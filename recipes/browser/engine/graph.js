@@ -8,6 +8,7 @@ import { NONE } from "./packing.js";
 const LN10 = Math.log(10);
 const START = "<s>";
 const END = "</s>";
+const UNKNOWN = "<unk>";
 
 /** The graph of an unpacked n-gram; label k + 1 is `phones[k]`. */
 export class Graph {
@@ -16,7 +17,7 @@ export class Graph {
     this.size = phones.length + 1;
     const numberOf = new Map(trie.symbols.map((symbol, n) => [symbol, n]));
     const absent = phones.filter((phone) => !numberOf.has(phone));
-    const others = trie.symbols.filter((s) => ![START, END, "<unk>", ...phones].includes(s));
+    const others = trie.symbols.filter((s) => ![START, END, UNKNOWN, ...phones].includes(s));
     if (absent.length || others.length) {
       throw new Error(
         `the n-gram has other phones than the model (${[...absent, ...others].join(", ")})`,
@@ -38,7 +39,7 @@ export class Graph {
    */
   fillRow(state, logProb, arc) {
     logProb.fill(0);
-    const { children, symbol, prob, firstOf } = this.trie;
+    const { children, symbol, prob } = this.trie;
     for (const node of this.chain(state).reverse()) {
       const order = this.orderOf(node);
       const backoff = this.backoff(node, order);
@@ -97,7 +98,7 @@ export class Graph {
 
   /** Whether something follows a node, or its history has a back-off of its own. */
   isState(node) {
-    const { children, backoff, firstOf, order } = this.trie;
+    const { children, firstOf, order } = this.trie;
     if (node === 0) return true;
     if (node >= firstOf[order]) return false;
     return children[node + 1] > children[node] || this.log10Backoff(node, this.orderOf(node)) !== 0;
@@ -162,6 +163,82 @@ export class Graph {
     const value = code === NONE ? 0 : this.trie.backoffs[order][code];
     return Number.isNaN(value) ? 0 : value;
   }
+}
+
+/**
+ * `inner`, over CMUdict's phones, for a recogniser whose `labels` fold to them, such as TIMIT's.
+ *
+ * `folding` has {target: the phone of each label or null, releases: {closure: labels}}. A closure
+ * costs what its stop costs; then the stop's release is free, and an affricate costs the difference.
+ * Before any other label the closure alone counts as the stop. Silence is free and only ends a
+ * closure. States from 0 are those of `inner`; below 0 is a history followed by a closure.
+ */
+export class FoldingGraph {
+  constructor(inner, phones, labels, { target, releases }) {
+    this.inner = inner;
+    this.size = labels.length + 1;
+    this.start = inner.start;
+    this.phoneOf = labels.map((label) => (target[label] ? phones.indexOf(target[label]) + 1 : null));
+    this.releasesOf = labels.map((label) =>
+      (releases[label] ?? []).map((release) => labels.indexOf(release)).filter((k) => k >= 0),
+    );
+    this.isClosure = labels.map((label) => label in releases);
+    this.row = new Float64Array(inner.size);
+    this.arcs = new Int32Array(inner.size);
+    this.closed = []; // of state −1 − k: {history, closure}
+    this.stateOf = new Map(); // history · V + closure → state
+  }
+
+  fillRow(state, logProb, arc) {
+    if (state >= 0) {
+      this.inner.fillRow(state, this.row, this.arcs);
+      logProb[0] = this.row[0];
+      this.phoneOf.forEach((phone, k) => {
+        logProb[k + 1] = phone === null ? 0 : this.row[phone];
+        arc[k + 1] = phone === null ? state : this.arcs[phone];
+        if (this.isClosure[k]) arc[k + 1] = this.#closed(state, k);
+      });
+      return;
+    }
+    const { history, closure } = this.closed[-1 - state];
+    this.fillRow(this.#stopped(state), logProb, arc);
+    this.inner.fillRow(history, this.row, this.arcs);
+    for (const k of this.releasesOf[closure]) {
+      logProb[k + 1] = this.row[this.phoneOf[k]] - this.row[this.phoneOf[closure]];
+      arc[k + 1] = this.arcs[this.phoneOf[k]];
+    }
+  }
+
+  target(arc) {
+    return arc < 0 ? arc : this.inner.target(arc);
+  }
+
+  end(state) {
+    return this.inner.end(state < 0 ? this.#stopped(state) : state);
+  }
+
+  /** The history with the stop, to which a closure backs off. */
+  #stopped(state) {
+    const { history, closure } = this.closed[-1 - state];
+    this.inner.fillRow(history, this.row, this.arcs);
+    return this.inner.target(this.arcs[this.phoneOf[closure]]);
+  }
+
+  #closed(history, closure) {
+    const key = history * this.size + closure;
+    if (!this.stateOf.has(key)) {
+      this.closed.push({ history, closure });
+      this.stateOf.set(key, -this.closed.length);
+    }
+    return this.stateOf.get(key);
+  }
+}
+
+/** The graph of an unpacked n-gram for the labels of a model; `folding` where they fold to it. */
+export function graphOf(trie, labels, folding = null) {
+  if (!folding) return new Graph(trie, labels);
+  const phones = trie.symbols.filter((symbol) => ![START, END, UNKNOWN].includes(symbol));
+  return new FoldingGraph(new Graph(trie, phones), phones, labels, folding);
 }
 
 /** One state, in which every label has probability 1, and so has the end of the sentence. */

@@ -5,7 +5,7 @@
 
 import * as ort from "../runtime/ort.wasm.min.mjs";
 import { bytesOf } from "./files.js";
-import { Graph } from "./graph.js";
+import { graphOf } from "./graph.js";
 import { Network } from "./network.js";
 import { STREAMS, unpack } from "./packing.js";
 import { written } from "./symbols.js";
@@ -46,7 +46,7 @@ async function loaded(id, root) {
   ort.env.wasm.wasmPaths = { mjs: new URL("runtime/ort-wasm-simd-threaded.mjs", root).href };
   const network = await Network.load(ort, onnx, about);
   const parts = Object.fromEntries(STREAMS.map((name, n) => [name, streams[n]]));
-  const graph = packed && new Graph(unpack(packed, parts), about.vocabulary);
+  const graph = packed && graphOf(unpack(packed, parts), about.vocabulary, about.folding);
   transcriber = new Transcriber(about, network, graph);
   return [about];
 }
