@@ -24,7 +24,7 @@ from asr.features.config import FeaturesConfig
 from asr.features.frames import Frames
 from asr.phones import phone_set
 from asr.records import Hypothesis, Segment, Transcript
-from asr.search import SearchConfig, packing
+from asr.search import SearchConfig, packing, paths
 from asr.search.calibration import Calibration
 from asr.search.decoders import CTCDecoder
 from asr.search.graph import fill_row, graph_of
@@ -172,13 +172,22 @@ def test_the_beam_has_the_same_paths(node: Node, order: int, n_best: int) -> Non
     )
     for frames in (1, 3, 60):
         log_probs = emissions(rng, frames, 1 + len(PHONES))
-        paths = CTCDecoder().search(log_probs, config, graph)
+        expected = CTCDecoder().search(log_probs, config, graph)
         results = node("search", log_probs, asdict(config), *(given or [None, None]), PHONES)
-        assert [tuple(one["labels"]) for one in results] == [path.labels for path in paths]
-        assert [tuple(one["frames"]) for one in results] == [path.frames for path in paths]
-        for one, path in zip(results, paths, strict=True):
+        assert [tuple(one["labels"]) for one in results] == [path.labels for path in expected]
+        assert [tuple(one["frames"]) for one in results] == [path.frames for path in expected]
+        for one, path in zip(results, expected, strict=True):
             assert one["score"] == pytest.approx(path.score, abs=1e-9)
             assert one["confidences"] == pytest.approx(path.confidences, abs=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[], [1], [1, 1, 2, 2, 2], [3, 1, 1, 3]])
+def test_labels_are_aligned_to_the_same_frames(node: Node, labels: list[int]) -> None:
+    for frames in (8, 20):
+        log_probs = emissions(np.random.default_rng(frames), frames, 4)
+        log_probs[:, 0] -= 5  # no blank but where it has to be
+        alignment, _ = paths.align(log_probs, labels)
+        assert node("paths", "align", log_probs, 4, labels) == alignment.tolist()
 
 
 def test_a_greedy_search_has_the_same_path(node: Node) -> None:
@@ -212,6 +221,7 @@ def test_the_detector_hears_the_same(node: Node, hidden: int, deltas: int) -> No
     frames = Frames(config, (rng.normal(8, 1, config.dynamic_width), np.ones(config.dynamic_width)))
     static = (8 + 3 * rng.standard_normal((200, 20))).astype(np.float32)
     log_probs = emissions(rng, 67, 8)
+    log_probs[20:60] = 0, *np.full(7, -16.0)  # sure that there is no label
     units = [[*row] for row in rng.normal(0, 0.3, (hidden, EVIDENCE + 1))]
     known = evidence(log_probs, static, 0.03)
     weights = rng.normal(0, 1, hidden or EVIDENCE).tolist()

@@ -280,6 +280,8 @@ def test_every_recipe_takes_the_variables_that_it_documents() -> None:
             options = ("-n", "-f", str(makefile), "ROOT=/c", "FOLDS=2", f"{variable}={value}")
             if name != "timit":
                 options = tuple(one for one in options if one != "FOLDS=2")
+            if name == "browser":  # which trains nothing
+                options = tuple(one for one in options if one != "ROOT=/c")
             assert "is no variable" not in make(*options).stderr
 
 
