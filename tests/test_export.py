@@ -223,6 +223,12 @@ def test_what_cannot_be_expressed_is_refused_by_name(
         file.exported(saved(recognizer, tmp_path), int8=int8)
 
 
+def test_running_normalisation_is_refused_by_name(tmp_path: Path) -> None:
+    recognizer = network(PACKAGED | {"normalization": "running"})
+    with pytest.raises(DataError, match=r"features\.normalization is running"):
+        file.exported(saved(recognizer, tmp_path))
+
+
 @pytest.mark.parametrize("cell", file.IN_INT8)
 def test_int8_changes_little(cell: str, tmp_path: Path) -> None:
     original = saved(network({}, cell), tmp_path)
