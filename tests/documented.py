@@ -248,7 +248,7 @@ def prepare(sandbox: Path, shared: Path) -> None:
     for name, phones in ("ref", "sil b ae t sil"), ("hyp", "sil b ih t sil"), ("ours", "b ae t"):
         (sandbox / f"{name}.trn").write_text(f"{phones} (anna_1)\n{phones} (ben_1)\n")
     shutil.copy(sandbox / "hyp.trn", sandbox / "theirs.trn")
-    page = (REPOSITORY / "docs/scoring.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs/guide/per.md").read_text(encoding="utf-8")
     script = page[page.index("    import re") : page.index("</details>")]
     (sandbox / "dictionary.py").write_text(textwrap.dedent(script))
     begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""Extract the pictures of this folder's README from the page of `make explain`.
+"""Extract the pictures of docs/guide/lstm.md from the page of `make explain`.
 
 python recipes/explain/pictures.py exp/explain/sentence-1.html [docs/images]
 """
