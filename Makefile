@@ -53,6 +53,17 @@ explain: $(READY) ## One page on what an LSTM is: trains three small networks an
 page: $(READY) ## A page in dist/ that recognises phones in the browser, without a server of its own
 	@$(MAKE) --no-print-directory -f recipes/browser/Makefile
 
+docs: $(READY) build/docs/explain.html ## The manual as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --config-file recipes/docs/mkdocs.yml
+	@$(PY) recipes/docs/links.py build/site
+	@echo 'To look at: build/site/index.html; with its search: $(PY) -m http.server --directory build/site'
+
+build/docs/explain.html: recipes/docs/explained.py $(wildcard asr/explanation/*.py asr/templates/explanation/*) | $(READY)
+	$(PY) recipes/docs/explained.py $@
+
+docs-commands: $(READY) ## Run every command of the guide in a scratch folder, with a log: build/docs/commands.txt
+	$(PY) tests/documented.py build/docs/commands --guide --log build/docs/commands.txt
+
 test: $(READY) ## All tests
 	$(PY) -m pytest
 
@@ -97,8 +108,8 @@ bench: $(READY) ## Measure speed on this machine, beside other tools
 	@$(PY) -c 'import torch; print("instruction set:", torch.backends.cpu.get_cpu_capability())'
 	@for script in recipes/bench/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
-clean: ## Remove runs, .venv, and of data/ what was generated or downloaded there
-	rm -rf exp data/synthetic data/cache $(VENV)
+clean: ## Remove runs, .venv, the site, and of data/ what was generated or downloaded there
+	rm -rf exp build/docs build/site data/synthetic data/cache $(VENV)
 	@test ! -f data/.downloaded || { cd data && while IFS= read -r name; do rm -rf "$$name"; done < .downloaded && rm .downloaded; }
 	@test ! -d data || { find data/ -mindepth 1 -depth -type d -empty -delete; rmdir data 2>/dev/null; } || \
 		{ echo "Kept, as neither generated nor downloaded by make:"; find data/ -mindepth 1 -maxdepth 2 | sort; }
@@ -126,4 +137,4 @@ require-corpus:
 require-speech:
 	@$(if $(value ROOT),:,false) || { echo "error: ROOT is not set, expected the folder of the speech: make folder ROOT=/path" >&2; exit 2; }
 
-.PHONY: help demo librispeech folder timit-sample timit graves2013 methods peers explain page test test-quick test-processors test-light lint types check format bench clean require-root require-timit require-corpus require-speech
+.PHONY: docs docs-commands help demo librispeech folder timit-sample timit graves2013 methods peers explain page test test-quick test-processors test-light lint types check format bench clean require-root require-timit require-corpus require-speech
