@@ -1,9 +1,11 @@
 """The commands in README, CONTRIBUTING and docs: found in their indented lines, and run.
 
-    ASR_SHARED=FOLDER python tests/documented.py SANDBOX [--only README.md docs/] [--timeout 300]
+    python tests/documented.py SANDBOX [--guide] [--only README.md docs/] [--log FILE]
 
-runs each of them in SANDBOX, a copy of the tracked files with small experiments and a little speech
-from FOLDER/corpora, without a network, and prints a line for each. SANDBOX may be used again.
+runs each of them, with --guide those of the manual's guide, in SANDBOX, a copy of the tracked files
+with small experiments and a little speech, without a network, and prints a line for each: what
+became of it, its exit code and seconds. The speech is from ASR_SHARED/corpora, or else espeak-ng's.
+SANDBOX may be used again.
 """
 
 import argparse
@@ -23,9 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
+import stand_ins
 
 REPOSITORY = Path(__file__).parents[1]
-PROGRAMS = re.compile(r"(\.venv/bin/)?(make|asr|python3?|pip) ")
+PROGRAMS = re.compile(
+    r"((\.venv|light)/bin/)?(make|asr|python3?|pipx?|torchrun|sox|sh|tensorboard|source"
+    r"|sbatch|scancel|scontrol) |for \w+ in .*; do "
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,14 @@ class Command:
     @property
     def words(self) -> list[str]:
         return shlex.split(self.text)
+
+
+def guide() -> list[str]:
+    """The pages of the manual's guide."""
+    text = (REPOSITORY / "recipes/docs/mkdocs.yml").read_text(encoding="utf-8")
+    part = text.partition("- Guide:")[2].partition("- Reference:")[0]
+    pages = re.findall(r": (\S+\.md)$", part, re.MULTILINE)
+    return ["README.md" if page == "index.md" else f"docs/{page}" for page in pages]
 
 
 def commands() -> Iterator[Command]:
@@ -77,9 +91,11 @@ def _commands_of(name: str, text: str) -> Iterator[Command]:
 # ---------------------------------------------------------------- running them
 
 SKIPPED = {
-    r"python3 -m venv|pip install": "installs",
+    r"python3 -m venv|pipx? install": "installs",
     r"make test$": "the tests",
-    r"cluster=|submitit_slurm|/sbatch": "needs a cluster; tests/test_cluster.py",
+    r"cluster=|submitit_slurm|sbatch|^scontrol|^scancel": "needs a cluster; tests/test_cluster.py",
+    r"--nnodes=2": "needs two machines; recipes/cluster/simulated.py",
+    r"^tensorboard": "serves pages; tests/test_runs.py reads its events",
     r"recipes/bench/": "measures speed for minutes: make bench",
     r"cv_corpus_v1": "needs 12 GB of Common Voice; tests/test_common_voice.py",
     r"synthetic/pictures.py": "needs the whole synthetic corpus and LibriSpeech's dev-part",
@@ -89,6 +105,8 @@ SKIPPED = {
 NEEDS_NETWORK = "asr download"  # without one, a sentence is expected
 # Stand-ins for what a reader replaces, one after the other.
 REPLACED = {
+    r"light/bin/asr": "asr",
+    r"sox in.wav -t wav -": "cat my.wav",
     r"asr (prepare|train|decode) \$RUN": r"asr \1 experiment=timit-sample run_dir=exp/speed/1"
     " corpus.root=timit-sample",
     r"asr tune \$run": "asr tune experiment=timit",
@@ -175,7 +193,7 @@ def small(size: re.Match[str]) -> str:
     return f"{size[1]}: {8 if size[1] == 'hidden' else 1}"
 
 
-def prepare(sandbox: Path, shared: Path) -> None:
+def prepare(sandbox: Path, corpora: Path) -> None:
     """The tracked files, small experiments, and a little speech under the names of the pages."""
     listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True)
     for name in listed.stdout.split():
@@ -193,7 +211,6 @@ def prepare(sandbox: Path, shared: Path) -> None:
         path = sandbox / f"conf/corpus/{name}.yaml"
         path.write_text(path.read_text() + "complete: false\n")
 
-    corpora = shared / "corpora"
     shutil.copytree(corpora / "timit-sample", sandbox / "timit-sample")
     (sandbox / "data").mkdir()
     (sandbox / "data/timit").symlink_to(sandbox / "timit-sample")
@@ -242,7 +259,8 @@ def prepare(sandbox: Path, shared: Path) -> None:
             audio, rate = soundfile.read(recording)
             for name in f"{folder}/{recording.stem}.wav", "my.wav", "sentence.wav", f"{folder}.mp3":
                 soundfile.write(sandbox / name, audio, rate)
-    shutil.copy(sandbox / "my.wav", sandbox / "a.wav")
+    for name in "a.wav", "sa1.wav", "in.wav":
+        shutil.copy(sandbox / "my.wav", sandbox / name)
     (sandbox / "a.txt").write_text("she had your dark suit\n")
     (sandbox / "table.tsv").write_text("path\ttext\na.wav\tshe had your dark suit\n")
     for name, phones in ("ref", "sil b ae t sil"), ("hyp", "sil b ih t sil"), ("ours", "b ae t"):
@@ -268,11 +286,24 @@ def clean(sandbox: Path) -> None:
     shutil.rmtree(sandbox / "exp", ignore_errors=True)
 
 
-def run(command: Command, sandbox: Path, timeout: float) -> tuple[str, str]:
-    """What became of a command: ok, skipped or FAILED, with its stand-ins or its last lines."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a command: `result` is ok, not run or FAILED."""
+
+    result: str
+    code: int | None = None
+    text: str = ""  # what ran, with its stand-ins
+    why: str = ""
+
+
+def run(command: Command, sandbox: Path, timeout: float) -> Outcome:
+    """Run a command with its stand-ins; of a target of make that is not run, print the commands."""
     for pattern, reason in SKIPPED.items():
         if re.search(pattern, command.text):
-            return "skipped", reason
+            if not command.text.startswith("make "):
+                return Outcome("not run", why=reason)
+            code, _ = shell(command.text.replace("make ", "make -n ", 1), sandbox, timeout)
+            return Outcome("FAILED" if code else "not run", code, why=f"{reason}; make -n only")
     text = command.text
     for pattern, standing_in in REPLACED.items():
         text = re.sub(pattern, standing_in, text)
@@ -292,10 +323,19 @@ def run(command: Command, sandbox: Path, timeout: float) -> tuple[str, str]:
     expects_error = command.is_refused or NEEDS_NETWORK in text
     has_error = "error:" in output and "Traceback" not in output
     if (code != 0 and has_error) if expects_error else code == 0:
-        return "ok", (output.splitlines() or [""])[-1][:150] if expects_error else ""
-    return "FAILED", f"{text}\n        exit code {code}\n" + textwrap.indent(
-        output[-1500:], " " * 8
-    )
+        return Outcome("ok", code, text, output.splitlines()[-1][:150] if expects_error else "")
+    return Outcome("FAILED", code, text, output[-1500:])
+
+
+def line(command: Command, outcome: Outcome, seconds: float) -> str:
+    """The line of the log for a command."""
+    code = "" if outcome.code is None else f"exit {outcome.code}"
+    parts = [f"{outcome.result:8}{code:9}{seconds:4.0f} s  {command.place:32} {command.text}"]
+    if outcome.text not in ("", command.text):
+        parts.append(f"as: {outcome.text}")
+    if outcome.why:
+        parts.append(outcome.why)
+    return ("\n" + 26 * " ").join(parts)
 
 
 def main() -> None:
@@ -303,31 +343,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sandbox", type=Path, help="folder; an existing one is used again")
     parser.add_argument("--only", nargs="*", default=[""], help="beginnings of FILE:LINE")
+    parser.add_argument("--guide", action="store_true", help="only the pages of the guide")
+    parser.add_argument("--log", type=Path, help="file for the lines that are printed")
     parser.add_argument("--timeout", type=float, default=300, help="seconds for each command")
     arguments = parser.parse_args()
     sandbox = arguments.sandbox.absolute()
     if not (sandbox / "names").exists():
-        prepare(sandbox, Path(os.environ["ASR_SHARED"]).absolute())
+        shutil.rmtree(sandbox, ignore_errors=True)
+        shared = os.environ.get("ASR_SHARED")
+        corpora = Path(shared, "corpora").absolute() if shared else sandbox / "corpora"
+        if not shared:
+            stand_ins.speak(corpora)
+        prepare(sandbox, corpora)
+    log: Path = arguments.log or Path(os.devnull)
+    log.write_text("")
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+        with open(log, "a", encoding="utf-8") as file:
+            print(text, file=file)
+
+    wanted = [f"{page}:" for page in guide()] if arguments.guide else [""]
     became: Counter[str] = Counter()
     seen: set[str] = set()
     file, last = "", 0
     for command in commands():
+        if not command.place.startswith(tuple(wanted)):
+            continue
         if not command.place.startswith(tuple(arguments.only)):
             continue
-        name, _, line = command.place.partition(":")
-        if (name, int(line) // 4) != (file, last // 4) and int(line) - last > 3:
+        name, _, number = command.place.partition(":")
+        if (name, int(number) // 4) != (file, last // 4) and int(number) - last > 3:
             clean(sandbox)  # another block
-        file, last = name, int(line)
+        file, last = name, int(number)
         if command.text in seen:
-            result, why = "ok", "as above"
-        else:
-            begun = time.monotonic()
-            result, why = run(command, sandbox, arguments.timeout)
-            why += f" ({time.monotonic() - begun:.0f} s)" if result == "ok" else ""
+            continue
         seen.add(command.text)
-        became[result] += 1
-        print(f"{result:7} {command.place} {command.text}  {why}", flush=True)
-    print(", ".join(f"{count} {result}" for result, count in became.items()))
+        begun = time.monotonic()
+        outcome = run(command, sandbox, arguments.timeout)
+        became[outcome.result] += 1
+        say(line(command, outcome, time.monotonic() - begun))
+    say(", ".join(f"{count} {result}" for result, count in became.items()))
     sys.exit(became["FAILED"] > 0)
 
 

@@ -1,4 +1,4 @@
-"""The page of `asr explain` in the manual: the packaged model, and the shortest of a few synthetic sentences.
+"""The page of `asr explain` in the manual: the packaged model and a short synthetic sentence.
 
     python recipes/docs/explained.py build/docs/explain.html
 

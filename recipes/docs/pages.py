@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 SHEET = Path(__file__).with_name("site.css")
-EXPLAINED = ROOT / "build" / "docs" / "explain.html"  # a page of asr explain, by make docs
 READING = re.compile(r"\]\((asr/[\w/]+\.py)\)")  # the files of README's "Reading it"
 CODE = re.compile(r"(^ *```.*\n(?:.*\n)*? *```$|^(?: {4}.*\n)+)", re.MULTILINE)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\\.|!\[[^\]]*\]\([^)]*\))*)\]\(([^()\s]+)\)")
@@ -84,7 +84,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         else:
             module = place.removeprefix("python/").removesuffix(".md")
             files.append(File.generated(config, place, content=f"# {module}\n\n::: {module}\n"))
-    for place, file in ("site.css", SHEET), ("guide/inside.html", EXPLAINED):
+    explained = ROOT / config.extra["explained"]
+    if not explained.exists():
+        raise PluginError(f"{explained} is absent: make docs writes it")
+    for place, file in ("site.css", SHEET), ("guide/inside.html", explained):
         files.append(File.generated(config, place, abs_src_path=str(file)))
     return files
 
