@@ -115,4 +115,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"`{path}`" if path.endswith(shown) else f"{text} (`{path}`)"
 
     parts = CODE.split(markdown)
-    return "".join(part if n % 2 else LINK.sub(linked, part) for n, part in enumerate(parts))
+    markdown = "".join(part if n % 2 else LINK.sub(linked, part) for n, part in enumerate(parts))
+    if re.search("^ {3}```", markdown, re.MULTILINE):  # code within lists: Python-Markdown wants 4
+        markdown = re.sub("^ {3}", "    ", markdown, flags=re.MULTILINE)
+    return markdown
