@@ -24,6 +24,7 @@ MODULES = {
     "espeakng-loader": "espeakng_loader",
     "moonshine-voice": "moonshine_voice",
     "praat-parselmouth": "parselmouth",
+    "mkdocs-material": "material",
 }
 TOOLS = {"mypy", "pre-commit", "pytest", "ruff"}
 # Hydra finds these by itself; asr.config.LAUNCHERS names their extras. starlette reads forms with
