@@ -21,6 +21,11 @@ READING = re.compile(r"\]\((asr/[\w/]+\.py)\)")  # the files of README's "Readin
 CODE = re.compile(r"(^ *```.*\n(?:.*\n)*? *```$|^(?: {4}.*\n)+)", re.MULTILINE)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\\.|!\[[^\]]*\]\([^)]*\))*)\]\(([^()\s]+)\)")
 
+EMBEDDED = """<iframe class="inside" src="inside.html" title="Inside an LSTM while it listens"
+loading="lazy"></iframe>
+
+<a href="inside.html">This page by itself</a>"""
+
 PLACES: dict[str, str] = {}  # of pages outside docs/: in the site, by that in the repository
 
 
@@ -118,4 +123,4 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     markdown = "".join(part if n % 2 else LINK.sub(linked, part) for n, part in enumerate(parts))
     if re.search("^ {3}```", markdown, re.MULTILINE):  # code within lists: Python-Markdown wants 4
         markdown = re.sub("^ {3}", "    ", markdown, flags=re.MULTILINE)
-    return markdown
+    return markdown.replace("<!-- page of asr explain -->", EMBEDDED)
