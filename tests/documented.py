@@ -145,8 +145,8 @@ make timit ROOT=TIMIT
 make timit ROOT=timit-sample
 make librispeech ROOT=LibriSpeech DEV=dev-part TEST=test-part LEXICON=cmudict.dict
 asr prepare experiment=librispeech-18h corpus.root=LibriSpeech corpus.lexicon=cmudict.dict
-cd exp/librispeech-18h/1/manifests && asr align train.jsonl --output timed.jsonl
-cd exp/librispeech-18h/1/manifests && mv timed.jsonl train.jsonl
+asr align exp/librispeech-18h/1/manifests/train.jsonl --output timed.jsonl
+mv timed.jsonl exp/librispeech-18h/1/manifests/train.jsonl
 asr decode experiment=librispeech split=dev
 cd exp/timit/1 && asr ngram manifests/train.jsonl --vocabulary vocabulary.txt --output lm.arpa
 asr tune experiment=timit search=beam-lm tune.trials=2
