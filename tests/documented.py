@@ -55,14 +55,18 @@ def guide() -> list[str]:
     return ["README.md" if page == "index.md" else f"docs/{page}" for page in pages]
 
 
-def commands() -> Iterator[Command]:
-    """Every command of a tracked Markdown file, without prompts, comments and explanations."""
+def pages() -> list[str]:
+    """The tracked Markdown files."""
     listed = subprocess.run(
         ["git", "ls-files", "*.md"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
-    for name in listed.stdout.split():
-        if not name.startswith("asr/templates/"):
-            yield from _commands_of(name, (REPOSITORY / name).read_text(encoding="utf-8"))
+    return [name for name in listed.stdout.split() if not name.startswith("asr/templates/")]
+
+
+def commands() -> Iterator[Command]:
+    """Every command of these files, without prompts, comments and explanations."""
+    for name in pages():
+        yield from _commands_of(name, (REPOSITORY / name).read_text(encoding="utf-8"))
 
 
 def _commands_of(name: str, text: str) -> Iterator[Command]:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 import sys
 
 import documented
@@ -55,6 +56,21 @@ def test_arguments_of_asr(command: Command, monkeypatch: pytest.MonkeyPatch) -> 
 def test_targets_and_variables_of_make(command: Command) -> None:
     made = make("-n", "-o", ".venv/.ready", *command.words[1:])
     assert made.returncode == 0, made.stderr
+
+
+def test_commands_named_in_a_sentence_exist() -> None:
+    targets = {*re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)}
+    named = set()
+    for page in documented.pages():
+        text = (REPOSITORY / page).read_text(encoding="utf-8")
+        for program, name in re.findall(r"`(asr|make) ([a-z][a-z0-9-]*)(?=[ `])", text):
+            named.add((page, program, name))
+    assert len(named) > 50
+    assert {
+        (page, program, name)
+        for page, program, name in named
+        if name not in (COMMANDS if program == "asr" else targets)
+    } == set()
 
 
 @pytest.mark.parametrize("command", of("python"))
