@@ -125,7 +125,7 @@ REPLACED = {
     r"(/path/to|/corpora)/LibriSpeech|LIBRISPEECH|(?<=corpus.root=)ROOT": "LibriSpeech",
     r"\bRUN\b": "exp/librispeech-18h/1",
     r"asr align FOLDER": "asr align LibriSpeech/dev-part",
-    r"asr align manifest.jsonl": "asr align dev.jsonl",
+    r"asr align (--check )?manifest.jsonl": r"asr align \1dev.jsonl",
     r"CHECKPOINT manifest.jsonl(?= --compare)": "exp/timit/1/checkpoint-best.safetensors"
     " exp/timit/1/manifests/test.jsonl",
     r"--timit FOLDER": "--timit timit-sample",
@@ -158,7 +158,8 @@ asr decode experiment=timit-sample split=dev
 cd exp/timit-sample && cp -r 1 2 && cp -r 1 3 && cd .. && cp -r timit-sample speed
 cd exp && cp -r timit-sample none && cp -r timit-sample timit-sample-finetuned
 mkdir exp/graves2013 && cp -r exp/timit exp/graves2013/ctc-3l-500h-tanh
-cp exp/librispeech/1/manifests/dev.jsonl . && cp dev.jsonl common-voice.jsonl
+cp exp/librispeech/1/manifests/dev.jsonl . && cp dev.jsonl home.jsonl
+cp dev.jsonl common-voice.jsonl && cp dev.jsonl common-voice-dev.jsonl
 cp exp/librispeech/1/dev.hyp.jsonl tuned.jsonl && cp tuned.jsonl greedy.jsonl
 sed '/^#/d; s/ [0-9]* espeak-ng / /' exp/librispeech/1/manifests/oov.txt > oov.dict
 mkdir exp/explain && cp -r exp/demo exp/explain/lstm && cat cmudict.dict oov.dict > whole.dict
@@ -257,10 +258,13 @@ def prepare(sandbox: Path, corpora: Path) -> None:
     (sandbox / "data/fiftieth.txt.gz").write_bytes(gzip.compress(spoken))
     shutil.copy(corpora / "cmudict/cmudict.dict", sandbox / "data/librispeech-lexicon.txt")
     recordings = sorted((books / "dev-part").rglob("*.flac"))
+    lines = (path.read_text().splitlines() for path in (books / "dev-part").rglob("*.trans.txt"))
+    texts = dict(line.split(maxsplit=1) for of_chapter in lines for line in of_chapter)
     for folder in "recordings", "anna":
         (sandbox / folder).mkdir()
         for recording in recordings[:2]:
             audio, rate = soundfile.read(recording)
+            (sandbox / folder / f"{recording.stem}.txt").write_text(texts[recording.stem])
             for name in f"{folder}/{recording.stem}.wav", "my.wav", "sentence.wav", f"{folder}.mp3":
                 soundfile.write(sandbox / name, audio, rate)
     for name in "a.wav", "sa1.wav", "in.wav":
