@@ -139,7 +139,8 @@ REPLACED = {
     r"NETWORKS=\"ctc-1l.*?\"": "NETWORKS=ctc-1l-250h",
     r"=ID\b": "=$(ls data/synthetic/TEST/*/ | head -1)",
     r"REF\b": "ref.trn",
-    r"HYP\b|SEED\d|OURS|THEIRS": "hyp.trn",
+    r"SEED(\d)": r"seed\1.trn",
+    r"HYP\b|OURS|THEIRS": "hyp.trn",
 }
 SIZES = "\ntrain_speakers: 2\ndev_speakers: 2\ntest_speakers: 2\ntrain_utterances: 4\n"
 SUBSETS = {"train-clean-360": "train-clean-100", "dev-clean-2": "dev-clean"} | dict.fromkeys(
@@ -276,7 +277,8 @@ def prepare(sandbox: Path, corpora: Path) -> None:
     (sandbox / "table.tsv").write_text("path\ttext\na.wav\tshe had your dark suit\n")
     for name, phones in ("ref", "sil b ae t sil"), ("hyp", "sil b ih t sil"), ("ours", "b ae t"):
         (sandbox / f"{name}.trn").write_text(f"{phones} (anna_1)\n{phones} (ben_1)\n")
-    shutil.copy(sandbox / "hyp.trn", sandbox / "theirs.trn")
+    for name in "theirs", "seed1", "seed2", "seed3":
+        shutil.copy(sandbox / "hyp.trn", sandbox / f"{name}.trn")
     page = (REPOSITORY / "docs/guide/per.md").read_text(encoding="utf-8")
     script = page[page.index("    import re") : page.index("</details>")]
     (sandbox / "dictionary.py").write_text(textwrap.dedent(script))
