@@ -406,11 +406,13 @@ def test_a_model_that_must_know_what_follows_is_refused_by_name(
     assert RecognizerConfig(FEATURES, ENCODER, CTCConfig()).reads_ahead is None
 
 
-def test_who_cannot_stream_says_so(tone_model: Path, folder: Path, greedy: Transcriber) -> None:
-    with pytest.raises(DataError, match=r"tones\.safetensors: the model cannot stream"):
-        asr.load(tone_model, streaming=True)
+def test_who_cannot_stream_says_so(folder: Path) -> None:
+    both = recognizer_of(encoder=replace(ENCODER, bidirectional=True))
+    checkpoint.save(folder / "both.safetensors", Checkpoint(both))
+    with pytest.raises(DataError, match=r"both\.safetensors: the model cannot stream"):
+        asr.load(folder / "both.safetensors", streaming=True)
     with pytest.raises(DataError, match=r"asr\.load\(streaming=True\)"):
-        asr.load(tone_model).stream()
+        asr.load(folder / "both.safetensors").stream()
     detector = SpeechDetector([0.0] * EVIDENCE, 1.0)
     checkpoint.save(folder / "d.safetensors", Checkpoint(recognizer_of(), detector=detector))
     with pytest.raises(DataError, match="detector of speech is one for whole recordings"):
