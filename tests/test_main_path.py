@@ -36,7 +36,7 @@ LEAVES: dict[str, set[str]] = {
     "asr.features.filters": {"dither_noise", "kaldi_filters", "librosa_filters", "window_function"},
     "asr.features.kaldi": {"Kaldi"},
     "asr.features.librosa": {"Librosa"},
-    "asr.features.moments": {"Moments", "Sums", "around", "of_frames", "of_loud"},
+    "asr.features.moments": {"Moments", "Sums", "around", "loudest", "of_frames", "of_loud"},
     "asr.features.normalization": {
         "Normalization",
         "SpeakerMoments",
@@ -45,6 +45,7 @@ LEAVES: dict[str, set[str]] = {
         "over_ranks",
     },
     "asr.features.padded": {"by_utterance"},
+    "asr.features.running": {"Running"},
     "asr.features.windows": {"Shaping", "spectra", "mel_power", "put_slopes"},
     "asr.files": {"moved", "name", "names", "require_kind"},
     "asr.files.decoding": {"decode", "impossible"},
