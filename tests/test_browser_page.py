@@ -313,6 +313,15 @@ def test_the_folder_of_something_else_is_left_alone(tone_model: Path, tmp_path: 
     assert [*tmp_path.iterdir()] == [folder]
 
 
+def test_packages_are_pinned_by_digests_and_not_by_hosts() -> None:
+    wanted = json.loads((build.HERE / "package.json").read_text())["dependencies"]
+    lock = json.loads((build.HERE / "package-lock.json").read_text())["packages"]
+    assert lock.pop("")["dependencies"] == wanted
+    for name, version in wanted.items():
+        assert lock[f"node_modules/{name}"]["version"] == version
+    assert all("integrity" in one and "resolved" not in one for one in lock.values())
+
+
 def test_without_onnxruntime_web_a_sentence_says_how_to_get_it(
     tone_model: Path, tmp_path: Path
 ) -> None:
