@@ -213,9 +213,12 @@ def test_an_n_gram_of_other_phones_is_refused(node: Node) -> None:
         node("search", np.zeros(4), asdict(SearchConfig()), *given, ["a", "b", "c"])
 
 
-@pytest.mark.parametrize("deltas", [0, 2])
-@pytest.mark.parametrize("hidden", [0, 3])
-def test_the_detector_hears_the_same(node: Node, hidden: int, deltas: int) -> None:
+@pytest.mark.parametrize(
+    ("hidden", "deltas", "ahead_s"), [(0, 0, None), (3, 2, None), (0, 2, 0.12)]
+)
+def test_the_detector_hears_the_same(
+    node: Node, hidden: int, deltas: int, ahead_s: float | None
+) -> None:
     rng = np.random.default_rng(hidden)
     config = FeaturesConfig(normalization="active", deltas=deltas, energy=False, bins=20)
     frames = Frames(config, (rng.normal(8, 1, config.dynamic_width), np.ones(config.dynamic_width)))
@@ -223,10 +226,10 @@ def test_the_detector_hears_the_same(node: Node, hidden: int, deltas: int) -> No
     log_probs = emissions(rng, 67, 8)
     log_probs[20:60] = 0, *np.full(7, -16.0)  # sure that there is no label
     units = [[*row] for row in rng.normal(0, 0.3, (hidden, EVIDENCE + 1))]
-    known = evidence(log_probs, static, 0.03)
+    known = evidence(log_probs, static, 0.03, ahead_s)
     weights = rng.normal(0, 1, hidden or EVIDENCE).tolist()
     odds = np.sort(SpeechDetector(weights, 0.0, units).odds(known))
-    detector = SpeechDetector(weights, -float(odds[33:35].mean()), units)
+    detector = SpeechDetector(weights, -float(odds[33:35].mean()), units, ahead_s)
     fixed = {"values": static, "count": 200, "width": 20}
     of_training = dict(zip(("mean", "std"), map(np.ndarray.tolist, frames.training), strict=True))
     given = asdict(detector), log_probs, 8, fixed, 0.03, asdict(config), of_training

@@ -12,13 +12,13 @@ const MEANS = 10; // columns of `evidence` that are means
 
 /** Weights and bias of the log-odds of speech, of values of `evidence` or of the `hidden` units. */
 export class SpeechDetector {
-  constructor({ weights, bias, hidden = [] }, size, frameS) {
-    Object.assign(this, { weights, bias, hidden, size, frameS });
+  constructor({ weights, bias, hidden = [], ahead_s: aheadS = null }, size, frameS) {
+    Object.assign(this, { weights, bias, hidden, aheadS, size, frameS });
   }
 
   /** Log-odds of speech in each frame, in nats: (T' · V), static frames → (T',). */
   odds(logProbs, fixed) {
-    const known = evidence(logProbs, this.size, fixed, this.frameS);
+    const known = evidence(logProbs, this.size, fixed, this.frameS, this.aheadS);
     return Float64Array.from(known, (values) => {
       const inputs = this.hidden.length
         ? this.hidden.map((unit) => Math.tanh(unit.at(-1) + product(unit, values)))
@@ -77,9 +77,10 @@ export class SpeechDetector {
  * `fixed` are static frames, log-mel values: {values, count, width}. Each window has the logarithm
  * of its number of frames with labels, and means weighted by their probability: of confidence and
  * entropy; of changes of the spectrum in three bands, of its form, its roughness, slope and width;
- * then the entropy of all its labels together, and how much the form of the spectrum varies.
+ * then the entropy of all its labels together, and how much the form of the spectrum varies. `aheadS`
+ * is how far the windows of a streaming model reach behind a frame; null: half of each.
  */
-export function evidence(logProbs, size, fixed, frameS) {
+export function evidence(logProbs, size, fixed, frameS, aheadS = null) {
   const frames = logProbs.length / size;
   const bins = fixed.width;
   const third = Math.floor(bins / 3);
@@ -126,7 +127,9 @@ export function evidence(logProbs, size, fixed, frameS) {
   return Array.from({ length: frames }, (_, t) =>
     WINDOWS_S.flatMap((windowS) => {
       const half = rint(windowS / frameS / 2);
-      const [begin, end] = [sums[Math.max(0, t - half)], sums[Math.min(frames, t + half + 1)]];
+      const after = aheadS === null ? half : rint(aheadS / frameS);
+      const before = 2 * half - after;
+      const [begin, end] = [sums[Math.max(0, t - before)], sums[Math.min(frames, t + after + 1)]];
       const total = end[0] - begin[0];
       const means = end.map((sum, n) => (sum - begin[n]) / total);
       const labelsFrom = 1 + MEANS;
