@@ -42,6 +42,8 @@ const MARKED = 50; // score of a phone below which it is marked, as `asr assess`
 const GATES_S = 30; // of which gates are shown
 const INTERVALS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600]; // between times under the wave
 const LABEL = 60; // pixels of such a time
+const WHOLE_S = 60; // up to which the whole spectrogram is drawn at once,
+const WHOLE_PIXELS = 8000; // and also where it is not wider
 const SETTLED_MS = 150; // after the last step of a zoom
 
 const by = (id) => document.getElementById(id);
@@ -297,12 +299,15 @@ class Viewer {
       formatTimeCallback: (time_s) => (time_s < 60 ? `${Number(time_s.toFixed(2))} s` : clock(time_s)),
       style: { fontSize: "11px", color: style.getPropertyValue("--faint").trim() },
     });
+    // "windowed" is wrong for a minute or less, and incomplete where all is seen
+    const isShort = this.duration_s <= WHOLE_S;
+    const isLarge = !isShort && this.scale * this.duration_s > WHOLE_PIXELS;
     const spectrogram = Spectrogram.create({
-      rendering: "windowed",
+      rendering: isLarge ? "windowed" : "full",
       height: 150,
       fftSamples: 256,
       fftSize: 512,
-      noverlap: 192,
+      noverlap: isLarge || isShort ? 192 : undefined, // undefined: as many as there are pixels
       windowFunc: "hann",
       scale: "linear",
       frequencyMax: Math.min(8000, this.sound.sampleRate / 2),
