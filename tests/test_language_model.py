@@ -23,7 +23,7 @@ from asr.search.graph import Graph, graph_of, load_graph, no_language_model
 from asr.search.ngram import END, START, LanguageModel, Sentences, estimate
 from asr.search.packing import STEP, pack, unpack
 from asr.search.pruning import _kept, prune, prune_to_size
-from asr.transcriber import MODEL
+from asr.transcriber import STREAMING
 
 PHONES = ("aa", "b", "d", "iy", "m", "ow", "r", "s", "sh", "t")
 Text = list[tuple[str, ...]]
@@ -506,19 +506,19 @@ def test_the_command_estimates_and_measures(
     ]
 
 
-@pytest.mark.skipif(not MODEL.exists(), reason="this installation comes without a model")
+@pytest.mark.skipif(not STREAMING.exists(), reason="this installation comes without a model")
 def test_the_command_extracts_the_n_gram_of_a_model_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Vocabulary(TIMIT).save(tmp_path / "timit.txt")
     Vocabulary(["æ"]).save(tmp_path / "other.txt")
-    told = ["--checkpoint", str(MODEL), "--output", str(tmp_path / "lm.arpa"), "--vocabulary"]
+    told = ["--checkpoint", str(STREAMING), "--output", str(tmp_path / "lm.arpa"), "--vocabulary"]
     assert ngram.main([*told, str(tmp_path / "other.txt")]) == 1
     refused = capsys.readouterr().err
-    assert f"error: {MODEL}: the language model has other phones" in refused
+    assert f"error: {STREAMING}: the language model has other phones" in refused
     assert not (tmp_path / "lm.arpa").exists()
     assert ngram.main([*told, str(tmp_path / "timit.txt")]) == 0
-    assert read_arpa(tmp_path / "lm.arpa") == checkpoint.load(MODEL).language_model
+    assert read_arpa(tmp_path / "lm.arpa") == checkpoint.load(STREAMING).language_model
     load_graph(tmp_path / "lm.arpa", TIMIT)
 
 
