@@ -299,11 +299,11 @@ def test_a_beam_that_goes_on_is_a_beam_of_all(
 def test_what_all_prefixes_share_is_decided_without_loss(seed: int, frames: int) -> None:
     log_probs = log_probs_of(seed, frames)
     for graph in graphs():
-        found = decided(BeamDecisions(BEAM, graph, 10**6, 1.0), log_probs)
+        labelled = decided(BeamDecisions(BEAM, graph, 10**6, 1.0), log_probs)
         penalised = paths.penalised(log_probs, BEAM.blank_penalty)
         labels, counts, _ = prefix_beam.search(penalised, graph, 0.5, 0.3, 20, 12.0, 1)
-        assert [one.label for one in found] == labels[0, : counts[0]].tolist()
-        assert all(a.frame < b.frame for a, b in pairwise(found))
+        assert [one.label for one in labelled] == labels[0, : counts[0]].tolist()
+        assert all(a.frame < b.frame for a, b in pairwise(labelled))
 
 
 def test_a_sure_label_is_decided_at_once() -> None:
@@ -349,10 +349,10 @@ def test_a_greedy_search_decides_what_it_finds_in_the_whole(seed: int, frames: i
     log_probs = log_probs_of(seed, frames)
     penalised = paths.penalised(log_probs, 0.5)
     path = paths.greedy(penalised)
-    found = decided(GreedyDecisions(SearchConfig(blank_penalty=0.5)), log_probs)
-    assert tuple(one.label for one in found) == path.labels
-    assert tuple(one.frame for one in found) == path.frames
-    assert [one.confidence for one in found] == pytest.approx(path.confidences, rel=1e-6)
+    labelled = decided(GreedyDecisions(SearchConfig(blank_penalty=0.5)), log_probs)
+    assert tuple(one.label for one in labelled) == path.labels
+    assert tuple(one.frame for one in labelled) == path.frames
+    assert [one.confidence for one in labelled] == pytest.approx(path.confidences, rel=1e-6)
 
 
 # ── wrong input ──────────────────────────────────────────────────────────────────────────────

@@ -170,19 +170,19 @@ def microphone(device: str | None, sample_rate: int, warn: Callable[[str], objec
         ) from error
     wanted: int | str | None = int(device) if device is not None and device.isdecimal() else device
     try:
-        found = sounddevice.query_devices(wanted, "input")
+        chosen = sounddevice.query_devices(wanted, "input")
         rate = sample_rate
         try:
             sounddevice.check_input_settings(wanted, 1, "float32", None, rate)
         except sounddevice.PortAudioError:
-            rate = round(found["default_samplerate"])
+            rate = round(chosen["default_samplerate"])
             sounddevice.check_input_settings(wanted, 1, "float32", None, rate)
     except (sounddevice.PortAudioError, ValueError) as error:
         which = "no microphone" if device is None else f"no microphone {device!r}"
         raise DataError(
             f"{which} that can be read ({error}); `python -m sounddevice` lists them"
         ) from error
-    return Incoming(found["name"], rate, 1, _recorded(sounddevice, wanted, rate, warn))
+    return Incoming(chosen["name"], rate, 1, _recorded(sounddevice, wanted, rate, warn))
 
 
 def _recorded(

@@ -126,7 +126,7 @@ def peak_of(process: int) -> int:
 
 
 def hour(model: Path, waveforms: list[audio.Waveform], rate: int, seconds: int) -> None:
-    """Peak memory and CPU time of `asr listen` on so many seconds."""
+    """Peak memory and CPU time of `asr listen` for that many seconds of speech."""
     pause = np.zeros(round(PAUSE_S * rate), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder, "hour.raw")
