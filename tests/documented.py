@@ -105,6 +105,10 @@ SKIPPED = {
     r"synthetic/pictures.py": "needs the whole synthetic corpus and LibriSpeech's dev-part",
     r"make peers": "needs pocketsphinx; tests/test_peers.py",
     r"make methods": "minutes even when small; tests/test_methods.py",
+    r"make page": "needs npm; tests/test_browser_page.py",
+    r"http\.server": "serves pages; tests/test_browser_page.py",
+    r"\| curl ": "needs a server; tests/test_serve.py",
+    r"recipes/(serve|streaming)/": "measures for minutes",
 }
 NEEDS_NETWORK = "asr download"  # without one, a sentence is expected
 # Stand-ins for what a reader replaces, one after the other.
@@ -113,6 +117,9 @@ REPLACED = {
     r"(?<=/1 )my.safetensors$": "my.safetensors --overwrite",
     r"asr/pretrained/librispeech.safetensors --overwrite": "shipped.safetensors",
     r"sox in.wav -t wav -": "cat my.wav",
+    r"^(asr serve.*)$": r"timeout -s INT 20 \1 || test $? = 124",  # what it ends with on time
+    r"^asr listen$": "asr listen < my.wav",
+    r"sox my.wav -t raw -e signed -b 16 -": "tail -c +45 my.wav",
     r"asr (prepare|train|decode) \$RUN": r"asr \1 experiment=timit-sample run_dir=exp/speed/1"
     " corpus.root=timit-sample",
     r"asr tune \$run": "asr tune experiment=timit",
