@@ -113,7 +113,8 @@ def exit_code(command: Callable[P, int | None]) -> Callable[P, int]:
             try:
                 return command(*args, **kwargs) or 0
             finally:
-                sys.stdout.flush()
+                if sys.stdout is not None:  # as it is where it was closed: `>&-`
+                    sys.stdout.flush()
         except DataError as error:
             sentence = str(error)
         except OSError as error:

@@ -142,7 +142,7 @@ def read_weights(
 ) -> ModelFile:
     """`read`, with weights that are sound and in single precision, and nothing else.
 
-    They are kept by the path, size and time of the file: its first use alone reads all of it.
+    They are kept by the path, size and times of the file: its first use alone reads all of it.
     `shapes_of` gives the shapes of a recogniser's tensors from its configuration and the size of
     its vocabulary; None: nothing is kept of such a one, and all is read.
     """
@@ -168,7 +168,7 @@ def read_weights(
             for name, tensor in file.weights.items()
         }
 
-    stamp = about.st_size, about.st_mtime_ns, about.st_ino
+    stamp = about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
     key = [unread.sha256, f"{path.resolve()}", *map(str, stamp)]
     arrays = kept("weights", key, weights, f"the weights of {path}", read_whole=True)
     return replace(unread, tensors=arrays)

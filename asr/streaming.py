@@ -13,6 +13,9 @@ continues the state of the one before. So the phones, their times and their conf
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,21 +78,27 @@ class Stream:
         self._held: deque[Label] = deque()  # decided, but it is not known whether somebody spoke
         self._end_s: float | None = None  # of the last phone
         self._is_finished = False
+        self._use = Lock()
 
     def feed(self, samples: npt.ArrayLike) -> list[Segment]:
         """The next samples, (S,) floats in [-1, 1], any number: the phones that became final.
 
         Raises `DataError` for another type or shape, for samples that are NaN, infinite or far
-        beyond [-1, 1], and after `finish`.
+        beyond [-1, 1], after `finish`, and while another thread feeds it.
         """
         self._require_open()
         chunk = np.asarray(samples)
         if chunk.ndim != 1 or chunk.dtype.kind != "f":
             raise DataError(
                 f"a chunk of the stream: shape {chunk.shape} {chunk.dtype}, expected (samples,) of "
-                f"floats in [-1, 1]"
+                f"floats in [-1, 1]; take one channel, and divide integers by full scale, which is "
+                f"32768 for 16 bits"
             )
         raise_problems(checks.no_samples_of_audio("a chunk of the stream", chunk))
+        with self._alone():
+            return self._fed(chunk)
+
+    def _fed(self, chunk: npt.NDArray[Any]) -> list[Segment]:
         waiting = np.concatenate([self._samples, chunk.astype(np.float32)])
         phones, begin = list[Segment](), 0
         while len(waiting) - begin >= self._needed:
@@ -101,6 +110,10 @@ class Stream:
     def finish(self) -> list[Segment]:
         """The last phones, when no sample is left; the stream is then at its end."""
         self._require_open()
+        with self._alone():
+            return self._finished()
+
+    def _finished(self) -> list[Segment]:
         self._is_finished = True
         phones = list[Segment]()
         if len(self._samples) >= self._window:
@@ -128,6 +141,17 @@ class Stream:
         """Seconds that all frames so far have heard."""
         samples = self._decisions.frames * self._network.step + self._needed - self._network.step
         return samples / self.sample_rate
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._use.acquire(blocking=False):
+            raise DataError(
+                "another thread feeds this stream; give each thread a stream of its own"
+            )
+        try:
+            yield
+        finally:
+            self._use.release()
 
     def _require_open(self) -> None:
         if self._is_finished:

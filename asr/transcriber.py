@@ -452,6 +452,10 @@ def load(
     `stream` the packaged model is the one that can stream, and `DataError` says why another cannot.
     """
     require_alphabet(symbols)
+    if stream and words:
+        raise DataError(
+            "words are searched for in a whole recording; leave out words, or streaming"
+        )
     packaged = STREAMING if stream else MODEL
     if model is None and not packaged.exists():
         which, made = ("model for streams", "-stream") if stream else ("model", "")

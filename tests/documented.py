@@ -126,6 +126,7 @@ REPLACED = {
     r"RUN/checkpoint": "exp/librispeech/1/checkpoint",
     r"decode … run_dir": "decode experiment=librispeech run_dir",
     r"make librispeech (.*)ROOT=…": r"make librispeech \1ROOT=LibriSpeech",
+    r"make folder ROOT=/path LEXICON": "make folder ROOT=worded LEXICON",
     r"ROOT=(…|/path)(?= |$)": "ROOT=timit-sample",
     r"(LEXICON|lexicon)=(\S*/cmudict.dict|…)": r"\1=cmudict.dict",
     r"normalization=…": "normalization=active",
@@ -278,6 +279,11 @@ def prepare(sandbox: Path, corpora: Path) -> None:
             (sandbox / folder / f"{recording.stem}.txt").write_text(texts[recording.stem])
             for name in f"{folder}/{recording.stem}.wav", "my.wav", "sentence.wav", f"{folder}.mp3":
                 soundfile.write(sandbox / name, audio, rate)
+    for recording in recordings:
+        speaker = sandbox / "worded" / recording.parts[-3]
+        speaker.mkdir(parents=True, exist_ok=True)
+        shutil.copy(recording, speaker)
+        (speaker / f"{recording.stem}.txt").write_text(texts[recording.stem])
     for name in "a.wav", "sa1.wav", "in.wav":
         shutil.copy(sandbox / "my.wav", sandbox / name)
     (sandbox / "a.txt").write_text("she had your dark suit\n")

@@ -138,6 +138,7 @@ def test_resampling_does_not_depend_on_the_blocks(rate: int, sizes: list[int]) -
         (bytes(99), "did you mean 's16'", {"sample_rate": 16_000, "encoding": "s16le"}),
         (in_wav(np.zeros(99)), "has 16000 for --rate 8000", {"sample_rate": 8_000}),
         (in_wav(np.zeros(99))[:30], "without samples", {}),
+        (bytes(99), "--channels is 0", {"sample_rate": 8, "encoding": "s16", "channels": 0}),
         (b"RIFF" + bytes(4) + b"AVI " + bytes(99), "no WAV", {}),
         (in_wav(np.zeros(99)).replace(b"fmt \x10\0\0\0\1", b"fmt \x10\0\0\0\2"), "coding 2", {}),
     ],
@@ -145,6 +146,22 @@ def test_resampling_does_not_depend_on_the_blocks(rate: int, sizes: list[int]) -
 def test_what_is_no_audio_is_named(data: bytes, said: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=said):
         live.pipe(Pipe(data), **arguments)
+
+
+def test_a_wav_that_ends_early_is_named_and_what_came_is_heard() -> None:
+    said: list[str] = []
+    whole = heard(live.pipe(Pipe(in_wav(speech())), warn=said.append))
+    assert not said
+    np.testing.assert_array_equal(
+        heard(live.pipe(Pipe(in_wav(speech())[:1044]), warn=said.append)), whole[:500]
+    )
+    (sentence,) = said
+    assert "behind 1000 of the" in sentence
+
+
+def test_samples_of_another_encoding_are_no_numbers() -> None:
+    with pytest.raises(DataError, match="read as f32"):
+        heard(live.pipe(Pipe(bytes(8) + b"\xff" * 8), RATE, "f32"))
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────

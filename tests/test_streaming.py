@@ -182,6 +182,13 @@ def test_nothing_is_said_where_nobody_speaks(complete: Transcriber) -> None:
     assert model.transcribe(speech(), RATE).phones == ()
 
 
+def test_a_stream_belongs_to_one_thread_at_a_time(greedy: Transcriber) -> None:
+    stream = greedy.stream()
+    with stream._alone(), pytest.raises(DataError, match="another thread"):
+        stream.feed(np.zeros(9, np.float32))
+    assert stream.feed(np.zeros(9, np.float32)) == []
+
+
 def test_human_speech_in_chunks(shared: Path) -> None:
     if not STREAMING.exists():
         pytest.skip("no packaged model for streams")

@@ -47,16 +47,20 @@ def pipe(
     sample_rate: int | None = None,
     encoding: str | None = None,
     channels: int | None = None,
+    warn: Callable[[str], object] = lambda _: None,
 ) -> Incoming:
     """What comes through a pipe: WAV, which says what it is, or raw samples, of which it is said.
 
-    Raises `DataError` for a terminal, another format, and raw samples without rate and encoding.
+    `warn` gets a sentence where a WAV ends before its header says. Raises `DataError` for a
+    terminal, another format, and raw samples without rate and encoding.
     """
     if file.isatty():
         raise DataError(
             f"{INPUT} is a terminal, expected audio from a pipe, as in `arecord -f S16_LE -r 16000 "
             f"| asr listen`"
         )
+    if channels is not None and channels < 1:
+        raise DataError(f"--channels is {channels}, expected 1 or more")
     head = _exactly(file, 4)
     said = {"--rate": sample_rate, "--encoding": encoding, "--channels": channels}
     if head == b"RIFF":
@@ -67,7 +71,7 @@ def pipe(
                 raise DataError(
                     f"{INPUT}: its WAV header has {own[flag]} for {flag} {value}; leave {flag} out"
                 )
-        blocks = _decoded(file, b"", own_encoding, own_channels, size)
+        blocks = _decoded(file, b"", own_encoding, own_channels, size, warn)
         return Incoming(INPUT, own_rate, own_channels, blocks)
     if not head:
         raise DataError(f"{INPUT}: nothing came, expected WAV or raw samples")
@@ -83,7 +87,7 @@ def pipe(
     if encoding not in ENCODINGS:
         hint = did_you_mean(encoding, ENCODINGS)
         raise DataError(f"--encoding is {encoding!r}, expected one of {', '.join(ENCODINGS)}{hint}")
-    blocks = _decoded(file, head, encoding, channels or 1, None)
+    blocks = _decoded(file, head, encoding, channels or 1, None, warn)
     return Incoming(INPUT, sample_rate, channels or 1, blocks)
 
 
@@ -123,13 +127,23 @@ def _wav_header(file: io.BufferedReader) -> tuple[int, str, int, int | None]:
 
 
 def _decoded(
-    file: io.BufferedReader, begin: bytes, encoding: str, channels: int, size: int | None
+    file: io.BufferedReader,
+    begin: bytes,
+    encoding: str,
+    channels: int,
+    size: int | None,
+    warn: Callable[[str], object],
 ) -> Iterator[Waveform]:
     """Blocks as they come, (S, channels); `size` counts the bytes of samples."""
     subtype = ENCODINGS[encoding]
     width, rest, left = WIDTHS[subtype] * channels, begin, size
     while left is None or left > 0:
         if not (data := file.read1(MOST_BYTES)):
+            if size is not None and left:
+                warn(
+                    f"{INPUT}: ended behind {size - left} of the {size} bytes of samples that its "
+                    f"WAV header says; the end is missing"
+                )
             return
         if left is not None:
             data, left = data[:left], left - len(data[:left])
@@ -137,7 +151,7 @@ def _decoded(
         whole = len(data) // width * width
         rest = data[whole:]
         if whole:
-            yield soundfile.read(
+            samples = soundfile.read(
                 io.BytesIO(data[:whole]),
                 dtype="float32",
                 always_2d=True,
@@ -147,6 +161,12 @@ def _decoded(
                 subtype=subtype,
                 endian="LITTLE",
             )[0]
+            if not np.isfinite(samples).all():
+                raise DataError(
+                    f"{INPUT}: read as {encoding}, its samples are no numbers; is the encoding "
+                    f"right?"
+                )
+            yield samples
 
 
 def microphone(device: str | None, sample_rate: int, warn: Callable[[str], object]) -> Incoming:
@@ -160,8 +180,8 @@ def microphone(device: str | None, sample_rate: int, warn: Callable[[str], objec
     except ModuleNotFoundError as error:
         install = pip_install("microphone")
         raise DataError(
-            f"the microphone needs sounddevice, which is not installed; {install}, or send audio "
-            f"through a pipe, as in `arecord -f S16_LE -r 16000 | asr listen`"
+            f"the microphone needs sounddevice, which is not installed; run: {install}, or send "
+            f"audio through a pipe, as in `arecord -f S16_LE -r 16000 | asr listen`"
         ) from error
     except OSError as error:
         raise DataError(
@@ -229,4 +249,5 @@ def require_use(incoming: Incoming, channel: int | None) -> None:
     name, rate, channels, _ = incoming
     raise_problems(checks.beyond_use(name, AudioInfo(0, rate, channels)))
     if channel is not None and not 1 <= channel <= channels:
-        raise DataError(f"{name}: no channel {channel}, expected 1 to {channels}, which are in it")
+        expected = f"1 to {channels}" if channels > 1 else "1, the only one in it"
+        raise DataError(f"{name}: no channel {channel}, expected {expected}")

@@ -49,7 +49,15 @@ def run(
     Without a source it is standard input, or the default microphone where that is a terminal.
     Raises `DataError` where the model cannot stream, or there is no audio.
     """
-    is_pipe = source == "-" or (source is None and not sys.stdin.isatty())
+    if source is not None and source != "-" and Path(source).exists():
+        raise DataError(
+            f"{source}: is a file, expected a microphone, or - for a pipe; run: asr transcribe "
+            f"{source}, or asr listen < {source}"
+        )
+    is_open = sys.stdin is not None  # not where it was closed: `<&-`
+    is_pipe = source == "-" or (source is None and is_open and not sys.stdin.isatty())
+    if is_pipe and not is_open:
+        raise DataError("standard input is closed, expected audio from a pipe")
     if not is_pipe and not (rate is None and encoding is None and channels is None):
         raise DataError("--rate, --encoding and --channels are for a pipe; leave them out")
     transcriber = load(checkpoint, symbols=symbols, stream=True)
@@ -58,13 +66,16 @@ def run(
     warm.feed(np.zeros(round(WARM_S * own_rate), np.float32))
     warm.finish()
     with Stop() as stop:
+        stop.is_reading = True
         if is_pipe:
-            incoming = live.pipe(sys.stdin.buffer, rate, encoding, channels)  # type: ignore[arg-type]
+            given = rate, encoding, channels, _warn
+            incoming = live.pipe(sys.stdin.buffer, *given)  # type: ignore[arg-type]
         else:
             incoming = live.microphone(source, own_rate, _say)
             _say(f"listening to {incoming.name} at {incoming.sample_rate} Hz; Ctrl-C ends")
         live.require_use(incoming, channel)
-        blocks = stop.until(incoming.blocks)
+        stop.is_reading = False
+        blocks = _counted(stop.until(incoming.blocks), incoming)
         if not is_pipe:
             blocks = _noticed(blocks, incoming)
         stream, count = transcriber.stream(), 0
@@ -74,6 +85,15 @@ def run(
     if not count:
         _say(f"{incoming.name}, {stream.heard_s:.2f} s: {NO_SPEECH}")
     return count
+
+
+def _counted(blocks: Iterator[Waveform], incoming: live.Incoming) -> Iterator[Waveform]:
+    """The same blocks; `DataError` where there is none."""
+    first = next(blocks, None)
+    if first is None:
+        raise DataError(f"{incoming.name}: nothing came, expected samples")
+    yield first
+    yield from blocks
 
 
 class Stop:
@@ -120,15 +140,18 @@ def _noticed(blocks: Iterable[Waveform], incoming: live.Incoming) -> Iterator[Wa
         yield block
 
 
+def _warn(sentence: str) -> None:
+    _say(f"warning: {sentence}")
+
+
 def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
 def _print(phones: Sequence[Segment], format: str) -> int:
     for one in phones:
-        print(json.dumps(one._asdict(), ensure_ascii=False) if format == "jsonl" else line_of(one))
-    if phones:
-        sys.stdout.flush()
+        text = json.dumps(one._asdict(), ensure_ascii=False) if format == "jsonl" else line_of(one)
+        print(text, flush=True)
     return len(phones)
 
 

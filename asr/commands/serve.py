@@ -87,7 +87,8 @@ def bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise DataError(
-            f"{host}, port {port}: {error.strerror}; choose another with --port, 0 is any free one"
+            f"{host}, port {port}: {error.strerror}; choose another with --host or --port; 0 is "
+            f"any free port"
         ) from error
     return listening
 

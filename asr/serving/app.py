@@ -89,6 +89,8 @@ class Service:
                         return Response(status_code=CLOSED)
                     loop = asyncio.get_running_loop()
                     return await loop.run_in_executor(self.pool, partial(work, recording, fields))
+        except asyncio.CancelledError:  # by the end of the server
+            return _failed(request, StoppedError("the server ends"))
         except Exception as error:
             return _failed(request, error)
 
@@ -99,6 +101,8 @@ class Service:
 
     def transcribe(self, recording: InMemory, fields: Fields) -> Response:
         format, warnings = fields.pop("format", "json"), list[str]()
+        if format != "json" and fields.get("posteriors"):
+            raise DataError(f"posteriors are part of JSON, and format is {format}; leave one out")
         result, posteriors = self.speech.transcribe(recording, **fields, warn=warnings.append)
         if format != "json":
             return Response(in_format(result, format), media_type=forms.FORMATS[format])

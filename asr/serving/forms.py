@@ -115,6 +115,8 @@ async def _checked(form: FormData, what: str) -> tuple[InMemory, Fields]:
             recording = InMemory(_shown(value.filename), await value.read())
         elif name == "audio":
             raise DataError("`audio` is a text, expected a file, as curl -F audio=@my.wav")
+        elif name in result:
+            raise DataError(f"{name} is there twice, expected once")
         elif name not in fields:
             known = ", ".join(["audio", *fields])
             hint = did_you_mean(name, fields)

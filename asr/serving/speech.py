@@ -235,6 +235,8 @@ class Speech:
         moments = self._moments(recording, channel)
         place = names.index(direction)
         first_s, gates = self.phones.gates(blocks, layer, place, start_s, end_s, moments)
+        if not gates:
+            raise DataError(f"gates from {start_s:g} s: the recording ends before")
         return {
             "layer": layer,
             "direction": direction,
