@@ -270,7 +270,7 @@ def prepare(sandbox: Path, corpora: Path) -> None:
     (sandbox / "data/fiftieth.txt.gz").write_bytes(gzip.compress(spoken))
     shutil.copy(corpora / "cmudict/cmudict.dict", sandbox / "data/librispeech-lexicon.txt")
     recordings = sorted((books / "dev-part").rglob("*.flac"))
-    lines = (path.read_text().splitlines() for path in (books / "dev-part").rglob("*.trans.txt"))
+    lines = (path.read_text().splitlines() for path in books.rglob("*.trans.txt"))
     texts = dict(line.split(maxsplit=1) for of_chapter in lines for line in of_chapter)
     for folder in "recordings", "anna":
         (sandbox / folder).mkdir()
@@ -279,7 +279,7 @@ def prepare(sandbox: Path, corpora: Path) -> None:
             (sandbox / folder / f"{recording.stem}.txt").write_text(texts[recording.stem])
             for name in f"{folder}/{recording.stem}.wav", "my.wav", "sentence.wav", f"{folder}.mp3":
                 soundfile.write(sandbox / name, audio, rate)
-    for recording in recordings:
+    for recording in (path for path in books.rglob("*.*") if path.stem in texts):
         speaker = sandbox / "worded" / recording.parts[-3]
         speaker.mkdir(parents=True, exist_ok=True)
         shutil.copy(recording, speaker)
