@@ -22,7 +22,7 @@ from asr.errors import DataError, raise_problems
 from asr.features.config import FeaturesConfig
 from asr.files import names, require_kind
 from asr.files.decoding import convert, impossible, require_json
-from asr.files.kept import kept
+from asr.files.kept import kept, stamp
 from asr.phones import Vocabulary
 from asr.search import SearchConfig, packing
 from asr.search.calibration import Calibration
@@ -148,7 +148,7 @@ def read_weights(
     """
     path = Path(path)
     with _opened(path) as file:
-        metadata, about = file.metadata() or {}, path.stat()
+        metadata, stated = file.metadata() or {}, stamp(path)
     try:
         header = _header(path, _text(path, metadata))
         unread = ModelFile(path, header, {}, metadata.get("sha256", ""), is_kept=True)
@@ -168,8 +168,7 @@ def read_weights(
             for name, tensor in file.weights.items()
         }
 
-    stamp = about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
-    key = [unread.sha256, f"{path.resolve()}", *map(str, stamp)]
+    key = [unread.sha256, stated]
     arrays = kept("weights", key, weights, f"the weights of {path}", read_whole=True)
     return replace(unread, tensors=arrays)
 

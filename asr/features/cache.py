@@ -35,6 +35,7 @@ from asr.augment.sounds import accelerate
 from asr.errors import DataError
 from asr.features.config import FeaturesConfig
 from asr.features.layer import Features
+from asr.files.kept import stamp
 from asr.files.outputs import atomic_open
 from asr.files.shards import file_of, opened
 
@@ -106,8 +107,8 @@ class FrameCache:
         memory-mapped: pages of the file, which the system drops when it needs memory.
         """
         try:
-            stamp, variant = _stamp(path), "" if pace == 100 else f"-{pace}"
-            seen = self._place("seen", hashlib.sha256(stamp.encode()).hexdigest() + variant)
+            begun, variant = _stamp(path), "" if pace == 100 else f"-{pace}"
+            seen = self._place("seen", hashlib.sha256(begun.encode()).hexdigest() + variant)
             if (kept := _read(seen)) is not None:
                 return kept
             settled = time.time_ns() - os.stat(file_of(path)).st_ctime_ns > UNSETTLED_NS
@@ -121,7 +122,7 @@ class FrameCache:
             computed = compute()
             rounded = computed.frames.to(self.dtype)
             kept = CachedFrames(rounded.float(), computed.samples)
-            if _stamp(path) != stamp:
+            if _stamp(path) != begun:
                 return kept  # the file changed meanwhile: these may be frames of either content
             about = {"samples": kept.samples, "crc32": _checksum(rounded, kept.samples)}
             data = save({"frames": rounded.contiguous()}, {"asr": json.dumps(about)})
@@ -157,9 +158,8 @@ def frame_cache(folder: str, config: FeaturesConfig, precision: str) -> FrameCac
 
 
 def _stamp(path: str | Path) -> str:
-    """Path, size and times of a file; ctime changes even where the others are set back."""
-    stat = os.stat(file_of(path))
-    return f"{Path(path).absolute()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+    """What tells that a recording has changed: a file, or a member of a shard."""
+    return f"{path} {stamp(file_of(path))}"
 
 
 def _read(path: Path) -> CachedFrames | None:

@@ -73,6 +73,13 @@ def kept(
     return arrays
 
 
+def stamp(path: str | Path) -> str:
+    """Path, size and times of a file; ctime changes even where the others are set back."""
+    about = os.stat(path)
+    times = f"{about.st_mtime_ns} {about.st_ctime_ns}"
+    return f"{Path(path).absolute()} {about.st_size} {times}"
+
+
 def give_back(array: Any) -> None:
     """Give the pages of a kept array back to the system, which reads them again when needed."""
     while isinstance(array, np.ndarray):

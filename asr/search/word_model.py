@@ -7,7 +7,6 @@ The file is safetensors with its description as JSON under `words` and a SHA-256
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from safetensors.numpy import save as to_bytes
 from asr.errors import DataError
 from asr.files import names
 from asr.files.decoding import convert, require_json
-from asr.files.kept import kept
+from asr.files.kept import kept, stamp
 from asr.files.outputs import atomic_open
 from asr.phones import unknown_phone
 from asr.search import SearchConfig, words
@@ -229,8 +228,8 @@ def kept_word_graph(
 ) -> WordGraph:
     """The `word_graph` of a file of words, which is kept (`asr.files.kept`) at its first use.
 
-    Only then is the file read and checked as a whole, and after a change of its size, its time or
-    the checksum that it states.
+    Only then is the file read and checked as a whole, and after a change of its place, its size,
+    its times or the checksum that it states.
     """
 
     def make() -> dict[str, Any]:
@@ -254,9 +253,7 @@ def _stated(path: str | Path) -> tuple[str, ...]:
     """What tells that a file has changed; nothing of one that cannot be read."""
     unreadable = SafetensorError, OSError, ValueError, TypeError
     with suppress(*unreadable), safe_open(path, framework="np") as file:
-        about = os.stat(path)
-        digest = (file.metadata() or {}).get("sha256", "")
-        return digest, str(about.st_size), str(about.st_mtime_ns)
+        return (file.metadata() or {}).get("sha256", ""), stamp(path)
     return ()
 
 
