@@ -5,11 +5,13 @@ import io
 import json
 import random
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -30,6 +32,7 @@ from asr import audio, transcriber
 from asr.audio import InMemory
 from asr.commands import serve
 from asr.errors import DataError
+from asr.files.shards import Member
 from asr.labels.formats import in_format
 from asr.serving import app as app_module
 from asr.serving import forms
@@ -421,7 +424,7 @@ def test_damaged_uploads_are_answered(client: Any) -> None:
         assert answer.status_code in (200, 413, 415, 422), (number, answer.text)
 
 
-def test_audio_in_memory_is_that_of_the_file(tmp_path: Path) -> None:
+def test_audio_in_memory_and_in_a_shard_is_that_of_the_file(tmp_path: Path) -> None:
     def outcome(source: Path | InMemory) -> tuple[list[bytes], list[str], str]:
         said: list[str] = []
         blocks: list[bytes] = []
@@ -440,6 +443,13 @@ def test_audio_in_memory_is_that_of_the_file(tmp_path: Path) -> None:
         # libsndfile also guesses by the name of a file, and sees none here
         is_guessed = "not a readable audio file" in in_memory[2] and name in ("x.mp3", "x.au")
         assert of_file == in_memory or is_guessed, number
+        shard = tmp_path / "shard.tar"
+        shard.write_bytes(data)
+        member = Member(str(shard), 0, len(data), zlib.crc32(data), name)
+        blocks, said, error = outcome(str(member))
+        quoted = error.replace(shlex.quote(str(member)), str(path))
+        said = [one.replace(str(member), str(path)) for one in said]
+        assert (blocks, said, quoted.replace(str(member), str(path))) == in_memory, number
 
 
 # ── its document ─────────────────────────────────────────────────────────────────────────────

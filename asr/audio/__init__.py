@@ -393,10 +393,11 @@ def _open(
         try:
             original.seek(0)
             # soundfile cannot encode every name
-            view: Any = original if isinstance(original, io.BytesIO) else os.fsencode(place)
-            if extent.patch is not None or isinstance(source, InMemory):
+            view: int | bytes = os.fsencode(place)
+            is_here = isinstance(original, io.BytesIO)
+            if extent.patch is not None or is_here:
                 # without a name, which a killed process would leave
-                copy = stack.enter_context(_nameless(isinstance(source, InMemory)))
+                copy = stack.enter_context(_nameless(is_here))
                 (extent.patch or frames.Patch(0, 0, b"")).apply(original, copy)
                 view = copy.fileno()
             file = stack.enter_context(soundfile.SoundFile(view, closefd=False))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from asr.errors import DataError
-from asr.files.kept import give_back, kept
+from asr.files.kept import give_back, kept, stamp
 from asr.phones import fold_to_arpabet, phone_set
 from asr.processor.compiled import compiled
 from asr.search.arpa import read_arpa
@@ -269,11 +269,11 @@ def load_graph(path: str | Path, phones: Sequence[str]) -> Graph:
     """The graph of an ARPA file, read once for all calls until the file changes."""
     if not Path(path).exists():
         raise DataError(f"{path}: no phone n-gram; make it with `asr ngram`, or set search=beam")
-    return _load_graph(str(path), Path(path).stat().st_mtime_ns, tuple(phones))
+    return _load_graph(str(path), stamp(path), tuple(phones))
 
 
 @lru_cache(maxsize=4)
-def _load_graph(path: str, changed: int, phones: tuple[str, ...]) -> Graph:
+def _load_graph(path: str, stated: str, phones: tuple[str, ...]) -> Graph:
     try:
         return graph_of(read_arpa(path), phones)
     except DataError as error:
