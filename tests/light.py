@@ -17,7 +17,6 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 TEXT = "she had your dark suit in greasy wash water all year"
@@ -87,7 +86,7 @@ class Light:
         pip = [self.python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         versions = re.findall(r'^    "(\S+?)>=([\d.]+)', dependencies(), re.M)
         bounds = [f"{name}=={least}" for name, least in versions] if lowest else []
-        subprocess.run([*pip, wheel, *bounds], check=True)
+        subprocess.run([*pip, "--no-compile", wheel, *bounds], check=True)  # as README says
         return wheel
 
     def run(self, *arguments: object) -> str:
@@ -133,21 +132,26 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         light = Light(folder)
         wheel = light.install(options.lowest)
-        sizes = wheel.stat().st_size / 1e6, megabytes(folder / "env")
-        print(f"wheel {sizes[0]:.1f} MB, environment {sizes[1]:.0f} MB on disk")
+        installed_mb = megabytes(folder / "env")
         sound = folder / "sentence.wav"
         # In a process of its own: a process begins with the memory of the one that starts it.
         subprocess.run([sys.executable, __file__, "--speak", sound], check=True)
-        check(light, sound, sizes)
+        laws = check(light, sound)
+        wheel_mb, used_mb = wheel.stat().st_size / 1e6, megabytes(folder / "env")
+        print(f"wheel {wheel_mb:.1f} MB, environment {installed_mb:.0f} MB on disk, ", end="")
+        print(f"{used_mb:.0f} MB with what its use compiles there")
+        laws[f"the wheel has at most {MOST_WHEEL_MB} MB"] = wheel_mb <= MOST_WHEEL_MB
+        laws[f"the environment has at most {MOST_MB} MB"] = used_mb <= MOST_MB
+        for law, holds in laws.items():
+            print(f"{'ok' if holds else 'NO':3} {law}")
+        if not all(laws.values()):
+            sys.exit(1)
 
 
-def check(light: Light, sound: Path, sizes: tuple[float, float]) -> None:
+def check(light: Light, sound: Path) -> dict[str, bool]:
+    """Use the environment as a user would; for each law, whether it holds."""
     installed = f"import importlib.util as u; print(*[n for n in {TRAINS} if u.find_spec(n)])"
-    laws: dict[str, Any] = {
-        f"the wheel has at most {MOST_WHEEL_MB} MB": sizes[0] <= MOST_WHEEL_MB,
-        f"the environment has at most {MOST_MB} MB": sizes[1] <= MOST_MB,
-        "nothing that trains is there": light.run("-c", installed).strip() == "",
-    }
+    laws = {"nothing that trains is there": light.run("-c", installed).strip() == ""}
     light.run("--help")
     light.run("transcribe", sound)  # compiles and unpacks
     heard = phones_of(light.run("transcribe", sound, "--format", "json"))
@@ -175,10 +179,7 @@ def check(light: Light, sound: Path, sizes: tuple[float, float]) -> None:
         len(symbols) == len(heard) and words == TEXT.split() and complete > 50 and per == 50.0
     )
     laws["its phones are those of torch's network"] = heard == by_torch(sound)
-    for law, holds in laws.items():
-        print(f"{'ok' if holds else 'NO':3} {law}")
-    if not all(laws.values()):
-        sys.exit(1)
+    return laws
 
 
 if __name__ == "__main__":
