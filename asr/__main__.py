@@ -74,6 +74,17 @@ USAGE = "\n".join(
 )
 
 
+def _empty(arguments: list[str]) -> str | None:
+    """The first argument without a value, by its option or its number: '' would be a path, `.`."""
+    for number, argument in enumerate(arguments):
+        if argument == "":
+            option = arguments[number - 1] if number else ""
+            return option if option[:2] == "--" else f"argument {number + 1}"
+        if argument[:2] == "--" and argument[-1] == "=":
+            return argument[:-1]
+    return None
+
+
 @exit_code
 def main() -> int:
     """Run the command that the first argument names, with the other arguments."""
@@ -88,6 +99,10 @@ def main() -> int:
         print(f"error: no command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     sys.argv[0] = f"asr {name}"
+    if (empty := _empty(sys.argv[1:])) is not None:
+        where = f"error: asr {name}: {empty} is empty"
+        print(f"{where}, expected a value; is a variable of the shell not set?", file=sys.stderr)
+        return 2
     try:
         command = importlib.import_module(f"asr.commands.{name}")
         gc.enable()

@@ -79,6 +79,7 @@ class Aligner:
         blocks: Iterable[Waveform],
         said: Sequence[Said],
         warn: Warn = warnings.warn,
+        between: Callable[[], object] = lambda: None,
     ) -> Transcript:
         """The phones and words of a recording, given in blocks (S,), with their times.
 
@@ -89,12 +90,12 @@ class Aligner:
 
         In a recording longer than a piece of the transcriber, words that nobody says are left out,
         and sound that is not in the text belongs to no word; `warn` gets a sentence for each.
-        Raises `DataError` where the recording is too short or has no path through the words, or
-        a phone is unknown.
+        `between` is called before each piece; what it raises ends the work. Raises `DataError`
+        where the recording is too short or has no path through the words, or a phone is unknown.
         """
         words = [[self._labels(each.word, one) for one in each.pronunciations] for each in said]
         with _kept(blocks, self.step, self.sample_rate) as (samples, cut):
-            net, route, probs, doubt = self._search(cut, samples, words)
+            net, route, probs, doubt = self._search(cut, samples, words, between)
             phones, starts = route.parts()
             apart = {forced.SILENCE: "", forced.FILLER: "sound"}
             kinds = [apart[p] if p < 0 else self._kind(int(net.label[p])) for p in phones.tolist()]
@@ -140,6 +141,7 @@ class Aligner:
         cut: Callable[[], Iterator[Piece]],
         samples: int,
         words: Sequence[Sequence[Sequence[int]]],
+        between: Callable[[], object],
     ) -> tuple[forced.Network, forced.Route, Floats, str]:
         """The best path of a recording, probabilities of labels (T', V), and a doubt or ""."""
         decoder = self.network.decoder
@@ -168,6 +170,7 @@ class Aligner:
         moments = self._moments(cut(), phones)
         probs = []
         for piece in cut():
+            between()
             emissions = self.network.emissions(self.network.frames.static(piece.waveform), moments)
             first = piece.before // self.step
             emissions = emissions[first : first + -(-piece.samples // self.step)]

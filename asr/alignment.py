@@ -5,7 +5,7 @@ gets the pronunciation of the least loss (`asr.aligner.likeliest`), then the pho
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,8 @@ def load(path: str | Path | None = None, device: str = "cpu") -> Model:
     """The model of a file without its n-gram, or else the packaged alignment model."""
     if path is None and not MODEL.exists():
         raise DataError(
-            f"{MODEL}: no such file, this installation has no packaged alignment model; name a "
-            f"model with --checkpoint FILE"
+            f"{MODEL}: no such file, this installation has no packaged alignment model; name the "
+            f"file of a model (checkpoint)"
         )
     return load_model(path or MODEL, device, language_model=False)
 
@@ -74,15 +74,16 @@ def transcript(
     said: Sequence[Said],
     warn: Warn = warnings.warn,
     moments: Moments | None = None,
+    between: Callable[[], object] = lambda: None,
 ) -> Transcript:
     """A recording, given in blocks (S,), with the times of what is said in it.
 
     `moments` are those of its speaker, for a model that is no HMM and normalised by speaker. `warn`
-    gets a sentence where that seems to be another recording's. Raises `DataError` where the
-    recording is too short, or a phone is unknown.
+    gets a sentence where that seems to be another recording's, and `between` is called before each
+    piece. Raises `DataError` where the recording is too short, or a phone is unknown.
     """
     if isinstance(aligner.network.decoder, HMMDecoder):
-        return aligner.transcript(name, blocks, said, warn)
+        return aligner.transcript(name, blocks, said, warn, between)
     waveform = np.concatenate(list(blocks))
     require_said(aligner, said, len(waveform))
     network = aligner.network

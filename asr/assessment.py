@@ -6,7 +6,7 @@ reductions and the recogniser's own confusions count for little. docs/assessment
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from asr import alignment, transcriber
 from asr.aligner import Aligner
-from asr.audio import Waveform
+from asr.audio import BLOCK, Waveform
 from asr.corpora.lexicon import Pronunciation, Said
 from asr.corpora.spoken import Pronouncer
 from asr.errors import DataError
@@ -143,7 +143,7 @@ def prior_of(phones: tuple[str, ...]) -> Array:
         if phone not in by_phone:
             raise DataError(
                 f"the model has the phone {phone!r}, expected those of CMUdict, for which natives' "
-                f"pronunciation is known; leave --checkpoint out"
+                f"pronunciation is known; use another model"
             )
     heard = (LEFT_OUT, *phones)
     return np.array([[0.0] * len(heard), *([by_phone[p][one] for one in heard] for p in phones)])
@@ -201,28 +201,37 @@ class Assessor:
         self.prior = prior_of(self.vocabulary.phones)
 
     def assess(
-        self, name: str, waveform: Waveform, said: Sequence[Said], warn: Warn = warnings.warn
+        self,
+        name: str,
+        waveform: Waveform,
+        said: Sequence[Said],
+        warn: Warn = warnings.warn,
+        between: Callable[[], object] = lambda: None,
     ) -> Assessment:
         """The words of a recording (S,), at the recogniser's sample rate.
 
-        Raises `DataError` where the words have unknown phones, or too many for the recording.
+        `between` is called before each piece; what it raises ends the work. Raises `DataError`
+        where the words have unknown phones, or too many for the recording.
         """
-        transcript = self.aligner.transcript(name, iter([waveform]), said, warn)
+        transcript = self.aligner.transcript(name, iter([waveform]), said, warn, between)
         words, there = transcript.words or (), list[int]()  # the words that the aligner has placed
         for n, one in enumerate(said):
             if len(there) < len(words) and words[len(there)].word == one.word:
                 there.append(n)
-        log_probs = self.recogniser.log_probs([waveform])
+        log_probs = self.recogniser.log_probs(_cut(waveform, between))
         frame_s = self.recogniser.step / self.recogniser.sample_rate
         chosen: dict[int, Pronunciation] = {}
         for begin, end, frames in parts_of(words, frame_s):
+            between()
             own = there[begin:end]
             ways = likeliest(log_probs[frames], [said[n] for n in own], self.vocabulary)
             spoken = without_absent(log_probs[frames], ways, self.vocabulary)
             chosen |= {own[place]: ways[place] for place in spoken}
         if list(chosen.values()) != [word.phones for word in words]:
             certain = [Said(said[n].word, (way,)) for n, way in chosen.items()]
-            again = self.aligner.transcript(name, iter([waveform]), certain, lambda _: None)
+            again = self.aligner.transcript(
+                name, iter([waveform]), certain, lambda _: None, between
+            )
             if len(again.words or ()) == len(certain):
                 transcript, words, there = again, again.words or (), list(chosen)
         assessed: dict[int, AssessedWord] = {}
@@ -266,6 +275,13 @@ class Assessor:
             score = mean_score(sounds, extra)
             yield AssessedWord(*word[:3], score, left_out, sounds, extra)
             first = last
+
+
+def _cut(waveform: Waveform, between: Callable[[], object]) -> Iterator[Waveform]:
+    """A waveform (S,) in blocks, with a call before each."""
+    for start in range(0, len(waveform), BLOCK):
+        between()
+        yield waveform[start : start + BLOCK]
 
 
 def parts_of(words: Sequence[Word], frame_s: float) -> Iterator[tuple[int, int, slice]]:

@@ -109,7 +109,7 @@ class Transcriber:
         normalization = self.config.features.normalization
         if normalization not in ("speaker", "utterance", "sliding"):
             raise DataError(
-                f"--one-speaker needs a model with features.normalization=speaker, utterance or "
+                f"one-speaker needs a model with features.normalization=speaker, utterance or "
                 f"sliding, and this one has features.normalization={normalization}; leave it out"
             )
         sums, frames = Sums(), self.network.frames
@@ -460,27 +460,29 @@ def load(
     if model is None and not packaged.exists():
         which, made = ("model for streams", "-stream") if stream else ("model", "")
         raise DataError(
-            f"{packaged}: no such file, this installation has no packaged {which}; name a model "
-            f"with --checkpoint FILE, for example checkpoint-best.safetensors of a run "
+            f"{packaged}: no such file, this installation has no packaged {which}; name the "
+            f"file of a model (checkpoint), for example checkpoint-best.safetensors of a run "
             f"(`make librispeech{made and ' EXPERIMENT=librispeech-18h-stream'}` trains one)"
         )
     if words is True and not WORDS.exists():
         raise DataError(
             f"{WORDS}: no such file, this installation has no packaged words; name a file of words "
-            f"with --words-file FILE (`asr words` makes one), or leave --words out"
+            f"(`asr words` makes one), or leave words out"
         )
     words = (WORDS if words is True else words) or None
     if words is not None:
         require_words(words)  # before the model, whose first use takes seconds
     try:
-        loaded = load_model(model or packaged, device, language_model=words is None)
+        path = packaged if model is None else model
+        loaded = load_model(path, device, language_model=words is None)
     except DataError as error:
-        raise DataError(f"{error}{'' if model else '; install the package again'}") from error
+        hint = "; install the package again" if model is None else ""
+        raise DataError(f"{error}{hint}") from error
     if stream:
         try:
             require_stream(loaded)
         except DataError as error:
-            raise DataError(f"{model or packaged}: {error}") from error
+            raise DataError(f"{path}: {error}") from error
     return Transcriber(loaded, words, symbols)
 
 

@@ -285,7 +285,7 @@ HUM = 0.3 * np.sin(2 * np.pi * 50 / RATE * np.arange(len(SPEECH)))
         ((SPEECH, 0 * SPEECH), "channel 2 is silent"),
         ((1e-4 * NOISE, SPEECH), "channel 1 is silent"),
         ((SPEECH, NOISE), "correlation"),
-        ((SPEECH, SPEECH + 4 * HUM), "1 or 2, after listening"),
+        ((SPEECH, SPEECH + 4 * HUM), "use channel 1 or 2 alone"),
         ((SPEECH, SPEECH, NOISE), "channels 1 and 3 are different"),
     ],
 )
@@ -297,7 +297,7 @@ def test_channels_that_are_unfit_to_mix_are_named(
     soundfile.write(path, stacked, RATE, subtype="FLOAT")
     warnings: list[str] = []
     list(audio.stream(path, RATE, 400, warnings.append))
-    advice = [one for one in warnings if "--channel" in one]
+    advice = [one for one in warnings if one.endswith(" alone")]
     assert len(advice) == bool(says)
     assert all(one.startswith(f"{path}: ") and str(says) in one for one in advice)
     of_array: list[str] = []

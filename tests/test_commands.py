@@ -34,6 +34,21 @@ def start(code: str, *arguments: str, **environment: str) -> "subprocess.Popen[b
     )
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_argument_without_a_value_is_named(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a path it would be the folder that one is in."""
+    for arguments, named in (
+        (["--checkpoint", ""], "--checkpoint is empty"),
+        (["a.wav", "", "--output", "b"], "argument 2 is empty"),
+        (["--output="], "--output is empty"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["asr", command, *arguments])
+        assert main() == 2
+        assert named in capsys.readouterr().err
+
+
 # ── encodings ────────────────────────────────────────────────────────────────────────────────
 
 

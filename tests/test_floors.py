@@ -150,3 +150,31 @@ def test_private_names_of_libraries_are_behind_one_guard(module: str) -> None:
     }
     used = {name for name in private if name.split(".")[0] in imported}
     assert not used or module in PRIVATE_OF_LIBRARIES, f"{module} uses {sorted(used)}"
+
+
+def test_what_reaches_a_page_names_no_flag() -> None:
+    """Messages below `commands` are read on pages and in Python too: they name what to choose."""
+    flag = re.compile(r"(?<![\w-])--[a-z]\w")
+    # Nothing that a page asks for is scored, learnt from, written to a file, or in a shard.
+    elsewhere = {"scoring", "augment", "processor"}
+    reached = {"files.outputs", "files.shards"} | {m for m in modules() if room(m) in elsewhere}
+    new = {module for module in modules() if room(module) == "serving"}
+    named = []
+    while new:
+        module = new.pop()
+        reached.add(module)
+        new |= internal(module) - reached
+        tree = ast.parse(path_of(module).read_text(encoding="utf-8"))
+        docs = {id(one.value) for one in ast.walk(tree) if isinstance(one, ast.Expr)}
+        strings = (one for one in ast.walk(tree) if isinstance(one, ast.Constant))
+        texts = (str(one.value) for one in strings if id(one) not in docs)
+        named += [f"{module}: {text}" for text in texts if flag.search(text)]
+    sources = [*PACKAGE.glob("serving/page/*.js"), PACKAGE / "serving" / "openapi.json"]
+    sources += (PACKAGE.parent / "recipes" / "browser").glob("[ep]*/*.js")
+    for path in sources:
+        code = re.sub(r"(?m)^\s*(//|/?\*).*", "", path.read_text(encoding="utf-8"))
+        strings = re.findall(r"[\"'`][^\"'`\n]*", code)
+        named += [f"{path.name}: {text}" for text in strings if re.search(r"\s--[a-z]\w", text)]
+    assert len(reached) > 50
+    assert len(sources) > 20
+    assert not named, named

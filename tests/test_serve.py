@@ -240,6 +240,10 @@ def test_a_form_is_needed(client: Any) -> None:
         answer = client.post("/api/transcribe", content=content, headers=headers)
         assert answer.status_code in (status if isinstance(status, tuple) else (status,))
         assert answer.json()["error"]
+    answer = ask(client, "waveform", SPEECH, "x" * 5_000)
+    assert answer.status_code == 400
+    assert "name" in answer.json()["error"]
+    assert "too long" in answer.json()["error"]
     as_text = client.post("/api/transcribe", data={"audio": "x"}, files={"words": b"true"})
     assert as_text.status_code == 422
     assert client.get("/api/transcribe").status_code == 405
@@ -305,6 +309,37 @@ def test_too_many_at_once_are_told_to_come_back(speech: Speech, sentence: Path) 
         go_on.set()
         assert {one.result().status_code for one in waiting} == {200}
         assert ask(client, "waveform", sentence).status_code == 200
+
+
+@pytest.mark.parametrize("what", ["transcribe", "align", "assess"])
+def test_no_piece_is_computed_for_a_client_that_has_left(
+    speech: Speech, sentence: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, rate = soundfile.read(sentence, dtype="float32")
+    long = wav(np.tile(samples, 20)[: 59 * rate], rate, "FLAC")
+    network = (speech.phones if what == "transcribe" else speech.aligner).network
+    begun, calls, emissions = threading.Event(), [0], network.emissions
+
+    def slow(*arguments: Any) -> np.ndarray:
+        calls[0] += 1
+        begun.set()
+        assert speech.left.wait(20)
+        return emissions(*arguments)
+
+    with served(speech) as client:
+        fields = {} if what == "transcribe" else {"text": f"{TEXT} " * 20}
+        form = {"files": {"audio": ("a.flac", long)}, "data": fields}
+        request = client.build_request("POST", f"/api/{what}", **form)
+        head = "".join(f"{key}: {value}\r\n" for key, value in request.headers.items())
+        monkeypatch.setattr(network, "emissions", slow)
+        with socket.create_connection((request.url.host, request.url.port)) as connection:
+            connection.sendall(f"POST /api/{what} HTTP/1.1\r\n{head}\r\n".encode())
+            connection.sendall(request.read())
+            assert begun.wait(60)
+        assert client.get("/api/model").status_code == 200
+        monkeypatch.undo()
+        assert ask(client, "waveform", sentence).status_code == 200
+    assert calls == [1]
 
 
 def test_uploads_share_the_memory() -> None:

@@ -32,8 +32,8 @@ from asr.audio.kinds import conversion, other_kind
 from asr.errors import DataError, raise_problems
 from asr.files import shards
 
-__all__ = ["ENDINGS", "AudioInfo", "InMemory", "Inspection", "SilenceError", "Waveform", "convert"]
-__all__ += ["from_array", "info", "inspect", "load", "on_disk", "stream"]
+__all__ = ["BLOCK", "ENDINGS", "AudioInfo", "InMemory", "Inspection", "SilenceError", "Waveform"]
+__all__ += ["convert", "from_array", "info", "inspect", "load", "on_disk", "stream"]
 
 # Of the files that libsndfile reads, in lower case; it ignores the ending and looks at the content.
 ENDINGS = (

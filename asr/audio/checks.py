@@ -158,7 +158,7 @@ class Channels:
             related = self.products / np.sqrt(np.outer(powers, powers))
         is_dead = levels[:-1] - levels[loudest] < DEAD_DB
         dead, alive = np.flatnonzero(is_dead), np.flatnonzero(~is_dead)
-        choice = f"{loudest + 1}"
+        advice = f"use channel {loudest + 1} alone"
         unrelated = np.argwhere(np.abs(related[np.ix_(alive, alive)]) < RELATED)
         if 10 * np.log10(max(mix, 1e-30) * len(powers) / powers.mean()) < CANCELLED_DB:
             what = "they cancel each other out (opposite phase)"
@@ -170,13 +170,13 @@ class Channels:
                 f"channels {one + 1} and {other + 1} are different (correlation "
                 f"{related[one, other]:.2f}), as with noise, hum or another speaker on one of them"
             )
-            choice = f"{one + 1} or {other + 1}, after listening to both"
+            advice = f"listen to both, and use channel {one + 1} or {other + 1} alone"
         else:
             return
         listed = ", ".join(f"{level:.0f}" for level in levels[:-1])
         yield (
             f"{path}: {what}; the channels are at {listed} dB of full scale, their mix is at "
-            f"{levels[-1]:.0f} dB; choose one with --channel (from Python: channel=), {choice}"
+            f"{levels[-1]:.0f} dB; {advice}"
         )
 
 

@@ -157,8 +157,8 @@ class Pronouncer:
                     f"it to a lexicon of your own"
                 )
             raise DataError(
-                f"{named} is not in the lexicon ({self.lexicon.name}); add it, or omit --lexicon "
-                f"and --g2p none"
+                f"{named} is not in the lexicon ({self.lexicon.name}); add it, or use "
+                f"CMUdict's phones and g2p=espeak"
             )
         return tuple(Said(key(word), self._known[word]) for word in words)
 

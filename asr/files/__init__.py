@@ -33,6 +33,8 @@ def require_kind(path: str | Path, expected: str) -> None:
 
     Audio and other files are left to their readers.
     """
+    if not os.fspath(path):
+        raise DataError(f"the path is empty, expected that of {expected}")
     path = Path(path)
     kind = "a folder" if path.is_dir() else ""
     if path.is_file():

@@ -137,7 +137,7 @@ def _chosen(path: Path, tiers: Sequence[Tier], wanted: str | None) -> list[Row]:
     names = ", ".join(repr(t.name) + (" (points)" * (t.intervals is None)) for t in tiers) or "none"
     raise DataError(
         f"{path}: expected {expected}, found {names}; name the tier with corpus.tier=NAME "
-        f"(asr score: --tier NAME)"
+        f"(tier of asr score)"
     )
 
 

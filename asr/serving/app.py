@@ -1,6 +1,7 @@
 """The HTTP interface of `asr serve`, and its page: requests → `Speech` → JSON.
 
-Requests wait their turn: one thread computes, in the order of their arrival. Files of the page are
+Requests wait their turn: one thread computes, in the order of their arrival, and no further for a
+client that has left. Files of the page are
 read once, before the first request; no part of a request is a path. Every error is
 `{"error": sentence}`.
 """
@@ -87,12 +88,31 @@ class Service:
                 async with self.turn:
                     if await request.is_disconnected():
                         return Response(status_code=CLOSED)
-                    loop = asyncio.get_running_loop()
-                    return await loop.run_in_executor(self.pool, partial(work, recording, fields))
+                    return await self._worked(request, partial(work, recording, fields))
         except asyncio.CancelledError:  # by the end of the server
             return _failed(request, StoppedError("the server ends"))
         except Exception as error:
             return _failed(request, error)
+
+    async def _worked(self, request: Request, job: Callable[[], Response]) -> Response:
+        """The result of a job, which ends before its next piece where the client leaves."""
+        left = self.speech.left
+        left.clear()
+
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            left.set()
+
+        watching = asyncio.create_task(watch())
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.pool, job)
+        except StoppedError:
+            if left.is_set():
+                return Response(status_code=CLOSED)
+            raise
+        finally:
+            watching.cancel()
 
     # ── in the thread of the recogniser ──────────────────────────────────────────────────────
 

@@ -99,7 +99,7 @@ async def read(
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise HTTPException(400, f"the form cannot be read: {error.message}") from error
+        raise HTTPException(400, f"the form cannot be read: {_cause(error)}") from error
     except UnicodeError as error:
         raise HTTPException(400, "the form cannot be read: its text is damaged") from error
     try:
@@ -154,6 +154,14 @@ async def _counted(request: Request, upload: Upload, limits: Limits) -> AsyncGen
                 async for _ in parts:
                     pass
         raise
+
+
+def _cause(error: MultiPartException) -> str:
+    """What python-multipart says, where starlette says only that it complained."""
+    cause = f"{error.__cause__ or error.message}".rstrip(".")
+    if "header size" in cause.lower():
+        return f"a file name, or another header of a part, is too long ({cause}); rename the file"
+    return cause
 
 
 def _shown(name: str | None) -> str:

@@ -54,7 +54,7 @@ class Guard:
         if self.names is not None and _name_of(host) not in self.names:
             problem = (
                 f"the request calls this machine {host[:80]!r}, expected {', '.join(self.names)}; "
-                f"to serve others, start asr serve with --host"
+                f"this server answers its own machine only"
             )
         elif origin is not None and origin.partition("://")[2].lower() != host.lower():
             problem = f"the request is of a page of {origin[:80]!r}, expected this server's own"

@@ -73,5 +73,5 @@ def require_size(count: int, limits: Limits) -> None:
     if count > limits.bytes + OF_FORM:
         raise TooMuchError(
             f"the upload has more than {limits.bytes / 1e6:g} MB, the limit of this server; send "
-            f"a shorter recording, or FLAC or Opus instead of WAV (asr serve --largest-mb)"
+            f"a shorter recording, or FLAC or Opus instead of WAV"
         )

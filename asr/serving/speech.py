@@ -45,7 +45,7 @@ class NotAudioError(DataError):
 
 
 class StoppedError(DataError):
-    """The server ends."""
+    """The server ends, or nobody waits for the answer any more."""
 
 
 class Speech:
@@ -63,6 +63,7 @@ class Speech:
         device: str = "cpu",
     ) -> None:
         self.limits, self.stopped = limits, Event()
+        self.left = Event()  # set while a recording is worked on: nobody waits for the result
         self.phones = transcriber.load(checkpoint, device)
         self.name = Path(checkpoint or transcriber.MODEL).stem
         self.words = self._with_words(words)
@@ -187,7 +188,9 @@ class Speech:
         said = self._said(text, warn)
         features = self.aligner.network.config.features
         blocks = self._blocks(recording, warn, channel, features)
-        result = alignment.transcript(self.aligner, recording.name, blocks, said, warn)
+        result = alignment.transcript(
+            self.aligner, recording.name, blocks, said, warn, between=self._require_wanted
+        )
         return written(result, symbols)
 
     def assess(
@@ -204,7 +207,7 @@ class Speech:
             raise DataError("this server's model assesses no pronunciation; align works")
         said = self._said(text, warn)
         waveform = np.concatenate(list(self._blocks(recording, warn, channel)))
-        result = self.assessor.assess(recording.name, waveform, said, warn)
+        result = self.assessor.assess(recording.name, waveform, said, warn, self._require_wanted)
         return asdict(in_symbols(result, symbols))
 
     def gates(
@@ -269,17 +272,22 @@ class Speech:
         for block in audio.stream(recording, rate, window, warn, channel):
             samples += len(block)
             self._require_length(recording, samples / rate)
-            if self.stopped.is_set():
-                raise StoppedError("the server ends")
+            self._require_wanted()
             yield block
+
+    def _require_wanted(self) -> None:
+        """Raise `StoppedError` where the work is for nobody."""
+        if self.stopped.is_set():
+            raise StoppedError("the server ends")
+        if self.left.is_set():
+            raise StoppedError("nobody waits for the answer")
 
     def _require_length(self, recording: InMemory, duration_s: float) -> None:
         longest_s = self.limits.seconds
         if duration_s > longest_s + 1.0:
             raise TooMuchError(
                 f"{recording}: {duration_s:.0f} s, expected at most {longest_s:g} s, the limit of "
-                f"this server; cut it, transcribe it with `asr transcribe`, or start the server "
-                f"with asr serve --longest-s"
+                f"this server; cut it, or transcribe it with `asr transcribe`"
             )
 
     def _moments(self, recording: InMemory, channel: int | None) -> Any:

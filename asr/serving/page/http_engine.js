@@ -18,7 +18,7 @@ export class HttpEngine {
       const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
       throw new Error(
         `${name}: ${megabytes(blob.size)} MB, expected at most ${megabytes(this.limits.bytes)} MB; ` +
-        "start asr serve with --largest-mb for more",
+        "send a shorter recording, or FLAC or Opus instead of WAV",
       );
     }
     const { samplesOf } = await import("./wav.js");

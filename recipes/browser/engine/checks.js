@@ -124,7 +124,7 @@ export function unfitToMix(name, { channels }) {
   const alive = numbers.filter((c) => !isDead(c));
   const pairs = alive.flatMap((a) => alive.map((b) => [a, b]));
   const unrelated = pairs.find(([a, b]) => related(a, b) < RELATED);
-  let [what, choice] = ["", `${loudest + 1}`];
+  let [what, advice] = ["", `use channel ${loudest + 1} alone`];
   if (decibels((Math.max(mix, 1e-30) * channels.length) / meanPower) < CANCELLED_DB) {
     what = "they cancel each other out (opposite phase)";
   } else if (dead.length) {
@@ -135,14 +135,14 @@ export function unfitToMix(name, { channels }) {
       `channels ${a + 1} and ${b + 1} are different (correlation ` +
       `${(products[a][b] / Math.sqrt(powers[a] * powers[b])).toFixed(2)}), as with noise, hum or ` +
       "another speaker on one of them";
-    choice = `${a + 1} or ${b + 1}, after listening to both`;
+    advice = `listen to both, and use channel ${a + 1} or ${b + 1} alone`;
   } else {
     return [];
   }
   const asText = (power) => (power > 0 ? `${rint(decibels(power))}` : "-inf");
   return [
     `${name}: ${what}; the channels are at ${powers.map(asText).join(", ")} dB of full scale, ` +
-      `their mix is at ${asText(mix)} dB; choose one, and give the page a file of it alone: ${choice}`,
+      `their mix is at ${asText(mix)} dB; ${advice}`,
   ];
 }
 
