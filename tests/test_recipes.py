@@ -349,3 +349,22 @@ def test_the_demo_ends_with_how_to_call_the_program() -> None:
 
 def test_own_speech_is_fine_tuned_by_one_word(tmp_path: Path) -> None:
     assert "experiment=folder-finetuned" in dry("folder", tmp_path, "ROOT=/c", "FINETUNE=1")
+
+
+UNCHECKED = ("cluster", "librispeech/words.py")  # what they read, they have written themselves
+
+
+def test_every_script_ends_with_one_sentence() -> None:
+    """`asr.errors.exit_code` is around the `main` of each, and its code is the script's."""
+    every = sorted((REPOSITORY / "recipes").rglob("*.py"))
+    unchecked = tuple(str(REPOSITORY / "recipes" / name) for name in UNCHECKED)
+    scripts = [path for path in every if is_script(path) and not str(path).startswith(unchecked)]
+    assert len(scripts) > 30
+    for path in scripts:
+        text = path.read_text(encoding="utf-8")
+        assert re.search(r"(?m)^@exit_code\ndef main\(", text), path
+        assert text.rstrip().endswith("sys.exit(main())"), path
+
+
+def is_script(path: Path) -> bool:
+    return 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")

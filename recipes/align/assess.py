@@ -12,6 +12,7 @@ stands under its number of phones.
 
 import argparse
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from scipy.stats import rankdata
 from asr.assessment import CLEARLY, LEFT_OUT, VOWELS, likeliest
 from asr.corpora.lexicon import Said
 from asr.corpora.spoken import Pronouncer
-from asr.errors import DataError
+from asr.errors import DataError, exit_code
 from asr.files.outputs import atomic_open
 from asr.phones import Vocabulary
 from asr.records import Manifest
@@ -256,6 +257,7 @@ def report(data: Rows, odds: Array) -> None:
         print(f"| {condition} | " + " | ".join(cells) + " |")
 
 
+@exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -300,4 +302,4 @@ def write(path: Path, prior: Array, recogniser: Transcriber) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,7 @@ of × real time, and the share of a training step.
 """
 
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from asr.batch import Batch, pad
 from asr.config import AdamConfig, RunConfig, TrainingConfig
 from asr.corpora import TimitConfig
 from asr.criteria import CTCConfig
+from asr.errors import exit_code
 from asr.phones import Vocabulary
 from asr.recognizer import Recognizer
 from asr.training.learner import GradientDescent
@@ -42,6 +44,7 @@ WAVEFORMS = {
 MASKS = AugmentConfig(time_masks=2, frequency_masks=2)
 
 
+@exit_code
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(1)
@@ -109,4 +112,4 @@ def measure(paths: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ and bytes per hour of speech. All files are in the system's page cache.
 
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 
 from asr import audio
 from asr.dataset import Batches
+from asr.errors import exit_code
 from asr.features.cache import PRECISIONS, FrameCache
 from asr.features.config import FeaturesConfig
 from asr.features.layer import Features
@@ -41,6 +43,7 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.flac"))
 
 
+@exit_code
 def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -92,4 +95,4 @@ def measure(paths: list[Path], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ only increase it. The last table has the differences between the features and th
 """
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from asr import audio
 from asr.batch import Batch, pad
+from asr.errors import exit_code
 from asr.features.config import FeaturesConfig
 from asr.features.deltas import put_deltas
 from asr.features.frames import EPSILON, INT16_SCALE
@@ -262,10 +264,15 @@ def agreement(files: list[Path]) -> None:
         print(f"  {name}: librosa {(ours(config) - oracle).abs().max():.0e}")
 
 
-if __name__ == "__main__":
+@exit_code
+def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name, torch.no_grad():
         files = speech(Path(name))
         speed(files)
         where_time_goes(torch.from_numpy(audio.load(max(files, key=os.path.getsize))))
         agreement(files)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

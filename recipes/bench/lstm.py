@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.batch import pad, reverse
+from asr.errors import exit_code
 from asr.lstm.cell import TorchCell
 from asr.lstm.cells import CELLS
 from asr.lstm.fast import recurrence
@@ -171,6 +172,7 @@ def sizes() -> None:
             )
 
 
+@exit_code
 def main() -> None:
     torch.manual_seed(0)
     if "sizes" in sys.argv:
@@ -214,4 +216,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,6 +8,7 @@ heap has no holes from the step before. Linux with glibc only.
 
 import ctypes
 import gc
+import sys
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ import torch
 from asr.augment import Augment
 from asr.batch import Batch
 from asr.commands.configured import compose
+from asr.errors import exit_code
 from asr.phones import Vocabulary
 from asr.processor import memory
 from asr.recognizer import Recognizer
@@ -56,6 +58,7 @@ def peak() -> int:
     return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
 
 
+@exit_code
 def main() -> None:
     torch.set_num_threads(1)
     glibc = ctypes.CDLL(None)
@@ -90,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

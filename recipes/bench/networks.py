@@ -8,6 +8,7 @@ The speech is LibriSpeech in corpora/LibriSpeech/dev-part of that folder (by def
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from asr import audio, by_torch, model_file
+from asr.errors import exit_code
 from asr.transcriber import MODEL, load_model
 
 RATE = 16_000
@@ -35,6 +37,7 @@ def speech(count: int) -> list[audio.Waveform]:
     return [0.1 * draw.standard_normal(4 * RATE).astype(np.float32) for _ in range(count)]
 
 
+@exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--files", type=int, default=20)
@@ -64,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,6 +11,7 @@ average words and phones of LibriSpeech. Memory is the peak growth of the proces
 import multiprocessing
 import os
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from asr.corpora.checks import Checked, check
 from asr.corpora.recording import Corpus, PhoneSetLabeller, Recording
 from asr.corpora.summary import summarise
 from asr.dataset import Batches
+from asr.errors import exit_code
 from asr.phones import Vocabulary, phone_set
 from asr.records import Manifest, Utterance
 
@@ -220,9 +222,14 @@ def memory() -> None:
         )
 
 
-if __name__ == "__main__":
+@exit_code
+def main() -> None:
     print(f"asr prepare on {os.cpu_count()} cores ({prepare.__name__})")
     speed()
     print("Real recordings, one process, CPU time")
     formats()
     memory()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

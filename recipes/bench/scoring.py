@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from asr.commands.score import without_garbage_collection
+from asr.errors import exit_code
 from asr.phones import phone_set
 from asr.scoring import (
     ErrorCounts,
@@ -37,6 +38,7 @@ REPEATS = 2
 SCTK = "/usr/lib/sctk/bin/sclite"  # Debian's path
 
 
+@exit_code
 def main() -> int:
     """Exit code 1 with --check if counts differ or a limit is exceeded."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from asr.batch import pad
 from asr.criteria import CTC, CTCConfig
+from asr.errors import exit_code
 from asr.phones import Vocabulary, phone_set
 from asr.search import SearchConfig
 from asr.search.arpa import write_arpa
@@ -59,6 +60,7 @@ class Task:
     text: list[tuple[str, ...]]
 
 
+@exit_code
 def main() -> int:
     """Exit code 1 with --check if the promise is broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])

@@ -17,6 +17,8 @@ import time
 import numpy as np
 import soundfile
 
+from asr.errors import exit_code
+
 REPEATS = 10
 
 
@@ -31,6 +33,7 @@ def cost(arguments: list[str], environment: dict[str, str]) -> tuple[float, floa
     return usage.ru_utime + usage.ru_stime, time.perf_counter() - begin, usage.ru_maxrss / 1024
 
 
+@exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recording", nargs="?", help="default: 4 s of noise")
@@ -58,4 +61,4 @@ def show(what: str, numbers: tuple[float, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

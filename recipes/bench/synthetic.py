@@ -7,6 +7,7 @@ The goal is one hour in a minute on two cores, 60 × real time.
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,8 +15,10 @@ from pathlib import Path
 import soundfile
 
 from asr.corpora.synthetic import SyntheticConfig, generate
+from asr.errors import exit_code
 
 
+@exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
@@ -35,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

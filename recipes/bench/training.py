@@ -22,6 +22,7 @@ from torch import nn
 from asr.augment import Augment
 from asr.commands.configured import compose
 from asr.dataset import Batches
+from asr.errors import exit_code
 from asr.phones import Vocabulary
 from asr.processor import memory
 from asr.recognizer import Recognizer
@@ -44,6 +45,7 @@ def utterances(folder: Path) -> list[Utterance]:
     return made
 
 
+@exit_code
 def main() -> None:
     torch.set_num_threads(1)
     config = compose(["experiment=timit", "corpus.root=unused", "encoder.hidden=128"])
@@ -82,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,6 +8,7 @@ seconds on one thread, and ratios; machines are noisy, so quote the ratios.
 """
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,7 @@ from asr.architecture import EncoderConfig
 from asr.batch import Batch, pad
 from asr.criteria import CTC, CTCConfig, Transducer, TransducerConfig
 from asr.encoder import Encoder
+from asr.errors import exit_code
 from asr.lstm.cell import State
 from asr.search import SearchConfig
 
@@ -181,7 +183,12 @@ def searches() -> None:
         print(f"  {name:32}{audio_s / taken:12.1f}   {mean}")
 
 
-if __name__ == "__main__":
+@exit_code
+def main() -> None:
     torch.set_num_threads(1)
     losses()
     searches()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

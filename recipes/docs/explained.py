@@ -6,16 +6,19 @@ It takes half a minute; `make explain` compares three networks that it trains.
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
 from asr.commands import explain
 from asr.corpora.synthetic import SyntheticConfig, generate
+from asr.errors import exit_code
 from asr.transcriber import MODEL
 
 FEW = {f"{split}_{what}": 1 for split in ("train", "dev") for what in ("speakers", "utterances")}
 
 
+@exit_code
 def main() -> None:
     """Speaks, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -30,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

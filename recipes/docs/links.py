@@ -13,6 +13,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
+from asr.errors import exit_code
+
 RESOURCES = {("link", "href"), ("iframe", "src"), ("audio", "src"), ("source", "src")}
 RESOURCES |= {("img", "src"), ("script", "src"), ("video", "src"), ("object", "data")}
 
@@ -75,6 +77,7 @@ def check(site: Path) -> Links:
     return result
 
 
+@exit_code
 def main() -> None:
     """Prints what is wrong, and a summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -93,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+from asr.errors import exit_code
+
 WANTED = {
     "explain-gates.svg": "gates and state of layer 2 over time",
     "explain-reach.svg": "influence of an input by its age",
 }
 
 
+@exit_code
 def main() -> None:
     page = Path(sys.argv[1]).read_text(encoding="utf-8")
     folder = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/images")
@@ -26,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ recording, of all in batches with padding, and of a minute of them in a row.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -21,6 +22,7 @@ import torch
 from asr import audio, checkpoint, scoring
 from asr.batch import Batch, pad
 from asr.commands import export
+from asr.errors import exit_code
 from asr.export.model import ExportedModel
 from asr.records import Manifest
 from asr.transcriber import MODEL
@@ -35,6 +37,7 @@ def greedy(log_probs: np.ndarray, phones: list[str]) -> list[str]:
     return [phones[label - 1] for label in firsts if label]
 
 
+@exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("manifest", type=Path)
@@ -99,4 +102,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

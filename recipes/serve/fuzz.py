@@ -27,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 import fuzz
 from light import TEXT, spoken
 
+from asr.errors import exit_code
+
 LIMIT_S = 30.0
 MORE_MB = 60.0  # of memory afterwards, beside before
 ASKED = ("transcribe", "waveform", "gates", "align", "assess")
@@ -55,6 +57,7 @@ def damaged(seed: int, number: int) -> tuple[str, bytes]:
     return f"x.{kind}", data
 
 
+@exit_code
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=500)

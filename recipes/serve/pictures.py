@@ -16,6 +16,8 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
+from asr.errors import exit_code
+
 VIEWS = (  # name, width, height, colours, whether the gates are shown
     ("serve", 1120, 1120, "light", False),
     ("serve-phone", 390, 844, "dark", False),
@@ -60,6 +62,7 @@ def take(browser: Any, address: str, options: argparse.Namespace, view: Any) -> 
     context.close()
 
 
+@exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("recording", type=Path)
@@ -83,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,6 +6,7 @@ Human speech is LibriSpeech (CC BY 4.0), which has no phone labels: its picture 
 """
 
 import argparse
+import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import numpy as np
 import soundfile
 from matplotlib.axes import Axes
 from PIL import Image
+
+from asr.errors import exit_code
 
 RATE = 16_000
 LONG_S = 3.4  # length of each spectrogram in the first picture
@@ -169,6 +172,7 @@ def rules(root: Path, path: Path) -> None:
     save(figure, path)
 
 
+@exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path)
@@ -182,4 +186,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
