@@ -6,7 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,28 @@ def recipe(path: str) -> Any:
     sys.modules[file.stem] = module  # dataclasses look up annotations there
     spec.loader.exec_module(module)
     return module
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+
+@contextmanager
+def chromium_hearing(samples: Waveform, folder: Path) -> Iterator[Any]:
+    """Chromium, whose microphone plays these samples at 48 kHz again and again; or skips."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of extra dev")
+    if CHROMIUM is None:
+        pytest.skip("needs Debian's chromium: apt-get install chromium")
+    soundfile.write(folder / "microphone.wav", samples, 48_000, "PCM_16")
+    flags = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={folder / 'microphone.wav'}",
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    ]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
 
 
 def make(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:

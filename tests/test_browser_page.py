@@ -3,7 +3,6 @@
 import functools
 import http.server
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -13,14 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import recipe, tones_of
+from conftest import chromium_hearing, recipe, tones_of
 
 from asr import transcriber
 from asr.errors import DataError
 from asr.labels.formats import NO_SPEECH, in_format
 from asr.transcriber import MODEL, Transcriber
 
-playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("onnx")
 build = recipe("browser/build")
 
@@ -56,22 +54,9 @@ def served(folder: Path, by: type[Handler] = Handler) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium, whose microphone plays tones again and again."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("needs Chromium")
-    heard = tmp_path_factory.mktemp("microphone") / "tones.wav"
-    soundfile.write(heard, tones_of(TONES, 48_000), 48_000, "PCM_16")
-    flags = [
-        "--no-sandbox",
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-audio-capture={heard}",
-    ]
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=chromium, args=flags)
+    """Chromium, whose microphone plays tones."""
+    with chromium_hearing(tones_of(TONES, 48_000), tmp_path_factory.mktemp("tones")) as browser:
         yield browser
-        browser.close()
 
 
 def built(folder: Path, checkpoint: Path) -> Path:

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import shutil
 import subprocess
 import warnings
 from pathlib import Path
@@ -11,14 +10,13 @@ from types import ModuleType
 
 import documented
 import pytest
-from conftest import REPOSITORY, recipe
+from conftest import CHROMIUM, REPOSITORY, recipe
 
 pytest.importorskip("material")
 pytest.importorskip("mkdocstrings")
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 MEASURE = """<script>document.title = JSON.stringify(
 [innerWidth, document.documentElement.scrollWidth])</script></body>"""
 

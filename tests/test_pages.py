@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-from conftest import REPOSITORY, tones_of
+from conftest import CHROMIUM, REPOSITORY, tones_of
 
 from asr import checkpoint
 from asr.architecture import EncoderConfig, RecognizerConfig
@@ -29,7 +28,6 @@ from asr.training import curve
 from asr.training.run_directory import EPOCH
 
 TEMPLATES = REPOSITORY / "asr" / "templates"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 PHONES = ("s", "aa", "m", "iy", "aa", "s", "iy", "m", "aa")
 # What templates may put into a page as it is: data URLs, our own formulas, and a page's own parts.
 SAFE = {"equation", "general", "numbers", "picture.source", "scored", "source", "symbol"}

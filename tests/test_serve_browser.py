@@ -1,8 +1,6 @@
 """The page of `asr serve` in headless Chromium: what a person does, hears and sees."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -15,15 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from conftest import chromium_hearing
 from light import TEXT, spoken
 
 from asr.labels import textgrid
 from asr.records import Segment
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-if CHROMIUM is None:
-    pytest.skip("needs Debian's chromium: apt-get install chromium", allow_module_level=True)
 
 LIMIT_S = 90.0  # of audio
 CONTRASTS = Path(__file__).with_name("page") / "contrasts.js"
@@ -47,20 +41,11 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def chromium(sentence: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A browser whose microphone plays the sentence again and again."""
-    microphone = tmp_path_factory.mktemp("microphone") / "fake.wav"
+    """A browser whose microphone plays the sentence."""
     samples, rate = soundfile.read(sentence, dtype="float32")
-    soundfile.write(microphone, soxr.resample(samples, rate, 48_000), 48_000, "PCM_16")
-    flags = [
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-audio-capture={microphone}",
-        *(["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
-    ]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    heard = soxr.resample(samples, rate, 48_000)
+    with chromium_hearing(heard, tmp_path_factory.mktemp("sentence")) as browser:
         yield browser
-        browser.close()
 
 
 class Page:
