@@ -38,7 +38,7 @@ from asr.scoring.reliability import Calibration
 from asr.search import SearchConfig
 from asr.search.decoders import HMMDecoder
 from asr.search.ngram import estimate
-from asr.transcriber import MODEL
+from asr.transcriber import MODEL, STREAMING
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -75,6 +75,8 @@ CASES: dict[str, tuple[dict[str, Any], str, int, bool]] = {
         | {"normalization": "active", "context": 1},
         *("ligru", 2, True),
     ),
+    "running": (PACKAGED | {"normalization": "running"}, "lstm", 3, False),
+    "running, Δ": ({"normalization": "running", "bins": 20}, "layernorm", 1, False),
     "librosa": (LIBROSA | {"low_hz": 0.0}, "layernorm", 2, True),
     "librosa, mirrored": (
         LIBROSA | {"pad_mode": "reflect", "mel_scale": "htk", "window_ms": 25.06, "deltas": 1},
@@ -225,12 +227,6 @@ def test_what_cannot_be_expressed_is_refused_by_name(
         file.exported(saved(recognizer, tmp_path), int8=int8)
 
 
-def test_running_normalisation_is_refused_by_name(tmp_path: Path) -> None:
-    recognizer = network(PACKAGED | {"normalization": "running"})
-    with pytest.raises(DataError, match=r"features\.normalization is running"):
-        file.exported(saved(recognizer, tmp_path))
-
-
 @pytest.mark.parametrize("cell", file.IN_INT8)
 def test_int8_changes_little(cell: str, tmp_path: Path) -> None:
     original = saved(network({}, cell), tmp_path)
@@ -239,15 +235,6 @@ def test_int8_changes_little(cell: str, tmp_path: Path) -> None:
     assert kinds.count("DynamicQuantizeLSTM") == 4
     assert "LSTM" not in kinds
     assert 1e-6 < file.difference(model.SerializeToString(), original) < 0.05
-
-
-@pytest.fixture(scope="module")
-def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not MODEL.exists():
-        pytest.skip("no model is in the package")
-    path = tmp_path_factory.mktemp("export") / "phones.onnx"
-    assert export.run(None, path).startswith(f"{path}: ")
-    return path
 
 
 def test_the_file_has_what_the_checkpoint_has(tmp_path: Path) -> None:
@@ -283,12 +270,20 @@ def test_the_file_has_what_the_checkpoint_has(tmp_path: Path) -> None:
     assert np.abs(static - ours.numpy()).max() < 1e-3
 
 
-def test_real_speech_has_the_same_log_probabilities(packaged: Path, shared: Path) -> None:
+@pytest.mark.parametrize("packaged", [MODEL, STREAMING], ids=["phones", "streaming"])
+def test_real_speech_has_the_same_log_probabilities(
+    packaged: Path, shared: Path, tmp_path: Path
+) -> None:
+    if not packaged.exists():
+        pytest.skip("no model is in the package")
+    path = tmp_path / "phones.onnx"
+    said = export.run(None if packaged == MODEL else packaged, path)
+    assert said.startswith(f"{path}: ")
     recordings = sorted((shared / "corpora/timit-sample").rglob("*.wav"))[::30][:5]
     waveforms = [soundfile.read(path, dtype="float32")[0] for path in recordings]
     waveforms.append(np.concatenate([*waveforms, *waveforms[::-1]])[: 60 * 16_000])
-    recognizer = checkpoint.load(MODEL, language_model=False).recognizer
-    model = ExportedModel(packaged)
+    recognizer = checkpoint.load(packaged, language_model=False).recognizer
+    model = ExportedModel(path)
     alone = [model.log_probs(one) for one in waveforms]
     ours = [expected(recognizer, [one])[0] for one in waveforms]
     assert farthest(alone, ours) <= PARITY

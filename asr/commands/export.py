@@ -28,7 +28,7 @@ def run(
     `DataError` where the file is already there, unless `overwrite`, where the checkpoint is
     unreadable or cannot be expressed, and where packages are missing.
     """
-    output, path = Path(output), Path(checkpoint or MODEL)
+    output, path = Path(output), Path(MODEL if checkpoint is None else checkpoint)
     if output.suffix != ".onnx":
         raise DataError(f"{output}: expected a name that ends in .onnx")
     require_new([output], overwrite, [path])

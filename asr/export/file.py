@@ -53,11 +53,6 @@ def exported(
             f"expected a layer of {', '.join(IN_INT8)}, which onnxruntime has in 8 bits; leave "
             f"--int8 out"
         )
-    if config.features.normalization == "running":
-        raise DataError(
-            f"{file.path}: features.normalization is running, which no graph here computes, "
-            f"expected another one; export another checkpoint"
-        )
     file.require_sizes()
     original, phones, g = network.load(file), len(file.vocabulary) - 1, Graph(half=not int8)
     given = MOMENTS if moments else None

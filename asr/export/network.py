@@ -17,6 +17,7 @@ from asr.export.graph import Array, Graph, Value
 from asr.features.filters import dither_noise
 from asr.features.frames import DECIBEL_FLOOR, EPSILON, INT16_SCALE, TOP_DB, Frames
 from asr.features.moments import DB_PER_NAT, LOUDEST, PRIOR_VARIANCE, VARIANCE_FLOOR
+from asr.features.running import MEMORY, PEAK, PRIOR, RISE, SOFT, Rules
 from asr.lstm.inference import LAYER_NORM_EPSILON, NORMALIZED
 
 FLOOR = np.float64(VARIANCE_FLOOR)
@@ -195,6 +196,8 @@ class FeatureGraph:
                 of_prior = PRIOR_VARIANCE * np.square(prior_std, dtype=np.float64)
                 total = g("Add", size, np.float64(PRIOR_VARIANCE))
                 variance = g("Div", g("Add", variance, of_prior), total)
+        elif config.normalization == "running":
+            mean, variance = self._running(exact)
         else:  # utterance, or speaker: that of one recording
             mean, variance, _ = self._moments(exact, self.within)
         return mean, g("Sqrt", g("Max", variance, FLOOR))
@@ -222,6 +225,60 @@ class FeatureGraph:
         reference = g("GatherElements", ordered, g("Unsqueeze", place, [1]), axis=1)
         least = g("Sub", reference, config.active_db / DB_PER_NAT)
         return g("And", self.within, g("GreaterOrEqual", level, least))
+
+    def _running(self, frames: str) -> tuple[str, str]:
+        """`asr.features.running.follow` as a loop over time: mean and variance, (N, T, F)."""
+        g, config, width = self.g, self.config, self.config.dynamic_width
+        rules, f64 = Rules.of(config), np.float64
+        prior_mean, prior_std = (part.astype(f64) for part in self.like.training)
+        usual = rules.mean_level(prior_mean)
+        is_static = (np.arange(width) < rules.static).astype(f64)
+        step = Graph(f"{frames}.")
+        above = step("Sub", "level", "reference")
+        fallen = step("Sub", "reference", f64(rules.fall))
+        risen = step("Add", "reference", step("Mul", above, f64(RISE)))
+        rises = step("Greater", above, f64(0))
+        reference = step("Where", rises, risen, fallen)
+        below = step("Sub", reference, "level")
+        faded = step("Exp", step("Div", step("Max", below, f64(0)), f64(-SOFT)))
+        is_loud = step("LessOrEqual", below, f64(rules.active))
+        weight = step("Where", is_loud, faded, f64(0))
+        kept = step("Exp", step("Mul", step("Max", above, f64(0)), f64(-RISE / SOFT)))
+        kept = step("Mul", kept, step("Sub", f64(1), step("Div", weight, f64(MEMORY))))
+        values = f64(1), "x", step("Mul", "x", "x")
+        size, total, squares = (
+            step("Add", step("Mul", name, kept), step("Mul", weight, value))
+            for name, value in zip(("size", "total", "squares"), values, strict=True)
+        )
+        moved = step("Mul", step("Sub", reference, f64(usual + PEAK)), is_static)
+        prior = step("Mul", step("Add", moved, prior_mean), f64(PRIOR))
+        whole = step("Add", size, f64(PRIOR))
+        of_total = step("Div", step("Mul", total, total), step("Max", size, np.finfo(f64).tiny))
+        spread = step("Max", step("Sub", squares, of_total), f64(0))
+        of_prior = PRIOR * np.square(prior_std)
+        outputs = {
+            **{"reference'": reference, "size'": size, "total'": total, "squares'": squares},
+            "mean": step("Div", step("Add", prior, total), whole),
+            "variance": step("Div", step("Add", spread, of_prior), whole),
+        }
+        for name, value in outputs.items():
+            step.output(name, value)
+        one, every = ["N", 1], ["N", width]
+        states = {"reference": one, "size": one, "total": every, "squares": every}
+        given = states | {"x": every, "level": one}
+        results = {f"{name}'": shape for name, shape in states.items()}
+        results |= {"mean": every, "variance": every}
+        body = step.made("follow", given, results, **dict.fromkeys([*given, *results], "float64"))
+        mel = g.cut(frames, rules.first, rules.static, 2)
+        level = g("ReduceMean", mel, axes=[2])
+        count = g.size(frames, 0)
+        zeros = {size: g("Expand", f64(0), g.shape(count, size)) for size in (1, width)}
+        begin = g("Add", zeros[1], f64(usual)), zeros[1], zeros[width], zeros[width]
+        axes = {"scan_input_axes": [1, 1], "scan_output_axes": [1, 1]}
+        *_, mean, variance = g.several(
+            6, "Scan", *begin, frames, level, num_scan_inputs=2, body=body, **axes
+        )
+        return mean, variance
 
     def _around(self, frames: str) -> tuple[str, str]:
         """`asr.features.normalization.around`: mean and variance, (N, T, F)."""

@@ -114,6 +114,11 @@ def write_network(folder: Path, source: ModelFile, int8: bool) -> int:
             f"{source.path}: criterion.name is {criterion.name}, expected ctc, whose search the "
             f"page has; choose another checkpoint"
         )
+    if source.config.features.normalization == "running":
+        raise DataError(
+            f"{source.path}: features.normalization is running, of a model for streams, whose "
+            f"decisions the page does not make; choose another checkpoint"
+        )
     folder.mkdir()
     model = export.exported(source, int8, moments=True, language_model=False)
     return write_compressed(folder / "network.onnx", model.SerializeToString())
