@@ -178,6 +178,9 @@ class FeatureGraph:
             is_given = g("Greater", count, 0)
             mean = g("Where", is_given, g.cut(given, 0, 1, 1), mean)
             std = g("Where", is_given, g.cut(given, 1, 2, 1), std)
+        if config.normalization == "running":  # as `Frames.normalised` rounds
+            mean, std = g.cast(mean, "float32"), g.cast(std, "float32")
+            return g("Div", g("Sub", frames, mean), std)
         return g.cast(g("Div", g("Sub", exact, mean), std), "float32")
 
     def _own_moments(self, exact: str) -> tuple[Value, Value]:

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
-from asr.errors import exit_code
+from asr.errors import DataError, exit_code
 
 RESOURCES = {("link", "href"), ("iframe", "src"), ("audio", "src"), ("source", "src")}
 RESOURCES |= {("img", "src"), ("script", "src"), ("video", "src"), ("object", "data")}
@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--external", action="store_true", help="print links to other sites")
     arguments = parser.parse_args()
     links = check(arguments.site)
+    if not links.pages:
+        raise DataError(f"{arguments.site}: no pages, expected a site; run: make docs")
     if arguments.external:
         print("\n".join(sorted(links.external)))
     print("\n".join(links.wrong), end="\n" if links.wrong else "")

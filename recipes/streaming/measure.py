@@ -180,7 +180,7 @@ def main() -> int:
     share, patience_s = options.share or how.share, options.patience or how.patience_s
     model.streaming = replace(how, share=share, patience_s=patience_s)
     spoken = {one.id: one for one in list(Manifest(options.manifest))[: options.utterances]}
-    if not all(one.segments for one in spoken.values()):
+    if not spoken or not all(one.segments for one in spoken.values()):
         raise DataError(f"{options.manifest}: no times of phones; `asr align --output` adds them")
     waveforms = {id: audio.load(one.audio, rate) for id, one in spoken.items()}
     duration_s = sum(map(len, waveforms.values())) / rate

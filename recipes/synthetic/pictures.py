@@ -21,7 +21,7 @@ import soundfile
 from matplotlib.axes import Axes
 from PIL import Image
 
-from asr.errors import exit_code
+from asr.errors import DataError, exit_code
 
 RATE = 16_000
 LONG_S = 3.4  # length of each spectrogram in the first picture
@@ -179,6 +179,8 @@ def main() -> None:
     parser.add_argument("librispeech", type=Path)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/images"))
     arguments = parser.parse_args()
+    if not any(arguments.root.glob("TRAIN/DR*/*/*.PHN")):
+        raise DataError(f"{arguments.root}: no synthetic corpus; `make demo` speaks one")
     beside_real(
         arguments.root, arguments.librispeech, arguments.folder / "synthetic-beside-real.png"
     )
