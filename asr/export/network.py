@@ -248,7 +248,7 @@ class FeatureGraph:
         weight = step("Where", is_loud, faded, f64(0))
         kept = step("Exp", step("Mul", step("Max", above, f64(0)), f64(-RISE / SOFT)))
         kept = step("Mul", kept, step("Sub", f64(1), step("Div", weight, f64(MEMORY))))
-        values = f64(1), "x", step("Mul", "x", "x")
+        values: tuple[Value, ...] = f64(1), "x", step("Mul", "x", "x")
         size, total, squares = (
             step("Add", step("Mul", name, kept), step("Mul", weight, value))
             for name, value in zip(("size", "total", "squares"), values, strict=True)
@@ -256,7 +256,7 @@ class FeatureGraph:
         moved = step("Mul", step("Sub", reference, f64(usual + PEAK)), is_static)
         prior = step("Mul", step("Add", moved, prior_mean), f64(PRIOR))
         whole = step("Add", size, f64(PRIOR))
-        of_total = step("Div", step("Mul", total, total), step("Max", size, np.finfo(f64).tiny))
+        of_total = step("Div", step("Mul", total, total), step("Max", size, f64(1e-300)))
         spread = step("Max", step("Sub", squares, of_total), f64(0))
         of_prior = PRIOR * np.square(prior_std)
         outputs = {
