@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -32,7 +32,8 @@ SCORERS = ("levenshtein", "sclite")
 # sclite 2 of 4/3/3 (word.c, wwd_WORD), levenshtein 0 of 1/1/1.
 COSTS = {"sclite": (4, 3, 2), "levenshtein": (1, 1, 0)}
 
-LETTERS = {"equal": CORRECT, "replace": SUBSTITUTED, "delete": DELETED, "insert": INSERTED}
+LETTERS = {"equal": CORRECT, "substitute": SUBSTITUTED, "delete": DELETED, "insert": INSERTED}
+BLOCK = 1_000  # utterances that jiwer aligns together: its alignments are large
 LENGTH_BIN = 8  # phones; utterances that are aligned together are about equally long
 
 # A cell of the table of choices is a sum of these; none of the first two is a deletion.
@@ -100,12 +101,20 @@ def error_count(pairs: Pairs, scorer: str) -> int:
 
 
 def _fewest_errors(said: Sequence[str], heard: Sequence[str]) -> Iterator[str]:
-    """rapidfuzz's alignments of `Phones.code`: those of jiwer, which asks it too."""
-    for ours, theirs in zip(said, heard, strict=True):
-        yield "".join(
-            LETTERS[one.tag] * max(one.src_end - one.src_start, one.dest_end - one.dest_start)
-            for one in Levenshtein.opcodes(ours, theirs)
+    """jiwer's alignments of `Phones.code`, whose characters are its words."""
+    import jiwer
+
+    unchanged = jiwer.Compose([])
+    for start in range(0, len(said), BLOCK):
+        ours, theirs = (
+            cast("Any", list(map(list, side[start : start + BLOCK]))) for side in (said, heard)
         )
+        for chunks in jiwer.process_words(ours, theirs, unchanged, unchanged).alignments:
+            yield "".join(
+                LETTERS[one.type]
+                * max(one.ref_end_idx - one.ref_start_idx, one.hyp_end_idx - one.hyp_start_idx)
+                for one in chunks
+            )
 
 
 def _cheapest(pairs: Pairs, costs: tuple[int, int, int]) -> list[str]:
