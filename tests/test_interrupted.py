@@ -5,9 +5,11 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from asr.phones import Vocabulary
 from asr.processor.workers import ignore_signals
 from asr.records import Utterance
 from asr.training.learner import ExpectationMaximisation, GradientDescent
+from asr.training.progress import SIGNALS, Pauses
 
 FRAMES = 110  # two utterances of a step in two batches, or in one
 
@@ -68,6 +71,48 @@ def same(one: RunConfig, other: RunConfig, *which: str) -> bool:
     )
 
 
+def interrupt(number: signal.Signals) -> None:
+    """Send this process a signal, and wait until another thread has taken it."""
+    os.kill(os.getpid(), number)
+    time.sleep(0.02)
+
+
+def test_signals_of_a_training_interrupt_no_thread_that_computes() -> None:
+    masks = []
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with pytest.raises(SystemExit, match="75"), Pauses(0):
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        with ThreadPoolExecutor(1) as pool:
+            masks.append(pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result())
+        interrupt(signal.SIGTERM)
+    assert all(mask >= {*SIGNALS, signal.SIGCHLD} for mask in masks)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+def test_signals_do_not_damage_the_heap_in_products_of_onednn() -> None:
+    code = """
+import signal, time, torch
+from asr.processor import signals
+count = 0
+def handle(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGALRM, handle)
+torch.set_num_threads(1)
+lstm, frames = torch.nn.LSTM(80, 128, bidirectional=True), torch.randn(100, 8, 80)
+with signals.away():
+    signal.setitimer(signal.ITIMER_REAL, 5e-4, 5e-4)
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        lstm(frames)[0].sum().backward()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+print(count)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
+
+
 def test_a_worker_ends_by_a_signal_of_its_parent_alone() -> None:
     ready = multiprocessing.get_context("fork").Event()
 
@@ -106,7 +151,7 @@ def test_signals_in_every_step_and_evaluation_change_nothing(
 
         def signalled(self: Any, batch: Batch, *others: Any) -> Any:
             heard.update(batch.ids)
-            os.kill(os.getpid(), signals[sum(heard.values()) % 3])
+            interrupt(signals[sum(heard.values()) % 3])
             return step(self, batch, *others)
 
         monkeypatch.setattr(kind, "step", signalled)
@@ -119,7 +164,7 @@ def test_signals_in_every_step_and_evaluation_change_nothing(
         nonlocal evaluated
         evaluated += 1
         if evaluated % 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            interrupt(signal.SIGTERM)
         return evaluate(*arguments)
 
     monkeypatch.setattr(train, "evaluate", evaluation)
