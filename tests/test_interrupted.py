@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ import pytest
 import torch
 from test_train import config, records, weights  # noqa: F401
 
-from asr import checkpoint, train
+from asr import batch, checkpoint, dataset, train
 from asr.architecture import EncoderConfig
 from asr.batch import Batch
-from asr.config import RunConfig
+from asr.commands import decode, tune
+from asr.config import RunConfig, TuneConfig
 from asr.criteria import GMMConfig
 from asr.dataset import Batches
 from asr.errors import DataError
 from asr.phones import Vocabulary
 from asr.processor.workers import ignore_signals
-from asr.records import Utterance
+from asr.records import Utterance, write_jsonl
 from asr.training.learner import ExpectationMaximisation, GradientDescent
 from asr.training.progress import SIGNALS, Pauses
 
@@ -80,11 +81,15 @@ def interrupt(number: signal.Signals) -> None:
 def test_signals_of_a_training_interrupt_no_thread_that_computes() -> None:
     masks = []
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with pytest.raises(SystemExit, match="75"), Pauses(0):
+
+    def look() -> None:
         masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
         with ThreadPoolExecutor(1) as pool:
             masks.append(pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result())
         interrupt(signal.SIGTERM)
+
+    with pytest.raises(SystemExit, match="75"), Pauses(0):
+        look()
     assert all(mask >= {*SIGNALS, signal.SIGCHLD} for mask in masks)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
@@ -251,6 +256,34 @@ def test_the_budget_of_frames_changes_no_gradient_and_refuses_by_name(
     small = in_folder(kept_whenever(plain, batch_frames=40), tmp_path / "small")
     with pytest.raises(DataError, match=r"tone\d: its [\d.]+ s are \d+ frames, .* at most 40;"):
         train.run(small)
+
+
+def test_no_command_pads_more_frames_together_than_the_budget(
+    config: RunConfig,  # noqa: F811
+    tones: list[Utterance],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    most, sizes = 150, list[int]()
+    run = kept_whenever(config, batch_size=8, batch_frames=most, epochs=1)
+    run = dataclasses.replace(run, tune=TuneConfig(blank_penalty=[0.0]))
+    for split in ("dev", "test"):
+        write_jsonl(Path(run.run_dir) / "manifests" / f"{split}.jsonl", tones[5:])
+    pad = batch.pad
+
+    def watched(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        padded, lengths = pad(parts)
+        if padded.is_floating_point() and padded.numel():
+            per_frame = run.features.hop_samples if padded.dim() == 2 else 1
+            sizes.append(len(parts))
+            assert len(parts) == 1 or padded[..., 0].numel() <= most * per_frame
+        return padded, lengths
+
+    for module in (batch, dataset, tune):
+        monkeypatch.setattr(module, "pad", watched)
+    for command in (train, decode, tune):
+        sizes.clear()
+        command.run(run)
+        assert max(sizes) > 1
 
 
 def test_batches_for_evaluation_hold_ten_minutes_at_most(tones: list[Utterance]) -> None:
