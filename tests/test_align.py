@@ -477,7 +477,7 @@ def test_nothing_is_written_where_alignment_fails(
 def test_an_error_of_many_utterances_is_said_a_few_times_and_counted(
     run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good = read_jsonl(run[1], Utterance)[0]
+    good = replace(read_jsonl(run[1], Utterance)[0], segments=None)
     bad = [replace(good, id=f"foreign{n}", phones=("aa", "zz")) for n in range(40)]
     write_jsonl(tmp_path / "bad.jsonl", [good, *bad])
     assert align.main([str(run[0]), str(tmp_path / "bad.jsonl"), "--ctm", str(tmp_path / "x")]) == 1
