@@ -59,18 +59,28 @@ def grouped(problems: Iterable[str]) -> Iterator[str]:
     """
     causes: dict[str, list[str]] = {}
     for problem in problems:
-        cause = problem.partition(": ")[2] or problem
-        causes.setdefault(re.sub(r"(?<![\w'])[\d.]+(?![\w'])", "#", cause), []).append(problem)
+        causes.setdefault(cause_of(problem), []).append(problem)
     for alike in causes.values():
         if len(alike) <= FEW:
             yield from alike
             continue
-        others = list(dict.fromkeys(problem.partition(": ")[0] for problem in alike[1:]))
-        more = len(others) - NAMED
         yield alike[0]
-        yield f"    and the same {len(alike) - 1} times more: {', '.join(others[:NAMED])}" + (
-            f", and {more} more" if more > 0 else ""
-        )
+        yield f"    {the_same(problem.partition(': ')[0] for problem in alike[1:])}"
+
+
+def cause_of(problem: str) -> str:
+    """What follows the place in a problem, without the numbers."""
+    return re.sub(r"(?<![\w'])[\d.]+(?![\w'])", "#", problem.partition(": ")[2] or problem)
+
+
+def the_same(places: Iterable[str]) -> str:
+    """How often, and where, there are problems of a cause that was said."""
+    all_of_them = list(places)
+    others = list(dict.fromkeys(all_of_them))
+    more = len(others) - NAMED
+    return f"and the same {len(all_of_them)} times more: {', '.join(others[:NAMED])}" + (
+        f", and {more} more" if more > 0 else ""
+    )
 
 
 def did_you_mean(wrong: str, known: Iterable[str], cutoff: float = 0.6) -> str:

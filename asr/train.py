@@ -49,7 +49,7 @@ def run(config: RunConfig) -> None:
         history = state.history
         augment = Augment(config.augment, config.features.sample_rate, config.mel_bins)
         batches, by_length, dev_batches = training_batches(config, vocabulary, train, dev, augment)
-        moments = recognizer.moments_of(by_length)
+        moments = recognizer.moments_of(initialization.sample_by_speaker(by_length))
         if state.is_new:
             initialization.initialize(recognizer, training.start_from, by_length, dev_batches)
         learner = build_learner(config, recognizer, augment, moments)

@@ -474,6 +474,19 @@ def test_nothing_is_written_where_alignment_fails(
     assert not out.exists()
 
 
+def test_an_error_of_many_utterances_is_said_a_few_times_and_counted(
+    run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = replace(read_jsonl(run[1], Utterance)[0], segments=None)
+    bad = [replace(good, id=f"foreign{n}", phones=("aa", "zz")) for n in range(40)]
+    write_jsonl(tmp_path / "bad.jsonl", [good, *bad])
+    assert align.main([str(run[0]), str(tmp_path / "bad.jsonl"), "--ctm", str(tmp_path / "x")]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert [line.split(":")[1] for line in lines[:3]] == [" foreign0", " foreign1", " foreign2"]
+    assert len(lines) == 4
+    assert "37 times more: foreign3, " in lines[3]
+
+
 def test_what_cannot_be_aligned_gets_one_line_each_and_the_others_are_done(
     run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,20 @@ def test_normalisation_of_a_large_set_is_of_a_sample_of_all_lengths(
     assert sorted(chosen(tones, 2) + chosen(tones, 2, rank=1)) == sorted(chosen(tones, 1))
 
 
+def test_normalisation_by_speaker_is_of_some_utterances_of_each(tones: list[Utterance]) -> None:
+    def heard(ranks: int, rank: int, each: int) -> set[str]:
+        batches = Batches(tones, VOCABULARY, 16_000, 2, rank=rank, ranks=ranks)
+        assert initialization.sample_by_speaker(batches, large=len(tones)) is batches
+        sample = initialization.sample_by_speaker(batches, large=3, each=each)
+        return {id for batch in sample for id in batch.ids}
+
+    assert heard(1, 0, each=1) == {one.id for one in tones[:3]}  # three speakers, by turns
+    assert heard(1, 0, each=2) == {one.id for one in [*tones[:3], *tones[6:]]}
+    assert heard(1, 0, each=9) == {one.id for one in tones}
+    assert heard(2, 0, each=2) | heard(2, 1, each=2) == heard(1, 0, each=2)
+    assert not heard(2, 0, each=2) & heard(2, 1, each=2)
+
+
 def chosen(tones: list[Utterance], ranks: int, rank: int = 0) -> list[tuple[str, ...]]:
     batches = Batches(tones, VOCABULARY, 16_000, 1, rank=rank, ranks=ranks)
     return [batch.ids for batch in initialization.sample(batches, large=3, some=3)]

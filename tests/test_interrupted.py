@@ -5,9 +5,11 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,19 @@ import pytest
 import torch
 from test_train import config, records, weights  # noqa: F401
 
-from asr import checkpoint, train
+from asr import batch, checkpoint, dataset, train
 from asr.architecture import EncoderConfig
 from asr.batch import Batch
-from asr.config import RunConfig
+from asr.commands import decode, tune
+from asr.config import RunConfig, TuneConfig
 from asr.criteria import GMMConfig
 from asr.dataset import Batches
 from asr.errors import DataError
 from asr.phones import Vocabulary
 from asr.processor.workers import ignore_signals
-from asr.records import Utterance
+from asr.records import Utterance, write_jsonl
 from asr.training.learner import ExpectationMaximisation, GradientDescent
+from asr.training.progress import SIGNALS, Pauses
 
 FRAMES = 110  # two utterances of a step in two batches, or in one
 
@@ -68,6 +72,52 @@ def same(one: RunConfig, other: RunConfig, *which: str) -> bool:
     )
 
 
+def interrupt(number: signal.Signals) -> None:
+    """Send this process a signal, and wait until another thread has taken it."""
+    os.kill(os.getpid(), number)
+    time.sleep(0.02)
+
+
+def test_signals_of_a_training_interrupt_no_thread_that_computes() -> None:
+    masks = []
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    def look() -> None:
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        with ThreadPoolExecutor(1) as pool:
+            masks.append(pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result())
+        interrupt(signal.SIGTERM)
+
+    with pytest.raises(SystemExit, match="75"), Pauses(0):
+        look()
+    assert all(mask >= {*SIGNALS, signal.SIGCHLD} for mask in masks)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+def test_signals_do_not_damage_the_heap_in_products_of_onednn() -> None:
+    code = """
+import signal, time, torch
+from asr.processor import signals
+count = 0
+def handle(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGALRM, handle)
+torch.set_num_threads(1)
+lstm, frames = torch.nn.LSTM(80, 128, bidirectional=True), torch.randn(100, 8, 80)
+with signals.away():
+    signal.setitimer(signal.ITIMER_REAL, 5e-4, 5e-4)
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        lstm(frames)[0].sum().backward()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+print(count)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
+
+
 def test_a_worker_ends_by_a_signal_of_its_parent_alone() -> None:
     ready = multiprocessing.get_context("fork").Event()
 
@@ -106,7 +156,7 @@ def test_signals_in_every_step_and_evaluation_change_nothing(
 
         def signalled(self: Any, batch: Batch, *others: Any) -> Any:
             heard.update(batch.ids)
-            os.kill(os.getpid(), signals[sum(heard.values()) % 3])
+            interrupt(signals[sum(heard.values()) % 3])
             return step(self, batch, *others)
 
         monkeypatch.setattr(kind, "step", signalled)
@@ -119,7 +169,7 @@ def test_signals_in_every_step_and_evaluation_change_nothing(
         nonlocal evaluated
         evaluated += 1
         if evaluated % 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            interrupt(signal.SIGTERM)
         return evaluate(*arguments)
 
     monkeypatch.setattr(train, "evaluate", evaluation)
@@ -206,6 +256,34 @@ def test_the_budget_of_frames_changes_no_gradient_and_refuses_by_name(
     small = in_folder(kept_whenever(plain, batch_frames=40), tmp_path / "small")
     with pytest.raises(DataError, match=r"tone\d: its [\d.]+ s are \d+ frames, .* at most 40;"):
         train.run(small)
+
+
+def test_no_command_pads_more_frames_together_than_the_budget(
+    config: RunConfig,  # noqa: F811
+    tones: list[Utterance],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    most, sizes = 150, list[int]()
+    run = kept_whenever(config, batch_size=8, batch_frames=most, epochs=1)
+    run = dataclasses.replace(run, tune=TuneConfig(blank_penalty=[0.0]))
+    for split in ("dev", "test"):
+        write_jsonl(Path(run.run_dir) / "manifests" / f"{split}.jsonl", tones[5:])
+    pad = batch.pad
+
+    def watched(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        padded, lengths = pad(parts)
+        if padded.is_floating_point() and padded.numel():
+            per_frame = run.features.hop_samples if padded.dim() == 2 else 1
+            sizes.append(len(parts))
+            assert len(parts) == 1 or padded[..., 0].numel() <= most * per_frame
+        return padded, lengths
+
+    for module in (batch, dataset, tune):
+        monkeypatch.setattr(module, "pad", watched)
+    for command in (train, decode, tune):
+        sizes.clear()
+        command.run(run)
+        assert max(sizes) > 1
 
 
 def test_batches_for_evaluation_hold_ten_minutes_at_most(tones: list[Utterance]) -> None:

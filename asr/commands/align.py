@@ -277,19 +277,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"warning: {warning}", file=sys.stderr)
     if not jobs:
         raise_problems(given.problems)
-    for problem in given.problems:
+    for problem in grouped(given.problems):
         print(f"error: {problem}", file=sys.stderr)
-    counts = Counter[str]()
+    counts, sentences = Counter[str](), recordings.Sentences()
 
     def say(kind: str, pair: Pair, sentence: str) -> None:
         name = pair.utterance.id if pair.utterance else shown(pair.audio)
-        start = "" if sentence.startswith(name) else f"{name}: "
-        shown_as = "warning" if kind == "doubt" else kind
-        tqdm.write(f"{shown_as}: {start}{sentence}", file=sys.stderr)
         counts[kind] += 1
+        if kind == "doubt":
+            start = "" if sentence.startswith(name) else f"{name}: "
+            tqdm.write(f"warning: {start}{sentence}", file=sys.stderr)
+        else:
+            sentences(kind, name, sentence)
 
     def report(good: int) -> int:
         """Print how many pairs are not aligned, or doubtful; the exit code."""
+        sentences.end()
         for count, what in (
             (total - good, "not checked" if options.check else "not aligned"),
             (counts["doubt"], "seem to have the transcript of another recording"),

@@ -107,21 +107,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             problems += error.problems
     if not jobs:
         raise_problems(problems)
-
-    def say(kind: str, sentence: str, name: str = "") -> None:
-        start = f"{name}: " if name and not sentence.startswith(name) else ""
-        tqdm.write(f"{kind}: {start}{sentence}", file=sys.stderr)
-
     for warning in grouped([*given.notes, *pronouncer.warnings()]):
-        say("warning", warning)
-    for problem in problems:
-        say("error", problem)
+        print(f"warning: {warning}", file=sys.stderr)
+    for problem in grouped(problems):
+        print(f"error: {problem}", file=sys.stderr)
     assessor = assessment.load(options.checkpoint, device_for(options.device), options.symbols)
-    bad = len(problems)
+    bad, say = len(problems), recordings.Sentences()
     hidden = True if options.output is None else None
     for pair, target, said in tqdm(jobs, desc="assessed", leave=False, disable=hidden):
         name = shown(pair.audio)
-        warn = partial(say, "warning", name=name)
+        warn = partial(say, "warning", name)
         try:
             with audio.on_disk(pair.audio):
                 blocks = assessor.recogniser.blocks(pair.audio, warn, options.channel)
@@ -131,13 +126,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except DataError as error:
             bad += 1
             for problem in error.problems:
-                say("error", problem, name)
+                say("error", name, problem)
             continue
         if target is None:
             print(text, end="", flush=True)
         else:
             with atomic_open(target) as file:
                 file.write(text)
+    say.end()
     if options.output:
         print(options.output)
     if bad and (count := len(given.pairs) + len(given.problems)) > 1:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from asr import audio
 from asr.audio import AudioInfo, Waveform
 from asr.audio.kinds import CONVERTED_ENDINGS
-from asr.errors import DataError, raise_problems
+from asr.errors import FEW, DataError, cause_of, raise_problems, the_same
 from asr.features.config import FeaturesConfig
 from asr.files import kept
 from asr.files.walking import walk
@@ -20,6 +21,34 @@ from asr.labels.formats import FORMATS
 def tell_first_use() -> None:
     """From now on, what only the first use has to do is said on standard error."""
     kept.say = lambda sentence: print(sentence, file=sys.stderr, flush=True)
+
+
+class Sentences:
+    """Errors and warnings of many recordings, on standard error as they come.
+
+    Of one cause a few are printed; `end` says of how many others there were more, and of which.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], list[str]] = defaultdict(list)
+
+    def __call__(self, kind: str, name: str, sentence: str) -> None:
+        """Print the sentence, after the recording's name where that does not begin it."""
+        from tqdm import tqdm  # takes 0.05 s to import
+
+        line = sentence if sentence.startswith(name) else f"{name}: {sentence}"
+        names = self._names[kind, cause_of(line)]
+        names.append(name)
+        if len(names) <= FEW:
+            tqdm.write(f"{kind}: {line}", file=sys.stderr)
+
+    def end(self) -> None:
+        """Print how often causes came that were printed a few times."""
+        for (kind, _), names in self._names.items():
+            if len(names) > FEW:
+                others = the_same(names[FEW:])
+                print(f"{kind}: as of {names[0]}, {others}", file=sys.stderr)
+        self._names.clear()
 
 
 def flags(nargs: str) -> argparse.ArgumentParser:

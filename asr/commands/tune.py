@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from asr import scoring
-from asr.batch import pad
+from asr.batch import cut, pad
 from asr.commands.configured import command
 from asr.config import RunConfig, TuneConfig
 from asr.dataset import MOST_FRAMES
@@ -33,7 +33,7 @@ from asr.recognizer import Recognizer, encode_all
 from asr.records import Manifest, Utterance
 from asr.search import SearchConfig
 from asr.search.word_model import graph_for
-from asr.training.batches import split_batches
+from asr.training.batches import most_frames, split_batches
 from asr.training.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ def run(config: RunConfig) -> None:
         with atomic_open(run_dir.emissions, "wb") as file:
             file.write(to_bytes(emissions, metadata))
     protocol = config.corpus.protocol
-    tried = tune(recognizer, emissions, dev, config.search, trials, protocol)
+    most = most_frames(config.training)
+    tried = tune(recognizer, emissions, dev, config.search, trials, protocol, most)
     best = min(tried, key=lambda trial: trial["dev_per"])  # the first of equals
     chosen = {key: value for key, value in best.items() if key != "dev_per"}
     result = {
@@ -100,16 +101,20 @@ def tune(
     search: SearchConfig,
     trials: Sequence[Trial],
     protocol: str,
+    most: int = MOST_FRAMES,
 ) -> list[Trial]:
-    """Each trial with its `dev_per`, in percent, on emissions by id, each (T', E)."""
+    """Each trial with its `dev_per`, in percent, on emissions by id, each (T', E).
+
+    At most `most` padded frames are searched together.
+    """
     graph = graph_for(search, recognizer.vocabulary.phones)
-    ids = list(emissions)
-    parts: list[list[str]] = []
-    for id in sorted(ids, key=lambda id: len(emissions[id])):  # the longest of a part is its last
-        if parts and len(parts[-1]) < min(AT_ONCE, MOST_FRAMES // max(1, len(emissions[id]))):
-            parts[-1].append(id)
-        else:
-            parts.append([id])
+    ids = sorted(emissions, key=lambda id: len(emissions[id]))
+    groups = [range(n, min(n + AT_ONCE, len(ids))) for n in range(0, len(ids), AT_ONCE)]
+    parts = [
+        [ids[n] for n in part]
+        for group in groups
+        for part in cut(group, lambda n: len(emissions[ids[n]]), most)
+    ]
     padded = [(part, *pad([emissions[id] for id in part])) for part in parts]
     references = {utterance.id: utterance.phones for utterance in dev}
     tried = []

@@ -24,9 +24,10 @@ def ignore_signals(number: int = 0) -> None:
     """
     for one in (signal.SIGUSR1, signal.SIGINT):
         signal.signal(one, signal.SIG_IGN)
-    if not hasattr(signal, "sigwaitinfo"):  # macOS: the sender is unknown
-        return
     parent, term = os.getppid(), [signal.SIGTERM]
+    if not hasattr(signal, "sigwaitinfo"):  # macOS: the sender is unknown
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, term)
+        return
     signal.pthread_sigmask(signal.SIG_BLOCK, term)
 
     def wait() -> None:

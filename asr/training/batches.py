@@ -7,7 +7,7 @@ from functools import partial
 from itertools import pairwise
 
 from asr.augment import Augment
-from asr.config import RunConfig
+from asr.config import RunConfig, TrainingConfig
 from asr.dataset import MOST_FRAMES, Batches
 from asr.errors import raise_problems
 from asr.features.cache import frame_cache
@@ -50,12 +50,17 @@ def training_batches(
         batch_frames=config.training.batch_frames,
         frames=counter(config.features, 1 - config.augment.speed),
     )
-    most, frames = config.training.batch_frames or MOST_FRAMES, counter(config.features)
+    most, frames = most_frames(config.training), counter(config.features)
     return (
         learned(train, cache=train_cache),
         batches(train, cache=train_cache, batch_frames=most, frames=frames),
         batches(dev, cache=cache, batch_frames=most, frames=frames),
     )
+
+
+def most_frames(training: TrainingConfig) -> int:
+    """The padded frames of a batch that is not learned from."""
+    return training.batch_frames or MOST_FRAMES
 
 
 def counter(features: FeaturesConfig, speed: float = 1.0) -> Callable[[float], int]:
@@ -120,6 +125,6 @@ def split_batches(
         features.sample_rate,
         config.training.batch_size,
         cache=frame_cache(config.cache, features, config.cache_precision),
-        batch_frames=config.training.batch_frames or MOST_FRAMES,
+        batch_frames=most_frames(config.training),
         frames=counter(features),
     )

@@ -1,7 +1,8 @@
 """The values that a recogniser has before its first step."""
 
 import logging
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from asr import checkpoint
-from asr.batch import Batch
+from asr.batch import Batch, MicroBatch
 from asr.config import RunConfig
 from asr.criteria import Split
 from asr.dataset import Batches
@@ -26,6 +27,7 @@ FREE_FEATURES = ("normalization", "cmn_window", "active_db")
 FREE_ENCODER = ("dropout", "forget_bias")
 LARGE = 30_000  # utterances; the normalisation of more is estimated from a sample
 SAMPLE = 5_000  # utterances of that sample
+OF_SPEAKER = 10  # utterances of each speaker in a sample by speaker
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,33 @@ def sample(batches: Batches, large: int = LARGE, some: int = SAMPLE) -> Iterable
     n = -(-size // some)
     chosen = [one for one in batches.bucket_sampler if one.step % n == one.step // n % n]
     log.info("normalisation: from one batch in %d of %d utterances", n, size)
+    return _only(batches, chosen)
+
+
+def sample_by_speaker(
+    batches: Batches, large: int = LARGE, each: int = OF_SPEAKER
+) -> Iterable[Batch]:
+    """The batches themselves, or of more than `large` utterances those with `each` of a speaker.
+
+    They are spread over what the speaker says, in the order of the manifest.
+    """
+    size = len(batches.speech)
+    if size <= large:
+        return batches
+    spoken: dict[str, list[int]] = defaultdict(list)
+    for number, utterance in enumerate(batches.speech.utterances):
+        spoken[utterance.speaker].append(number)
+    wanted = {one for own in spoken.values() for one in own[:: -(-len(own) // each)]}
+    log.info(
+        "normalisation: from %d of %d utterances, at most %d of each speaker",
+        *(len(wanted), size, each),
+    )
+    parts = ((part, [one for one in part if one in wanted]) for part in batches.bucket_sampler)
+    return _only(batches, [MicroBatch(own, part.step, len(own)) for part, own in parts if own])
+
+
+def _only(batches: Batches, chosen: Sequence[MicroBatch]) -> Iterable[Batch]:
+    """These batches alone."""
     return DataLoader(
         batches.speech,
         batch_sampler=chosen,

@@ -26,6 +26,7 @@ from asr.records import Utterance
 log = logging.getLogger(__name__)
 
 MARGIN = 1.25  # `step_bytes` is right within this factor
+HELD = 512  # values for each frame that the heap holds beside, by recipes/bench/memory.py
 ROOM = 1 << 28  # bytes of the heap that are not worth a trim
 
 
@@ -63,7 +64,7 @@ def step_bytes(recognizer: Recognizer, shape: Shape) -> int:
     for layer in recognizer.encoder.stack.layers:
         assert isinstance(layer, RecurrentLayer)
         kept += encoded * layer_values(layer)
-        at_once = encoded * gradient_values(layer)
+        at_once = encoded * (gradient_values(layer) + HELD)
     loss = loss_values(recognizer, shape, frames)
     return round(4 * (kept + max(at_once, loss) + 2 * weights))
 
@@ -82,7 +83,10 @@ def layer_values(layer: RecurrentLayer) -> float:
 
 def gradient_values(layer: RecurrentLayer) -> float:
     """What the gradient of a layer needs beside `layer_values`, in values for each frame."""
-    rows = sum(len(cell.blocks) * cell.hidden for cell in layer.cells)
+    rows = 0
+    for cell in layer.cells:
+        scales = cell.kernel and KERNELS[cell.kernel].scales_product
+        rows += (2 if scales else 1) * len(cell.blocks) * cell.hidden
     return rows + 3 * layer.output_size
 
 

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, NoReturn, Self
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from asr.batch import Batch
 from asr.dataset import Batches
-from asr.processor import ranks
+from asr.processor import ranks, signals
 from asr.processor.torchrun import TEMPORARY_FAILURE
 
 MOST_WAITING, WORTH_S = 0.1, 10.0  # of an epoch, its share and seconds: a warning above both
@@ -138,12 +138,14 @@ class Pauses:
         self._acts_at_once = True
         self._is_unwritten = False
         self._handlers: dict[int, Any] = {}
+        self._away = ExitStack()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._handlers[number] = signal.signal(number, self._handle)
+            self._away.enter_context(signals.away())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,6 +156,7 @@ class Pauses:
         finally:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
+            self._away.close()
 
     def begin(self, keep: Callable[[], None]) -> None:
         """From now on signals wait for the end of a step; `keep` writes the state."""

@@ -295,7 +295,8 @@ class RunDirectory:
 
     def _resume(self, config: RunConfig) -> str:
         """The configured `resume`; auto where an earlier attempt of the same torchrun began."""
-        begun = ranks.is_restart() and (self.path / ".lock").read_text() == ranks.launch()
+        lock = self.path / ".lock"
+        begun = ranks.is_restart() and lock.exists() and lock.read_text() == ranks.launch()
         return "auto" if begun else config.resume
 
     def begin(self, config: RunConfig, epochs: int = 0, steps: int = 0) -> None:

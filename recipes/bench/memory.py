@@ -25,16 +25,20 @@ from asr.training.memory import Shape, step_bytes
 
 M_MMAP_THRESHOLD, THRESHOLD = -3, 1 << 22
 RATE, PHONES = 16_000, 12  # a second
-CASES = (  # criterion, utterances, seconds, cells in each direction, layers, subsampling
-    ("ctc", 16, 5, 128, 3, 1),
-    ("ctc", 16, 10, 64, 2, 1),
-    ("ctc", 8, 15, 320, 1, 3),
-    ("ctc", 1, 120, 64, 2, 1),
-    ("framewise", 16, 5, 128, 3, 1),
-    ("framewise", 32, 5, 64, 1, 1),
-    ("transducer", 16, 5, 128, 2, 1),
-    ("transducer", 8, 15, 64, 1, 3),
-    ("transducer", 2, 35, 64, 1, 3),
+CASES = (  # cell, criterion, utterances, seconds, cells in each direction, layers, subsampling
+    ("lstm", "ctc", 16, 5, 128, 3, 1),
+    ("lstm", "ctc", 16, 10, 64, 2, 1),
+    ("lstm", "ctc", 8, 15, 320, 1, 3),
+    ("lstm", "ctc", 1, 120, 64, 2, 1),
+    ("lstm", "framewise", 16, 5, 128, 3, 1),
+    ("lstm", "framewise", 32, 5, 64, 1, 1),
+    ("lstm", "transducer", 16, 5, 128, 2, 1),
+    ("lstm", "transducer", 8, 15, 64, 1, 3),
+    ("lstm", "transducer", 2, 35, 64, 1, 3),
+    *((cell, "ctc", 16, 5, 128, 3, 1) for cell in ("tanh", "gru", "ligru", "layernorm")),
+    *((cell, "ctc", 16, 10, 64, 2, 1) for cell in ("tanh", "gru", "ligru", "layernorm")),
+    *((cell, "ctc", 8, 15, 320, 1, 3) for cell in ("tanh", "gru", "ligru", "layernorm")),
+    *((cell, "framewise", 32, 5, 64, 1, 1) for cell in ("tanh", "gru", "ligru", "layernorm")),
 )
 
 
@@ -64,13 +68,15 @@ def main() -> None:
     glibc = ctypes.CDLL(None)
     glibc.mallopt(M_MMAP_THRESHOLD, THRESHOLD)
     vocabulary = Vocabulary([f"p{number}" for number in range(40)])
-    print(f"{'criterion':12}{'batch':>11}{'cells':>7}{'layers':>8}{'took':>10}{'said':>9}")
-    for criterion, count, seconds, hidden, layers, stacked in CASES:
+    print(
+        f"{'cell':12}{'criterion':12}{'batch':>11}{'cells':>7}{'layers':>8}{'took':>10}{'said':>9}"
+    )
+    for cell, criterion, count, seconds, hidden, layers, stacked in CASES:
         config = compose(
             [
                 *("corpus=timit", "corpus.root=unused", "features=fbank40"),
                 *(f"criterion={criterion}", f"encoder.hidden={hidden}", f"encoder.layers={layers}"),
-                f"encoder.subsampling={stacked}",
+                *(f"encoder.cell={cell}", f"encoder.subsampling={stacked}"),
                 "features.normalization=utterance",
             ]
         )
@@ -88,7 +94,8 @@ def main() -> None:
         said = step_bytes(model, Shape(count, seconds, seconds * PHONES))
         shape = f"{count} × {seconds} s"
         print(
-            f"{criterion:12}{shape:>11}{hidden:7}{layers:8}{took / 1e9:7.2f} GB{said / took:7.2f} ×"
+            f"{cell:12}{criterion:12}{shape:>11}{hidden:7}{layers:8}{took / 1e9:7.2f} GB"
+            f"{said / took:7.2f} ×"
         )
 
 
