@@ -262,11 +262,11 @@ def test_what_cannot_be_done_is_said_before_the_work(
     assert not Path("out").exists()
 
 
-def test_without_a_packaged_model_the_flag_is_named(
+def test_without_a_packaged_model_it_says_what_to_do(
     recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alignment, "MODEL", tmp_path / "absent.safetensors")
-    with pytest.raises(DataError, match="--checkpoint FILE"):
+    with pytest.raises(DataError, match="name the file of a model"):
         asr.align(recording, SAID)
 
 

@@ -159,7 +159,9 @@ def test_the_likeliest_pronunciation_is_that_of_ctc() -> None:
 class Even:
     """An aligner that gives every phone the same time, and words pauses between them."""
 
-    def transcript(self, name: str, blocks: Any, said: Sequence[Said], warn: Any) -> Transcript:
+    def transcript(
+        self, name: str, blocks: Any, said: Sequence[Said], warn: Any, between: Any
+    ) -> Transcript:
         duration_s = sum(map(len, blocks)) / 16_000
         count = sum(len(one.pronunciations[0]) for one in said) + len(said)
         step, at = duration_s / count, 0

@@ -383,7 +383,7 @@ def test_without_a_model_it_says_what_to_do(
     assert transcribe.main([str(speech)]) == 1
     message = capsys.readouterr().err
     assert "none.safetensors" in message
-    assert "--checkpoint FILE" in message
+    assert "name the file of a model" in message
 
 
 def test_the_model_in_the_package_is_the_default_and_answers_for_itself(
