@@ -481,7 +481,7 @@ def test_an_error_of_many_utterances_is_said_a_few_times_and_counted(
     bad = [replace(good, id=f"foreign{n}", phones=("aa", "zz")) for n in range(40)]
     write_jsonl(tmp_path / "bad.jsonl", [good, *bad])
     assert align.main([str(run[0]), str(tmp_path / "bad.jsonl"), "--ctm", str(tmp_path / "x")]) == 1
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert [line.split(":")[1] for line in lines[:3]] == [" foreign0", " foreign1", " foreign2"]
     assert len(lines) == 4
     assert "37 times more: foreign3, " in lines[3]

@@ -47,7 +47,7 @@ class Sentences:
         for (kind, _), names in self._names.items():
             if len(names) > FEW:
                 others = the_same(names[FEW:])
-                print(f"{kind}: as of {names[0]}, {others}", file=sys.stderr)
+                print(f"{kind} of {names[0]}, {others}", file=sys.stderr)
         self._names.clear()
 
 

@@ -288,6 +288,8 @@ def measured(options: argparse.Namespace, path: Path, before: Sequence[Row]) -> 
     tasks = [("", "nobody", partial(nothing, model))]
     for manifest in options.manifest:
         every = list(Manifest(manifest))
+        if not every:
+            raise DataError(f"{manifest}: no utterance, expected a manifest of asr prepare")
         some = sample(every, options.sample)
         jobs: dict[str, Callable[..., Iterator[Row]]] = {}
         for name, change in changes(every).items():

@@ -30,7 +30,7 @@ from asr.augment import sounds
 from asr.augment.layout import Layout, Part
 from asr.augment.sounds import Waveform, add_at, amplitude, coloured_noise
 from asr.by_torch import in_use
-from asr.errors import exit_code
+from asr.errors import DataError, exit_code
 from asr.records import Manifest, Utterance
 from asr.search import SearchConfig
 from asr.transcriber import Transcriber
@@ -488,6 +488,8 @@ def per(
 def of_manifest(path: Path, count: int | None) -> Sequence[Utterance]:
     """All utterances, or `count` at equal distances."""
     utterances = Manifest(path)
+    if not len(utterances):
+        raise DataError(f"{path}: no utterance, expected a manifest of asr prepare")
     return utterances[:: max(1, len(utterances) // count)][:count] if count else utterances
 
 

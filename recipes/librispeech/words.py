@@ -8,6 +8,7 @@ are taken from the lexicon, and PER is also that of their phones, in the utteran
 """
 
 import argparse
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from asr import checkpoint, scoring
+from asr.errors import exit_code
 from asr.records import Utterance
 from asr.scoring.alignment import Alignment
 from asr.search.graph import graph_of
@@ -51,6 +53,7 @@ def places(
     return 100 * errors / phones
 
 
+@exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run")
@@ -99,4 +102,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
