@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 import torch
@@ -110,21 +110,24 @@ def sample_by_speaker(
 ) -> Iterable[Batch]:
     """The batches themselves, or of more than `large` utterances those with `each` of a speaker.
 
-    They are spread over what the speaker says, in the order of the manifest.
+    They are spread over what the speaker says, in the order of the manifest, which is not read
+    before the first batch is asked for: only normalization=speaker asks.
     """
-    size = len(batches.speech)
-    if size <= large:
-        return batches
+    return batches if len(batches.speech) <= large else _of_speakers(batches, each)
+
+
+def _of_speakers(batches: Batches, each: int) -> Iterator[Batch]:
+    """The batches with `each` utterances of a speaker."""
     spoken: dict[str, list[int]] = defaultdict(list)
     for number, utterance in enumerate(batches.speech.utterances):
         spoken[utterance.speaker].append(number)
     wanted = {one for own in spoken.values() for one in own[:: -(-len(own) // each)]}
     log.info(
         "normalisation: from %d of %d utterances, at most %d of each speaker",
-        *(len(wanted), size, each),
+        *(len(wanted), len(batches.speech), each),
     )
     parts = ((part, [one for one in part if one in wanted]) for part in batches.bucket_sampler)
-    return _only(batches, [MicroBatch(own, part.step, len(own)) for part, own in parts if own])
+    yield from _only(batches, [MicroBatch(own, part.step, len(own)) for part, own in parts if own])
 
 
 def _only(batches: Batches, chosen: Sequence[MicroBatch]) -> Iterable[Batch]:
