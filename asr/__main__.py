@@ -108,7 +108,11 @@ def main() -> int:
         gc.enable()
         if signal.getsignal(signal.SIGINT) is _stop:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        code: int | None = command.main()
+        try:
+            code: int | None = command.main()
+        finally:
+            if IS_PROGRAM and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, _stop)  # while Python waits for threads at its end
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in OF_TRAINING:
             raise

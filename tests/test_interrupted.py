@@ -1,6 +1,7 @@
 """A training that is interrupted anywhere ends with the weights of one that is not."""
 
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import signal
@@ -129,13 +130,29 @@ def test_a_worker_ends_by_a_signal_of_its_parent_alone() -> None:
     worker = multiprocessing.get_context("fork").Process(target=work)
     worker.start()
     assert ready.wait(10)
-    for name in ("TERM", "USR1", "INT"):
+    for name in ("TERM", "USR1", "HUP", "INT"):
         subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
     worker.join(0.5)
     assert worker.is_alive()
     worker.terminate()
     worker.join(10)
     assert not worker.is_alive()
+
+
+def test_ctrl_c_at_the_end_of_a_program_ends_it_with_a_sentence_too() -> None:
+    code = """
+import os, signal, sys
+sys.argv = ["asr", "score", "--nosuch"]
+import asr.__main__
+try:
+    asr.__main__.main()
+except SystemExit:
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "error: interrupted"
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("change", [averaged, noisy, mixtures])
@@ -149,14 +166,14 @@ def test_signals_in_every_step_and_evaluation_change_nothing(
     train.run(whole)
     stopped = in_folder(whole, tmp_path / "stopped")
     heard: Counter[str] = Counter()
-    signals = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
+    signals = itertools.cycle(SIGNALS)
 
     def watched(kind: type) -> None:
         step = kind.step
 
         def signalled(self: Any, batch: Batch, *others: Any) -> Any:
             heard.update(batch.ids)
-            interrupt(signals[sum(heard.values()) % 3])
+            interrupt(next(signals))
             return step(self, batch, *others)
 
         monkeypatch.setattr(kind, "step", signalled)

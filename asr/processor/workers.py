@@ -22,7 +22,7 @@ def ignore_signals(number: int = 0) -> None:
 
     SIGTERM that the main process itself sends, as multiprocessing does at its end, ends the worker.
     """
-    for one in (signal.SIGUSR1, signal.SIGINT):
+    for one in (signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
         signal.signal(one, signal.SIG_IGN)
     parent, term = os.getppid(), [signal.SIGTERM]
     if not hasattr(signal, "sigwaitinfo"):  # macOS: the sender is unknown

@@ -19,7 +19,7 @@ from asr.processor import ranks, signals
 from asr.processor.torchrun import TEMPORARY_FAILURE
 
 MOST_WAITING, WORTH_S = 0.1, 10.0  # of an epoch, its share and seconds: a warning above both
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 
 log = logging.getLogger(__name__)
 
@@ -125,9 +125,9 @@ def warn_of_waiting(history: Sequence[Mapping[str, Any]], workers: int, cacheabl
 class Pauses:
     """Writes the state of a training every few minutes, and before a signal ends it.
 
-    SIGTERM and SIGUSR1 end the program with exit code 75, SIGINT with 130. A step is finished
-    first; before the first step, and within `interruptible`, they act at once. A second SIGINT
-    always does, and then nothing is written.
+    SIGTERM, SIGUSR1 and SIGHUP (the terminal has closed) end the program with exit code 75, SIGINT
+    with 130. A step is finished first; before the first step, and within `interruptible`, they act
+    at once. A second SIGINT always does, and then nothing is written.
     """
 
     def __init__(self, minutes: float) -> None:
