@@ -49,6 +49,17 @@ def test_an_argument_without_a_value_is_named(
         assert named in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["align", "assess", "report", "ship"])
+def test_a_root_that_is_no_folder_is_refused(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would say nothing where the audio is still in its old place."""
+    monkeypatch.setattr(sys, "argv", ["asr", command, "a", "b", "--root", "nosuch"])
+    with pytest.raises(SystemExit, match=r"^2$"):
+        sys.exit(main())
+    assert "--root: 'nosuch'" in capsys.readouterr().err
+
+
 # ── encodings ────────────────────────────────────────────────────────────────────────────────
 
 

@@ -51,6 +51,13 @@ class Sentences:
         self._names.clear()
 
 
+def existing_folder(text: str) -> str:
+    """The value of an option that names a folder which is there."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder that exists")
+    return text
+
+
 def flags(nargs: str) -> argparse.ArgumentParser:
     """A parent parser: `nargs` recordings, --channel and --overwrite."""
     parser = argparse.ArgumentParser(add_help=False)

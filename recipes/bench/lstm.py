@@ -8,6 +8,7 @@ With `sizes`: only the two forms of a plain LSTM, at several sizes, to choose th
 ours is used. With OMP_NUM_THREADS=1 seconds are CPU time, which other work hardly changes.
 """
 
+import argparse
 import statistics
 import sys
 import time
@@ -27,16 +28,15 @@ from asr.lstm.fast.recurrence import side_by_side
 from asr.lstm.layer import RecurrentLayer, RecurrentStack
 
 COUNT, STEPS, INPUT, HIDDEN, LAYERS = 16, 300, 123, 250, 3
-TURNS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 
 Runner = tuple[nn.Module, Callable[[], Tensor]]
 
 
-def timed(runners: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+def timed(runners: dict[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
     """Seconds of each runner in each turn, after a warm-up turn."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in runners}
-    for turn in range(TURNS + 1):
+    for turn in range(turns + 1):
         for name, run in runners.items():
             started = clock()
             run()
@@ -45,7 +45,7 @@ def timed(runners: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
     return seconds
 
 
-def limits() -> tuple[float, float]:
+def limits(turns: int) -> tuple[float, float]:
     """FLOP/s of the products with U, step after step, and of those with W, all at once.
 
     For the products with U each direction has its own core, as in the stack.
@@ -64,7 +64,8 @@ def limits() -> tuple[float, float]:
             "steps": lambda: side_by_side(steps, [0, 1]),
             "frames": lambda: linear(frames, weight),
             "mm": lambda: torch.mm(frames, weight.t()),
-        }
+        },
+        turns,
     )
     flop = 4.0 * frames.numel() * HIDDEN * 2  # as many in both directions of the steps
     rates = {name: flop / statistics.median(times) for name, times in seconds.items()}
@@ -75,14 +76,15 @@ def limits() -> tuple[float, float]:
     return rates["steps"], rates["frames"]
 
 
-def race(title: str, lengths: Tensor, runners: dict[str, Runner]) -> None:
+def race(title: str, lengths: Tensor, runners: dict[str, Runner], turns: int) -> None:
     """Time forward alone, then forward and backward; ratios are to the first runner."""
-    print(f"\n{title}; {torch.get_num_threads()} threads, {TURNS} turns")
-    step_rate, frame_rate = limits()
+    print(f"\n{title}; {torch.get_num_threads()} threads, {turns} turns")
+    step_rate, frame_rate = limits(turns)
     with torch.no_grad():
-        forward = timed({name: run for name, (_, run) in runners.items()})
+        forward = timed({name: run for name, (_, run) in runners.items()}, turns)
     both = timed(
-        {name: lambda run=run: run().sum().backward() for name, (_, run) in runners.items()}
+        {name: lambda run=run: run().sum().backward() for name, (_, run) in runners.items()},
+        turns,
     )
     print(
         f"{'frames/s:':>32}{'forward':>8}{'and backward':>14}{'GFLOP/s':>10}{'limit':>7}{'time':>9}"
@@ -139,9 +141,9 @@ def packed_lstm(lstm: nn.LSTM, frames: Tensor, lengths: Tensor) -> Tensor:
     return nn.utils.rnn.pad_packed_sequence(lstm(sequence)[0], batch_first=True)[0]
 
 
-def sizes() -> None:
+def sizes(turns: int) -> None:
     """Time of the two forms of a plain LSTM, for both directions of one layer."""
-    print(f"\ntorch.lstm, time against our form; {torch.get_num_threads()} threads, {TURNS} turns")
+    print(f"\ntorch.lstm, time against our form; {torch.get_num_threads()} threads, {turns} turns")
     print("cells × utterances       forward and backward   forward")
     for hidden in (64, 128, 250, 320):
         for count in (1, 4, 8, 16, 32):
@@ -156,12 +158,13 @@ def sizes() -> None:
                 ],
             }
             with torch.no_grad():
-                forward = timed(forms)
+                forward = timed(forms, turns)
             both = timed(
                 {
                     name: lambda run=run: torch.cat(run(), 2).sum().backward()
                     for name, run in forms.items()
-                }
+                },
+                turns,
             )
             ratios = [
                 statistics.median(a / b for a, b in zip(one["torch"], one["own"], strict=True))
@@ -174,9 +177,13 @@ def sizes() -> None:
 
 @exit_code
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("turns", nargs="?", type=int, default=5)
+    parser.add_argument("only", nargs="?", choices=["sizes"], help="the forms of a plain LSTM")
+    options = parser.parse_args()
     torch.manual_seed(0)
-    if "sizes" in sys.argv:
-        sizes()
+    if options.only:
+        sizes(options.turns)
         return
     stacks = {cell: ours(cell) for cell in CELLS}
     peers = {kind.__name__: theirs(kind) for kind in (nn.LSTM, nn.GRU, nn.RNN)}
@@ -201,7 +208,7 @@ def main() -> None:
         stacks["peephole"],
         lambda: readable(stacks["peephole"], frames, lengths),
     )
-    race(f"{COUNT} utterances of {STEPS} frames", lengths, runners)
+    race(f"{COUNT} utterances of {STEPS} frames", lengths, runners, options.turns)
 
     ragged, many = pad([torch.randn(STEPS - 7 * n, INPUT) for n in range(COUNT)])
     race(
@@ -212,6 +219,7 @@ def main() -> None:
             "lstm": (stacks["lstm"], lambda: stacks["lstm"](ragged, many)),
             "peephole": (stacks["peephole"], lambda: stacks["peephole"](ragged, many)),
         },
+        options.turns,
     )
 
 

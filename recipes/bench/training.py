@@ -8,6 +8,7 @@ take turns on noise, 3 layers × 128 cells × 2 directions; CPU time of one thre
 of the ratios within a turn, and resident memory after the first turn and the last.
 """
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -30,7 +31,6 @@ from asr.records import Utterance
 from asr.training.learner import build_learner
 from asr.training.memory import require_room
 
-TURNS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 RATE = 16_000
 
 
@@ -47,6 +47,9 @@ def utterances(folder: Path) -> list[Utterance]:
 
 @exit_code
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("turns", nargs="?", type=int, default=5)
+    turns = parser.parse_args().turns
     torch.set_num_threads(1)
     config = compose(["experiment=timit", "corpus.root=unused", "encoder.hidden=128"])
     vocabulary = Vocabulary(["aa", "b"])
@@ -71,7 +74,7 @@ def main() -> None:
                 bare.step()
 
         ratios, resident = [], []
-        for _ in range(TURNS + 1):
+        for _ in range(turns + 1):
             seconds = []
             for run in (whole, model_alone):
                 started = time.process_time()
@@ -79,8 +82,8 @@ def main() -> None:
                 seconds.append(time.process_time() - started)
             ratios.append(seconds[0] / seconds[1])
             resident.append(memory.resident() / 1e9)
-    print(f"whole step over the bare step: {statistics.median(ratios[1:]):.3f} ({TURNS} turns)")
-    print(f"resident: {resident[0]:.2f} GB after a turn, {resident[-1]:.2f} GB after {TURNS + 1}")
+    print(f"whole step over the bare step: {statistics.median(ratios[1:]):.3f} ({turns} turns)")
+    print(f"resident: {resident[0]:.2f} GB after a turn, {resident[-1]:.2f} GB after {turns + 1}")
 
 
 if __name__ == "__main__":

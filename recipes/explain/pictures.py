@@ -3,6 +3,7 @@
 python recipes/explain/pictures.py exp/explain/sentence-1.html [docs/images]
 """
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -18,14 +19,17 @@ WANTED = {
 
 @exit_code
 def main() -> None:
-    page = Path(sys.argv[1]).read_text(encoding="utf-8")
-    folder = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/images")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("page", type=Path, metavar="HTML")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/images"))
+    options = parser.parse_args()
+    page = options.page.read_text(encoding="utf-8")
     for name, alt in WANTED.items():
         match = re.search(f'alt="{alt}" src="data:image/svg\\+xml,([^"]*)"', page)
         if match is None:
-            sys.exit(f"error: {sys.argv[1]}: no picture {alt!r}; expected two layers")
+            sys.exit(f"error: {options.page}: no picture {alt!r}; expected two layers")
         svg = unquote(match[1]).replace("<svg ", '<svg style="background:#fbfaf7" ', 1)
-        (folder / name).write_text(svg, encoding="utf-8")
+        (options.folder / name).write_text(svg, encoding="utf-8")
 
 
 if __name__ == "__main__":

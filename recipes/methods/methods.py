@@ -164,12 +164,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--order", type=int, default=2, help="order of the phone n-gram")
     parser.add_argument("--width", type=int, default=100, help="width of the beam")
     parser.add_argument("--overrides", nargs="*", default=[], help="of the run, for search")
-    parser.add_argument("--methods", nargs="+", default=[])
+    parser.add_argument("--methods", nargs="+", default=[], help="rows of the table")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--protocol", default="strict")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        if arguments.command == "table" and not arguments.methods:
+            parser.error("table needs --methods")
         if arguments.command == "search":
             search(arguments.folder, arguments.order, arguments.overrides, arguments.width)
             return 0
