@@ -157,8 +157,9 @@ class Pronouncer:
                     f"it to a lexicon of your own"
                 )
             raise DataError(
-                f"{named} is not in the lexicon ({self.lexicon.name}); add it, or use "
-                f"CMUdict's phones and g2p=espeak"
+                f"{named} {'is' if len(silent) == 1 else 'are'} not in the lexicon "
+                f"({self.lexicon.name}); add what is missing, or use CMUdict's phones and espeak-ng "
+                f"(--g2p espeak, corpus.g2p=espeak)"
             )
         return tuple(Said(key(word), self._known[word]) for word in words)
 
