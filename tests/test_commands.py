@@ -60,6 +60,49 @@ def test_a_root_that_is_no_folder_is_refused(
     assert "--root: 'nosuch'" in capsys.readouterr().err
 
 
+OUTPUTS = [  # arguments up to the output's name, and the inputs that it may not be
+    ("words a b --search c --output", "a b c"),
+    ("ngram a --text b --lexicon c --vocabulary d --perplexity e --output", "a b c d e"),
+    ("score a b --compare c --map d --output", "a b c d"),
+    ("score a b --compare c --map d --json", "a b c d"),
+    ("score a b --compare c --map d --html", "a b c d"),
+    ("transcribe a.wav --checkpoint b.txt --words-file c.txt --output", "b.txt c.txt"),
+    ("align a.wav b.txt --lexicon c.txt --checkpoint d.txt --output", "b.txt c.txt d.txt"),
+    ("align a.wav b.txt --lexicon c.txt --checkpoint d.txt --ctm", "a.wav b.txt c.txt d.txt"),
+    ("align --check a.wav b.txt --lexicon c.json --output", "c.json"),
+    ("assess a.wav b.txt --lexicon c.txt --checkpoint d.txt --output", "b.txt c.txt d.txt"),
+    ("show a.html --manifest b.html --utterance x --output", "a.html b.html"),
+    ("explain a --checkpoint b --manifest c --compare GRU=d --output", "a b c d"),
+    ("export a.onnx", "a.onnx"),
+    ("exchange shards manifest.jsonl", "."),
+    ("ship run", "run/checkpoint-best.safetensors"),
+    ("report run --output", "run/manifests/test.jsonl run/train.jsonl"),
+]
+
+
+@pytest.mark.parametrize(("line", "outputs"), OUTPUTS)
+def test_no_output_replaces_an_input(
+    line: str,
+    outputs: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nor with --overwrite, which is for the results of an earlier call."""
+    monkeypatch.chdir(tmp_path)
+    text = '{"id": "x", "audio": "a", "duration_s": 1, "speaker": "s", "phones": ["b"]}\n'
+    (tmp_path / "run" / "manifests").mkdir(parents=True)
+    names = (word.rpartition("=")[2] for word in f"{line} {outputs}".split()[1:])
+    files = {Path(name) for name in names if Path(name).suffix or len(name) == 1} - {Path(".")}
+    for file in files:
+        file.write_text(text)
+    for output in outputs.split():
+        monkeypatch.setattr(sys, "argv", ["asr", *line.split(), output, "--overwrite"])
+        assert main() == 1
+        assert "is one of the inputs" in capsys.readouterr().err
+    assert all(file.read_text() == text for file in files)
+
+
 # ── encodings ────────────────────────────────────────────────────────────────────────────────
 
 

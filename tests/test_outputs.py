@@ -69,13 +69,13 @@ def test_what_cannot_be_written_is_named_before_the_work(tmp_path: Path) -> None
     (tmp_path / "link").symlink_to("nowhere")
     wrong = [tmp_path / "file", tmp_path / "link", tmp_path, tmp_path / "file" / "x" / "y"]
     with pytest.raises(DataError) as raised:
-        require_new([*wrong, tmp_path / "new" / "file"], overwrite=False)
+        require_new([*wrong, tmp_path / "new" / "file"], overwrite=False, inputs=[])
     assert sorted(one.partition(": ")[0] for one in raised.value.problems) == sorted(
         map(str, [tmp_path / "file", tmp_path / "file", tmp_path / "link", tmp_path])
     )
-    require_new([tmp_path / "file", tmp_path / "link"], overwrite=True)
+    require_new([tmp_path / "file", tmp_path / "link"], overwrite=True, inputs=[])
     with pytest.raises(DataError):
-        require_new([tmp_path], overwrite=True)
+        require_new([tmp_path], overwrite=True, inputs=[])
 
 
 def test_make_clean_spares_what_it_did_not_make(tmp_path: Path) -> None:
@@ -105,4 +105,4 @@ def test_make_clean_spares_what_it_did_not_make(tmp_path: Path) -> None:
 
 def test_two_outputs_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="name of 2 outputs"):
-        require_new([tmp_path / "a", tmp_path / "b", f"{tmp_path}/a"], overwrite=True)
+        require_new([tmp_path / "a", tmp_path / "b", f"{tmp_path}/a"], overwrite=True, inputs=[])

@@ -267,7 +267,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     if options.check and options.output:
         whole.append(options.output)
-    require_new([*files, *whole], options.overwrite, [*options.source, *given.inputs])
+    require_new(
+        [*files, *whole],
+        options.overwrite,
+        [*options.source, *given.inputs, options.lexicon, options.checkpoint],
+    )
     if options.compare and not any(p.utterance and p.utterance.segments for p in given.pairs):
         raise DataError(f"{options.source[0]}: --compare needs `segments`, no utterance has them")
     total = len(given.pairs) + len(given.problems)

@@ -97,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = texts.pairs(options.source, options.root)
     places = [(pair.audio, pair.name) for pair in given.pairs]
     format, targets = recordings.targets(places, options.format, options.output, KINDS)
-    require_new(filter(None, targets), options.overwrite, [*options.source, *given.inputs])
+    inputs = *options.source, *given.inputs, options.lexicon, options.checkpoint
+    require_new(filter(None, targets), options.overwrite, inputs)
     pronouncer, problems, jobs = Pronouncer(options.lexicon, options.g2p), [*given.problems], []
     pronouncer.prepare(one.text for one in given.pairs if one.text)
     for pair, target in zip(given.pairs, targets, strict=True):

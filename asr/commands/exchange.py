@@ -44,7 +44,7 @@ def run(
                 f"{manifest}: no manifests (*.jsonl); give exp/…/manifests, or one of it"
             )
     files = (shards.MANIFEST,) if format == SHARDS else WRITERS[format][1]
-    require_new((folder / name for folder in places.values() for name in files), overwrite)
+    require_new((folder / name for folder in places.values() for name in files), overwrite, places)
     listed = {folder: Manifest(path) for path, folder in places.items()}
     for one in listed.values():
         if not one:

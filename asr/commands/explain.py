@@ -44,7 +44,7 @@ def run(
     The default network is that of the newest `make explain`, the default manifest that of the test
     set in the checkpoint's folder. On its other sentences gates and cells are measured too.
     """
-    require_new([output], overwrite)
+    require_new([output], overwrite, [file, checkpoint, manifest, *(compare or {}).values()])
     path, others = _checkpoints(checkpoint, compare)
     network = Network.of(checkpoints.load(path))
     compared = [Network.of(checkpoints.load(other), name) for name, other in others.items()]

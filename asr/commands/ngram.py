@@ -193,7 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--vocabulary is of phones, and not for --words; use --most-words")
     if options.most_words is not None and not (options.words and options.most_words > 0):
         parser.error("--most-words needs --words, and a number above 0")
-    require_new([options.output], options.overwrite)
+    of_speech = *options.manifest, *options.text, *options.perplexity
+    inputs = *of_speech, options.lexicon, options.checkpoint, options.vocabulary
+    require_new([options.output], options.overwrite, inputs)
     source = Source(
         lexicon.read(options.lexicon, lexicon.EITHER) if options.lexicon else None,
         options.g2p,

@@ -9,6 +9,8 @@ paired tests on the same test set, means over seeds, and what differs; on their 
 """
 
 import argparse
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -93,6 +95,13 @@ def _network_output(
     return frames[0], recognizer.criterion.emissions(encoded)[0].exp().numpy()
 
 
+def _files_of(run_dirs: Sequence[Path]) -> Iterator[Path]:
+    """What a comparison reads, and what only training can make again."""
+    for run_dir in run_dirs:
+        files = chain(run_dir.glob("*"), run_dir.glob("manifests/*"))
+        yield from (file for file in files if file.suffix != ".html")
+
+
 @exit_code
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="asr report", description=__doc__.splitlines()[0])
@@ -113,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
         if options.utterance:
             raise DataError("--utterance: is for one run")
         if options.output:
-            require_new([options.output], options.overwrite)
+            require_new([options.output], options.overwrite, _files_of(options.run_dir))
         compared = Comparison(options.run_dir)
         print(compared)
         if options.output:

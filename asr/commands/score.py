@@ -57,7 +57,8 @@ def main(argv: list[str] | None = None) -> None:
     files = [path for path in written.values() if path not in (None, "-")]
     if len({*map(os.path.abspath, files)}) < len(files):
         parser.error("--output, --json and --html: expected several files, found one")
-    require_new(files, vars(options).pop("overwrite"))
+    inputs = options.reference, *options.hypotheses, options.compare, options.map
+    require_new(files, vars(options).pop("overwrite"), inputs)
     with without_garbage_collection():
         _write(run(**vars(options)), **written)
 

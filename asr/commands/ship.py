@@ -74,7 +74,8 @@ def run(
     if output.suffix != ".safetensors":
         raise DataError(f"{output}: expected a name that ends in .safetensors")
     card = output.with_suffix(".md")
-    require_new([card] if conditions else [output, card], overwrite)
+    inputs = conditions, *run.path.glob("checkpoint-*")
+    require_new([card] if conditions else [output, card], overwrite, inputs)
     measured = _measured(conditions, output) if conditions else []
     manifests = {split: run.utterances(split, root) for split in ("dev", "test")}
     training, config = run.summary(), saved(run.config)

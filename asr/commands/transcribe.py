@@ -109,8 +109,9 @@ def run(
     places = list(recordings.expanded(files, problems))
     output = None if str(output) == "-" else output
     format, targets = recordings.targets(places, format, output, FORMATS)
-    require_new(filter(None, targets), overwrite)
     paths = [path for path, _ in places]
+    models = [one for one in (checkpoint, words) if isinstance(one, str | Path)]
+    require_new(filter(None, targets), overwrite, [*paths, *models])
     if jobs > 1 and "-" in map(str, paths):
         raise DataError("-: standard input is read by one process; leave --jobs out")
     worker = Worker(checkpoint, words, format, channel, device, threads or int(jobs > 1), symbols)

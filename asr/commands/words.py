@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--search", metavar="FILE", help="search.json of `asr tune`; default: that of search=words")
     add("--overwrite", action="store_true", help="replace the file if it is already there")
     options = parser.parse_args(arguments)
-    require_new([options.output], options.overwrite)
+    inputs = options.lexicon, options.ngram, options.search
+    require_new([options.output], options.overwrite, inputs)
     search: SearchConfig | None = None
     if options.search:
         tuned = decode(Path(options.search).read_bytes(), _Tuned, options.search, other_keys=True)

@@ -17,14 +17,15 @@ from asr.errors import FULL, raise_problems
 
 
 def require_new(
-    paths: Iterable[str | Path], overwrite: bool, inputs: Iterable[str | Path] = ()
+    paths: Iterable[str | Path], overwrite: bool, inputs: Iterable[str | Path | None]
 ) -> None:
     """Raise one `DataError` for all files that cannot be written, before the work.
 
     It names each that is already there, unless `overwrite`; each that is a folder, or one of the
-    `inputs`; and each file where a folder is needed.
+    `inputs`, which are all files that the command was given; and each file where a folder is
+    needed.
     """
-    read = [Path(path) for path in inputs if os.path.exists(path)]
+    read = [Path(path) for path in inputs if path and os.path.exists(path)]
     chosen = [Path(path) for path in paths]
     problems = []
     for folder in dict.fromkeys(path.parent for path in chosen):

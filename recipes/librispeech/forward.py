@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=1000)
     parser.add_argument("--overwrite", action="store_true")
     options = parser.parse_args()
-    require_new([options.output], options.overwrite)
+    require_new([options.output], options.overwrite, [options.model, options.manifest])
     source = checkpoint.load(options.model, language_model=False).recognizer
     config = replace(
         source.config,

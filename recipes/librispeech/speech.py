@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    require_new([options.output], options.overwrite)
+    require_new([options.output], options.overwrite, [options.model, *options.manifest])
     model = checkpoint.load(options.model)
     utterances = [
         one
