@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SUMMARY
+from omegaconf import OmegaConf
 
 from asr import checkpoint, scoring
 from asr import transcriber as transcribe
@@ -24,6 +25,7 @@ from asr.search import SearchConfig
 from asr.search.arpa import write_arpa
 from asr.search.graph import graph_of
 from asr.search.ngram import estimate
+from asr.transcriber import MODEL
 
 PHONES = ("aa", "iy", "m", "s")
 
@@ -169,6 +171,31 @@ def test_the_licence_is_that_of_the_corpus(run_dir: Path, tmp_path: Path) -> Non
     card = ship.run(run_dir, tmp_path / "given.safetensors").read_text()
     assert "CC BY 4.0" not in card
     assert "LDC" in card
+
+
+@pytest.mark.parametrize(
+    ("start", "licence", "named"),
+    [
+        ("", None, None),
+        ("packaged", "CC BY 4.0", "the model that is packaged"),
+        (str(MODEL), "CC BY 4.0", "the model that is packaged"),
+        ("data/other.safetensors", None, "`data/other.safetensors`: its data"),
+    ],
+)
+def test_the_card_of_a_fine_tuned_model_names_what_it_began_with(
+    run_dir: Path, tmp_path: Path, start: str, licence: str | None, named: str | None
+) -> None:
+    training = json.loads((run_dir / "training.json").read_text())
+    (run_dir / "training.json").write_text(json.dumps(training | {"corpus": "folder"}))
+    config = OmegaConf.load(run_dir / "config.yaml")
+    config.training.start_from = start
+    OmegaConf.save(config, run_dir / "config.yaml")
+    card = ship.run(run_dir, tmp_path / "given.safetensors").read_text()
+    assert ("CC BY 4.0" in card) == (licence is not None)
+    assert ("began with" in card) == (named is not None)
+    assert (named or "") in card.replace("\n", " ")
+    for claim in ("English", "lexicon", "read aloud"):  # nobody knows what is in the folder
+        assert claim not in card
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from asr.search import SearchConfig
 from asr.search.arpa import read_arpa
 from asr.search.graph import graph_of
 from asr.training.run_directory import RunDirectory
+from asr.transcriber import MODEL
 
 HELD_OUT = re.compile(r"\b(?:dev|test)-(?:clean|other)\b(?!-)")  # LibriSpeech's subsets for scores
 CALIBRATED_ON = {
@@ -105,6 +106,7 @@ def run(
         model=model,
         recognizer=model.recognizer,
         command=command,
+        start=_start(config),
         training=training,
         train=train,
         subsets=list(_subsets(train)),
@@ -174,6 +176,13 @@ def _decoded(
     items = {id: Transcript(id, one.phones) for id, one in best.items()}
     hypotheses = Transcripts("hypotheses", items, in_memory=True)
     return scoring.score_transcripts(references, hypotheses, scoring.protocol(protocol)), best
+
+
+def _start(config: Mapping[str, Any]) -> str:
+    """The model whose weights training began with: "packaged", a file, or ""."""
+    start: str = config["training"]["start_from"]
+    is_packaged = Path(start).is_file() and Path(start).samefile(MODEL)
+    return "packaged" if is_packaged else start
 
 
 def _sha256(path: Path) -> str:
