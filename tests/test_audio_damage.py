@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -311,8 +312,9 @@ def test_a_channel_is_chosen_by_its_number(tmp_path: Path) -> None:
     for number, wanted in ((1, SPEECH), (2, NOISE)):
         blocks = list(audio.stream(path, RATE, 400, pytest.fail, number))
         np.testing.assert_allclose(np.concatenate(blocks), wanted, atol=1e-6)
-    for number in (0, 3, -1):
-        with pytest.raises(DataError, match=rf"a\.wav: no channel {number}, expected 1 to 2"):
+    wrong: list[Any] = [0, 3, -1, 1.0, "1"]
+    for number in wrong:
+        with pytest.raises(DataError, match=rf"a\.wav: no channel {number!r}, expected 1 to 2"):
             list(audio.stream(path, RATE, 400, pytest.fail, number))
 
 

@@ -241,9 +241,10 @@ def _converted(
 ) -> Iterator[Waveform]:
     """Blocks (S,) or (S, channels), checked, mixed and resampled, each (S',)."""
     rate = header.sample_rate
-    if channel is not None and not 1 <= channel <= header.channels:
+    is_number = isinstance(channel, int | np.integer)
+    if channel is not None and not (is_number and 1 <= channel <= header.channels):
         raise DataError(
-            f"{name}: no channel {channel}, expected "
+            f"{name}: no channel {channel!r}, expected "
             + (f"1 to {header.channels}" if header.channels > 1 else "1, the only one in it")
         )
     shortest = window_samples * rate / sample_rate
