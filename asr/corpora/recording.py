@@ -65,6 +65,11 @@ class Recording:
         """The beginning of a message: file and line where there is one, and the id."""
         return f"{self.place} ({self.id})" if self.place else self.id
 
+    @property
+    def source(self) -> str:
+        """File and line of a recording that a list names, or else its audio."""
+        return self.place if self.place and not self.labels else self.audio
+
 
 Labeller = Callable[[Recording, AudioInfo], Labels]  # pickled for worker processes
 
