@@ -133,4 +133,4 @@ def test_reported_texts(shared: Path, reader: WordReader) -> None:
         "other_scripts u1": ["'你好'"],
         "other_scripts u2": ["'привет'"],
     }
-    assert reader.markup.keys() == {"[laughter]", "<sil>", "<eps>", "#"}
+    assert reader.markup.keys() == {"<sil>", "<eps>", "#"}
