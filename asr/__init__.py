@@ -83,7 +83,7 @@ def align(
 
 def assess(
     recording: Recording,
-    text: str,
+    text: str | Path,
     sample_rate: int | None = None,
     checkpoint: str | Path | None = None,
     channel: int | None = None,

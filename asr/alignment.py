@@ -4,6 +4,7 @@ An HMM aligns words of which it chooses the pronunciation. With another criterio
 gets the pronunciation of the least loss (`asr.aligner.likeliest`), then the phones are aligned.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def align(
     given, name = text_or_phones, shown(recording) if isinstance(recording, str | Path) else ""
     if isinstance(given, str | Path):
         pronouncer = Pronouncer(Path(lexicon) if lexicon else None)
-        said = pronouncer.said(given if isinstance(given, str) else labels.words(given))
+        said = pronouncer.said(text_of(given))
         for warning in pronouncer.warnings():
             warnings.warn(warning, stacklevel=3)
     elif isinstance(given, Sequence) and all(isinstance(phone, str) for phone in given):
@@ -65,6 +66,22 @@ def align(
     result = transcript(Aligner(transcriber.network), name, iter([waveform]), said)
     result = written(result, symbols)
     return result if isinstance(given, str | Path) else result.phones
+
+
+def text_of(given: str | Path) -> str:
+    """What is said: a text as it is, or that of the file of a path.
+
+    A text is never opened. Raises `DataError` for one that is the name of a file, which the command
+    line would open, unless it is one word as well.
+    """
+    if isinstance(given, Path):
+        return labels.transcript(given)
+    if labels.is_transcript(given) and (os.sep in given or Path(given).suffix):
+        raise DataError(
+            f"{given!r}: is the name of a file, expected what is said; for the text in the file "
+            f"give pathlib.Path({given!r})"
+        )
+    return given
 
 
 def transcript(

@@ -358,7 +358,7 @@ def load(
 
 def assess(
     recording: Recording,
-    text: str,
+    text: str | Path,
     sample_rate: int | None = None,
     checkpoint: str | Path | None = None,
     channel: int | None = None,
@@ -367,7 +367,7 @@ def assess(
 ) -> Assessment:
     """How well a text is pronounced in a recording: see `asr.assess`."""
     assessor = load(checkpoint, symbols=symbols)
-    said = Pronouncer(Path(lexicon) if lexicon else None).said(text)
+    said = Pronouncer(Path(lexicon) if lexicon else None).said(alignment.text_of(text))
     name = shown(recording) if isinstance(recording, str | Path) else ""
     return assessor.assess(
         name, assessor.recogniser.waveform(recording, sample_rate, channel), said

@@ -189,6 +189,46 @@ def test_tables_name_recordings_and_texts(
         texts.pairs([csv])
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_is_separated_as_its_first_line_says(
+    recording: Path, separator: str, ending: str
+) -> None:
+    table = recording.parent / f"t.{ending}"
+    said = "see, me; ma"
+    quoted = said if separator == "\t" else f'"{said}"'
+    table.write_text("\ufeff" + separator.join(["id", "Audio", "Text"]) + "\n")
+    with table.open("a") as file:
+        file.write(separator.join(["1", recording.name, quoted]) + "\n")
+    (pair,) = texts.pairs([table]).pairs
+    assert (pair.text, pair.audio) == (said, str(recording))
+    table.write_text("id|Audio|Text\n")
+    with pytest.raises(
+        DataError, match=r"semicolons or tabs between them; found 'id\|Audio\|Text'"
+    ):
+        texts.pairs([table])
+
+
+def test_a_text_that_is_the_name_of_a_file_is_not_read_in_python(
+    recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recording.parent)
+    Path("u").mkdir()
+    for name in ("u/e.txt", "u/ma", "e.text"):
+        Path(name).write_text(SAID)
+        for function in (asr.align, asr.assess):
+            with pytest.raises(DataError, match=f"give pathlib\\.Path\\('{name}'\\)"):
+                function(recording, name)
+        assert alignment.text_of(Path(name)) == SAID
+    with pytest.raises(DataError, match=r"u/f\.txt: no such file"):
+        asr.align(recording, "u/f.txt")
+    Path("ma").touch()
+    assert alignment.text_of("ma") == "ma"
+    Path("a.phn").write_text("0 10 aa\n")
+    with pytest.raises(DataError, match="expected words without times"):
+        asr.align(recording, Path("a.phn"))
+
+
 def test_a_manifest_with_words_and_no_phones_and_one_without_times(
     command: Align, recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

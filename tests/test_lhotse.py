@@ -18,12 +18,16 @@ WRONG: dict[str, dict[str, list[Any]]] = {
         "id": [None, 7, [], {}],
         "sources": [None, [], {}, "a.wav", [None], [{}], [{"type": "file"}], [{"type": 1}]],
         "duration": [None, "1", [], math.nan],
+        "sampling_rate": ["16000", 16000.5, []],
+        "num_samples": ["16000", 1.5, []],
+        "transforms": [3, {}, "x", [{"name": "Speed"}]],
     },
     "supervisions": {
         "id": [None, 7, [], "a b", ""],
         "recording_id": [None, 7, []],
         "start": [None, "0", 5, -5, math.inf],
         "duration": [None, "1", 9e9, math.nan],
+        "channel": ["0", 0.5, {}, ["0"]],
         "speaker": [7, [], "a b", None],
         "text": [7, [], {}],
         "gender": [1, []],
@@ -57,6 +61,7 @@ def test_every_wrong_value_of_lhotse_is_named(
             "alignment": {"phone": [["aa", 0, 0.5, None], ["b", 0.5, 0.5]], "word": [{}]},
         },
     }
+    (tmp_path / "u1.wav").touch()
     for name, row in rows.items():
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     problems: list[str] = []

@@ -705,6 +705,24 @@ def test_skip_bad_goes_on_and_keeps_a_list(root: Path, caplog: pytest.LogCapture
         prepare.run(config(root, skip_bad=True))
 
 
+def test_no_file_is_named_that_is_not_there(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    same_words(root)  # a warning
+    with_faults(root)
+    for of_dev in (root / "TEST/DR1/FAKS0").glob("*.PHN"):
+        of_dev.unlink()
+    for skip_bad in (False, True):
+        with pytest.raises(DataError, match=r"the split 'dev' is empty; repair .*|problems:"):
+            prepare.run(config(root, skip_bad=skip_bad))
+        assert "the same words as" in caplog.text
+        assert not re.search(r"\w+\.txt|run directory", caplog.text.replace(".TXT", ""))
+        caplog.clear()
+    put(root / "TEST/DR1/FAKS0", "SX1", 3)
+    prepared(root, skip_bad=True)
+    named = re.findall(r"/[^ ]*/run/\w+\.txt", caplog.text)
+    assert {Path(one).name for one in named} == {"warnings.txt", "skipped.txt"}
+    assert all(Path(one).exists() for one in named)
+
+
 def test_skip_bad_is_an_option_too(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,20 @@ def test_what_cannot_be_read_is_one_sentence(pronouncer: Pronouncer, text: str, 
     pronouncer.prepare([text])  # says nothing
 
 
+def test_markup_is_counted_once_for_each_text_that_is_said() -> None:
+    once, twice, never = "ma [noise]", "see {breath} # me", "[noise] [unintelligible]"
+    pronouncer = Pronouncer(g2p="none")
+    pronouncer.prepare([once, twice, never, twice])
+    assert pronouncer.warnings() == []
+    for text in (once, twice, twice):
+        pronouncer.said(text)
+    for text in (never, "[noise]", "[noise] blorpyx"):
+        with pytest.raises(DataError):
+            pronouncer.said(text)
+    (warning,) = pronouncer.warnings()
+    assert warning == "markup left out: 5 times, {breath} 2×, # 2×, [noise] 1×"
+
+
 def test_without_the_extra_the_words_are_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "phonemizer.backend", None)
     lexicon._espeak.cache_clear()

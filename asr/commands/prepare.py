@@ -67,53 +67,67 @@ def run(config: RunConfig) -> None:
         if not config.corpus.shared_speakers:
             outcome.wrong.extend(manifests.speakers_in_two_splits(corpus))
         without = "without what is bad, " if config.skip_bad and outcome.bad else ""
+        remedy = "repair recordings of it, or" if without else "add recordings to it, or"
+        remedy += " choose other splits (docs/corpora.md)"
         empty = [
-            f"{config.corpus.root}: {without}the split {split!r} is empty"
+            f"{config.corpus.root}: {without}the split {split!r} is empty; {remedy}"
             for split, recordings in corpus.splits.items()
             if not (staging.manifest(split).stat().st_size if without else recordings)
         ]
-        _judge(config, staging, outcome, empty)
+        warnings = staging.warnings.read_text("utf-8").splitlines()
+        try:
+            _judge(config, staging, outcome, empty)
+            _require_same_data(run_dir, [staging.manifest(split) for split in corpus.splits])
+        except DataError:
+            _warn(warnings)
+            raise
+        if not warnings:
+            staging.warnings.unlink()
         # ── describe ──────────────────────────────────────────────────────────────────────────
         phones = corpus.phones or phone_set(config.corpus.phone_set)
         paths = [staging.manifest(split) for split in corpus.splits]
-        _require_same_data(run_dir, paths)
         summaries = [summary.summarise(path) for path in paths]
         in_words = summary.in_words(summaries, phones)
         in_words += "".join(f"{note}\n" for note in corpus.notes)
         for name, text in {"corpus.txt": in_words, **corpus.report}.items():
             (staging.manifests / name).write_text(text, encoding="utf-8")
         summary.draw(staging.manifests / "corpus.png", summaries, phones)
-        if count := sum(1 for _ in staging.audio.glob("*")):
-            converted = "%d recordings converted to %d Hz, one channel: %s"
-            log.warning(converted, count, config.corpus.sample_rate, run_dir.audio)
+        count = sum(1 for _ in staging.audio.glob("*"))
         digests = {path.name: _digest(path) for path in paths}
         staging.digests.write_text(json.dumps(digests), encoding="utf-8")
         # ── publish ───────────────────────────────────────────────────────────────────────────
         _publish(folder, run_dir)
         Vocabulary(phones).save(run_dir.vocabulary)
+    _warn(warnings, run_dir.warnings)
+    if outcome.bad:
+        said = "%d problems, %d recordings left out: see %s"
+        log.warning(said, len(outcome.bad), outcome.left_out, run_dir.skipped)
+    if count:
+        converted = "%d recordings converted to %d Hz, one channel: %s"
+        log.warning(converted, count, config.corpus.sample_rate, run_dir.audio)
     log.info("%s", in_words.rstrip())
 
 
 def _judge(
     config: RunConfig, staging: RunDirectory, outcome: Outcome, empty: Sequence[str]
 ) -> None:
-    """Warn, and refuse the corpus with all its problems, or with `skip_bad` list them in a file.
+    """Refuse the corpus with all its problems, or with `skip_bad` list them in a file.
 
     The problem that a split is `empty` comes last, after those of the recordings that it lacks.
     """
-    if warnings := staging.warnings.read_text("utf-8").splitlines():
-        listed = list(grouped(warnings))
-        text = "\n".join(listed[:SHOWN] + ["…"] * (len(listed) > SHOWN))
-        log.warning("warnings: %d (warnings.txt in the run directory):\n%s", len(warnings), text)
-    else:
-        staging.warnings.unlink()
     if outcome.wrong or empty or not config.skip_bad:
         raise_problems([*outcome.wrong, *outcome.bad, *empty])
     if outcome.bad:
         staging.skipped.write_text("".join(f"{one}\n" for one in outcome.bad), encoding="utf-8")
-        skipped = RunDirectory(config.run_dir).skipped
-        said = "%d problems, %d recordings left out: see %s"
-        log.warning(said, len(outcome.bad), outcome.left_out, skipped)
+
+
+def _warn(warnings: Sequence[str], written: Path | None = None) -> None:
+    """Log the first warnings, and the file, if one was `written`, that has all of them."""
+    if warnings:
+        listed = list(grouped(warnings))
+        text = "\n".join(listed[:SHOWN] + ["…"] * (len(listed) > SHOWN))
+        where = "" if written is None else f" ({written})"
+        log.warning("warnings: %d%s:\n%s", len(warnings), where, text)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ a.wav "she had your dark suit"      a recording and its text
 a.wav a.txt                         or a file of it
 a.wav b.wav                         texts beside the recordings: a.txt or a.lab
 FOLDER                              such pairs, in the whole tree; LibriSpeech's and Kaldi's too
-table.tsv, table.csv                columns of recordings and of texts, named in the first line
+table.tsv, table.csv                columns of recordings and of texts, named in the first line,
+                                    with tabs, commas or semicolons between them
 manifest.jsonl                      words, or else phones
 """
 
@@ -29,9 +30,8 @@ from asr.labels import lab
 from asr.records import Manifest, Utterance
 
 AUDIO = (*audio.ENDINGS, *CONVERTED_ENDINGS)
-TEXTS = (".txt", ".lab")
-TIMED = (".phn", ".wrd", ".textgrid", ".ctm")
 TABLES = (".tsv", ".csv")
+SEPARATORS = (",", ";", "\t")  # of tables: the one with which the first line names both columns
 RECORDINGS = ("recording", "audio", "path", "file", "filename", "file_name", "wav", "audio_path")
 SPOKEN = ("text", "sentence", "transcript", "transcription", "words", "raw_text", "normalized_text")
 
@@ -119,7 +119,8 @@ def pairs(paths: Sequence[str | Path], root: str = "") -> Pairs:
                 f"{recording}: is a folder, expected a recording before {text!r}; for a folder of "
                 f"pairs give the folder alone, and its results as --output"
             )
-        place, text = (text, text_of(text)) if is_file(text) else (str(recording), text)
+        is_file = labels.is_transcript(text)
+        place, text = (text, labels.transcript(text)) if is_file else (str(recording), text)
         result.pairs.append(Pair(Path(labels.stem(recording)), str(paths[0]), text, place))
         return result
     for path in map(Path, paths):
@@ -129,40 +130,17 @@ def pairs(paths: Sequence[str | Path], root: str = "") -> Pairs:
             result.pairs += map(_of_utterance, Manifest(path, root))
         elif path.suffix.lower() in TABLES:
             _add_table(path, result)
-        elif not path.is_file() or path.suffix.lower() in (*TEXTS, *TIMED):
+        elif not path.is_file() or path.suffix.lower() in (*labels.TEXTS, *labels.TIMED):
             kind = "is a text" if path.is_file() else "no such file or folder"
             result.problems.append(f"{path}: {kind}, expected a recording, then its text")
         else:
-            beside = labels.named_alike(path, TEXTS)
+            beside = labels.named_alike(path, labels.TEXTS)
             _add(Path(labels.stem(path)), path, beside, result)
     if not result.pairs:
         raise_problems(
             result.problems or [f"{', '.join(map(str, paths))}: no recording with its text"]
         )
     return result
-
-
-def is_file(text: str) -> bool:
-    """Whether a text is the name of a file; `DataError` where it only looks like one."""
-    if os.path.isfile(text):
-        return True
-    if " " not in text and text.lower().endswith((*TEXTS, *TIMED)):
-        raise DataError(f"{text}: no such file; give the text itself in quotes, or its file")
-    return False
-
-
-def text_of(path: str | Path) -> str:
-    """What is said, of a file of text; `DataError` for an empty one, or labels with times."""
-    path = Path(path)
-    if path.suffix.lower() in TIMED or (path.suffix.lower() == ".lab" and not lab.is_text(path)):
-        raise DataError(
-            f"{path}: expected words without times; write what is said into a .txt file. To align "
-            f"the phones of label files again, make a manifest of them: asr prepare "
-            f"experiment=folder corpus.root=FOLDER"
-        )
-    if not (text := labels.words(path)):
-        raise DataError(f"{path}: no words, expected what is said in the recording")
-    return text
 
 
 def _is_source(path: str | Path) -> bool:
@@ -190,8 +168,8 @@ def _add_folder(folder: Path, result: Pairs) -> None:
             if path.name.lower().endswith(".trans.txt"):
                 rows = read_table(path, result.problems)
                 listed |= {f"{inner}/{id}".lower(): row for id, row in rows.items()}
-            elif ending in (*AUDIO, *TEXTS):
-                (texts if ending in TEXTS else recordings).setdefault(stem, []).append(path)
+            elif ending in (*AUDIO, *labels.TEXTS):
+                (texts if ending in labels.TEXTS else recordings).setdefault(stem, []).append(path)
     if not recordings:
         raise DataError(
             f"{folder}: no recordings, expected audio ({', '.join(audio.ENDINGS)}) with a text "
@@ -228,25 +206,31 @@ def _add(name: Path, recording: Path, texts: Sequence[Path], result: Pairs) -> N
                 f"it behind the recording, in quotes or as a file"
             )
         path = (of_words or texts)[0]
-        result.pairs.append(Pair(name, str(recording), text_of(path), str(path)))
+        result.pairs.append(Pair(name, str(recording), labels.transcript(path), str(path)))
     except DataError as error:
         result.problems += error.problems
 
 
 def _add_table(table: Path, result: Pairs) -> None:
     """Add the rows of a table whose first line names its columns."""
-    lines = (f"{line}\n" for line in read_lines(table))  # a field may have several
-    is_csv = table.suffix.lower() == ".csv"  # a TSV has quotes as they are
-    rows = csv.reader(lines) if is_csv else csv.reader(lines, "excel-tab", quoting=csv.QUOTE_NONE)
-    head = [field.strip().lower() for field in next(rows, [])]
-    columns = [
-        next((head.index(one) for one in known if one in head), None)
-        for known in (RECORDINGS, SPOKEN)
-    ]
-    if None in columns:
+    lines = [f"{line}\n" for line in read_lines(table)]  # a field may have several
+    usual = "\t" if table.suffix.lower() == ".tsv" else ","
+    for separator in sorted(SEPARATORS, key=usual.__ne__):
+        rows = csv.reader(iter(lines), delimiter=separator)
+        if separator == usual == "\t":  # a TSV has quotes as they are
+            rows = csv.reader(iter(lines), "excel-tab", quoting=csv.QUOTE_NONE)
+        head = [field.strip().lower() for field in next(rows, [])]
+        columns = [
+            next((head.index(one) for one in known if one in head), None)
+            for known in (RECORDINGS, SPOKEN)
+        ]
+        if None not in columns:
+            break
+    else:
         raise DataError(
             f"{table}:1: expected the names of columns, one of {', '.join(RECORDINGS)} and one of "
-            f"{', '.join(SPOKEN)}; found {', '.join(head)}"
+            f"{', '.join(SPOKEN)}, with commas, semicolons or tabs between them; found "
+            f"{lines[0].strip()!r}"
         )
     recording, text = (column or 0 for column in columns)
     for row in rows:
@@ -254,12 +238,17 @@ def _add_table(table: Path, result: Pairs) -> None:
             continue
         place = f"{table}:{rows.line_num}"
         if len(row) <= max(recording, text) or not row[text].strip():
-            result.problems.append(f"{place}: expected a recording and its text")
+            result.problems.append(
+                f"{place}: expected a recording and its text; add it, or remove the line"
+            )
             continue
         named = Path(row[recording].strip())
         tried = [table.parent / named, table.parent / "clips" / named, named]
         if (path := next((one for one in tried if one.is_file()), None)) is None:
-            result.problems.append(f"{place}: {named}: no such file, here or beside the table")
+            result.problems.append(
+                f"{place}: {named}: no such file, here or beside the table; correct the "
+                "path, or start in the folder from which it is named"
+            )
             continue
         is_inside = not named.is_absolute() and ".." not in named.parts
         name = (named.parent if is_inside else Path()) / labels.stem(named)

@@ -12,12 +12,13 @@ from urllib.parse import quote
 
 from asr import audio, labels
 from asr.audio import AudioInfo
-from asr.corpora.recording import Corpus, Recording
+from asr.corpora.recording import Corpus, Recording, Stated
 from asr.errors import DataError
 from asr.labels.phn import OVERSHOOT_SAMPLES
 from asr.records import Segment, Utterance
 
 EDGE_S, INSIDE_S = 1.0, 0.5  # unlabelled parts that need no warning, see `_gaps`
+STATED_S = 0.1  # by which a stated length may be wrong: programs read the ends of MP3 differently
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
             warnings.extend(error.problems)
     sentence = " ".join(re.findall(r"[\w']+", words.lower())).encode()
     utterance, header = None, sound.header
+    if recording.stated is not None and header is not None:
+        problems.extend(_contradictions(recording, recording.stated, original or header, corpus))
     if header is not None and header.sample_rate == corpus.sample_rate:
         labelled = original or header
         try:
@@ -99,6 +102,45 @@ def check(recording: Recording, split: str, corpus: Corpus) -> Checked:
         sound.content or 0,
         int.from_bytes(hashlib.blake2b(sentence, digest_size=8).digest()) if sentence else 0,
     )
+
+
+def _contradictions(
+    recording: Recording, stated: Stated, header: AudioInfo, corpus: Corpus
+) -> Iterator[str]:
+    """A sentence for each statement of the corpus about the audio that its header contradicts."""
+    where = f"{stated.place} ({recording.id})"
+    remedy = "make this file again from the audio, or restore the audio that it was made from"
+    rate, samples = header.sample_rate, header.samples
+    if stated.sample_rate not in (None, rate):
+        yield f"{where}: says {stated.sample_rate} Hz, the audio has {rate} Hz; {remedy}"
+    elif stated.samples is not None and abs(stated.samples - samples) > STATED_S * rate:
+        yield f"{where}: says {stated.samples} samples, the audio has {samples}; {remedy}"
+    length_s = stated.duration_s
+    if length_s is not None and abs(length_s - header.duration_s) > STATED_S:
+        yield f"{where}: says {length_s:.9g} s, the audio has {header.duration_s:.9g} s; {remedy}"
+    of_file = tuple(range(header.channels))
+    if stated.channels is not None and tuple(sorted(stated.channels)) != of_file:
+        said = f"says channels {list(stated.channels)}, the audio has {list(of_file)}"
+        yield f"{where}: {said}; {remedy}"
+    if stated.used is None:
+        return
+    where, used = recording.named, tuple(sorted(stated.used))
+    if not set(used) <= set(of_file):
+        said = f"is of channel {_listed(used)}, the audio has {_listed(of_file)}"
+        yield f"{where}: {said} (counted from 0); correct the channel, or restore the audio"
+    elif corpus.converted is not None and len(of_file) > 1:
+        read = of_file if corpus.channel is None else (corpus.channel - 1,)
+        if used != read:
+            how = f"corpus.channel={corpus.channel}" if corpus.channel else "all channels mixed"
+            yield (
+                f"{where}: is of channel {_listed(used)} (counted from 0), which is not what is "
+                f"read, {how}; set corpus.channel={used[0] + 1} (counted from 1) where that is so "
+                f"for all, or write each channel to a file first, with Lhotse's save_audios"
+            )
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _gaps(

@@ -9,7 +9,7 @@ list, by folders named train, dev and test, or at random; no speaker is in two s
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -34,6 +34,7 @@ from asr.files.walking import walk
 from asr.knobs import knob
 from asr.labels import lab
 from asr.phones import BLANK, phone_set
+from asr.records import Segment
 
 AUTO, FROM_LABELS = "auto", "from-labels"
 LAYOUTS = ("auto", "tree", "kaldi", "lhotse", "shards")
@@ -106,6 +107,10 @@ def find(config: FolderConfig) -> Corpus:
     listed = [read(folder, problems) for folder in folders]
     if not any(listed):
         raise_problems(problems or [f"{root}: a {layout} layout without utterances"])
+    if config.lexicon is None:  # else `text` is words
+        listed = [_agreeing(recordings, problems) for recordings in listed]
+        if not any(listed):
+            raise_problems(problems)
     endings = {(r.labels or "")[-9:].lower() for recordings in listed for r in recordings}
     if config.tier is not None and ".textgrid" not in endings:
         raise DataError(f"{root}: corpus.tier is {config.tier!r}, and no labels here are TextGrids")
@@ -156,6 +161,44 @@ def detect_layout(root: Path) -> str:
     if any((folder / shards.MANIFEST).is_file() and shards.of(folder) for folder in folders):
         return "shards"
     return "tree"
+
+
+def _agreeing(recordings: list[Recording], problems: list[str]) -> list[Recording]:
+    """Recordings of which the listed phones are those with times; the others are problems.
+
+    Lhotse's `text` may be words beside an alignment of phones. It is phones where most of what
+    all texts have are labels of the alignments.
+    """
+    differing = {
+        one.id: difference
+        for one in recordings
+        if one.segments and (difference := _difference(one.phones, one.segments))
+    }
+    if not differing:
+        return recordings
+    used, tokens = set[str](), Counter[str]()
+    for one in recordings:
+        if one.segments:
+            used.update(segment.phone for segment in one.segments)
+            tokens.update(one.phones)
+    if 2 * sum(n for token, n in tokens.items() if token in used) <= tokens.total():
+        return recordings
+    problems.extend(
+        f"{one.named}: {differing[one.id]}; correct one of them, or set corpus.lexicon=FILE where "
+        f"the text is words"
+        for one in recordings
+        if one.id in differing
+    )
+    return [one for one in recordings if one.id not in differing]
+
+
+def _difference(phones: Sequence[str], segments: Sequence[Segment]) -> str:
+    """Where phones, if there are any, are others than those with times; "" for nowhere."""
+    for number, (phone, segment) in enumerate(zip(phones, segments, strict=False), start=1):
+        if phone != segment.phone:
+            return f"phone {number} is {phone!r} in text, and {segment.phone!r} in its alignment"
+    same = not phones or len(phones) == len(segments)
+    return "" if same else f"{len(phones)} phones in text, and {len(segments)} in its alignment"
 
 
 def _tree(config: FolderConfig, root: Path, problems: list[str]) -> list[Recording]:

@@ -2,24 +2,28 @@
 
 import os
 import re
+import shlex
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.corpora.recording import Recording
+from asr.corpora.recording import Recording, Stated
 from asr.errors import DataError
 from asr.files import name, read_table
 from asr.files.outputs import atomic_open
+from asr.labels.checks import number
 from asr.records import Utterance
 
 OPTIONAL = ("spk2gender", "words", "phones.ctm")  # which `write` writes where utterances have it
+ARCHIVED = re.compile(r":\d+(\[[\d:,]*\])?$")  # the first byte, and a range
 FILES = ("wav.scp", "text", "utt2spk", "utt2dur", "spk2utt", *OPTIONAL)
 
 
 def read(folder: Path, problems: list[str]) -> list[Recording]:
-    """The utterances of wav.scp, text (as phones) and utt2spk; and spk2gender where it exists.
+    """The utterances of wav.scp, text (as phones) and utt2spk.
 
+    Where they exist, spk2gender is read, and utt2dur, which `check` compares with the audio.
     Fields are separated by white space of any kind. A relative path in wav.scp is looked for in the
     working directory, then in `folder`.
     """
@@ -36,8 +40,10 @@ def read(folder: Path, problems: list[str]) -> list[Recording]:
     audio = read_table(folder / "wav.scp", problems)
     text = read_table(folder / "text", problems)
     speakers = read_table(folder / "utt2spk", problems)
-    genders = folder / "spk2gender"
-    sexes = read_table(genders, problems) if genders.is_file() else {}
+    sexes, lengths = (
+        read_table(folder / file, problems) if (folder / file).is_file() else {}
+        for file in ("spk2gender", "utt2dur")
+    )
     problems.extend(
         f"{place}: speaker {speaker} has the sex {sex!r}, expected m or f"
         for speaker, (place, sex) in sexes.items()
@@ -46,45 +52,49 @@ def read(folder: Path, problems: list[str]) -> list[Recording]:
     recordings = []
     for id_, (place, path) in audio.items():
         speaker_place, speaker = speakers.get(id_, ("", ""))
-        if path.endswith("|") or path.startswith("|"):
-            problems.append(
-                f"{place}: {path!r} is a command, expected a file; run it, and name what it wrote "
-                f"(Kaldi: wav-copy scp:wav.scp ark,scp:…, or sph2pipe -f wav IN OUT)"
-            )
-        elif re.search(r"\.ark:\d+$", path):
-            problems.append(f"{place}: {path!r} is in an archive, expected a file")
-        elif not path:
+        if not path:
             problems.append(f"{place}: {id_} has no file; expected `utterance path`")
         elif id_ not in text:
-            problems.append(f"{place}: {id_} has no line in {folder / 'text'}")
+            problems.append(
+                f"{place}: {id_} has no line in {folder / 'text'}; add it, or leave both out"
+            )
         elif not speaker:
-            problems.append(f"{place}: {id_} has no line in {folder / 'utt2spk'}")
+            problems.append(
+                f"{place}: {id_} has no line in {folder / 'utt2spk'}; add it, or leave both out"
+            )
         elif not text[id_][1]:
-            problems.append(f"{text[id_][0]}: {id_} has no phones")
-        elif not os.path.exists(file := located(path, folder)):
-            tried = {str(Path(path).absolute()): None, str(folder / path): None}
-            problems.append(f"{place}: {path!r} does not exist; tried {' and '.join(tried)}")
+            problems.append(f"{text[id_][0]}: {id_} has no phones; add them, or leave it out")
         else:
             line, phones = text[id_]
             try:
                 recordings.append(
                     Recording(
                         name(id_, place, "an utterance"),
-                        file,
+                        located(path, folder, place),
                         name(speaker, speaker_place, "a speaker"),
                         sex=sex_of(sexes.get(unicodedata.normalize("NFC", speaker), ("", ""))[1]),
                         phones=tuple(name(one, line, "a phone or word") for one in phones.split()),
                         place=line,
+                        stated=_stated(*lengths[id_]) if id_ in lengths else None,
                     )
                 )
             except DataError as error:
                 problems.extend(error.problems)
     problems.extend(
-        f"{place}: {id_} has no line in {folder / 'wav.scp'}"
-        for id_, (place, _) in text.items()
+        f"{place}: {id_} has no line in {folder / 'wav.scp'}; add it, or leave both out"
+        for table in (text, speakers)
+        for id_, (place, _) in table.items()
         if id_ not in audio
     )
     return recordings
+
+
+def _stated(place: str, text: str) -> Stated:
+    if (duration_s := number(text)) is None:
+        raise DataError(
+            f"{place}: found {text!r}, expected seconds; correct it, or remove the file"
+        )
+    return Stated(place, duration_s)
 
 
 def sex_of(text: str | None) -> str | None:
@@ -93,11 +103,28 @@ def sex_of(text: str | None) -> str | None:
     return first if first in ("m", "f") else None
 
 
-def located(path: str, folder: Path) -> str:
-    """The absolute path of a file, named from where Kaldi's scripts run or from the data folder."""
-    if Path(path).is_absolute():
-        return path
-    return str(Path(path).absolute() if os.path.exists(path) else folder / path)
+def located(path: str, folder: Path, place: str) -> str:
+    """The absolute path of a file, named from where Kaldi's scripts run or from the data folder.
+
+    Raises `DataError`, which begins with the `place` of the path, where there is no such file.
+    """
+    tried = [path if Path(path).is_absolute() else str(Path(path).absolute()), str(folder / path)]
+    if (file := next(filter(os.path.exists, tried), None)) is not None:
+        return file
+    if path.endswith("|") or path.startswith("|"):
+        raise DataError(
+            f"{place}: {path!r} is a command, expected a file; run it, and name what it wrote "
+            f"(sph2pipe -f wav IN OUT, or what the command is, with `> OUT.wav` in place of `|`)"
+        )
+    if ARCHIVED.search(path):
+        raise DataError(
+            f"{place}: {path!r} is in an archive, expected a file; copy it to one (Kaldi: wav-copy "
+            f"{shlex.quote(path)} OUT.wav), and name that"
+        )
+    raise DataError(
+        f"{place}: {path!r} does not exist; tried {' and '.join(dict.fromkeys(tried))}; correct "
+        f"the path, or start in the folder from which it is named"
+    )
 
 
 def write(utterances: Sequence[Utterance], folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from asr import audio
 from asr.corpora.kaldi import located, sex_of
-from asr.corpora.recording import Recording
+from asr.corpora.recording import Recording, Stated
 from asr.errors import DataError, raise_problems
 from asr.files import name, names
 from asr.files.decoding import decode
@@ -28,6 +28,7 @@ CUSTOM = ("words", "corpus", "dialect")  # fields of an utterance that Lhotse ha
 class _Source:
     type: str
     source: str | None = None
+    channels: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class _Whole:
     id: str
     sources: tuple[_Source, ...]
     duration: float
+    sampling_rate: int | None = None
+    num_samples: int | None = None
+    transforms: tuple[Any, ...] | None = None
 
 
 class _Item(NamedTuple):
@@ -67,6 +71,7 @@ class _Supervision:
     recording_id: str
     duration: float
     start: float = 0.0
+    channel: int | tuple[int, ...] | None = None
     speaker: str | None = None
     text: str | None = None
     gender: str | None = None
@@ -81,25 +86,42 @@ class _Supervision:
 
 
 def read(folder: Path, problems: list[str]) -> list[Recording]:
-    """The utterances of a folder of manifests, each supervision a whole recording."""
+    """The utterances of a folder of manifests, each supervision a whole recording.
+
+    What the manifests say of the audio is in `Recording.stated`. Where `text` is given beside an
+    alignment, the recording has it as `phones`.
+    """
     audio: dict[str, tuple[str, _Whole]] = {}
     before = len(problems)
     for path in manifests(folder, "recordings"):
         for where, row in _rows(path, _Whole, problems):
             if audio.setdefault(row.id, (where, row))[0] != where:
                 problems.append(
-                    f"{where}: recording {row.id!r} is a duplicate of {audio[row.id][0]}"
+                    f"{where}: recording {row.id!r} is a duplicate of {audio[row.id][0]}; "
+                    f"remove one of them"
                 )
     raise_problems(problems[before:])  # each of which would be said again of its supervision
     if not audio:
-        raise DataError(f"{folder}: no recordings*.jsonl(.gz) beside the supervisions")
+        raise DataError(
+            f"{folder}: no recordings*.jsonl(.gz) beside the supervisions; put them there"
+        )
     recordings = []
+    unread: list[str] = []
+    alone = dict.fromkeys(audio)  # recordings that no supervision names
     for path in manifests(folder, "supervisions"):
-        for where, said in _rows(path, _Supervision, problems):
+        for where, said in _rows(path, _Supervision, unread):
+            alone.pop(said.recording_id, None)
             try:
                 recordings.append(_recording(said, where, audio, folder))
             except DataError as error:
                 problems.extend(error.problems)
+    problems.extend(unread)
+    if not unread:  # each of which may be that of any recording
+        problems.extend(
+            f"{audio[id_][0]} ({id_}): has no supervision; add it, or leave the recording out, as "
+            f"Lhotse's fix_manifests does"
+            for id_ in alone
+        )
     return recordings
 
 
@@ -133,7 +155,10 @@ def _recording(
     """The utterance of a supervision; `DataError` where it cannot be one."""
     id_ = name(row.id, where, "id")
     if row.recording_id not in audio:
-        raise DataError(f"{where}: no recording {row.recording_id!r} for {id_}")
+        raise DataError(
+            f"{where}: no recording {row.recording_id!r} for {id_}; add it, or leave the "
+            f"supervision out, as Lhotse's fix_manifests does"
+        )
     where_whole, whole = audio[row.recording_id]
     source = whole.sources[0] if len(whole.sources) == 1 else _Source("")
     if source.type != "file" or not source.source:
@@ -141,19 +166,26 @@ def _recording(
             f"{where_whole}: sources is not one path of the type file; write the audio to a file, "
             f"for example with Lhotse's save_audios"
         )
+    if whole.transforms:
+        raise DataError(
+            f"{where_whole}: {row.recording_id} has transforms, which are not applied; write what "
+            f"they make to a file, for example with Lhotse's save_audios"
+        )
     if abs(row.start) > OVERSHOOT_S or abs(whole.duration - row.duration) > OVERSHOOT_S:
         raise DataError(
             f"{where}: {id_} is a part of its recording, which is not read; cut it first, for "
             f"example with `lhotse cut trim-to-supervisions` and Lhotse's save_audios"
         )
     if not row.speaker:
-        raise DataError(f"{where}: {id_} has no speaker, which splits are made by")
+        raise DataError(f"{where}: {id_} has no speaker, which splits are made by; add it")
     symbols, custom = (row.text or "").split(), row.custom or _Custom()
     if not symbols and not row.items:
-        raise DataError(f"{where}: {id_} has no text and no alignment of phones")
+        raise DataError(
+            f"{where}: {id_} has no text and no alignment of phones; add one, or leave it out"
+        )
     return Recording(
         id_,
-        located(source.source, folder),
+        located(source.source, folder, where_whole),
         name(row.speaker, where, "speaker"),
         words=custom.words,
         sex=sex_of(row.gender),
@@ -164,6 +196,14 @@ def _recording(
             for phone, start_s, seconds, _ in row.items
         ),
         place=where,
+        stated=Stated(
+            where_whole,
+            whole.duration,
+            whole.sampling_rate,
+            whole.num_samples,
+            source.channels,
+            (row.channel,) if isinstance(row.channel, int) else row.channel,
+        ),
     )
 
 

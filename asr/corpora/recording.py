@@ -31,6 +31,18 @@ class CorpusConfig(Knobs, group="corpus"):
 
 
 @dataclass(frozen=True, slots=True)
+class Stated:
+    """What a corpus says of the audio of a recording, for `check` to compare; None: nothing."""
+
+    place: str  # file and line
+    duration_s: float | None = None
+    sample_rate: int | None = None
+    samples: int | None = None
+    channels: tuple[int, ...] | None = None  # of the file, from 0
+    used: tuple[int, ...] | None = None  # those of them that are the utterance
+
+
+@dataclass(frozen=True, slots=True)
 class Recording:
     """One utterance, and the files that belong to it."""
 
@@ -46,6 +58,17 @@ class Recording:
     phones: tuple[str, ...] = ()  # where the corpus lists them, and no file has times of them
     segments: tuple[Segment, ...] = ()  # likewise, with times
     place: str = ""  # file and line of the words or phones
+    stated: Stated | None = None  # of the audio, where the corpus says so
+
+    @property
+    def named(self) -> str:
+        """The beginning of a message: file and line where there is one, and the id."""
+        return f"{self.place} ({self.id})" if self.place else self.id
+
+    @property
+    def source(self) -> str:
+        """File and line of a recording that a list names, or else its audio."""
+        return self.place if self.place and not self.labels else self.audio
 
 
 Labeller = Callable[[Recording, AudioInfo], Labels]  # pickled for worker processes
@@ -65,9 +88,10 @@ class PhoneSetLabeller:
             path, samples, rate = recording.labels, header.samples, header.sample_rate
             return with_times(labels.read_checked(path, samples, rate, *known, self.tier))
         if recording.segments:
-            return with_times(checked(recording.id, recording.segments, header.duration_s, *known))
+            named, segments = recording.named, recording.segments
+            return with_times(checked(named, segments, header.duration_s, *known))
         raise_problems(
-            f"{recording.id}: {unknown_phone(phone, *known)}"
+            f"{recording.named}: {unknown_phone(phone, *known)}"
             for phone in sorted(set(recording.phones).difference(self.phones))
         )
         return recording.phones, None

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from asr.corpora.recording import Recording
+from asr.corpora.recording import Recording, Stated
 from asr.errors import DataError, raise_problems
 from asr.files.outputs import atomic_open, temporary_folder
 from asr.files.shards import Member, file_of, opened
@@ -54,6 +54,7 @@ def read(folder: Path, problems: list[str]) -> list[Recording]:
                 phones=one.phones,
                 segments=one.segments or (),
                 place=place,
+                stated=Stated(place, one.duration_s),
             )
         )
     return recordings

@@ -97,8 +97,8 @@ def remove_duplicates(splits: dict[str, list[Recording]]) -> list[str]:
     duplicates: set[int] = set()  # as `id` numbers objects
     for kept, recording in pairwise(heapq.merge(*splits.values(), key=by_id)):
         if kept.id == recording.id:
-            again = f"{recording.id} is also {kept.audio}; keep one of them, or rename it"
-            problems.append(f"{recording.audio}: {again}")
+            again = f"{recording.id} is also {kept.source}; keep one of them, or rename it"
+            problems.append(f"{recording.source}: {again}")
             duplicates.add(id(recording))
     for split, recordings in splits.items() if duplicates else ():
         splits[split] = [r for r in recordings if id(r) not in duplicates]

@@ -18,7 +18,7 @@ from typing import Any
 
 from asr.corpora import lexicon
 from asr.corpora.lexicon import Dictionary, Pronunciation, Said, key
-from asr.corpora.transcripts import UNWRITTEN, WordReader
+from asr.corpora.transcripts import UNWRITTEN, Transcript, WordReader
 from asr.errors import DataError
 from asr.phones import TABLES, arpabet_spellings, phone_set
 
@@ -132,7 +132,7 @@ class Pronouncer:
         self.g2p = g2p if self._is_arpabet else "none"
         self._reader = SpeechReader([self.lexicon])
         self._known: dict[str, tuple[Pronunciation, ...]] = {}
-        self._texts: dict[str, list[str]] = {}
+        self._texts: dict[str, Transcript] = {}
 
     def prepare(self, texts: Iterable[str]) -> None:
         """Pronounce the words of many texts; what is wrong with one of them, `said` reports.
@@ -142,12 +142,13 @@ class Pronouncer:
         new: dict[str, None] = {}
         for text in texts:
             with suppress(DataError):
-                new |= dict.fromkeys(self._words(text))
+                new |= dict.fromkeys(self._read(text).words)
         self._pronounce(new)
 
     def said(self, text: str) -> tuple[Said, ...]:
         """The words of a text; `DataError` where it cannot be read, or a word has no phones."""
-        words = self._words(text)
+        transcript = self._read(text)
+        words = transcript.words
         self._pronounce(words)
         if silent := [word for word in dict.fromkeys(words) if word not in self._known]:
             named = ", ".join(map(repr, silent))
@@ -161,6 +162,7 @@ class Pronouncer:
                 f"({self.lexicon.name}); add what is missing, or use CMUdict's phones and "
                 f"espeak-ng (--g2p espeak, corpus.g2p=espeak)"
             )
+        self._reader.counted(transcript)
         return tuple(Said(key(word), self._known[word]) for word in words)
 
     def warnings(self) -> list[str]:
@@ -169,11 +171,13 @@ class Pronouncer:
         named = [f"{word!r} {outside} {' '.join(one)}" for word, one in self.outside.items()]
         return named + [note for note in self._reader.notes() if note.startswith("markup")]
 
-    def _words(self, text: str) -> list[str]:
-        """The words as written; in lower case where all is in capitals, as in LibriSpeech."""
+    def _read(self, text: str) -> Transcript:
+        """A text with its words as written; in lower case where all is in capitals."""
         if text not in self._texts:
-            words = self._reader(NUMBER_SIGN.sub("number ", text))
-            self._texts[text] = [word.lower() for word in words] if text.isupper() else words
+            transcript = self._reader.read(NUMBER_SIGN.sub("number ", text))
+            if text.isupper():  # as in LibriSpeech
+                transcript = transcript._replace(words=[w.lower() for w in transcript.words])
+            self._texts[text] = transcript
         return self._texts[text]
 
     def _pronounce(self, words: Iterable[str]) -> None:

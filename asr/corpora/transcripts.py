@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from asr.corpora import lexicon
 from asr.corpora.lexicon import SPOKEN_NOISE, Dictionary, Spoken, key, plain
@@ -37,11 +38,20 @@ CUT_OFF = re.compile(r"[^\W_]-(?!-)\W*$")
 SIGNS = EDGES + "'&%@#*/\\§‰_"  # of Unicode's punctuation, those that are not merely stripped
 
 
+class Transcript(NamedTuple):
+    """A text as it was read: its words, its markup, and its punctuation marks."""
+
+    words: list[str]
+    markup: list[str]
+    marks: Counter[str]
+
+
 @dataclass
 class WordReader:
     """Transcript → words, each in a form that a lexicon has or else as written; counts the rest.
 
-    Raises `DataError` for a transcript that does not say what was spoken.
+    Only a call counts, and only a transcript that it could read. Raises `DataError` for a
+    transcript that does not say what was spoken.
     """
 
     dictionaries: Sequence[Dictionary]
@@ -50,32 +60,54 @@ class WordReader:
     seen: dict[str, tuple[str, ...] | None] = field(default_factory=dict)  # token; None: markup
 
     def __call__(self, text: str) -> list[str]:
+        return self.counted(self.read(text))
+
+    def counted(self, transcript: Transcript) -> list[str]:
+        """The words of a transcript that was read, of which the rest is counted."""
+        self.markup.update(transcript.markup)
+        self.marks.update(transcript.marks)
+        return transcript.words
+
+    def read(self, text: str) -> Transcript:
+        """The words of a text, and what is left out of it; counts nothing."""
+        words, markup, marks = Transcript([], [], Counter())
+
+        def left_out(match: re.Match[str]) -> str:
+            spoken = self.unspoken(match)
+            if spoken.isspace():
+                markup.append(match.group())
+            return spoken
+
         text = plain(text)
         if not set(EDGES).isdisjoint(text):
-            text = BRACKETS.sub(self.unspoken, text)
-        words: list[str] = []
+            text = BRACKETS.sub(left_out, text)
         for token in text.split():
             if token not in self.seen:
                 self.seen[token] = self.words_of(token)
             spoken = self.seen[token]
             if spoken is None:
-                self.markup[token] += 1
+                markup.append(token)
             else:
                 words += spoken
                 if spoken != (token,):
-                    self.marks.update(Counter(token) - Counter("".join(spoken)))
+                    marks.update(Counter(token) - Counter("".join(spoken)))
         if not words:
             raise DataError("no words, expected at least one; leave the utterance out")
-        return words
+        return Transcript(words, markup, marks)
 
     def notes(self) -> list[str]:
         """What was left out, a line for each kind."""
-        markup = f"markup left out: {self.markup.total()} times, {lexicon.examples(self.markup)}"
-        marks = f"punctuation stripped: {self.marks.total()} times, {lexicon.examples(self.marks)}"
-        return [*[markup] * bool(self.markup), *[marks] * bool(self.marks)]
+        return [
+            f"{what}: {n} {'time' if n == 1 else 'times'}, {lexicon.examples(counts)}"
+            for what, counts in (
+                ("markup left out", self.markup),
+                ("punctuation stripped", self.marks),
+            )
+            if (n := counts.total())
+        ]
 
     def unspoken(self, match: re.Match[str]) -> str:
-        """Count markup between brackets that stands for no speech, in exchange for a blank."""
+        """A blank for markup between brackets that stands for no speech."""
         markup = match.group()
         name = markup.strip(EDGES + "/ ")
         around = match.string[max(match.start() - 1, 0) : match.end() + 1]
@@ -88,7 +120,6 @@ class WordReader:
                 f"{markup!r} may hold speech; write spoken words without brackets, and a sound as "
                 f"one word in square brackets between blanks, as in [noise]"
             )
-        self.markup[markup] += 1
         return " "
 
     def words_of(self, token: str) -> tuple[str, ...] | None:

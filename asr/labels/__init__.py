@@ -4,6 +4,7 @@ Nothing here opens audio: its number of samples and sample rate are arguments.
 """
 
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
@@ -18,6 +19,8 @@ from asr.labels.checks import OVERSHOOT_S, Row, checked, unknown_phones, wrong_t
 from asr.records import Segment
 
 ENDINGS = (".phn", ".textgrid", ".lab")
+TEXTS = (".txt", ".lab")  # endings of transcripts
+TIMED = (".phn", ".wrd", ".textgrid", ".ctm")  # and of files that are none
 
 
 def read(
@@ -125,6 +128,29 @@ def words_beside(audio: str | Path) -> str:
         with suppress(DataError):
             return words(path)
     return ""
+
+
+def is_transcript(text: str) -> bool:
+    """Whether a text is the name of a file; `DataError` where it only looks like one."""
+    if os.path.isfile(text):
+        return True
+    if " " not in text and text.lower().endswith((*TEXTS, *TIMED)):
+        raise DataError(f"{text}: no such file; give the text itself in quotes, or its file")
+    return False
+
+
+def transcript(path: str | Path) -> str:
+    """What is said, of a file of text; `DataError` for an empty one, or labels with times."""
+    path = Path(path)
+    if path.suffix.lower() in TIMED or (path.suffix.lower() == ".lab" and not lab.is_text(path)):
+        raise DataError(
+            f"{path}: expected words without times; write what is said into a .txt file. To align "
+            f"the phones of label files again, make a manifest of them: asr prepare "
+            f"experiment=folder corpus.root=FOLDER"
+        )
+    if not (text := words(path)):
+        raise DataError(f"{path}: no words, expected what is said in the recording")
+    return text
 
 
 def words(path: str | Path) -> str:
