@@ -160,7 +160,7 @@ class Pronouncer:
             raise DataError(
                 f"{named} {'is' if len(silent) == 1 else 'are'} not in the lexicon "
                 f"({self.lexicon.name}); add what is missing, or use CMUdict's phones and "
-                f"espeak-ng (--g2p espeak, corpus.g2p=espeak)"
+                f"g2p=espeak"
             )
         self._reader.counted(transcript)
         return tuple(Said(key(word), self._known[word]) for word in words)
