@@ -398,7 +398,7 @@ def _open(
             if extent.patch is not None or is_here:
                 # without a name, which a killed process would leave
                 copy = stack.enter_context(_nameless(is_here))
-                (extent.patch or frames.Patch(0, 0, b"")).apply(original, copy)
+                (extent.patch or frames.Patch()).apply(original, copy)
                 view = copy.fileno()
             file = stack.enter_context(soundfile.SoundFile(view, closefd=False))
         except (soundfile.LibsndfileError, TypeError) as error:

@@ -75,7 +75,13 @@ def too_short(
 
 def wrong_extent(path: str | Path, header: AudioInfo, extent: Extent) -> Iterator[str]:
     """A problem where the file does not hold what its header promises, or no samples."""
-    if extent.promised and extent.stored is not None and extent.stored < extent.promised:
+    if extent.another is not None:
+        kind, place = extent.another
+        yield (
+            f"{path}: several recordings are in it, and only the first would be read; another one "
+            f"({kind}) begins at byte {place}; write each to a file of its own"
+        )
+    elif extent.promised and extent.stored is not None and extent.stored < extent.promised:
         cause, more = "truncated", "; fetch it again"
         if extent.as_text:
             cause = "damaged by a transfer in text mode"
