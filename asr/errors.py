@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import IO, ParamSpec
+from unicodedata import category
 
 DISTRIBUTION = "asr-phones"  # the name that pip knows; on PyPI, asr is another package
 
@@ -23,6 +24,7 @@ def pip_install(extra: str) -> str:
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # error numbers of a disk, or of a user's share of it
 
+LAYOUT = "\n\t"  # of messages of several lines
 FEW, NAMED = 3, 10  # equal problems that are all listed; places that are named where there are more
 
 
@@ -36,6 +38,17 @@ class DataError(ValueError):
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems) or (message,)
+
+
+def escaped(text: str, kept: str = "") -> str:
+    r"""A name in one line: line breaks and control characters are `\n`, `\x1b`, `\u2028`.
+
+    Those in `kept` stay as they are.
+    """
+    return "".join(
+        one if one in kept or category(one) not in ("Cc", "Zl", "Zp") else ascii(one)[1:-1]
+        for one in text
+    )
 
 
 def raise_problems(problems: Iterable[str]) -> None:
@@ -109,7 +122,8 @@ def exit_code(command: Callable[P, int | None]) -> Callable[P, int]:
 
     The exit code is otherwise what the command returns, or 0; 130 when interrupted, and 0 when the
     reader of its output has gone (`| head`). Characters that the encoding of standard output does
-    not have are escaped as in JSON; bytes of a file name that are no text are `\\xff` in messages.
+    not have are escaped as in JSON; bytes of a file name that are no text are `\\xff` in messages,
+    and control characters are escaped too.
     """
 
     @wraps(command)
@@ -139,7 +153,7 @@ def exit_code(command: Callable[P, int | None]) -> Callable[P, int]:
         except KeyboardInterrupt:
             print("error: interrupted", file=sys.stderr)
             return 130
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {escaped(sentence, LAYOUT)}", file=sys.stderr)
         return 1
 
     return run
@@ -147,7 +161,7 @@ def exit_code(command: Callable[P, int | None]) -> Callable[P, int]:
 
 def said_by_system(error: OSError, path: str | Path = "") -> str:
     """What the operating system refused, of the file that it names or else of `path`."""
-    name = error.filename or path
+    name = escaped(f"{error.filename or path}")
     if error.errno in FULL:
         where = f"{name}: " if name else ""
         return f"{where}the disk is full ({error.strerror}); make room, and repeat the command"

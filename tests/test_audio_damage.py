@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from asr import audio
 from asr.audio import frames
+from asr.audio.headers import extent_of
 from asr.errors import DataError
 
 RATE = 16_000
@@ -152,7 +153,7 @@ NAMED: dict[str, tuple[bytes, str]] = {
     "mp3, cut": (MP3[: len(MP3) // 2], "truncated"),
     "mp3, noise inside": (MP3[:1500] + b"noise" * 300 + MP3[1500:], ""),
     "opus, cut": (OPUS[: len(OPUS) // 2], "truncated"),
-    "opus twice": (OPUS + OPUS, "several streams"),
+    "opus twice": (OPUS + OPUS, "several recordings"),
     "wav, block": (put(WAV, 32, "<H", 4), "blocks of 4 bytes"),
     "wav, bits": (put(WAV, 34, "<H", 24), "24 bits"),
     "wav, rate": (put(WAV, 24, "<I", 8_000), "8000 blocks"),
@@ -195,6 +196,84 @@ def test_what_is_damaged_is_named_in_little_memory(kind: str, tmp_path: Path) ->
     assert str(error.value).startswith(f"{path}: ")
     assert says in str(error.value)
     assert audio.inspect(path, RATE).problems
+
+
+TAGGED = {  # behind any audio
+    "nothing": b"",
+    "ID3v1": b"TAG" + b"x" * 125,
+    "ID3v2": b"ID3\x04\0\0\0\0\x7f\x7f" + b"x" * 16383,
+    "APE": b"APETAGEX" + struct.pack("<IIII8x", 2000, 4000, 1, 1 << 31) + b"x" * 4000,
+    "two": b"LYRICSBEGIN" + b"x" * 3000 + b"000123LYRICS200TAG" + b"x" * 125,
+}
+ERRORS_BEHIND = ("caf", "sphere", "ulaw")  # more than 1 kB: the header is wrong
+
+
+def said_of(path: Path) -> list[str]:
+    """The warnings of `stream`, which are those of `inspect`."""
+    warnings: list[str] = []
+    list(audio.stream(path, RATE, 400, warnings.append))
+    assert [one for one in audio.inspect(path, RATE).warnings if "bytes" in one] == warnings
+    return warnings
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_bytes_behind_the_audio_are_counted_and_tags_are_not(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    junk = np.random.default_rng(1).bytes(200_000)
+    for size in (0, 900, 5000, 200_000):
+        for tag in TAGGED.values() if size in (0, 5000) and kind not in ERRORS_BEHIND else [b""]:
+            path.write_bytes(GOOD[kind] + tag + junk[:size])
+            if size > 1024 and kind in ERRORS_BEHIND:
+                assert audio.inspect(path, RATE).problems
+                continue
+            says = f"{path}: the last {size} bytes are behind the audio, and are not read"
+            assert said_of(path) == [says] * (size > 1024)
+            assert audio.info(path).samples == len(SPEECH)
+
+
+@pytest.mark.parametrize("other", ["wav", "flac", "mp3", "opus", "sphere"])
+@pytest.mark.parametrize("kind", GOOD)
+def test_a_recording_behind_another_is_never_lost_without_an_error(
+    kind: str, other: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    first, behind = GOOD[kind], TAGGED["ID3v1"]
+    for content, place in (
+        (first + GOOD[other], len(first)),
+        (first + behind + GOOD[other], len(first) + len(behind)),
+        (first + first, len(first)),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError) as error:
+            list(audio.stream(path, RATE, 400, lambda _: None))
+        assert f"begins at byte {place}" in str(error.value)
+        assert audio.inspect(path, RATE).problems == error.value.problems
+
+
+@pytest.mark.parametrize("length", [5, 4096, 8192, 40_000])
+def test_flacs_of_unequal_length_are_told_apart(length: int, tmp_path: Path) -> None:
+    other = io.BytesIO()
+    soundfile.write(other, np.resize(SPEECH, length), RATE, format="FLAC")
+    for first, second in ((FLAC, other.getvalue()), (other.getvalue(), FLAC)):
+        for one in (first, flac_total(0, first)):
+            (tmp_path / "a").write_bytes(one + second)
+            with pytest.raises(DataError, match=f"begins at byte {len(one)}"):
+                audio.info(tmp_path / "a")
+
+
+@pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_16", "PCM_24"])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_the_end_of_a_flac_is_exact(channels: int, subtype: str, tmp_path: Path) -> None:
+    path, draw = tmp_path / "a", np.random.default_rng(channels)
+    tone = np.sin(np.arange(6000) / 50)
+    for level in (0.0, 1e-4, 0.02, 1.0):
+        noise = level * draw.uniform(-1, 1, (6000, channels))
+        samples = np.clip(0.5 * tone[:, None] + noise, -1, 1) if level else noise
+        soundfile.write(path, samples, RATE, format="FLAC", subtype=subtype)
+        with open(path, "ab") as file:
+            file.write(draw.bytes(1025))
+        with open(path, "rb") as file:
+            assert extent_of(file)[0].left == 1025
 
 
 @settings(max_examples=60)

@@ -129,7 +129,8 @@ def test_the_detector_is_part_of_the_file(tone_model: Path, tmp_path: Path) -> N
     assert checkpoint.load(tmp_path / "deaf.safetensors").detector == deaf
     sound = tones_of(("aa", "s", "m"))
     assert load(tone_model).transcribe(sound, RATE).phones
-    assert load(tmp_path / "deaf.safetensors").transcribe(sound, RATE).phones == ()
+    with pytest.warns(UserWarning, match="the array: no speech found"):
+        assert load(tmp_path / "deaf.safetensors").transcribe(sound, RATE).phones == ()
     short = replace(deaf)
     object.__setattr__(short, "weights", [0.5])
     checkpoint.save(tmp_path / "short.safetensors", replace(tones, detector=short))
@@ -209,8 +210,75 @@ def test_a_silent_file_is_a_result(
     tiers = textgrid.read_tiers(tmp_path / "silent.TextGrid")
     assert [tier.name for tier in tiers] == ["phones", "confidences"]
     assert [[tuple(row)[-3:] for row in tier.intervals or ()] for tier in tiers]
-    assert load(tone_model).transcribe(np.full(3 * RATE, value), RATE).phones == ()
-    assert load(tone_model).transcribe(np.full(3 * RATE, value), RATE).duration_s == 3.0
+    with pytest.warns(UserWarning, match="the array|a") as given:
+        transcript = load(tone_model).transcribe(np.full(3 * RATE, value), RATE)
+    assert (transcript.phones, transcript.duration_s) == ((), 3.0)
+    of_file = [line.removeprefix("warning: ") for line in printed.err.splitlines()]
+    of_array = [f"{one.message}".replace("the array", str(path)) for one in given]
+    assert of_file == of_array
+    assert [one.split(",")[0] for one in of_file] == [
+        f"{path}: silent",
+        f"{path}: no speech found",
+    ]
+    with pytest.warns(UserWarning, match="the array|a") as given:
+        load(tone_model).transcribe(path)
+    assert [f"{one.message}" for one in given] == of_file
+
+
+@pytest.mark.parametrize("level", [1e-8, 1e-5, 1.5e-5, 1e-4, 1e-3])
+def test_the_quieter_a_sound_the_surer_its_warning(
+    tone_model: Path, tmp_path: Path, level: float
+) -> None:
+    sound = level * tones_of(("aa", "s", "m"))
+    path = tmp_path / "a.wav"
+    soundfile.write(path, sound, RATE, subtype="FLOAT")
+    said: list[str] = []
+    load(tone_model).transcribe_file(path, said.append)
+    assert "quiet" in said[0] or "nearly silent" in said[0]
+    assert not any("exactly 0" in one for one in said)
+    with pytest.warns(UserWarning, match="the array|a") as given:
+        load(tone_model).transcribe(sound.astype(np.float32), RATE)
+    assert [f"{one.message}".replace("the array", str(path)) for one in given] == said
+
+
+def test_integers_of_a_smaller_type_are_told_from_quiet_sound(tone_model: Path) -> None:
+    sound = tones_of(("aa", "s", "m"))
+    for bits in (16, 24):
+        integers = np.round(sound * 2 ** (bits - 1)).astype(np.int32)
+        with pytest.warns(UserWarning, match="the array|a") as given:
+            load(tone_model).transcribe(integers, RATE)
+        advice = f"{bits} bits, multiply them by {2 ** (32 - bits)}"
+        assert f"{given[0].message}".endswith(advice)
+        assert "quiet" in f"{given[1].message}" or bits == 24
+        scaled = load(tone_model).transcribe(integers * 2 ** (32 - bits), RATE)
+        assert scaled.phones
+
+
+@pytest.mark.parametrize("name", ["new\nline", "cr\rlf", "esc\x1b[31m", "sep\u2028", "tab\t"])
+def test_a_name_with_control_characters_is_one_line(
+    tone_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = tmp_path / f"{name}.wav"
+    soundfile.write(path, np.stack([tones_of(("aa", "s", "m"))] * 2, 1), RATE)
+    soundfile.write(tmp_path / f"0{name}.wav", np.zeros(RATE), RATE)
+    (tmp_path / f"9{name}.wav").write_bytes(b"")
+    options = ["--checkpoint", str(tone_model)]
+    assert transcribe.main([str(tmp_path), *options]) == 1
+    printed = capsys.readouterr()
+    called = f"{tmp_path}/{ascii(name)[1:-1]}.wav"
+    assert f"# {called}, " in printed.out
+    assert f"warning: {called}: 2 channels" in printed.err
+    assert "9" + called.rpartition("/")[2] in printed.err.replace(f"{tmp_path}/", "")
+    for text in (printed.out, printed.err):
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert all(
+            line.startswith(("#", " ", "warning: ", "error: ", "1 of 3")) or not line
+            for line in text.split("\n")
+        )
+    assert transcribe.main([str(path), *options, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == str(path)
+    assert transcribe.main([f"{path}.absent", *options]) == 1
+    assert capsys.readouterr().err == f"error: {called}.absent: no such file\n"
 
 
 def test_a_silent_file_of_another_rate_has_its_own_duration(

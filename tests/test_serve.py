@@ -157,6 +157,10 @@ def test_warnings_and_silence_are_said(client: Any) -> None:
     )
     silent = ask(client, "transcribe", wav(np.zeros(RATE)), words=True).json()
     assert (silent["phones"], silent["words"], silent["duration_s"]) == ([], [], 1.0)
+    assert [one.split(": ", 1)[1].split(",")[0] for one in silent["warnings"]] == [
+        "silent",
+        "no speech found",
+    ]
 
 
 def test_gates_are_those_of_the_whole_recording_in_any_part(client: Any, sentence: Path) -> None:

@@ -30,7 +30,7 @@ from asr.audio.checks import Channels, Levels, Waveform
 from asr.audio.headers import PADDING, AudioInfo, Extent, extent_of, unreadable
 from asr.audio.kinds import conversion, other_kind
 from asr.errors import DataError, raise_problems
-from asr.files import shards
+from asr.files import in_a_line, shards
 
 __all__ = ["BLOCK", "ENDINGS", "AudioInfo", "InMemory", "Inspection", "SilenceError", "Waveform"]
 __all__ += ["convert", "from_array", "info", "inspect", "load", "on_disk", "stream"]
@@ -64,7 +64,7 @@ class InMemory:
 
 
 class SilenceError(DataError):
-    """All samples of a recording are equal; nothing else is wrong with it."""
+    """All samples of a recording are equal in 16 bits; nothing else is wrong with it."""
 
     def __init__(self, message: str, duration_s: float) -> None:
         super().__init__(message)
@@ -87,7 +87,7 @@ def info(path: str | Path | InMemory, sample_rate: int | None = None) -> AudioIn
     With `sample_rate` also if it is not mono, or sampled at another rate.
     """
     with _open(path) as (_, header, extent):
-        path = str(path)
+        path = _named(path)
         if sample_rate is not None:
             raise_problems(checks.wrong_format(path, header, sample_rate))
         raise_problems(checks.wrong_extent(path, header, extent))
@@ -101,6 +101,7 @@ def load(path: str | Path, sample_rate: int = 16_000) -> Waveform:
     `sample_rate`, or that holds a sample that is not a finite number.
     """
     with _open(path) as (file, header, extent):
+        path = _named(path)
         raise_problems(checks.wrong_format(path, header, sample_rate))
         raise_problems(checks.wrong_extent(path, header, extent))
         waveform: Waveform = _read(path, file, header.samples, "float32")
@@ -116,6 +117,7 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
     warnings: list[str] = []
     try:
         with _open(path) as (file, header, extent):
+            path = _named(path)
             problems = [
                 *checks.wrong_format(path, header, sample_rate),
                 *checks.wrong_extent(path, header, extent),
@@ -130,12 +132,13 @@ def inspect(path: str | Path, sample_rate: int, window_samples: int = 1) -> Insp
             samples = _read(path, file, header.samples, dtype)
     except DataError as error:
         return Inspection(None, error.problems)
+    exact = samples
     if dtype == "float32":
         if problems := list(checks.no_samples_of_audio(path, samples)):
             return Inspection(header, tuple(problems))
         samples = checks.in_16_bits(samples)
     levels = Levels(round(checks.ZEROS_S * header.sample_rate))
-    levels.add(samples)
+    levels.add(samples, exact)
     if problems := [*levels.silent(path), *checks.swapped_bytes(path, samples)]:
         return Inspection(header, tuple(problems))
     warnings.extend(levels.distorted(path, checks.ZEROS, DITHER))
@@ -163,7 +166,7 @@ def stream(
     silent file.
     """
     with on_disk(path), _open(path) as (file, header, extent):
-        path = str(path)
+        path = _named(path)
         raise_problems(checks.wrong_extent(path, header, extent))
         for remark in _remarks(path, header, extent):
             warn(remark)
@@ -204,6 +207,8 @@ def from_array(
         raise_problems(checks.no_samples_of_audio("the array", array))
         block: Waveform = array.astype(np.float32)
     else:
+        for warning in checks.in_fewer_bits("the array", array):
+            warn(warning)
         middle = 128 if array.dtype == np.uint8 else 0
         block = ((array - float(middle)) * 2.0 ** (1 - 8 * array.itemsize)).astype(np.float32)
     header = AudioInfo(len(block), rate, 1 if block.ndim == 1 else block.shape[1])
@@ -270,7 +275,7 @@ def _converted(
         samples = checks.in_16_bits(block)
         if not done:
             raise_problems(checks.swapped_bytes(name, samples.reshape(len(block), -1)[:, 0]))
-        levels.add(samples)
+        levels.add(samples, block)
         done += len(block)
         mono: Waveform = block.mean(axis=1) if block.ndim == 2 else block
         if resampler is not None:
@@ -305,7 +310,7 @@ def on_disk(path: str | Path | InMemory) -> Iterator[None]:
     if isinstance(path, InMemory):
         yield
         return
-    name = str(path)
+    name, called = str(path), _named(path)
     is_input = name == STANDARD_INPUT
     if name in _copies or not (is_input or _is_special(path)):
         yield
@@ -317,20 +322,21 @@ def on_disk(path: str | Path | InMemory) -> Iterator[None]:
             mode = os.fstat(opened.fileno()).st_mode
             if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
                 kind = "a terminal" if opened.isatty() else "a device"
-                raise DataError(f"{name}: is {kind}, expected audio from a file or a pipe")
+                raise DataError(f"{called}: is {kind}, expected audio from a file or a pipe")
             size = 0
             while block := opened.read(1 << 20):
                 size += len(block)
                 if size > LARGEST_PIPE:
                     raise DataError(
-                        f"{name}: more than {LARGEST_PIPE >> 20} MB came; write it to a file first"
+                        f"{called}: more than {LARGEST_PIPE >> 20} MB came; "
+                        f"write it to a file first"
                     )
                 copy.write(block)
             copy.flush()
         except (OSError, ValueError, AttributeError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{name}: cannot be read ({error})") from error
+            raise DataError(f"{called}: cannot be read ({error})") from error
         _copies[name] = copy.name
         try:
             yield
@@ -347,6 +353,11 @@ def _is_special(path: str | Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def _named(path: str | Path | InMemory) -> str:
+    """How messages call a recording."""
+    return in_a_line(path.name if isinstance(path, InMemory) else path)
+
+
 # ── files ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -355,11 +366,11 @@ def _opened(path: str | Path | InMemory, place: str | Path) -> BinaryIO:
     if isinstance(path, InMemory):
         return io.BytesIO(path.content)
     if place is path and _is_special(path):
-        raise DataError(f"{path}: is a pipe or a device, expected a file; copy it to one")
+        raise DataError(f"{_named(path)}: is a pipe or a device, expected a file; copy it to one")
     try:
         return shards.opened(place)
     except OSError as error:
-        raise unreadable(error, place, path) from None
+        raise unreadable(error, place, _named(path)) from None
 
 
 def _nameless(is_here: bool) -> BinaryIO:
@@ -377,8 +388,8 @@ def _nameless(is_here: bool) -> BinaryIO:
 def _open(
     source: str | Path | InMemory,
 ) -> Iterator[tuple[soundfile.SoundFile, AudioInfo, Extent]]:
-    path = str(source) if isinstance(source, InMemory) else source
-    place = path if isinstance(source, InMemory) else _copies.get(str(path), path)
+    path = _named(source)
+    place = path if isinstance(source, InMemory) else _copies.get(str(source), source)
     with ExitStack() as stack:
         original = stack.enter_context(_opened(source, place))
         try:
@@ -399,7 +410,7 @@ def _open(
             if extent.patch is not None or is_here:
                 # without a name, which a killed process would leave
                 copy = stack.enter_context(_nameless(is_here))
-                (extent.patch or frames.Patch(0, 0, b"")).apply(original, copy)
+                (extent.patch or frames.Patch()).apply(original, copy)
                 view = copy.fileno()
             file = stack.enter_context(soundfile.SoundFile(view, closefd=False))
         except (soundfile.LibsndfileError, TypeError) as error:

@@ -75,7 +75,13 @@ def too_short(
 
 def wrong_extent(path: str | Path, header: AudioInfo, extent: Extent) -> Iterator[str]:
     """A problem where the file does not hold what its header promises, or no samples."""
-    if extent.promised and extent.stored is not None and extent.stored < extent.promised:
+    if extent.another is not None:
+        kind, place = extent.another
+        yield (
+            f"{path}: several recordings are in it, and only the first would be read; another one "
+            f"({kind}) begins at byte {place}; write each to a file of its own"
+        )
+    elif extent.promised and extent.stored is not None and extent.stored < extent.promised:
         cause, more = "truncated", "; fetch it again"
         if extent.as_text:
             cause = "damaged by a transfer in text mode"
@@ -135,6 +141,17 @@ def in_16_bits(waveform: Waveform) -> Samples16:
     return samples
 
 
+def in_fewer_bits(path: str | Path, array: npt.NDArray[Any]) -> Iterator[str]:
+    """A warning where integers of 32 bits have the range of a smaller type."""
+    peak = max(int(array.max(initial=0)), -int(array.min(initial=0)))
+    if array.dtype == np.int32 and 0 < peak <= 1 << 23:
+        bits = 16 if peak <= FULL_SCALE else 24
+        yield (
+            f"{path}: int32, so that full scale is 2^31, and no sample is beyond {peak}; if these "
+            f"are samples of {bits} bits, multiply them by {1 << 32 - bits}"
+        )
+
+
 class Channels:
     """Powers and correlations of channels that are added in blocks (S, channels)."""
 
@@ -182,10 +199,12 @@ class Channels:
 
 @dataclass
 class Levels:
-    """Extremes, mean and runs of zeros of 16-bit samples that are added in blocks."""
+    """Extremes, mean and runs of zeros of samples that are added in blocks."""
 
     run: int  # samples of a run of zeros, of all channels
     zeros: int = 0  # in such runs, which no microphone records
+    least: float = np.inf  # before they were rounded to 16 bits, of FULL_SCALE
+    most: float = -np.inf
     low: int = FULL_SCALE
     high: int = -FULL_SCALE - 1
     at_low: int = 0
@@ -193,7 +212,11 @@ class Levels:
     total: int = 0
     count: int = 0
 
-    def add(self, samples: Samples16) -> None:
+    def add(self, samples: Samples16, exact: npt.NDArray[Any]) -> None:
+        """Add 16-bit samples, and what was rounded to them: floats in [-1, 1], or the same."""
+        scale = FULL_SCALE if exact.dtype.kind == "f" else 1
+        self.least = min(self.least, scale * float(exact.min()))
+        self.most = max(self.most, scale * float(exact.max()))
         low, high = int(samples.min()), int(samples.max())
         if low < self.low:
             self.low, self.at_low = low, 0
@@ -203,12 +226,20 @@ class Levels:
         self.at_high += int(np.count_nonzero(samples == self.high))
         self.total += int(samples.sum(dtype=np.int64))
         self.count += samples.size
-        runs = samples.ravel()[: samples.size // self.run * self.run].reshape(-1, self.run)
+        runs = exact.ravel()[: exact.size // self.run * self.run].reshape(-1, self.run)
         self.zeros += self.run * int(np.count_nonzero(~runs.any(axis=1)))
 
     def silent(self, path: str | Path) -> Iterator[str]:
-        """A problem where all samples are equal."""
-        if self.low == self.high and self.count > 1:
+        """A problem where all samples are equal, at least in 16 bits."""
+        if self.low != self.high or self.count < 2:
+            return
+        if self.least < self.most:
+            yield (
+                f"{path}: too quiet, no two samples differ by more than "
+                f"{self.most - self.least:.2g} of {FULL_SCALE}; expected speech, record it louder, "
+                f"or multiply the samples"
+            )
+        else:
             yield (
                 f"{path}: silent, all {self.count} samples are {self.low}; replace the file or "
                 f"leave it out"
@@ -217,10 +248,10 @@ class Levels:
     def distorted(self, path: str | Path, most_zeros: float, remedy: str) -> Iterator[str]:
         """Warnings of clipping, of a DC offset, of digital silence, and of hardly any sound."""
         peak = max(self.high, -self.low)
-        if peak < QUIET:
+        if (loudest := max(self.most, -self.least)) < QUIET:
             yield (
-                f"{path}: nearly silent, no sample is beyond {peak} of {FULL_SCALE}; expected "
-                f"speech, record it louder, or leave it out"
+                f"{path}: nearly silent, no sample is beyond {loudest:.4g} of {FULL_SCALE}; "
+                f"expected speech, record it louder, or leave it out"
             )
         if peak >= LOUD:
             share = (self.at_low + self.at_high) / self.count

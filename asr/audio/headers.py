@@ -7,6 +7,7 @@ legal of a stream, the length is found here, and put into the header when the fi
 """
 
 import os
+import re
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +49,8 @@ class Extent:
     endless: bool = False  # a stream whose header was never completed
     has_end: bool = True  # false: an Ogg stream without its last page
     fault: str = ""  # how the header contradicts itself or the file
-    left: int = 0  # bytes behind the audio, which are not read
+    left: int = 0  # bytes behind the audio and its tags, which are not read
+    another: tuple[str, int] | None = None  # kind and place of a recording that is among them
     data: tuple[int | None, int] | None = None  # the bytes of samples: promised, stored
     patch: frames.Patch | None = None  # of the header, where the length was open
     as_text: bool = False  # truncated, and without a byte 0x0D, as after a transfer in text mode
@@ -75,6 +77,14 @@ class Chunks:
     endless: int = 1 << 63  # a size of this or more is unknown
 
 
+SEARCHED = 1 << 20  # bytes behind the audio in which another recording is looked for
+BEGINNINGS = re.compile(  # of recordings
+    rb"(?P<WAV>(?:RIFF|RIFX|RF64)....WAVE)|(?P<FLAC>fLaC[\0\x80]\0\0\x22)|(?P<Ogg>OggS\0\x02)"
+    rb"|(?P<AIFF>FORM....AIF[FC])|(?P<SPHERE>NIST_1A\n)|(?P<AU>\.snd\0\0..\0...\0\0\0)"
+    rb"|(?P<CAF>caff\0\x01\0\0desc)|(?P<W64>riff\x2e\x91\xcf\x11)"
+    rb"|(?P<MP3>\xff[\xe2-\xff][^\xff].(?:.{9}|.{17}|.{32})(?:Xing|Info|VBRI)\0)",
+    re.DOTALL,
+)
 CONTAINERS = {
     b"RIFF": Chunks("<I", 12, endless=ENDLESS),
     b"RIFX": Chunks(">I", 12, endless=ENDLESS),
@@ -94,10 +104,49 @@ def extent_of(file: BinaryIO) -> tuple[Extent, bytes]:
         extent = _extent(file, size, head)
     except (struct.error, IndexError):  # a header that ends within a number
         return Extent(), head
+    if extent.left:
+        position = behind_tags(file, size - extent.left, size)
+        another = _another(file, size - extent.left)
+        extent = replace(extent, left=size - position, another=another)
     promised, stored = extent.data or (extent.promised, extent.stored)
     if promised and stored is not None and stored < promised:
         extent = replace(extent, as_text=_has_no_carriage_return(file))
     return extent, head
+
+
+def behind_tags(file: BinaryIO, position: int, size: int) -> int:
+    """Where the tags end that begin there: ID3, APE and Lyrics3, which may follow any audio."""
+    while position < size:
+        file.seek(position)
+        raw = file.read(32)
+        if raw.startswith(b"TAG"):
+            length = 227 if raw[3:4] == b"+" else 128
+        elif raw.startswith(b"ID3"):
+            length = _id3_bytes(raw)
+        elif raw.startswith(b"APETAGEX") and len(raw) == 32:
+            length = 32 + int.from_bytes(raw[12:16], "little")
+        elif raw.startswith(b"LYRICSBEGIN"):
+            end = re.search(rb"LYRICSEND|LYRICS200", raw + file.read(SEARCHED))
+            length = end.end() if end else 0
+        else:
+            length = 0
+        if not length:
+            break
+        position += length
+    return min(position, size)
+
+
+def _id3_bytes(head: bytes) -> int:
+    """The bytes of the ID3v2 tag that begins so; a byte of its size has 7 bits."""
+    return 10 + sum((byte & 0x7F) << 7 * n for n, byte in enumerate(head[9:5:-1]))
+
+
+def _another(file: BinaryIO, position: int) -> tuple[str, int] | None:
+    """The kind and place of a recording that begins soon behind this position."""
+    position = max(0, position - 1)  # a chunk of odd length may lack its padding
+    file.seek(position)
+    match = BEGINNINGS.search(file.read(SEARCHED))
+    return (match.lastgroup or "", position + match.start()) if match else None
 
 
 def unreadable(error: OSError, path: str | Path, name: str | Path) -> DataError:
@@ -131,26 +180,26 @@ def _extent(file: BinaryIO, size: int, head: bytes) -> Extent:
         start, length = struct.unpack(">II", head[4:12])
         stored = max(0, size - start)
         if 0 < length < ENDLESS or not stored:
-            return Extent(data=(length, stored))
+            return Extent(data=(length, stored), left=max(0, stored - length))
         value = struct.pack(">I", min(stored, ENDLESS))
         return Extent(endless=True, data=(None, stored), patch=frames.Patch(8, 4, value))
     if head.startswith(b"OggS"):
         return _ogg(file, size)
-    # behind an ID3 tag, whose size has 7 bits a byte
-    tag = head[9:5:-1] if head.startswith(b"ID3") else b""
-    start = len(tag) and 10 + sum((byte & 0x7F) << 7 * n for n, byte in enumerate(tag))
+    start = _id3_bytes(head) if head.startswith(b"ID3") else 0
     file.seek(start)
     head = file.read(26)
     if head.startswith(b"fLaC"):
-        promised, stored, patch = frames.flac(file, size, head, start)
-        return Extent(
-            promised, stored, patch is not None, fault=_more(promised, stored), patch=patch
-        )
+        promised, stored, patch, left = frames.flac(file, size, head, start)
+        fault = _more(promised, stored)
+        return Extent(promised, stored, patch is not None, fault=fault, left=left, patch=patch)
     if frames.mp3_frame(head) is not None:
         promised, stored, patch, left = frames.mp3(file, size, start)
         fault = _more(promised, stored)
         if left and promised != stored:
-            fault = f"behind sample {stored}, {left} bytes are no frame"
+            position = behind_tags(file, size - left, size)
+            file.seek(position)
+            if file.read(3).strip(b"\0"):
+                fault = f"behind sample {stored}, {size - position} bytes are no frame"
         return Extent(promised, stored, fault=fault, left=left, patch=patch)
     return Extent()
 
@@ -176,6 +225,9 @@ def _chunked(file: BinaryIO, size: int, form: bytes, kind: Chunks) -> Extent:
         length -= kind.counted
         if not (name.isascii() and name.decode().isprintable()) or length < 0:
             break
+        if extent.data is not None and BEGINNINGS.match(raw + file.read(width)):
+            break
+        file.seek(start)
         if name == b"ds64":
             whole, wide = struct.unpack("<QQ", file.read(16))
         elif name == b"fmt ":
@@ -206,7 +258,8 @@ def _chunked(file: BinaryIO, size: int, form: bytes, kind: Chunks) -> Extent:
     left = max(0, size - position)
     # whether the form, as it says, contains what is left
     end = size if form == b"caff" else whole if form == b"riff" else whole + 8
-    if extent.data is not None and left > 1 and abs(end - size) <= 1:
+    least = PADDING if form == b"caff" else 1
+    if extent.data is not None and left > least and abs(end - size) <= 1:
         fault = fault or (
             f"it announces {extent.data[0]} bytes of samples, and {left} bytes follow that are "
             f"in no chunk"
@@ -269,10 +322,13 @@ def _ogg(file: BinaryIO, size: int) -> Extent:
             break
         flags, samples, stream = page[5], *struct.unpack("<q4s", page[6:18])
         if flags & 2 and any(last.values()):
-            return Extent(fault="several streams are in it, and only the first would be read")
+            break  # another stream
         if samples >= 0:
             if samples < last.get(stream, 0):
                 return Extent(fault=f"a page ends with sample {samples}, behind {last[stream]}")
             last[stream] = samples
         position = end
-    return Extent(has_end=bool(flags & 4), left=size - position)
+    left = size - position
+    # libsndfile looks for pages in all that follows, and fails where there is none
+    patch = frames.Patch(end=position) if left and flags & 4 else None
+    return Extent(has_end=bool(flags & 4), left=left, patch=patch)

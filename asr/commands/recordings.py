@@ -11,9 +11,9 @@ import numpy as np
 from asr import audio
 from asr.audio import AudioInfo, Waveform
 from asr.audio.kinds import CONVERTED_ENDINGS
-from asr.errors import FEW, DataError, cause_of, raise_problems, the_same
+from asr.errors import FEW, DataError, cause_of, escaped, raise_problems, the_same
 from asr.features.config import FeaturesConfig
-from asr.files import kept
+from asr.files import in_a_line, kept
 from asr.files.walking import walk
 from asr.labels.formats import FORMATS
 
@@ -36,6 +36,7 @@ class Sentences:
         """Print the sentence, after the recording's name where that does not begin it."""
         from tqdm import tqdm  # takes 0.05 s to import
 
+        name, sentence = escaped(name), escaped(sentence)
         line = sentence if sentence.startswith(name) else f"{name}: {sentence}"
         names = self._names[kind, cause_of(line)]
         names.append(name)
@@ -99,8 +100,8 @@ def read(
         header = audio.info(path)
         if header.duration_s > longest_s:
             raise DataError(
-                f"{path}: {header.duration_s:.0f} s, expected at most {longest_s:.0f} s, the "
-                f"length of an utterance; cut it first"
+                f"{in_a_line(path)}: {header.duration_s:.0f} s, at most "
+                f"{longest_s:.0f} s expected, the length of an utterance; cut it first"
             )
         rate, window = config.sample_rate, config.window_samples
         blocks = list(audio.stream(path, rate, window, said.append, channel))
@@ -129,7 +130,7 @@ def targets(
     of_ending = next((one for one in formats if FORMATS[one][0].lower() == ending), None)
     if of_ending is None and ending[1:].isalpha():
         raise DataError(
-            f"{output}: expected a name that ends in {', '.join(endings)}, or a folder; "
+            f"{in_a_line(output)}: expected a name that ends in {', '.join(endings)}, or a folder; "
             f"make a folder of this name first, if it is to be one"
         )
     if of_ending is None:

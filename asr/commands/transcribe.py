@@ -27,10 +27,10 @@ from pathlib import Path
 
 from asr import audio
 from asr.commands import recordings
-from asr.errors import DataError, exit_code
+from asr.errors import DataError, escaped, exit_code
 from asr.features.moments import Moments
 from asr.files.outputs import atomic_open, require_new
-from asr.labels.formats import NO_SPEECH, in_format
+from asr.labels.formats import in_format
 from asr.processor.choice import device_for
 from asr.processor.workers import end_with_parent
 from asr.symbols import ALPHABETS
@@ -75,8 +75,6 @@ class Worker:
             )
         except DataError as error:
             return Result(warnings=said, problems=error.problems)
-        if not transcript.phones:
-            said.append(f"{transcript.file}: {NO_SPEECH}")
         return Result(in_format(transcript, self.format), transcript.duration_s, said)
 
 
@@ -117,7 +115,7 @@ def run(
     worker = Worker(checkpoint, words, format, channel, device, threads or int(jobs > 1), symbols)
     model = worker.transcriber
     for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {escaped(problem)}", file=sys.stderr)
     unlisted, heard_s = len(problems), 0.0
     with ExitStack() as stack:
         if one_speaker:
@@ -135,7 +133,7 @@ def run(
         for result, target in zip(results, targets, strict=True):
             for kind in ("warning", "problem"):
                 for sentence in getattr(result, f"{kind}s"):
-                    say(f"{'error' if kind == 'problem' else kind}: {sentence}")
+                    say(f"{'error' if kind == 'problem' else kind}: {escaped(sentence)}")
             problems += result.problems
             heard_s += result.duration_s
             if target is None:
@@ -148,7 +146,7 @@ def run(
     if output is not None:
         length = f"{heard_s:.1f} s" if heard_s < 60 else f"{heard_s / 60:.1f} minutes"
         print(
-            f"{output}: {count} file{'s' * (count != 1)}, {length} of audio, in "
+            f"{escaped(str(output))}: {count} file{'s' * (count != 1)}, {length} of audio, in "
             f"{time.monotonic() - started:.1f} s",
             file=sys.stderr,
         )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from asr.errors import DataError
+from asr.errors import DataError, escaped
 from asr.files.shards import file_of
 
 MOST_NAMES = 1 << 16  # that are remembered as sound
@@ -145,6 +145,11 @@ def read_table(path: str | Path, problems: list[str]) -> dict[str, tuple[str, st
 def shown(path: str | Path) -> str:
     """The name of a file as text; bytes of it that are not UTF-8 become escapes, `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def in_a_line(path: str | Path) -> str:
+    """The name of a file in a message: as it is shown, with its control characters escaped."""
+    return escaped(shown(path))
 
 
 def name(text: str, where: str, what: str) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from asr.errors import FULL, raise_problems
+from asr.errors import FULL, escaped, raise_problems
 
 
 def require_new(
@@ -45,7 +45,7 @@ def require_new(
                 f"{path}: already exists and would be overwritten; choose another place, move it "
                 f"away, or set --overwrite"
             )
-    raise_problems(dict.fromkeys(problems))
+    raise_problems(dict.fromkeys(map(escaped, problems)))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from asr.errors import DataError
+from asr.errors import DataError, escaped
 from asr.labels import phn, textgrid
 from asr.phones import phone_set, unknown_phone
 from asr.records import Segment, Transcript
@@ -62,7 +62,7 @@ def in_format(
         samples = round(transcript.duration_s * sample_rate)
         return phn.text_of(Path(transcript.file), segments, samples, sample_rate)
     if format.endswith("ctm"):
-        name = re.sub(r"\s", "_", transcript.file) or "array"
+        name = escaped(re.sub(r"\s", "_", transcript.file)) or "array"
         return "".join(
             f"{name} 1 {one.start_s:.6f} {one.end_s - one.start_s:.6f} {one.phone}"
             + (f" {one.confidence:.4f}\n" if one.confidence is not None else "\n")
@@ -99,7 +99,7 @@ def with_silence(phones: Sequence[Segment], duration_s: float) -> Iterator[Segme
 def _for_people(transcript: Transcript) -> str:
     """A line of the phones and one of the words, then each phone with its times."""
     said = " ".join(one.phone for one in transcript.phones) or NO_SPEECH
-    lines = [f"# {transcript.file}, {transcript.duration_s:.2f} s: {said}"]
+    lines = [f"# {escaped(transcript.file)}, {transcript.duration_s:.2f} s: {said}"]
     first = [""] * len(transcript.phones)  # the word that begins with a phone
     if transcript.words:
         lines.append(f"  {' '.join(one.word for one in transcript.words)}")

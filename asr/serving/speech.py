@@ -164,6 +164,7 @@ class Speech:
             self._blocks(recording, warn, channel),
             self._moments(recording, channel),
             see,
+            warn,
         )
         record = None
         if posteriors:
