@@ -17,10 +17,9 @@ import numpy.typing as npt
 from asr import audio, model_file, network, streaming
 from asr.architecture import CTCConfig
 from asr.audio import InMemory, Waveform
-from asr.errors import DataError, escaped, pip_install
+from asr.errors import DataError, pip_install
 from asr.features.moments import Moments, Sums
 from asr.files import shown
-from asr.labels.formats import NO_SPEECH
 from asr.network import Model, Network
 from asr.records import Hypothesis, Segment, Transcript, Word
 from asr.search import SearchConfig
@@ -158,8 +157,8 @@ class Transcriber:
         A recording is the path of an audio file of any format, rate and length (`-` is standard
         input), or an array (S,) or (S, channels) with its `sample_rate` in Hz. Channels are mixed,
         or one is chosen by its number from 1. Changes and distortions of the audio are given as
-        warnings. A recording without speech has no phones, and a warning says so. Raises
-        `DataError` where a recording is unreadable, or shorter than one analysis window.
+        warnings. A recording without speech has no phones. Raises `DataError` where a recording
+        is unreadable, or shorter than one analysis window.
 
             transcript = asr.load().transcribe("my.wav")
             asr.load().transcribe(samples, sample_rate=44_100, channel=2)
@@ -172,9 +171,10 @@ class Transcriber:
         try:
             waveform = self.waveform(recording, sample_rate, channel)
         except audio.SilenceError as silence:
-            return self._silent("", silence, warnings.warn)
+            warnings.warn(f"{silence}", stacklevel=2)
+            return Transcript("", silence.duration_s, (), self.no_words)
         moments = self._of_speaker(iter([waveform]))
-        return self.transcribe_blocks("", iter([waveform]), moments, warn=warnings.warn)
+        return self.transcribe_blocks("", iter([waveform]), moments)
 
     def waveform(
         self, recording: Recording, sample_rate: int | None = None, channel: int | None = None
@@ -225,20 +225,13 @@ class Transcriber:
         """`transcribe_file` of a recording in blocks (S,); `see` gets the emissions of each piece.
 
         These are what the network says, before a detector of speech changes them. `warn` gets a
-        sentence where there is no speech.
+        sentence where all is silence.
         """
         try:
-            transcript = self._transcribed(name, blocks, moments, see)
+            return self._transcribed(name, blocks, moments, see)
         except audio.SilenceError as silence:
-            return self._silent(name, silence, warn)
-        if not transcript.phones:
-            warn(f"{escaped(name) or 'the array'}: {NO_SPEECH}")
-        return transcript
-
-    def _silent(self, name: str, silence: audio.SilenceError, warn: Warn) -> Transcript:
-        warn(f"{silence}")
-        warn(f"{escaped(name) or 'the array'}: {NO_SPEECH}")
-        return Transcript(name, silence.duration_s, (), self.no_words)
+            warn(f"{silence}")
+            return Transcript(name, silence.duration_s, (), self.no_words)
 
     def _transcribed(
         self, name: str, blocks: Iterator[Waveform], moments: Moments | None, see: See

@@ -40,8 +40,10 @@ SUMMARY: dict[str, Any] = {  # training.json
     **{"machine": "x86_64, 2 cores", "torch": "2.11.0", "version": "0.1.0"},
 }
 
-# A shell's background jobs ignore it, and so would all programs that the tests start.
+# A shell's background jobs ignore one and `nohup` the other, and so would all programs that the
+# tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 settings.register_profile("asr", deadline=None)  # first calls compile, and machines are busy
 settings.load_profile("asr")

@@ -408,7 +408,7 @@ LHOTSE = {
                 "start": 0.0,
                 "duration": 0.6,
                 "channel": 0,
-                "text": "aa s iy",
+                "text": "aa s",
                 "speaker": f"s{n}",
                 "gender": "F",
                 "alignment": {"phone": [["aa", 0.0, 0.3, 0.5], ["s", 0.3, 0.3, None]]},

@@ -271,6 +271,7 @@ def test_a_recording_has_words_with_their_phones_and_times(
     capsys.readouterr()
 
 
+@pytest.mark.filterwarnings("ignore:the array. silent")
 @pytest.mark.parametrize("level", [0.0, 0.005])
 def test_without_speech_there_are_no_words(
     level: float, tone_model: Path, tone_words: Path, tmp_path: Path

@@ -100,8 +100,8 @@ def read(
         header = audio.info(path)
         if header.duration_s > longest_s:
             raise DataError(
-                f"{in_a_line(path)}: {header.duration_s:.0f} s, at most "
-                f"{longest_s:.0f} s expected, the length of an utterance; cut it first"
+                f"{in_a_line(path)}: {header.duration_s:.0f} s, expected at most "
+                f"{longest_s:.0f} s, the length of an utterance; cut it first"
             )
         rate, window = config.sample_rate, config.window_samples
         blocks = list(audio.stream(path, rate, window, said.append, channel))

@@ -30,7 +30,7 @@ from asr.commands import recordings
 from asr.errors import DataError, escaped, exit_code
 from asr.features.moments import Moments
 from asr.files.outputs import atomic_open, require_new
-from asr.labels.formats import in_format
+from asr.labels.formats import NO_SPEECH, in_format
 from asr.processor.choice import device_for
 from asr.processor.workers import end_with_parent
 from asr.symbols import ALPHABETS
@@ -75,6 +75,8 @@ class Worker:
             )
         except DataError as error:
             return Result(warnings=said, problems=error.problems)
+        if not transcript.phones:
+            said.append(f"{transcript.file}: {NO_SPEECH}")
         return Result(in_format(transcript, self.format), transcript.duration_s, said)
 
 

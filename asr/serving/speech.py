@@ -26,6 +26,7 @@ from asr.corpora.lexicon import Said
 from asr.corpora.spoken import Pronouncer
 from asr.errors import DataError
 from asr.features.config import FeaturesConfig
+from asr.labels.formats import NO_SPEECH
 from asr.lstm.inference import GATES
 from asr.network import Model
 from asr.records import Transcript
@@ -166,6 +167,8 @@ class Speech:
             see,
             warn,
         )
+        if not transcript.phones:
+            warn(f"{recording.name}: {NO_SPEECH}")
         record = None
         if posteriors:
             record = {
