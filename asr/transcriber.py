@@ -227,28 +227,23 @@ class Transcriber:
         These are what the network says, before a detector of speech changes them. `warn` gets a
         sentence where all is silence.
         """
+        rate, samples, phones = self.sample_rate, 0, list[Segment]()
+        words = self.no_words
         try:
-            return self._transcribed(name, blocks, moments, see)
+            if self.streams:
+                return self._streamed(name, blocks)
+            for piece in pieces(blocks, self.step, rate):
+                hypothesis = self.hypothesis(piece, name, moments, see)
+                if self.graph is not None:
+                    self.graph.give_back()
+                own = placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
+                if words is not None:
+                    words += tuple(spoken(hypothesis.words or (), own))
+                phones += own
+                samples += piece.samples
         except audio.SilenceError as silence:
             warn(f"{silence}")
             return Transcript(name, silence.duration_s, (), self.no_words)
-
-    def _transcribed(
-        self, name: str, blocks: Iterator[Waveform], moments: Moments | None, see: See
-    ) -> Transcript:
-        rate, samples, phones = self.sample_rate, 0, list[Segment]()
-        words = self.no_words
-        if self.streams:
-            return self._streamed(name, blocks)
-        for piece in pieces(blocks, self.step, rate):
-            hypothesis = self.hypothesis(piece, name, moments, see)
-            if self.graph is not None:
-                self.graph.give_back()
-            own = placed(hypothesis, self.step / rate, piece.start / rate, piece.samples / rate)
-            if words is not None:
-                words += tuple(spoken(hypothesis.words or (), own))
-            phones += own
-            samples += piece.samples
         transcript = Transcript(name, round(samples / rate, 4), tuple(phones), words)
         return written(transcript, self.symbols)
 

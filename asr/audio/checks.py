@@ -143,8 +143,10 @@ def in_16_bits(waveform: Waveform) -> Samples16:
 
 def in_fewer_bits(path: str | Path, array: npt.NDArray[Any]) -> Iterator[str]:
     """A warning where integers of 32 bits have the range of a smaller type."""
+    if array.dtype != np.int32:
+        return
     peak = max(int(array.max(initial=0)), -int(array.min(initial=0)))
-    if array.dtype == np.int32 and 0 < peak <= 1 << 23:
+    if 0 < peak <= 1 << 23:
         bits = 16 if peak <= FULL_SCALE else 24
         yield (
             f"{path}: int32, so that full scale is 2^31, and no sample is beyond {peak}; if these "

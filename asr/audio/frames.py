@@ -189,7 +189,7 @@ def _flac_frame_bytes(raw: bytes, frame: FLACFrame, bits: int) -> int | None:
 
 @cache
 def _rice_codes(rice: int, count: int) -> re.Pattern[str]:
-    """So many numbers with a unary part and `rice` bits, as digits of 0 and 1."""
+    """`count` Rice codes of parameter `rice` (RFC 9639, section 9.2.7) in a string of bits."""
     return re.compile(f"(?:0*+1.{{{rice}}}){{{count}}}+")
 
 

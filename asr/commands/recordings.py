@@ -52,8 +52,13 @@ class Sentences:
         self._names.clear()
 
 
-def existing_folder(text: str) -> str:
-    """The value of an option that names a folder which is there."""
+def add_root(parser: argparse.ArgumentParser, what: str) -> None:
+    """The option --root, the folder of audio or a corpus that is no longer where it was."""
+    of = f"of {what} that has moved"
+    parser.add_argument("--root", type=_folder, default="", metavar="FOLDER", help=of)
+
+
+def _folder(text: str) -> str:
     if not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is not a folder that exists")
     return text

@@ -20,7 +20,7 @@ from asr import audio, labels, pictures, templates
 from asr.audio import Waveform
 from asr.batch import Batch
 from asr.commands.comparison import Comparison, scored
-from asr.commands.recordings import existing_folder
+from asr.commands.recordings import add_root
 from asr.criteria import CTC
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
@@ -107,13 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="asr report", description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", type=Path, nargs="+", help="folder of a run: exp/demo/1")
     parser.add_argument("--utterance", metavar="ID", help="the test utterance to draw")
-    parser.add_argument(
-        "--root",
-        type=existing_folder,
-        default="",
-        metavar="FOLDER",
-        help="of a corpus that has moved",
-    )
+    add_root(parser, "a corpus")
     page = "for several runs: the page that compares them"
     parser.add_argument("--output", type=Path, metavar="HTML", help=page)
     parser.add_argument("--overwrite", action="store_true", help="replace that page if it exists")

@@ -27,7 +27,7 @@ from asr import __version__, checkpoint, scoring, templates
 from asr.augment import Augment, AugmentConfig
 from asr.checkpoint import Checkpoint
 from asr.commands.configured import overrides, saved
-from asr.commands.recordings import existing_folder
+from asr.commands.recordings import add_root
 from asr.dataset import Batches
 from asr.errors import DataError, exit_code
 from asr.files.outputs import atomic_open, require_new
@@ -258,13 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run_dir", type=Path, help="exp/EXPERIMENT/SEED")
     parser.add_argument("output", type=Path, help="FILE.safetensors; its card is FILE.md")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
-    parser.add_argument(
-        "--root",
-        type=existing_folder,
-        default="",
-        metavar="FOLDER",
-        help="of a corpus that has moved",
-    )
+    add_root(parser, "a corpus")
     rows = "of recipes/librispeech/conditions.py --output; writes only the card"
     parser.add_argument("--conditions", type=Path, metavar="FILE.json", help=rows)
     card = run(**vars(parser.parse_args(arguments)))

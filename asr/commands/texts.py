@@ -19,7 +19,7 @@ from pathlib import Path
 
 from asr import audio, labels
 from asr.audio.kinds import CONVERTED_ENDINGS
-from asr.commands.recordings import existing_folder
+from asr.commands.recordings import add_root
 from asr.corpora import kaldi
 from asr.corpora.lexicon import Said
 from asr.corpora.spoken import Pronouncer
@@ -94,13 +94,7 @@ def flags() -> argparse.ArgumentParser:
     g2p = "of words outside the lexicon; none: an error"
     add("--g2p", choices=("espeak", "none"), default="espeak", help=g2p)
     add("--channel", type=int, metavar="N", help="read only this channel, 1 is the first")
-    add(
-        "--root",
-        type=existing_folder,
-        default="",
-        metavar="FOLDER",
-        help="of a manifest's audio that has moved",
-    )
+    add_root(parser, "a manifest's audio")
     add("--overwrite", action="store_true", help="replace files that are already there")
     add("--device", default="auto", help="cpu, cuda or cuda:N; default: cuda where there is one")
     return parser
